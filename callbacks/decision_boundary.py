@@ -1,0 +1,340 @@
+"""The decision boundary of a model with two features, drawn while it trains.
+
+Three separate things, in this order:
+
+* `boundary_grid` asks a model for its probabilities on a grid; it knows nothing of pictures.
+* `draw` puts such a grid and the data points on a matplotlib Axes; it knows nothing of training.
+* `DecisionBoundary`, the Lightning callback, decides when to draw and where the picture goes.
+
+N rows, K classes, R grid points along each axis; `proba` has one column per class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import lightning as L
+import torch
+from torch import Tensor
+
+# matplotlib, Pillow and numpy are imported where they are used: `train.py --help` need not wait for them.
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+# Okabe and Ito's palette (https://jfly.uni-koeln.de/color/): colour-blind people can tell all eight apart.
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#F0E442", "#000000")
+INK, GREY = "#222222", "#777777"
+CONFIDENT_FROM = 0.75  # a point whose highest probability is lower than this is drawn hollow
+MARKERS = {"train": "o", "validation": "D"}
+MARKER_AREA = {"train": 38.0, "validation": 32.0}  # pt²; a diamond looks larger than a circle of equal area
+INCHES, DPI = (7.5, 5.0), 150
+FRAME_MS, LAST_FRAME_MS = 250, 2500
+
+
+class Grid(NamedTuple):
+    """Probabilities on a regular grid: x1 (R,), x2 (R,), and proba (R, R, K), whose rows run along x2."""
+
+    x1: Tensor
+    x2: Tensor
+    proba: Tensor
+
+
+Points = tuple[Tensor, Tensor, Tensor]  # x (N, 2) in raw units, target (N,) class indices, proba (N, K)
+
+
+def boundary_grid(x: Tensor, predict: Callable[[Tensor], Tensor], resolution: int = 200, margin: float = 0.1) -> Grid:
+    """Evaluate a model on a grid that covers the given points.
+
+    The place of the grid depends on the points alone, so that pictures of different epochs match.
+
+    Args:
+        x: (N, 2) all points that the picture has to show, in raw units.
+        predict: maps raw rows (M, 2) to probabilities (M, K).
+        resolution: R, grid points along each axis.
+        margin: free space on each side, as a share of the range of that feature.
+    """
+    low, high = x.min(dim=0).values, x.max(dim=0).values
+    span = torch.where(high > low, high - low, 1.0)  # a feature that never varies still needs some width
+    low, high = low - margin * span, high + margin * span
+    x1, x2 = (torch.linspace(float(low[i]), float(high[i]), resolution, dtype=x.dtype) for i in (0, 1))
+    rows = torch.stack([x1.repeat(resolution), x2.repeat_interleave(resolution)], dim=1)  # (R², 2)
+    return Grid(x1, x2, predict(rows).unflatten(0, (resolution, resolution)))
+
+
+def draw(
+    ax: Axes,
+    grid: Grid,
+    points: dict[str, Points],
+    feature_names: list[str],
+    class_names: list[str],
+    title: str,
+    members: Grid | None = None,
+) -> None:
+    """Draw regions, borders, points and a legend to the right of them.
+
+    Args:
+        ax: where to draw. Its figure should have `layout="constrained"`, which makes room for the legend.
+        grid: probabilities whose rows sum to 1.
+        points: the rows of "train" and "validation", or of one of them.
+        feature_names: two names, with units.
+        class_names: K names, in the order of the columns of `proba`.
+        title: printed above the picture.
+        members: for one-vs-all, each member's own probability (its sigmoid) on the same grid.
+    """
+    from matplotlib.colors import to_rgb
+
+    K = len(class_names)
+    colours = torch.tensor([to_rgb(colour) for colour in COLOURS[:K]])  # (K, 3)
+
+    # Regions: the colour of the predicted class, from white at a tie (p = 1/K) to a strong tint at p = 1. The
+    # square root lets it rise fast beside the border, so that the two sides differ at a glance.
+    p, predicted = grid.proba.max(dim=-1)  # (R, R)
+    tint = 0.55 * ((p * K - 1).clamp_min(0) / (K - 1)).sqrt().float().unsqueeze(-1)
+    tint = tint.nan_to_num()  # weights that ran off to infinity leave the picture white
+    x1_range, x2_range = (float(grid.x1[0]), float(grid.x1[-1])), (float(grid.x2[0]), float(grid.x2[-1]))
+    image = (1 - tint + tint * colours[predicted]).numpy()
+    ax.imshow(image, extent=x1_range + x2_range, origin="lower", aspect="auto", interpolation="bilinear")
+
+    # Borders: the zero lines of log-odds. These are smooth, so a line can be placed between grid points; the
+    # probabilities of a confident model jump from 0 to 1 there, and their 0.5 line would be a staircase.
+    log_proba = grid.proba.clamp_min(1e-7).log()
+    for k in range(1 if K == 2 else 0, K):
+        rivals = torch.cat([log_proba[..., :k], log_proba[..., k + 1 :]], dim=-1)
+        _zero_line(ax, grid, log_proba[..., k] - rivals.amax(dim=-1), INK, linestyles="solid", linewidths=1.8)
+    if members is not None:
+        for k in range(K):
+            darker = 0.75 * colours[k].numpy()  # to be seen on the region of its own class
+            log_odds = members.proba[..., k].logit(eps=1e-7)
+            _zero_line(ax, members, log_odds, darker, linestyles="dashed", linewidths=1.6)
+
+    _draw_points(ax, points, colours)
+    _draw_legends(ax, list(points), class_names, with_members=members is not None)
+    ax.set(xlim=x1_range, ylim=x2_range)
+    ax.set_xlabel(feature_names[0], fontsize=12)
+    ax.set_ylabel(feature_names[1], fontsize=12)
+    ax.tick_params(labelsize=10)
+    ax.set_title(title, fontsize=14, loc="left", pad=10)
+
+
+def _zero_line(ax: Axes, grid: Grid, score: Tensor, colour: Any, **style: Any) -> None:
+    # Scores this near to zero everywhere (a line on XOR: all p = 0.5) are rounding noise and have no border.
+    if score.min() < 0 < score.max() and score.abs().max() > 1e-4:
+        ax.contour(grid.x1.numpy(), grid.x2.numpy(), score.numpy(), levels=[0], colors=[colour], **style)
+
+
+def _draw_points(ax: Axes, points: dict[str, Points], colours: Tensor) -> None:
+    # No point is moved. On one spot, rows of different class or split are drawn inside each other, the larger
+    # marker below; rows that are alike in everything look like one.
+    columns = []
+    for number, (x, target, proba) in enumerate(points.values()):
+        p, predicted = proba.max(dim=1)
+        facts = [target, torch.full_like(target, number), p >= CONFIDENT_FROM, predicted != target]
+        columns.append(torch.cat([x.double(), torch.stack(facts, dim=1).double()], dim=1))  # (N, 6)
+    rows = torch.cat(columns).unique(dim=0)  # sorted, so the rows of one spot are neighbours
+    _, spot, count = rows[:, :2].unique_consecutive(dim=0, return_inverse=True, return_counts=True)
+    depth = torch.arange(len(rows)) - (count.cumsum(0) - count)[spot]  # 0 is the topmost of its spot
+
+    colour = colours[rows[:, 2].long()]
+    confident, wrong = rows[:, 4:5].bool(), rows[:, 5].bool()
+    face, edge = torch.where(confident, colour, 1.0), torch.where(confident, 1.0, colour)  # 1.0 is white
+    width = torch.where(confident[:, 0], 0.7, 1.5)
+    for level in reversed(range(int(depth.max()) + 1)):
+        for number, split in enumerate(points):
+            here = (depth == level) & (rows[:, 3] == number)
+            area = MARKER_AREA[split] * (1 + 1.6 * level)
+            x1, x2 = rows[here, :2].T.numpy()
+            look: dict[str, Any] = {"edgecolors": edge[here].numpy(), "linewidths": width[here].numpy()}
+            ax.scatter(x1, x2, area, face[here].numpy(), marker=MARKERS[split], zorder=3, **look)
+            x1, x2 = rows[here & wrong, :2].T.numpy()
+            ax.scatter(x1, x2, 3.5 * area, "none", edgecolors=INK, linewidths=1.4, zorder=4)
+
+
+def _draw_legends(ax: Axes, splits: list[str], class_names: list[str], with_members: bool) -> None:
+    # They list every mark at every epoch, drawn or not, so that the frames of the GIF match.
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    def mark(label: str, marker: str, face: str = GREY, edge: str = GREY, size: float = 6.5) -> Line2D:
+        line = Line2D([], [], linestyle="none", marker=marker, markersize=size, label=label)
+        line.set(markerfacecolor=face, markeredgecolor=edge, markeredgewidth=1.4)
+        return line
+
+    classes = [Patch(color=colour, label=name) for colour, name in zip(COLOURS, class_names, strict=False)]
+    marks = [mark(split, MARKERS[split]) for split in splits]
+    marks.append(mark(f"confident, p ≥ {CONFIDENT_FROM}", "s"))
+    marks.append(mark(f"uncertain, p < {CONFIDENT_FROM}", "s", face="white"))
+    marks.append(mark("misclassified", "o", face="none", edge=INK, size=11))
+    border = "border, p = 0.5" if len(class_names) == 2 else "border of regions"
+    marks.append(Line2D([], [], color=INK, linewidth=1.8, label=border))
+    if with_members:
+        label = "p = 0.5 of one class\nagainst the rest"
+        marks.append(Line2D([], [], color=GREY, linewidth=1.6, linestyle="dashed", label=label))
+
+    style: dict[str, Any] = {"fontsize": 10, "title_fontsize": 10, "alignment": "left", "frameon": False}
+    title = "Point: true class\nRegion: predicted class,\nstronger = more certain"
+    upper = ax.legend(handles=classes, title=title, loc="upper left", bbox_to_anchor=(1.01, 1.02), **style)
+    ax.legend(handles=marks, loc="lower left", bbox_to_anchor=(1.01, -0.02), **style)
+    ax.add_artist(upper)  # the second call of legend() has taken it off
+
+
+class DecisionBoundary(L.Callback):
+    """Draw the decision boundary every few epochs and after the last one.
+
+    Writes `figures/boundary_epoch_00030.png` in the run directory (`trainer.default_root_dir`), where 30 is the number
+    of epochs completed, and at the end of training `figures/boundary.gif`, made of all of them. The same pixels go to
+    TensorBoard, under the tag "decision_boundary". A `fast_dev_run` draws nothing.
+
+    The datamodule must offer `feature_names` (two, with units), `class_names`, `points(split)` for "train" and "val"
+    (raw rows (N, 2) and class indices (N,)), and `transform(x)` from raw rows to what the model takes. The model must
+    offer `predict_proba(x)` (N, K); if it also offers `member_proba(x)` (N, K), the raw sigmoids of one-vs-all, the
+    line of each member is drawn too. The title shows `val/loss` if this epoch was validated, else the `train/loss`
+    logged in `training_step`.
+
+    Args:
+        every_n_epochs: draw after every so many epochs; the last epoch is drawn in any case.
+        resolution: number of grid points along each feature.
+        margin: free space around the data, as a share of each feature's range.
+
+    Raises:
+        ValueError: an argument is out of range.
+    """
+
+    def __init__(self, every_n_epochs: int = 10, resolution: int = 200, margin: float = 0.1) -> None:
+        super().__init__()
+        if every_n_epochs < 1:
+            raise ValueError(f"expected every_n_epochs of at least 1, got {every_n_epochs}")
+        if resolution < 2:
+            raise ValueError(f"expected resolution of at least 2, got {resolution}")
+        if not 0 <= margin < float("inf"):
+            raise ValueError(f"expected margin of at least 0, got {margin}")
+        self.every_n_epochs, self.resolution, self.margin = every_n_epochs, resolution, margin
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Refuse what cannot be drawn, with a ValueError, before training starts and on every rank alike."""
+        if stage != "fit":
+            return
+        data: Any = getattr(trainer, "datamodule", None)
+        needed = ("feature_names", "class_names", "points", "transform")
+        missing = [f"datamodule.{part}" for part in needed if not hasattr(data, part)]
+        missing += [] if hasattr(pl_module, "predict_proba") else ["model.predict_proba"]
+        if missing:
+            raise ValueError(f"DecisionBoundary expected {', '.join(missing)}, got none: remove the callback")
+        names, classes = data.feature_names, len(data.class_names)
+        if len(names) != 2:
+            listed = ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
+            raise ValueError(
+                f"DecisionBoundary draws exactly 2 features, got {len(names)} ({listed}): "
+                "set data.init_args.features to two names, or remove the callback"
+            )
+        if not 2 <= classes <= len(COLOURS):
+            raise ValueError(
+                f"DecisionBoundary has colours for 2 to {len(COLOURS)} classes, got {classes}: "
+                "choose fewer classes, or remove the callback"
+            )
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Note where this fit sets out: pictures on disk from beyond belong to a run that was given up."""
+        self._start = self._epoch = trainer.current_epoch  # epochs completed
+        self._drawn: set[int] = set()
+        self._validated_step = -1
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Note which weights the validation loss belongs to."""
+        self._validated_step = trainer.global_step
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Draw on schedule. Lightning has validated this epoch by now."""
+        self._epoch = trainer.current_epoch + 1
+        if self._epoch % self.every_n_epochs == 0:
+            self._draw(trainer, pl_module)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Draw the last epoch if it was off schedule, then make the GIF."""
+        if self._epoch not in self._drawn:
+            self._draw(trainer, pl_module)
+        if self._drawn:
+            self._write_gif(Path(trainer.default_root_dir, "figures"))
+
+    def _draw(self, trainer: Any, model: Any) -> None:
+        if trainer.fast_dev_run or not trainer.is_global_zero:
+            return  # from here on one process works alone, so nothing may wait for the others
+        import numpy as np
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+        from PIL import Image
+
+        # A bare Figure leaves no trace, unlike pyplot, which TensorBoard's add_figure would import.
+        figure = Figure(figsize=INCHES, dpi=DPI, layout="constrained")
+        canvas = FigureCanvasAgg(figure)
+        with _evaluating(model):
+            scene = self._scene(trainer.datamodule, model)
+        draw(figure.add_subplot(), **scene, title=self._title(trainer))
+        canvas.draw()
+        pixels = np.asarray(canvas.buffer_rgba())[..., :3]
+
+        path = Path(trainer.default_root_dir, "figures", f"boundary_epoch_{self._epoch:05d}.png")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(path)
+        self._drawn.add(self._epoch)
+        for logger in trainer.loggers:
+            experiment: Any = getattr(logger, "experiment", None)
+            if hasattr(experiment, "add_figure"):  # TensorBoard
+                step = trainer.global_step - 1  # loss curves count steps from 0
+                experiment.add_image("decision_boundary", pixels, step, dataformats="HWC")
+
+    def _scene(self, data: Any, model: Any) -> dict[str, Any]:
+        weight = next(model.parameters())
+
+        def on_raw_rows(method: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+            return lambda x: method(data.transform(x).to(weight.device, weight.dtype)).cpu().double()
+
+        predict = on_raw_rows(model.predict_proba)
+        splits = {"train": data.points("train"), "validation": data.points("val")}
+        points = {name: (x, target, predict(x)) for name, (x, target) in splits.items() if len(x) > 0}
+        everything = torch.cat([x for x, _, _ in points.values()])
+        members = None
+        if hasattr(model, "member_proba"):
+            members = boundary_grid(everything, on_raw_rows(model.member_proba), self.resolution, self.margin)
+        return {
+            "grid": boundary_grid(everything, predict, self.resolution, self.margin),
+            "members": members,
+            "points": points,
+            "feature_names": data.feature_names,
+            "class_names": data.class_names,
+        }
+
+    def _title(self, trainer: L.Trainer) -> str:
+        # An earlier validation loss is not the loss of these weights.
+        validated = self._validated_step == trainer.global_step
+        for name in ["val/loss", "train/loss"] if validated else ["train/loss"]:
+            if name in trainer.callback_metrics:
+                return f"Epoch {self._epoch} · {name.replace('/', ' ')} {trainer.callback_metrics[name]:.3f}"
+        return f"Epoch {self._epoch}"
+
+    def _write_gif(self, folder: Path) -> None:
+        from PIL import Image
+
+        frames = []
+        for path in sorted(folder.glob("boundary_epoch_*.png")):
+            epoch = int(path.stem.rpartition("_")[2])
+            if epoch <= self._start or epoch in self._drawn:
+                frames.append(Image.open(path).quantize(256, dither=Image.Dither.NONE))
+        durations = [FRAME_MS] * (len(frames) - 1) + [LAST_FRAME_MS]
+        path = folder / "boundary.gif"
+        frames[0].save(path, save_all=True, append_images=frames[1:], duration=durations, loop=0)
+
+
+@contextmanager
+def _evaluating(module: torch.nn.Module) -> Iterator[None]:
+    """Evaluation mode without gradients; afterwards every submodule is in the mode it was in."""
+    modes = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for part, training in modes:
+            part.training = training

@@ -1,0 +1,326 @@
+"""Files nobody has checked before: every format, every way to be wrong, and any bytes at all."""
+
+import csv
+import io
+import json
+import sys
+from datetime import timedelta
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from datamodules.readers import read_labelled, read_texts
+
+SENTENCES = ["will it snow", 'say "hello", twice', "first line\nsecond line", "naïve café ☕", "a\u2028b\u0085c", "=1+1"]
+LABELS = ["weather", "chat", "multi, line", "drinks", "separators", "sums"]
+EXAMPLES = [80, pytest.param(2_000, marks=pytest.mark.slow)]  # hypothesis examples per property
+
+
+def profile(examples):
+    """The short run is the same every time; an example that takes ten seconds counts as a hang."""
+    return settings(
+        max_examples=examples, derandomize=examples < 1_000, deadline=timedelta(seconds=10), database=None
+    )
+
+
+def table(rows, delimiter=",", ends="\r\n"):
+    """Rows as a CSV or TSV file's bytes, quoted as the format wants it."""
+    text = io.StringIO(newline="")
+    csv.writer(text, delimiter=delimiter, lineterminator=ends).writerows(rows)
+    return text.getvalue().encode()
+
+
+def encoded(suffix, texts, labels, ends="\r\n", text_column="text", label_column="label"):
+    """The same labelled texts in any format."""
+    if suffix in (".csv", ".tsv"):
+        rows = [(text_column, label_column), *zip(texts, labels, strict=True)]
+        return table(rows, "," if suffix == ".csv" else "\t", ends)
+    objects = [{text_column: text, label_column: label} for text, label in zip(texts, labels, strict=True)]
+    if suffix == ".json":
+        return json.dumps(objects).encode()
+    return b"".join(json.dumps(o, ensure_ascii=False).encode() + ends.encode() for o in objects)
+
+
+def refusal(read, path, *columns):
+    """The message of the one ValueError that reading must raise: its own words, in one line, naming the file."""
+    with pytest.raises(ValueError) as caught:
+        read(str(path), *columns)
+    message = str(caught.value)
+    assert caught.type is ValueError, f"{caught.type.__name__}: {message}"
+    assert str(path) in message
+    assert len(message.splitlines()) == 1, message
+    assert len(message) < 1_000
+    return message
+
+
+# --- every format ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ends", ["\n", "\r\n"])
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".json", ".jsonl", ".CSV", ".JSONL"])
+def test_quotes_commas_newlines_and_any_script_come_back_as_written(tmp_path, suffix, ends):
+    path = tmp_path / f"rows{suffix}"
+    path.write_bytes(encoded(suffix.lower(), SENTENCES, LABELS, ends))
+    assert read_labelled(path, "text", "label") == (SENTENCES, LABELS)
+    assert read_texts(str(path), "text") == SENTENCES
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".json", ".jsonl"])
+def test_a_byte_order_mark_is_no_part_of_the_first_column_or_value(tmp_path, suffix):
+    path = tmp_path / f"rows{suffix}"
+    path.write_bytes(b"\xef\xbb\xbf" + encoded(suffix, SENTENCES, LABELS))
+    assert read_labelled(path, "text", "label") == (SENTENCES, LABELS)
+
+
+def test_columns_are_found_by_name_wherever_they_stand(tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_bytes(table([("id", "intent", "utterance"), ("1", "alarm", "wake me"), ("2", "music", "play it")]))
+    assert read_labelled(path, "utterance", "intent") == (["wake me", "play it"], ["alarm", "music"])
+
+
+def test_empty_lines_are_skipped(tmp_path):
+    (tmp_path / "rows.csv").write_bytes(b"\ntext,label\n\na,x\n\n\nb,y\n\n")
+    (tmp_path / "rows.jsonl").write_bytes(b'\n{"text": "a", "label": "x"}\n\n  \n{"text": "b", "label": "y"}\n\n')
+    assert read_labelled(tmp_path / "rows.csv", "text", "label") == (["a", "b"], ["x", "y"])
+    assert read_labelled(tmp_path / "rows.jsonl", "text", "label") == (["a", "b"], ["x", "y"])
+
+
+@pytest.mark.parametrize(
+    "name, content",
+    [
+        ("rows.json", b'[{"text": "a", "label": 7, "more": [1.5, null]}]'),
+        ("rows.jsonl", b'{"text": "a", "label": 7, "more": {}}'),
+        ("rows.csv", b"text,label\na,7\n"),
+    ],
+)
+def test_whole_numbers_are_labels_too_and_other_fields_may_be_anything(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    assert read_labelled(tmp_path / name, "text", "label") == (["a"], ["7"])
+
+
+def test_a_txt_file_holds_one_text_a_line(tmp_path):
+    path = tmp_path / "texts.txt"
+    path.write_bytes(b"\xef\xbb\xbfwill it snow\r\n\r\n  \nplay, \"this\"\nlast line without an end\xe2\x80\xa8...")
+    assert read_texts(str(path), "text") == ["will it snow", 'play, "this"', "last line without an end\u2028..."]
+
+
+def test_texts_to_predict_need_no_label_column(tmp_path):
+    (tmp_path / "rows.csv").write_bytes(b"utterance\nwake me\n")
+    assert read_texts(str(tmp_path / "rows.csv"), "utterance") == ["wake me"]
+
+
+def standard_input(monkeypatch, content, errors="strict"):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content), encoding="utf-8", errors=errors))
+
+
+def test_a_dash_reads_standard_input_one_text_a_line(monkeypatch):
+    standard_input(monkeypatch, b"will it snow\n\nplay this\r\n")
+    assert read_texts("-", "text") == ["will it snow", "play this"]
+
+
+def test_a_byte_order_mark_at_the_start_of_standard_input_is_no_part_of_the_text(monkeypatch):
+    standard_input(monkeypatch, b"\xef\xbb\xbfwill it snow\n")
+    assert read_texts("-", "text") == ["will it snow"]
+
+
+def test_empty_standard_input_is_refused_by_name(monkeypatch):
+    standard_input(monkeypatch, b"\n \n")
+    with pytest.raises(ValueError, match="standard input: expected at least one text"):
+        read_texts("-", "text")
+
+
+@pytest.mark.parametrize("errors", ["strict", "surrogateescape"])  # the latter is Python's choice where LANG is C
+def test_standard_input_that_is_not_utf8_is_refused_by_name(monkeypatch, errors):
+    standard_input(monkeypatch, b"will it snow\ncaf\xe9\n", errors)
+    with pytest.raises(ValueError, match=r"standard input: expected UTF-8, got byte 0xe9"):
+        read_texts("-", "text")
+
+
+# --- every way to be wrong ------------------------------------------------------------------------------------------
+
+BAD = {
+    "missing text column": ("a.csv", b"sentence,label\na,x\n", r"expected a column 'text', got .*sentence.*label"),
+    "missing label column": ("a.tsv", b"text\tintent\na\tx\n", r"expected a column 'label', got .*text.*intent"),
+    "commas in a tsv": ("a.tsv", b"text,label\na,x\n", r"expected a column 'text'"),
+    "missing key": ("a.jsonl", b'{"text": "a", "label": "x"}\n{"text": "b"}\n', r"line 2: expected a column 'label'"),
+    "missing key in a list": ("a.json", b'[{"text": "a"}]', r"entry 1: expected a column 'label'"),
+    "object without fields": ("a.jsonl", b"{}\n", r"line 1: expected a column 'text', got none"),
+    "empty csv": ("a.csv", b"", r"at least one row"),
+    "empty tsv": ("a.tsv", b"\n\n", r"at least one row"),
+    "empty json": ("a.json", b"", r"expected JSON"),
+    "empty list": ("a.json", b"[]", r"at least one row"),
+    "empty jsonl": ("a.jsonl", b"\n", r"at least one row"),
+    "only a byte order mark": ("a.csv", b"\xef\xbb\xbf", r"at least one row"),
+    "header only": ("a.csv", b"text,label\n", r"at least one row"),
+    "empty text": ("a.csv", b'text,label\na,x\n"",x\n', r"line 3: expected text in 'text', got an empty field"),
+    "blank text": ("a.jsonl", b'{"text": " \\t\\n", "label": "x"}', r"line 1: .*'text', got an empty field"),
+    "empty label": ("a.csv", b"text,label\na,\n", r"line 2: expected text in 'label', got an empty field"),
+    "too many columns": ("a.csv", b'text,label\n"a\nb",x\na, b,x\n', r"line 4: expected 2 columns.*got 3"),
+    "too few columns": ("a.csv", b"text,label\na,x\nb\n", r"line 3: expected 2 columns.*got 1"),
+    "open quote": ("a.csv", b'text,label\n"a,x\nb,y\n', r"line 3: not a row of a csv file"),
+    "text after a quote": ("a.tsv", b'text\tlabel\n"a"b\tx\n', r"line 2: not a row of a tsv file"),
+    "huge field": ("a.csv", b"text,label\n" + b"a" * 200_000 + b",x\n", r"line 2: not a row.*field larger"),
+    "Latin-1": ("a.csv", b"text,label\ncaf\xe9,x\n", r"expected UTF-8, got byte 0xe9 at 14"),
+    "UTF-16": ("a.csv", "text,label\na,x\n".encode("utf-16"), r"expected UTF-8, got byte 0xff at 0"),
+    "Latin-1 in jsonl": ("a.jsonl", b'{"text": "caf\xe9", "label": "x"}', r"expected UTF-8"),
+    "broken json": ("a.json", b'[{"text": "a", "label": "x"},', r"expected JSON"),
+    "broken jsonl": ("a.jsonl", b'{"text": "a", "label": "x"}\n{"text": ', r"line 2: expected JSON"),
+    "json with two values": ("a.jsonl", b'{"text": "a", "label": "x"} {"text": "b", "label": "y"}', r"line 1: .*JSON"),
+    "object instead of list": ("a.json", b'{"text": "a", "label": "x"}', r"expected a list of objects, got dict"),
+    "list of lists": ("a.json", b'[["a", "x"]]', r"entry 1: expected an object with named fields, got list"),
+    "list of texts": ("a.jsonl", b'"a"\n', r"line 1: expected an object with named fields, got str"),
+    "null": ("a.json", b'[{"text": null, "label": "x"}]', r"entry 1: expected text in 'text', got NoneType"),
+    "list of words": ("a.jsonl", b'{"text": ["a"], "label": "x"}', r"line 1: expected text in 'text', got list"),
+    "true": ("a.jsonl", b'{"text": "a", "label": true}', r"line 1: expected text in 'label', got bool"),
+    "fraction": ("a.jsonl", b'{"text": "a", "label": 0.5}', r"line 1: expected text in 'label', got float"),
+    "endless number": ("a.jsonl", b'{"text": "a", "label": ' + b"1" * 10_000 + b"}", r"line 1: expected JSON"),
+    "deep lists": ("a.json", b"[" * 200_000, r"expected JSON"),
+    "deep objects": ("a.jsonl", b'{"a":' * 200_000, r"line 1: expected JSON"),
+    "half a character": ("a.jsonl", b'{"text": "a \\ud83d", "label": "x"}', r"line 1: .*'text'"),
+    "half a character in a label": ("a.json", b'[{"text": "a", "label": "\\udc00"}]', r"entry 1: .*'label'"),
+    "line break in a column's name": ("a.csv", b'"te\nxt",label\na,x\n', r"expected a column 'text'"),
+    "thousands of columns": ("a.csv", b"c," * 5_000 + b"c\n" + b"," * 5_000 + b"\n", r"expected a column 'text'"),
+    "the same column twice": ("a.csv", b"text,label,text\na,x,b\n", r"'text'.*(twice|more than once|two columns|2)"),
+    "unknown suffix": ("a.xlsx", b"text,label\na,x\n", r"expected a file that ends in one of .csv, .tsv, .json, .jsonl$"),
+    "no suffix": ("data", b"text,label\na,x\n", r"expected a file that ends in one of .csv"),
+    "binary file of unknown suffix": ("a.xlsx", b"PK\x03\x04\xff\xfe", r"expected a file that ends in one of .csv"),
+}
+
+
+@pytest.mark.parametrize("name, content, message", BAD.values(), ids=BAD)
+def test_a_bad_file_is_refused_in_one_line_that_names_it(tmp_path, name, content, message):
+    path = tmp_path / name
+    path.write_bytes(content)
+    said = refusal(read_labelled, path, "text", "label")
+    with pytest.raises(ValueError, match=message):
+        raise ValueError(said)
+    assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("content, message", [(b"", "at least one text"), (b"\n \r\n", "at least one"), (b"\xe9", "UTF-8")])
+def test_a_bad_txt_file_is_refused_in_one_line_that_names_it(tmp_path, content, message):
+    path = tmp_path / "texts.txt"
+    path.write_bytes(content)
+    assert message in refusal(read_texts, path, "text")
+
+
+def test_a_txt_file_has_no_labels_so_training_on_it_is_refused_without_recommending_it(tmp_path):
+    path = tmp_path / "texts.txt"
+    path.write_bytes(b"will it snow\n")
+    message = refusal(read_labelled, path, "text", "label")
+    assert ".csv" in message and ".txt" not in message.replace(str(path), "")
+
+
+def test_a_file_that_is_not_there_or_is_a_folder_is_an_os_error_that_names_it(tmp_path):
+    for path in (tmp_path / "missing.csv", tmp_path):
+        with pytest.raises(OSError, match=str(path)):
+            read_labelled(path.with_suffix(".csv"), "text", "label") if path != tmp_path else read_texts_of_folder(path)
+
+
+def read_texts_of_folder(path):
+    folder = path / "folder.csv"
+    folder.mkdir()
+    return read_texts(str(folder), "text")
+
+
+# --- any bytes at all -----------------------------------------------------------------------------------------------
+
+pieces = st.sampled_from(
+    [b'"', b'""', b",", b"\t", b"\n", b"\r\n", b"\r", b"text", b"label", b"text,label\n", b"text\tlabel\n", b"a", b"\x00"]
+    + [b"{", b"}", b"[", b"]", b":", b'"text"', b'"label"', b'{"text": "a", "label": "x"}', b"null", b"1e999", b"NaN"]
+    + [b"\xef\xbb\xbf", b"\xff", b"\xed\xa0\x80", b"\\ud800", b"\\", b"\xe2\x80\xa8", b"\xc3\xa9", b" ", b"-0", b"[" * 3_000]
+)
+almost_a_file = st.lists(pieces, max_size=30).map(b"".join)
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.just("text"),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["text", "label", "", "b"]), inner, max_size=4)
+    ),
+    max_leaves=12,
+)
+almost_json = st.lists(json_values.map(json.dumps), max_size=4).map("\n".join).map(str.encode)
+any_bytes = st.binary(max_size=200) | almost_a_file | almost_json
+
+
+def check_rows_or_one_refusal(path, read, *columns):
+    try:
+        found = read(str(path), *columns)
+    except ValueError:
+        refusal(read, path, *columns)
+        return
+    for texts in found if isinstance(found, tuple) else [found]:
+        assert texts and all(isinstance(text, str) and text.strip() for text in texts)
+        "".join(texts).encode()  # whatever was read can be written again
+
+
+@pytest.mark.parametrize("examples", EXAMPLES)
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".json", ".jsonl"])
+def test_any_bytes_are_labelled_rows_or_one_refusal(tmp_path, suffix, examples):
+    path = tmp_path / f"any{suffix}"
+
+    @profile(examples)
+    @given(any_bytes)
+    def holds(content):
+        path.write_bytes(content)
+        check_rows_or_one_refusal(path, read_labelled, "text", "label")
+
+    holds()
+
+
+@pytest.mark.parametrize("examples", EXAMPLES)
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".txt"])
+def test_any_bytes_are_texts_or_one_refusal(tmp_path, suffix, examples):
+    path = tmp_path / f"any{suffix}"
+
+    @profile(examples)
+    @given(any_bytes)
+    def holds(content):
+        path.write_bytes(content)
+        check_rows_or_one_refusal(path, read_texts, "text")
+
+    holds()
+
+
+# --- and back again -------------------------------------------------------------------------------------------------
+
+fields = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20).filter(str.strip)
+special = st.sampled_from(['"', '""', ",", "\n", "\r", "\r\n", "\t", "'", "\\", "\x00", "\ufeff", "\u2028", "null", "0", "{}"])
+values = st.lists(fields | special, min_size=1, max_size=4).map("".join).filter(str.strip)
+
+
+@pytest.mark.parametrize("examples", EXAMPLES)
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".json", ".jsonl"])
+def test_any_texts_and_labels_written_come_back_the_same(tmp_path, suffix, examples):
+    path = tmp_path / f"any{suffix}"
+
+    @profile(examples)
+    @given(
+        rows=st.lists(st.tuples(values, values), min_size=1, max_size=8),
+        names=st.tuples(values, values).filter(lambda pair: pair[0] != pair[1]),
+        mark=st.booleans(),
+        ends=st.sampled_from(["\n", "\r\n"]),
+    )
+    def holds(rows, names, mark, ends):
+        texts, labels = map(list, zip(*rows, strict=True))
+        content = encoded(suffix, texts, labels, ends, *names)
+        # Without a mark of its own a file that starts with U+FEFF starts with a mark.
+        path.write_bytes(b"\xef\xbb\xbf" + content if mark or content.startswith(b"\xef\xbb\xbf") else content)
+        assert read_labelled(path, *names) == (texts, labels)
+        assert read_texts(str(path), names[0]) == texts
+
+    holds()
+
+
+@pytest.mark.parametrize("examples", EXAMPLES)
+def test_any_lines_written_to_a_txt_file_come_back_the_same(tmp_path, examples):
+    path = tmp_path / "any.txt"
+    line = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\n"), min_size=1).filter(str.strip)
+
+    @profile(examples)
+    @given(st.lists(line, min_size=1, max_size=8), st.sampled_from(["\n", "\r\n"]))
+    def holds(lines, ends):
+        path.write_bytes(ends.join(lines).encode("utf-8-sig"))
+        assert read_texts(str(path), "text") == lines
+
+    holds()

@@ -1,0 +1,292 @@
+"""The binary logit model, against scikit-learn and against what XOR allows."""
+
+import itertools
+import math
+from functools import partial
+
+import lightning as L
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression as SklearnLogit
+from sklearn.metrics import accuracy_score, f1_score, log_loss, precision_score, recall_score, roc_auc_score
+from torch.utils.data import DataLoader
+
+from datamodules import IrisDataModule, XORDataModule
+from datamodules.batches import Batch
+from logreg import BinaryLogit
+from logreg.binary import LogisticRegression
+
+newton = partial(
+    torch.optim.LBFGS, lr=1.0, max_iter=300, tolerance_grad=1e-9, tolerance_change=0, line_search_fn="strong_wolfe"
+)
+plain = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False, "enable_checkpointing": False}
+
+
+@pytest.fixture(scope="module")
+def flowers():
+    """Standardised versicolor and virginica by petal length and width: x (N, 2) and target (N,)."""
+    return rows_of(IrisDataModule(classes=("versicolor", "virginica"), features=("petal length", "petal width")))
+
+
+@pytest.fixture(scope="module")
+def rare():
+    """The same with a fifth of the virginicas."""
+    pair, two = ("versicolor", "virginica"), ("petal length", "petal width")
+    return rows_of(IrisDataModule(classes=pair, features=two, imbalance={"virginica": 0.2}))
+
+
+def rows_of(data, split="train"):
+    x, target = data.points(split)
+    return data.transform(x), target
+
+
+def batch(x, target):
+    return Batch(x, target, torch.arange(len(target)))
+
+
+def converge(model, x, target):
+    """Minimise the model's own objective over all rows, in float64, with the optimizer of its configuration."""
+    model = model.double()
+    optimizer = model.configure_optimizers()
+
+    def closure():
+        optimizer.zero_grad()
+        loss = model.data_loss(model(x.double()), target, len(target)) + model.penalty()
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    return model
+
+
+def bare_steps(model, x, target, epochs):
+    """`epochs` full-batch updates by the model's own training_step and optimizer, without a Trainer."""
+    model.log = lambda *_, **__: None
+    optimizer = model.configure_optimizers()
+    for _ in range(epochs):
+        optimizer.zero_grad()
+        loss = model.training_step(batch(x, target), 0)
+        loss.backward()
+        optimizer.step()
+    return float(loss.detach())
+
+
+def weights(model):
+    linear = model.model.linear
+    return torch.cat([linear.weight.detach().squeeze(0), linear.bias.detach()]).double().numpy()
+
+
+def sklearn_fit(x, target, l2, class_weight=None):
+    fitted = SklearnLogit(C=1 / (2 * len(target) * l2), tol=1e-10, max_iter=10_000, class_weight=class_weight)
+    fitted.fit(x.double().numpy(), target.numpy())
+    return fitted, np.concatenate([fitted.coef_[0], fitted.intercept_])
+
+
+def grid_over(x):
+    axes = [torch.linspace(float(c.min()) - 1, float(c.max()) + 1, 101, dtype=torch.float64) for c in x.T]
+    return torch.cartesian_prod(*axes)  # (10201, 2)
+
+
+# The layer
+
+
+def test_module_returns_one_logit_per_row_and_no_probability():
+    layer = LogisticRegression(2)
+    torch.nn.init.constant_(layer.linear.weight, 3.0)
+    torch.nn.init.constant_(layer.linear.bias, -1.0)
+    assert layer(torch.tensor([[1.0, 1.0], [0.0, 0.0]])).tolist() == [5.0, -1.0]
+
+
+def test_proba_has_a_column_for_each_class_and_the_answer_is_the_likelier_one():
+    model = BinaryLogit(2)
+    x = torch.randn(20, 2, generator=torch.Generator().manual_seed(0))
+    proba = model.predict_proba(x)
+    assert proba.shape == (20, 2)
+    torch.testing.assert_close(proba[:, 1], torch.sigmoid(model(x)))
+    torch.testing.assert_close(proba.sum(dim=1), torch.ones(20))
+    assert model.answer(proba).tolist() == (model(x) > 0).long().tolist()
+
+
+# The optimum
+
+
+@pytest.mark.parametrize("loss", ["bce", "bce_with_logits"])
+@pytest.mark.parametrize("l2", [1e-3, 1e-1])
+def test_converged_weights_are_scikit_learns_and_so_is_every_answer_on_the_grid(flowers, loss, l2):
+    x, target = flowers
+    model = converge(BinaryLogit(2, loss=loss, l2=l2, optimizer=newton), x, target)
+    fitted, expected = sklearn_fit(x, target, l2)
+    np.testing.assert_allclose(weights(model), expected, rtol=1e-3)
+    grid = grid_over(x)
+    with torch.no_grad():
+        proba = model.predict_proba(grid)
+    np.testing.assert_allclose(proba, fitted.predict_proba(grid.numpy()), atol=1e-3)
+    assert np.array_equal(model.answer(proba), fitted.predict(grid.numpy()))
+    assert len(model.answer(proba).unique()) == 2
+
+
+def test_both_losses_reach_the_same_optimum(flowers):
+    x, target = flowers
+    ends = [
+        weights(converge(BinaryLogit(2, loss=loss, l2=1e-3, optimizer=newton), x, target))
+        for loss in ("bce", "bce_with_logits")
+    ]
+    np.testing.assert_allclose(ends[0], ends[1], rtol=1e-4)
+
+
+def test_epsilon_loss_hardly_moves_away_from_a_confident_mistake_and_the_logit_loss_does():
+    """One row of class 0 at z = 30: p rounds to 1 in float32, where the ε form has no slope left."""
+    x, target = torch.ones(1, 1), torch.zeros(1, dtype=torch.long)
+    ends = {}
+    for loss in ("bce", "bce_with_logits"):
+        model = BinaryLogit(1, loss=loss, optimizer=partial(torch.optim.SGD, lr=1.0))
+        torch.nn.init.constant_(model.model.linear.weight, 15.0)
+        torch.nn.init.constant_(model.model.linear.bias, 15.0)
+        bare_steps(model, x, target, 20)
+        ends[loss] = float(model(x).detach())
+    assert ends["bce"] > 29.9
+    assert ends["bce_with_logits"] < 0
+
+
+@pytest.mark.parametrize("choice", ["balanced", [1.0, 5.0]])
+def test_class_weights_are_scikit_learns(rare, choice):
+    x, target = rare
+    counts = torch.bincount(target).tolist()
+    assert counts[0] > 3 * counts[1]
+    model = BinaryLogit(2, l2=1e-2, class_weight=choice, class_counts=counts, optimizer=newton)
+    _, expected = sklearn_fit(x, target, 1e-2, choice if choice == "balanced" else dict(enumerate(choice)))
+    np.testing.assert_allclose(weights(converge(model, x, target)), expected, rtol=1e-3)
+    _, unweighted = sklearn_fit(x, target, 1e-2)
+    assert np.abs(unweighted - expected).max() > 0.1  # so the agreement above is not that of two unweighted fits
+
+
+@pytest.mark.parametrize("loss", ["bce", "bce_with_logits"])
+def test_trainer_with_lbfgs_from_the_configuration_reaches_scikit_learns_weights(flowers, loss):
+    x, target = flowers
+    model = BinaryLogit(2, loss=loss, l2=1e-2, optimizer=newton)
+    trainer = L.Trainer(max_epochs=3, accelerator="cpu", devices=1, precision="64-true", **plain)
+    loader = DataLoader([batch(x, target)], batch_size=None)
+    trainer.fit(model, loader, loader)
+    np.testing.assert_allclose(weights(model), sklearn_fit(x, target, 1e-2)[1], rtol=1e-3)
+
+
+def test_learning_rate_scheduler_of_the_configuration_is_stepped_once_per_epoch():
+    half = partial(torch.optim.lr_scheduler.StepLR, step_size=1, gamma=0.5)
+    model = BinaryLogit(2, optimizer=partial(torch.optim.SGD, lr=0.8), lr_scheduler=half)
+    trainer = L.Trainer(max_epochs=3, accelerator="cpu", devices=1, **plain)
+    trainer.fit(model, XORDataModule(batch_size=1))  # four batches an epoch
+    assert trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(0.1)
+
+
+# What is logged
+
+
+def test_epoch_metrics_are_those_of_all_rows_and_no_means_of_batch_means(flowers):
+    x, target = flowers
+    rows = torch.cat([torch.nonzero(target == 0).flatten()[:9], torch.nonzero(target == 1).flatten()[:4]])
+    x, target = x[rows], target[rows]
+    model = BinaryLogit(2, l2=0.1)
+    torch.nn.init.constant_(model.model.linear.weight, 1.0)
+    torch.nn.init.constant_(model.model.linear.bias, 0.3)
+    pieces = [slice(0, 8), slice(8, 12), slice(12, 13)]  # unequal, the first and the last of a single class
+    trainer = L.Trainer(accelerator="cpu", devices=1, **plain)
+    loader = DataLoader([batch(x[piece], target[piece]) for piece in pieces], batch_size=None)
+    (logged,) = trainer.test(model, loader, verbose=False)
+
+    with torch.no_grad():
+        proba = model.predict_proba(x).numpy()
+    truth, answer = target.numpy(), proba.argmax(axis=1)
+    expected = {
+        "test/loss": log_loss(truth, proba) + 0.1 * 2,  # and the penalty, l2 · Σw² = 0.1 · 2
+        "test/accuracy": accuracy_score(truth, answer),
+        "test/precision": precision_score(truth, answer),
+        "test/recall": recall_score(truth, answer),
+        "test/f1": f1_score(truth, answer),
+        "test/macro_f1": f1_score(truth, answer, average="macro"),
+        "test/auroc": roc_auc_score(truth, proba[:, 1]),
+    }
+    assert logged == pytest.approx(expected, abs=1e-5)
+    assert 0 < expected["test/accuracy"] < 1
+    batch_means = np.mean([accuracy_score(truth[piece], answer[piece]) for piece in pieces])
+    assert abs(batch_means - expected["test/accuracy"]) > 0.01
+    unweighted = np.mean([log_loss(truth[p], proba[p], labels=[0, 1]) for p in pieces]) + 0.2
+    assert abs(unweighted - expected["test/loss"]) > 0.01
+
+
+def test_training_loss_includes_the_penalty_as_the_validation_loss_does(flowers):
+    x, target = flowers
+    model = BinaryLogit(2, l2=0.5)
+    model.log = lambda *_, **__: None
+    with torch.no_grad():
+        trained_on = model.training_step(batch(x, target), 0)
+        expected = log_loss(target.numpy(), model.predict_proba(x).numpy())
+        expected += 0.5 * float(model.model.linear.weight.square().sum())
+    assert float(trained_on) == pytest.approx(expected, abs=1e-5)
+
+
+# XOR
+
+
+@pytest.mark.parametrize("lr", [0.05, 0.3, 1.0])
+@pytest.mark.parametrize("optimizer", [torch.optim.SGD, torch.optim.Adam])
+def test_on_xor_loss_ends_at_log_2_and_every_probability_at_one_half(optimizer, lr):
+    """The optimum is w = 0, b = 0; accuracy is a coin toss there (0.25, 0.5 or 0.75), so it is not asserted."""
+    for seed in range(5):
+        torch.manual_seed(seed)
+        x, target = rows_of(XORDataModule(seed=seed))
+        model = BinaryLogit(2, optimizer=partial(optimizer, lr=lr))
+        assert model.model.linear.weight.abs().max() > 0.05  # it does start elsewhere
+        loss = bare_steps(model, x, target, 600)
+        assert abs(loss - math.log(2)) < 1e-3
+        assert float((model.predict_proba(x) - 0.5).abs().max()) < 0.02
+
+
+def test_no_line_answers_all_four_corners_of_xor_rightly():
+    x, target = rows_of(XORDataModule())
+    best = 0.0
+    model = BinaryLogit(2)
+    for w1, w2, b in itertools.product([-1.0, -0.5, 0.0, 0.5, 1.0], repeat=3):
+        model.model.linear.weight.data = torch.tensor([[w1, w2]])
+        model.model.linear.bias.data = torch.tensor([b])
+        best = max(best, float((model.answer(model.predict_proba(x)) == target).float().mean()))
+    assert best == 0.75
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.1])
+def test_with_the_interaction_xor_is_answered_rightly_everywhere(noise):
+    data = XORDataModule(rows_per_corner=25, noise=noise, interaction=True, batch_size=100)
+    model = BinaryLogit(data.num_features, l2=0.001, optimizer=partial(torch.optim.SGD, lr=0.5))
+    loss = bare_steps(model, *rows_of(data), 100)
+    assert loss < 0.3
+    for split in ("train", "val", "test"):
+        x, target = rows_of(data, split)
+        assert torch.equal(model.answer(model.predict_proba(x)), target)
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"l2": -0.1}, "l2 must be at least 0, got -0.1"),
+        ({"l2": math.nan}, "l2 must be at least 0, got nan"),
+        ({"class_counts": [5, 5, 5]}, "exactly 2 classes, got 3; try OneVsAll"),
+        ({"class_weight": "balanced"}, "'balanced' needs class_counts"),
+        ({"class_weight": [1.0, 2.0, 3.0], "class_counts": [5, 5]}, "for each of 2 classes"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        BinaryLogit(2, **options)
+
+
+def test_three_class_weights_are_refused_also_where_the_counts_are_not_known():
+    with pytest.raises(ValueError, match="class_weight"):
+        BinaryLogit(2, class_weight=[1.0, 2.0, 3.0])
+
+
+def test_an_unknown_loss_is_refused():
+    with pytest.raises(ValueError, match="loss"):
+        BinaryLogit(2, loss="mse")

@@ -1,0 +1,549 @@
+"""The command line as a user meets it: what a run leaves behind, what wins, what is refused and how."""
+
+import hashlib
+import json
+import os
+import pickle
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from sklearn import datasets as sklearn_datasets
+
+import train
+from datamodules import IrisDataModule
+from logreg import BinaryLogit
+
+ROOT = Path(__file__).parents[1]
+IRIS = ("fit", "--config", "configs/iris_binary.yaml")
+QUICK = ("--trainer.callbacks", "[]", "--trainer.enable_progress_bar", "false")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """One run of iris_binary, six epochs, pictures every three; read it or copy it, never write into it."""
+    path = tmp_path_factory.mktemp("fit") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        arguments = [*IRIS, "--trainer.default_root_dir", path, "--trainer.max_epochs", 6]
+        patch.setattr(sys, "argv", ["train.py", *map(str, arguments), "--trainer.enable_progress_bar", "false"])
+        patch.chdir(ROOT)
+        train.main()
+    return path
+
+
+@pytest.fixture
+def run(trained, tmp_path):
+    """A copy of that run, at another place than it was trained in."""
+    return Path(shutil.copytree(trained, tmp_path / "moved" / "run"))
+
+
+def hashes(directory):
+    return {
+        str(path.relative_to(directory)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in directory.rglob("*")
+        if path.is_file()
+    }
+
+
+def load(path):
+    return torch.load(path, weights_only=True)
+
+
+def refused(cli, capsys, *arguments):
+    """Run a command that must fail as bad input should; returns its one line."""
+    with pytest.raises(SystemExit) as exit:
+        cli(*arguments)
+    line = exit.value.code
+    assert isinstance(line, str), f"expected a message as exit status, got {line!r}"
+    assert line.startswith("error: ")
+    assert "\n" not in line
+    assert "Traceback" not in capsys.readouterr().err
+    inner_workings = r"functools|compute_fn|object at 0x|Namespace\(|NestedArg|has no attribute|Union subtypes"
+    assert not re.search(inner_workings, line), f"a message for the programmer, not for the user: {line}"
+    return line
+
+
+# What a fit leaves behind
+
+
+def test_a_run_directory_holds_config_checkpoints_logs_and_pictures(trained):
+    names = {re.sub(r"tfevents.*", "tfevents", name) for name in hashes(trained)}
+    assert names == {
+        "config.yaml",
+        "hparams.yaml",
+        "checkpoints/best.ckpt",
+        "checkpoints/last.ckpt",
+        "events.out.tfevents",
+        "metrics.csv",
+        "figures/boundary_epoch_00006.png",
+        "figures/boundary.gif",
+    }
+
+
+def test_fit_says_where_its_run_is(cli, capsys, tmp_path):
+    cli(*IRIS, *QUICK, "--trainer.default_root_dir", tmp_path / "here", "--trainer.max_epochs", 1)
+    assert f"run directory: {tmp_path / 'here'}" in capsys.readouterr().out.splitlines()
+
+
+def test_without_a_named_directory_runs_are_numbered_below_the_name_of_their_config(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    arguments = ["fit", "--config", str(ROOT / "configs/iris_binary.yaml"), *QUICK, "--trainer.max_epochs", "1"]
+    monkeypatch.setattr(sys, "argv", ["train.py", *arguments])
+    train.main()
+    train.main()
+    assert sorted(str(p.parent.parent) for p in Path().rglob("best.ckpt")) == [
+        "runs/iris_binary/version_0",
+        "runs/iris_binary/version_1",
+    ]
+
+
+def test_saved_config_is_resolved_and_does_not_name_the_place_of_the_run(trained):
+    config = yaml.safe_load((trained / "config.yaml").read_text())
+    assert config["trainer"]["max_epochs"] == 6
+    assert config["trainer"]["default_root_dir"] is None
+    assert config["data"]["init_args"]["val_fraction"] == 0.2  # a default, written out
+    assert str(trained) not in (trained / "config.yaml").read_text()
+
+
+@pytest.mark.parametrize("name", ["best.ckpt", "last.ckpt"])
+def test_checkpoints_load_as_data_alone(trained, name):
+    checkpoint = load(trained / "checkpoints" / name)
+    assert checkpoint["IrisDataModule"]["class_names"] == ["versicolor", "virginica"]
+    assert checkpoint["IrisDataModule"]["mean"].shape == (2,)
+    assert checkpoint["state_dict"]["model.linear.weight"].shape == (1, 2)
+
+
+def test_training_curves_have_a_point_for_every_batch(trained):
+    rows = (trained / "metrics.csv").read_text().splitlines()
+    column = rows[0].split(",").index("train/loss")
+    assert sum(bool(row.split(",")[column]) for row in rows[1:]) == 6 * 4
+
+
+def test_a_dry_run_leaves_nothing(cli, tmp_path):
+    cli(*IRIS, "--trainer.default_root_dir", tmp_path / "run", "--trainer.fast_dev_run", "true")
+    assert list(tmp_path.rglob("*")) == []
+
+
+# Test and predict
+
+
+def test_test_and_predict_work_from_the_saved_config_and_leave_the_files_of_the_fit_alone(cli, run):
+    before = hashes(run)
+    for command in ("validate", "test", "predict"):
+        cli(command, "--config", run / "config.yaml", "--ckpt_path", run / "checkpoints/best.ckpt")
+    after = hashes(run)
+    assert before == {name: after[name] for name in before}
+    new = {"test_metrics.json", "per_class.csv", "errors.csv", "predictions.jsonl"}
+    assert set(after) - set(before) == new
+
+
+def test_metrics_and_predictions_are_those_of_the_checkpoints_model_on_the_test_rows(cli, run):
+    best = run / "checkpoints/best.ckpt"
+    cli("test", "--config", run / "config.yaml", "--ckpt_path", best)
+    cli("predict", "--config", run / "config.yaml", "--ckpt_path", best)
+
+    data = IrisDataModule(classes=("versicolor", "virginica"), features=("petal length", "petal width"))
+    model = BinaryLogit(2)
+    model.load_state_dict(load(best)["state_dict"])
+    x, target = data.points("test")
+    with torch.no_grad():
+        proba = model.predict_proba(data.transform(x))
+    answer = proba.argmax(dim=1)
+
+    metrics = json.loads((run / "test_metrics.json").read_text())
+    assert {"test/loss", "test/accuracy", "test/macro_f1"} <= set(metrics)
+    assert all(isinstance(value, float) for value in metrics.values())
+    assert metrics["test/accuracy"] == pytest.approx(float((answer == target).float().mean()))
+
+    lines = [json.loads(line) for line in (run / "predictions.jsonl").read_text().splitlines()]
+    assert [line["label"] for line in lines] == [data.class_names[k] for k in answer]
+    assert [line["probability"] for line in lines] == pytest.approx(proba.amax(dim=1).tolist(), abs=1e-5)
+    assert [line["petal length (cm)"] for line in lines] == pytest.approx(x[:, 0].tolist(), abs=1e-3)
+
+
+def test_new_flowers_are_predicted_in_their_own_units(cli, run):
+    arguments = ("--config", run / "config.yaml", "--ckpt_path", run / "checkpoints/best.ckpt")
+    cli("predict", *arguments, "--data.points_to_predict", "[[3.0, 1.0], [6.5, 2.3]]")
+    lines = [json.loads(line) for line in (run / "predictions.jsonl").read_text().splitlines()]
+    assert [line["label"] for line in lines] == ["versicolor", "virginica"]
+
+
+def test_reports_go_where_the_user_says(cli, run, tmp_path):
+    before = hashes(run)
+    elsewhere = ("--trainer.default_root_dir", tmp_path / "elsewhere")
+    for command in ("test", "predict"):
+        cli(command, "--config", run / "config.yaml", "--ckpt_path", run / "checkpoints/best.ckpt", *elsewhere)
+    assert hashes(run) == before
+    assert {"test_metrics.json", "predictions.jsonl"} <= set(hashes(tmp_path / "elsewhere"))
+
+
+def test_fit_then_test_then_predict_in_three_processes(tmp_path):
+    run = tmp_path / "run"
+
+    def process(*arguments):
+        command = [sys.executable, "train.py", *map(str, arguments)]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr
+        assert "Warning" not in done.stderr
+        return done.stdout
+
+    assert f"run directory: {run}" in process(*IRIS, "--trainer.default_root_dir", run, "--trainer.max_epochs", 20)
+    fitted = hashes(run)
+    saved = ("--config", run / "config.yaml", "--ckpt_path", run / "checkpoints/best.ckpt")
+    process("test", *saved)
+    process("predict", *saved)
+    assert {name: hashes(run)[name] for name in fitted} == fitted
+    assert json.loads((run / "test_metrics.json").read_text())["test/accuracy"] >= 0.7
+    assert len((run / "predictions.jsonl").read_text().splitlines()) == 20
+
+
+# A second fit
+
+
+def test_a_second_fit_in_the_same_place_makes_a_second_run_and_harms_nothing(cli, run):
+    before = hashes(run)
+    for number in range(2):
+        cli("fit", "--config", run / "config.yaml", *QUICK, "--trainer.default_root_dir", run)
+        after = hashes(run)
+        assert {name: after[name] for name in before} == before
+        assert (run / f"version_{number}" / "checkpoints/best.ckpt").is_file()
+        before = after
+
+
+def test_a_fit_from_a_saved_config_does_not_write_into_the_run_that_saved_it(cli, run):
+    before = hashes(run)
+    cli("fit", "--config", run / "config.yaml", *QUICK)
+    after = hashes(run)
+    assert {name: after[name] for name in before} == before
+    assert (run / "version_0/checkpoints/best.ckpt").is_file()
+
+
+def test_the_same_command_twice_gives_the_same_weights(cli, trained, tmp_path):
+    """The second time without pictures, which must not matter."""
+    cli(*IRIS, *QUICK, "--trainer.default_root_dir", tmp_path / "run", "--trainer.max_epochs", 6)
+    first, second = (load(path / "checkpoints/last.ckpt")["state_dict"] for path in (trained, tmp_path / "run"))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+# Going on
+
+
+def test_resume_continues_in_the_same_directory_and_ends_where_one_long_fit_ends(cli, run, tmp_path):
+    figures = (run / "figures/boundary_epoch_00006.png").read_bytes()
+    going_on = ("--ckpt_path", run / "checkpoints/last.ckpt", "--trainer.max_epochs", 10)
+    cli("fit", "--config", run / "config.yaml", *going_on, "--trainer.enable_progress_bar", "false")
+    assert sorted(p.name for p in run.iterdir() if p.is_dir()) == ["checkpoints", "figures"]
+    assert sorted(p.name for p in (run / "checkpoints").iterdir()) == ["best.ckpt", "last.ckpt"]
+    assert (run / "figures/boundary_epoch_00006.png").read_bytes() == figures
+    assert (run / "figures/boundary_epoch_00010.png").is_file()
+    assert yaml.safe_load((run / "config.yaml").read_text())["trainer"]["max_epochs"] == 10
+    assert yaml.safe_load((run / "config.before_resume_1.yaml").read_text())["trainer"]["max_epochs"] == 6
+
+    cli(*IRIS, *QUICK, "--trainer.default_root_dir", tmp_path / "long", "--trainer.max_epochs", 10)
+    resumed, straight = load(run / "checkpoints/last.ckpt"), load(tmp_path / "long/checkpoints/last.ckpt")
+    assert resumed["global_step"] == straight["global_step"] == 40
+    for name, value in straight["state_dict"].items():
+        assert torch.equal(resumed["state_dict"][name], value)
+
+
+def test_metrics_of_the_epochs_before_a_resume_are_kept(cli, run):
+    before = (run / "metrics.csv").read_text().splitlines()
+    going_on = ("--ckpt_path", run / "checkpoints/last.ckpt", "--trainer.max_epochs", 8)
+    cli("fit", "--config", run / "config.yaml", *QUICK, *going_on)
+    after = (run / "metrics.csv").read_text().splitlines()
+    column = after[0].split(",").index("epoch")
+    assert len(after) > len(before)
+    assert {int(row.split(",")[column]) for row in after[1:]} == set(range(8))
+
+
+def test_any_other_checkpoint_starts_a_new_run(cli, run, tmp_path):
+    before = hashes(run)
+    going_on = ("--ckpt_path", run / "checkpoints/best.ckpt", "--trainer.max_epochs", 8)
+    cli("fit", "--config", run / "config.yaml", *QUICK, *going_on, "--trainer.default_root_dir", tmp_path / "new")
+    assert hashes(run) == before
+    assert load(tmp_path / "new/checkpoints/last.ckpt")["global_step"] == 32
+
+
+@pytest.mark.parametrize("which", ["best", "last"])
+def test_the_newest_checkpoint_can_be_asked_for_by_name(cli, run, which):
+    cli("test", "--config", run / "config.yaml", "--ckpt_path", which)
+    assert (run / "test_metrics.json").is_file()
+
+
+# What wins
+
+
+def test_a_model_option_on_the_command_line_beats_the_checkpoint_on_fit(cli, run, tmp_path):
+    options = ("--ckpt_path", run / "checkpoints/best.ckpt", "--model.l2", 0.5, "--trainer.max_epochs", 40)
+    cli("fit", "--config", run / "config.yaml", *QUICK, *options, "--trainer.default_root_dir", tmp_path / "new")
+    new = load(tmp_path / "new/checkpoints/last.ckpt")
+    assert new["hyper_parameters"]["l2"] == 0.5
+    old = load(run / "checkpoints/best.ckpt")["state_dict"]["model.linear.weight"]
+    assert new["state_dict"]["model.linear.weight"].norm() < 0.5 * old.norm()  # so it was really used
+
+
+def test_a_learning_rate_on_the_command_line_beats_the_checkpoint_on_fit(cli, run, tmp_path):
+    options = ("--ckpt_path", run / "checkpoints/best.ckpt", "--model.optimizer.init_args.lr", 0.001)
+    more = ("--trainer.max_epochs", 8, "--trainer.default_root_dir", tmp_path / "new")
+    cli("fit", "--config", run / "config.yaml", *QUICK, *options, *more)
+    (optimizer,) = load(tmp_path / "new/checkpoints/last.ckpt")["optimizer_states"]
+    assert optimizer["param_groups"][0]["lr"] == 0.001
+
+
+def test_a_model_option_on_the_command_line_is_not_dropped_on_test(cli, run):
+    saved = ("--config", run / "config.yaml", "--ckpt_path", run / "checkpoints/best.ckpt")
+    losses = []
+    for l2 in (0.0, 1.0):
+        cli("test", *saved, "--model.l2", l2)
+        losses.append(json.loads((run / "test_metrics.json").read_text())["test/loss"])
+    weight = load(run / "checkpoints/best.ckpt")["state_dict"]["model.linear.weight"]
+    assert losses[1] - losses[0] == pytest.approx(float(weight.square().sum()), rel=1e-4)
+
+
+def test_of_config_and_command_line_the_later_one_wins(cli, tmp_path):
+    overlay = tmp_path / "overlay.yaml"
+    overlay.write_text("model:\n  init_args:\n    l2: 0.25\ntrainer:\n  max_epochs: 1\n")
+    cli(*IRIS, *QUICK, "--model.l2", 0.125, "--config", overlay, "--trainer.default_root_dir", tmp_path / "run")
+    assert load(tmp_path / "run/checkpoints/last.ckpt")["hyper_parameters"]["l2"] == 0.25
+
+
+# Help
+
+
+def test_help_is_answered_without_importing_torch():
+    command = [sys.executable, "-X", "importtime", "train.py", "--help"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0
+    assert "python train.py fit --config configs/iris_binary.yaml" in done.stdout
+    imported = {line.rpartition("|")[2].strip().split(".")[0] for line in done.stderr.splitlines()}
+    assert "site" in imported  # importtime did report
+    assert not imported & {"torch", "lightning", "sklearn", "matplotlib", "numpy", "jsonargparse"}
+
+
+def test_no_command_at_all_shows_the_help_and_fails():
+    done = subprocess.run([sys.executable, "train.py"], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert "usage: python train.py {fit,validate,test,predict}" in done.stdout
+
+
+def test_every_config_that_help_names_exists():
+    named = re.findall(r"configs/[a-z]\w+\.yaml", train.__doc__)
+    assert named
+    assert [name for name in named if not (ROOT / name).is_file()] == []
+
+
+# Bad input
+
+BAD_OPTIONS = {
+    "unknown feature": ("--data.features", "[petal length, petal colour]", "petal width; got .*petal colour"),
+    "unknown class": ("--data.classes", "[versicolor, tulip]", "setosa, versicolor, virginica; got versicolor, tulip"),
+    "one class only": ("--data.classes", "[versicolor]", "at least 2 different names .* got versicolor"),
+    "the same class twice": ("--data.classes", "[setosa, setosa]", "2 different names .* got setosa, setosa"),
+    "three classes for a binary model": (
+        "--data.classes",
+        "[setosa, versicolor, virginica]",
+        "exactly 2 classes, got 3; try OneVsAll",
+    ),
+    "too few rows to split": ("--data.imbalance", "{virginica: 0.02}", "^error: class 'virginica' keeps 1 row"),
+    "negative learning rate": ("--model.optimizer.init_args.lr", "-1", "learning rate.* -1"),
+    "learning rate that is a word": ("--model.optimizer.init_args.lr", "fast", "Expected a float.*got fast"),
+    "negative l2": ("--model.l2", "-1", "l2 must be at least 0, got -1"),
+    "unknown loss": ("--model.loss", "mse", "'bce_with_logits', 'bce'.*mse"),
+    "word for class weights": ("--model.class_weight", "evenly", "'none', 'balanced'.*got evenly"),
+    "unknown model option": ("--model.lrr", "1", "'lrr' is not accepted"),
+    "unknown data option": ("--data.colour", "red", "'colour' is not accepted"),
+    "unknown trainer option": ("--trainer.max_epoch_s", "1", "--trainer.max_epoch_s"),
+    "unknown model": ("--model", "logreg.Nope", "logreg.Nope"),
+    "negative seed": ("--data.seed", "-1", "^error: .*seed.* got -1"),
+    "missing config file": ("--config", "configs/nope.yaml", "configs/nope.yaml"),
+    "missing checkpoint": ("--ckpt_path", "nope.ckpt", "--ckpt_path: expected a checkpoint file, found none at nope"),
+    "last checkpoint of no run": ("--ckpt_path", "last", "--ckpt_path last: no last.ckpt below"),
+    "best checkpoint of no run": ("--ckpt_path", "best", "--ckpt_path best: no best.ckpt below"),
+    "a text file for a checkpoint": ("--ckpt_path", "LICENSE", "LICENSE is no checkpoint"),
+    "unknown metric to watch": ("--checkpoint.monitor", "val/nope", "val/nope.*val/loss"),
+}
+
+
+@pytest.mark.parametrize(("option", "value", "message"), BAD_OPTIONS.values(), ids=BAD_OPTIONS)
+def test_a_bad_option_ends_in_one_line_and_leaves_no_run(cli, capsys, tmp_path, option, value, message):
+    place = ("--trainer.default_root_dir", tmp_path / "run", "--trainer.max_epochs", 1)
+    line = refused(cli, capsys, *IRIS, *QUICK, *place, option, value)
+    assert re.search(message, line), line
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_picture_of_three_features_is_refused_with_the_option_to_set(cli, capsys, tmp_path):
+    place = ("--trainer.default_root_dir", tmp_path / "run")
+    features = "[petal length, petal width, sepal width]"
+    line = refused(cli, capsys, "fit", "--config", "configs/iris_ova.yaml", *place, "--data.features", features)
+    assert "exactly 2 features, got 3" in line
+    assert "set data.init_args.features" in line
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nan_in_the_data_is_refused_with_its_row(cli, capsys, monkeypatch, tmp_path):
+    whole = sklearn_datasets.load_iris()
+    whole.data[75, 2] = np.nan
+    monkeypatch.setattr(sklearn_datasets, "load_iris", lambda: whole)
+    line = refused(cli, capsys, *IRIS, *QUICK, "--trainer.default_root_dir", tmp_path / "run")
+    assert re.match(r"error: expected finite numbers, got \[nan, 1\.\d+\] in row \d+ of the \w+ split", line)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_points_to_predict_that_are_no_flowers_are_refused(cli, capsys, run):
+    before = hashes(run)
+    saved = ("predict", "--config", run / "config.yaml", "--ckpt_path", run / "checkpoints/best.ckpt")
+    line = refused(cli, capsys, *saved, "--data.points_to_predict", "[[3.0, 1.0, 2.0]]")
+    assert "expected 2 numbers (petal length (cm), petal width (cm)), got [3.0, 1.0, 2.0]" in line
+    line = refused(cli, capsys, *saved, "--data.points_to_predict", "[[3.0, .nan]]")
+    assert "expected finite numbers, got [3.0, nan]" in line
+    assert hashes(run) == before
+
+
+def change(text):
+    """Edit iris_binary.yaml as a dictionary: {"trainer.max_epochs": 1} sets, and makes, that key."""
+
+    def edit(config):
+        for path, value in text.items():
+            *parents, key = path.split(".")
+            place = config
+            for parent in parents:
+                place = place[parent]
+            place[key] = value
+        return yaml.safe_dump(config)
+
+    return edit
+
+
+BAD_FILES = {
+    "unknown section": (change({"colour": "red"}), "'colour'"),
+    "unknown model key": (change({"model.init_args.lrr": 1}), "'lrr' is not accepted"),
+    "unknown data key": (change({"data.init_args.featurs": []}), "'featurs' is not accepted"),
+    "unknown trainer key": (change({"trainer.max_epoch": 1}), "'trainer.max_epoch'"),
+    "list for data": (change({"data": ["a"]}), r'"data".*\[\'a\'\]'),
+    "list for model": (change({"model": ["a"]}), r'"model".*\[\'a\'\]'),
+    "list for trainer": (change({"trainer": ["a"]}), r"trainer.*\[\'a\'\]"),
+    "list for checkpoint": (change({"checkpoint": ["a"]}), r"checkpoint.*\[\'a\'\]"),
+    "list for model arguments": (change({"model.init_args": ["a"]}), r"init_args.*\[\'a\'\]"),
+    "list for data arguments": (change({"data.init_args": ["a"]}), r"init_args.*\[\'a\'\]"),
+    "list for the whole": (lambda config: "- a\n- b\n", "(?i)config: .*a.*b"),
+    "broken YAML": (lambda config: "model: [\n", "(?i)problems parsing config"),
+    "empty file": (lambda config: "", "(?i)config.*empty|expected.*config"),
+    "no data section": (lambda config: yaml.safe_dump({"model": config["model"]}), r"required: fit\.data"),
+}
+
+
+@pytest.mark.parametrize(("edit", "message"), BAD_FILES.values(), ids=BAD_FILES)
+def test_a_bad_config_file_ends_in_one_line_and_leaves_no_run(cli, capsys, tmp_path, edit, message):
+    config = tmp_path / "bad.yaml"
+    config.write_text(edit(yaml.safe_load((ROOT / "configs/iris_binary.yaml").read_text())))
+    cheap = ("--trainer.fast_dev_run", "true")  # should the file be accepted after all
+    line = refused(cli, capsys, "fit", "--config", config, "--trainer.default_root_dir", tmp_path / "run", *cheap)
+    assert re.search(message, line), line
+    assert list(tmp_path.iterdir()) == [config]
+
+
+@pytest.mark.parametrize("command", ["test", "validate", "predict"])
+def test_a_command_that_needs_a_model_asks_for_its_checkpoint(cli, capsys, command):
+    line = refused(cli, capsys, command, "--config", "configs/iris_binary.yaml")
+    assert line == f"error: {command} needs a trained model: add --ckpt_path RUN/checkpoints/best.ckpt"
+
+
+OTHERS = {
+    "another model": (("--config", "configs/iris_ova.yaml"), "holds a logreg.*BinaryLogit, .* asks for a .*OneVsAll"),
+    "another datamodule": (("--config", "configs/xor.yaml"), "no state of XORDataModule, .*trained on other data"),
+    "other features": (
+        ("--config", "configs/iris_binary.yaml", "--data.features", "[sepal length, sepal width]"),
+        r"trained on feature_names \['petal length \(cm\)'.* asks for \['sepal length \(cm\)'",
+    ),
+    "other classes": (
+        ("--config", "configs/iris_binary.yaml", "--data.classes", "[setosa, versicolor]"),
+        r"trained on class_names \['versicolor', 'virginica'\], .* asks for \['setosa', 'versicolor'\]",
+    ),
+}
+
+
+@pytest.mark.parametrize("command", ["fit", "test"])
+@pytest.mark.parametrize(("options", "message"), OTHERS.values(), ids=OTHERS)
+def test_a_checkpoint_of_something_else_is_refused(cli, capsys, run, tmp_path, command, options, message):
+    before = hashes(run)
+    place = () if command == "test" else ("--trainer.default_root_dir", tmp_path / "new")
+    line = refused(cli, capsys, command, *options, *place, "--ckpt_path", run / "checkpoints/best.ckpt")
+    assert re.search(message, line), line
+    assert hashes(run) == before
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_damaged_checkpoint_is_refused(cli, capsys, run):
+    best = run / "checkpoints/best.ckpt"
+    best.write_bytes(best.read_bytes()[:1000])
+    line = refused(cli, capsys, "test", "--config", run / "config.yaml", "--ckpt_path", best)
+    assert "best.ckpt is no checkpoint that can be loaded safely" in line
+    assert not (run / "test_metrics.json").exists()
+
+
+class Payload:
+    """Unpickled, it makes a directory."""
+
+    def __init__(self, path):
+        self.path = str(path)
+
+    def __reduce__(self):
+        return os.mkdir, (self.path,)
+
+
+@pytest.mark.parametrize("command", ["fit", "test", "predict"])
+def test_code_in_a_checkpoint_is_not_run(cli, capsys, run, tmp_path, command):
+    best = run / "checkpoints/best.ckpt"
+    torch.save(load(best) | {"hyper_parameters": Payload(tmp_path / "ran")}, best)
+    line = refused(cli, capsys, command, "--config", run / "config.yaml", *QUICK, "--ckpt_path", best)
+    assert "is no checkpoint that can be loaded safely" in line
+    assert not (tmp_path / "ran").exists()
+    pickle.loads(pickle.dumps(Payload(tmp_path / "ran")))
+    assert (tmp_path / "ran").exists()  # so it would have run
+
+
+def test_a_crash_leaves_the_files_that_were_there(cli, capsys, tmp_path):
+    place = tmp_path / "mine"
+    place.mkdir()
+    (place / "notes.txt").write_text("keep me")
+    refused(cli, capsys, *IRIS, *QUICK, "--trainer.default_root_dir", place, "--model.optimizer.init_args.lr", -1)
+    assert [path.name for path in place.iterdir()] == ["notes.txt"]
+
+
+def test_an_empty_directory_of_the_users_is_still_there_after_bad_input(cli, capsys, tmp_path):
+    (tmp_path / "mine").mkdir()
+    place = ("--trainer.default_root_dir", tmp_path / "mine")
+    refused(cli, capsys, *IRIS, *QUICK, *place, "--model.optimizer.init_args.lr", -1)
+    assert (tmp_path / "mine").is_dir()
+    assert list((tmp_path / "mine").iterdir()) == []
+
+
+def test_our_own_mistakes_keep_their_traceback(cli, monkeypatch, tmp_path):
+    def broken(self, batch, batch_idx):
+        raise RuntimeError("a bug of ours")
+
+    monkeypatch.setattr(BinaryLogit, "training_step", broken)
+    with pytest.raises(RuntimeError, match="a bug of ours"):
+        cli(*IRIS, *QUICK, "--trainer.default_root_dir", tmp_path / "run")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_bad_input_ends_a_real_process_with_status_one_and_no_traceback(tmp_path):
+    arguments = [*IRIS, "--trainer.default_root_dir", str(tmp_path / "run"), "--data.classes", "[versicolor, tulip]"]
+    done = subprocess.run(
+        [sys.executable, "train.py", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert "Traceback" not in done.stderr
+    errors = [line for line in done.stderr.splitlines() if "Seed set to" not in line]
+    assert len(errors) == 1
+    assert errors[0].endswith("got versicolor, tulip")
+    assert list(tmp_path.iterdir()) == []
