@@ -40,16 +40,16 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-import torch
 from jsonargparse import ArgumentError
+from jsonargparse.typing import PositiveInt
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
-from callbacks import PredictionWriter, TestReport
-from callbacks.reports import write_whole
+from callbacks import CheckpointFiles, GracefulStop, MetricsCSV, PredictionWriter, TestReport
+from callbacks.run_files import write_whole
 
 # What the datamodule knows and the model must be built to fit.
 DATA_FACTS = ("num_features", "num_classes", "class_names", "class_counts", "oos_class")
@@ -108,6 +108,12 @@ class LogisticRegressionCLI(LightningCLI):
                 "checkpoint.enable_version_counter": False,  # a resumed run goes on writing best.ckpt, not best-v1.ckpt
             }
         )
+        parser.add_argument(
+            "--save_every_n_steps",
+            type=PositiveInt | None,
+            default=None,
+            help="Save checkpoints/last.ckpt not only at the end of every epoch, but also every so many updates.",
+        )
         for fact in DATA_FACTS:
             parser.link_arguments(
                 "data", f"model.init_args.{fact}", compute_fn=partial(self._data_fact, fact), apply_on="instantiate"
@@ -127,11 +133,11 @@ class LogisticRegressionCLI(LightningCLI):
             return
         if options.ckpt_path in ("best", "last"):
             options.ckpt_path = self._newest(f"{options.ckpt_path}.ckpt")
-        path = Path(options.ckpt_path)
-        if not path.is_file():
+        path = options.ckpt_path
+        if "://" not in path and not Path(path).is_file():
             raise ValueError(f"--ckpt_path: expected a checkpoint file, found none at {path}")
         try:
-            self.checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+            self.checkpoint = CheckpointFiles().load_checkpoint(path)
         except Exception as error:  # torch raises a dozen types for a damaged file; none of them ran what is in it
             raise ValueError(
                 f"--ckpt_path: {path} is no checkpoint that can be loaded safely ({_one_line(error)[:200]}); "
@@ -158,20 +164,26 @@ class LogisticRegressionCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """Only now, with data and model in order, claim the run directory, and log and save into it."""
         options = self.config[self.subcommand]
-        fit = self.subcommand == "fit"
-        dry = bool(options.trainer.fast_dev_run)
-        self.run_directory = self._run_directory(dry)
-        kwargs["default_root_dir"] = str(self.run_directory)
-        callbacks = self.trainer_defaults.setdefault("callbacks", [TestReport(), PredictionWriter()])
-        if fit and options.trainer.logger in (None, True):
-            place = {"save_dir": str(self.run_directory), "name": "", "version": ""}
-            kwargs["logger"] = [TensorBoardLogger(**place, default_hp_metric=False), CSVLogger(**place)]
-        elif not fit:
-            kwargs["logger"] = False  # test and predict never touch a fit's own files
+        run = self.run_directory = self._run_directory()
+        kwargs["default_root_dir"] = str(run)
+        kwargs["plugins"] = [*_listed(self._get(self.config_init, "trainer").plugins), CheckpointFiles()]
+        self._get(self.config_init, "checkpoint").dirpath = str(run / "checkpoints")
+        callbacks = self.trainer_defaults["callbacks"] = [TestReport(), PredictionWriter()]
+        if self.subcommand != "fit":  # never touch a fit's own files
             self.save_config_callback = None
-        if kwargs.get("logger", options.trainer.logger) and not dry:
+            return super().instantiate_trainer(logger=False, **kwargs)
+
+        callbacks.append(GracefulStop())
+        if options.save_every_n_steps:
+            every = {"filename": "last", "every_n_train_steps": options.save_every_n_steps}
+            callbacks.append(ModelCheckpoint(run / "checkpoints", enable_version_counter=False, **every))
+        if options.trainer.logger in (None, True):
+            goes_on = self.checkpoint is not None and run == Path(options.ckpt_path).resolve().parent.parent
+            step = self.checkpoint["global_step"] if self.checkpoint is not None and goes_on else None
+            board = TensorBoardLogger(str(run), name="", version="", default_hp_metric=False, purge_step=step)
+            kwargs["logger"] = [board, MetricsCSV(str(run), resumed_at=step)]
+        if options.trainer.logger is not False and not options.trainer.fast_dev_run:
             callbacks.append(LearningRateMonitor("step"))
-        self._get(self.config_init, "checkpoint").dirpath = str(self.run_directory / "checkpoints")
         return super().instantiate_trainer(**kwargs)
 
     def after_fit(self) -> None:
@@ -197,10 +209,10 @@ class LogisticRegressionCLI(LightningCLI):
             raise ValueError(f"--ckpt_path {Path(name).stem}: no {name} below {base}; name a checkpoint file")
         return str(found[-1])
 
-    def _run_directory(self, dry: bool) -> Path:
+    def _run_directory(self) -> Path:
         """This run's directory: the checkpoint's own if a run goes on or is tested, else a new one."""
         options = self.config[self.subcommand]
-        if options.ckpt_path:
+        if options.ckpt_path and "://" not in options.ckpt_path:
             home = Path(options.ckpt_path).resolve().parent
             home = home.parent if home.name == "checkpoints" else home
             elsewhere = options.trainer.default_root_dir
@@ -210,7 +222,7 @@ class LogisticRegressionCLI(LightningCLI):
             if going_on and (not elsewhere or Path(elsewhere).resolve() == home):
                 return home
         base = self._base_directory()
-        if dry or rank_zero_only.rank != 0:
+        if options.trainer.fast_dev_run or rank_zero_only.rank != 0:
             return base  # writes nothing
         self.claimed = claim_run_directory(base, named=bool(options.trainer.default_root_dir))
         return self.claimed
@@ -233,6 +245,10 @@ def claim_run_directory(base: Path, named: bool) -> Path:
             continue
         return path
     raise OSError(f"no free run directory below {base}")
+
+
+def _listed(value: Any) -> list[Any]:
+    return [] if value is None else list(value) if isinstance(value, list | tuple) else [value]
 
 
 def _one_line(error: BaseException) -> str:

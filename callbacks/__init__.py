@@ -1,6 +1,15 @@
-"""Pictures and reports; they see a model and its data only through public methods."""
+"""Pictures, reports and a run's files; they see a model and its data only through public methods."""
 
 from callbacks.decision_boundary import DecisionBoundary
+from callbacks.graceful_stop import GracefulStop
 from callbacks.reports import PredictionWriter, TestReport
+from callbacks.run_files import CheckpointFiles, MetricsCSV
 
-__all__ = ["DecisionBoundary", "PredictionWriter", "TestReport"]
+__all__ = [
+    "CheckpointFiles",
+    "DecisionBoundary",
+    "GracefulStop",
+    "MetricsCSV",
+    "PredictionWriter",
+    "TestReport",
+]

@@ -4,11 +4,8 @@ The callbacks see a model only through `predict_step`, `test_step`, `answer` and
 and the data through `class_names`, `feature_names` and `describe`.
 """
 
-import csv
-import io
 import itertools
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +14,8 @@ import lightning as L
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+from callbacks.run_files import write_csv, write_whole
 
 
 class _Rows:
@@ -182,23 +181,3 @@ def _cell(value: Any) -> str:
     if isinstance(value, list):
         return escape(", ".join(f"{word} {amount:+.2f}" for word, amount in value))
     return escape("yes" if value is True else "no" if value is False else str(value))
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file so that it is there in whole or not at all: beside it first, then moved into place."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        beside.write_text(text, encoding="utf-8")
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
-
-
-def write_csv(path: Path, header: Sequence[str], rows: Any) -> None:
-    """A CSV file with a header line, whole or not at all."""
-    text = io.StringIO(newline="")
-    writer = csv.writer(text)
-    writer.writerow(header)
-    writer.writerows(rows)
-    write_whole(path, text.getvalue())

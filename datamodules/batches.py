@@ -155,6 +155,18 @@ class RowsDataModule(L.LightningDataModule):
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
         self.batch_size, self.seed, self.num_workers = batch_size, seed, num_workers
 
+    @classmethod
+    def load_from_checkpoint(cls, checkpoint_path: Any, *, weights_only: bool | None = True, **options: Any) -> Any:
+        """As in Lightning, but always with weights_only=True, so that nothing in the file is run.
+
+        Raises:
+            ValueError: weights_only=False was asked for.
+            pickle.UnpicklingError: the file holds more than tensors and plain values.
+        """
+        if weights_only is False:
+            raise ValueError("expected weights_only=True: loading with False runs whatever code the file holds")
+        return super().load_from_checkpoint(checkpoint_path, weights_only=True, **options)
+
     def rows(self, split: str) -> Rows:
         """The rows of a split: "train", "val", "test" or "predict"."""
         raise NotImplementedError

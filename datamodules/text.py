@@ -293,10 +293,13 @@ def _vectorizer(options: Ngrams, vocabulary: list[str] | None = None) -> Any:
 
 
 def _join(parts: list[Any]) -> Any:
-    """Side by side, as CSR."""
+    """Side by side, as CSR, each row's columns in ascending order."""
     from scipy.sparse import hstack
 
-    return parts[0] if len(parts) == 1 else hstack(parts, format="csr")
+    matrix = parts[0] if len(parts) == 1 else hstack(parts, format="csr")
+    # fit_transform and transform leave them in different orders; a resumed run must add, and drop out, in the same one.
+    matrix.sort_indices()
+    return matrix
 
 
 def _plain(options: dict[str, Any]) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from logreg.functional import (
     l2_penalty,
     sigmoid,
 )
+from logreg.safe_loading import SafeLoading
 
 OptimizerFactory = Callable[[Iterable], Optimizer]
 SchedulerFactory = Callable[[Optimizer], LRScheduler]
@@ -47,7 +48,7 @@ class LogisticRegression(nn.Module):
         return self.linear(x).squeeze(-1)
 
 
-class BinaryLogit(L.LightningModule):
+class BinaryLogit(SafeLoading, L.LightningModule):
     """Two classes, one `LogisticRegression`, automatic optimization.
 
     Args:

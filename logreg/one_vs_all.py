@@ -24,9 +24,10 @@ from logreg.functional import (
     log_softmax,
     sigmoid,
 )
+from logreg.safe_loading import SafeLoading
 
 
-class OneVsAll(L.LightningModule):
+class OneVsAll(SafeLoading, L.LightningModule):
     """K members, each a `LogisticRegression` of one class against the rest; automatic optimization.
 
     The members share no weight, so one optimizer over the sum of their losses trains each as if it were alone (and

@@ -37,6 +37,11 @@ def best_in_scope(proba: Tensor, oos_class: int) -> tuple[Tensor, Tensor]:
 def best_threshold(score: Tensor, label: Tensor, target: Tensor, oos_class: int) -> float:
     """The threshold with the most right answers over all rows, out-of-scope counted as an intent of its own.
 
+    That is the paper's rule. Taken to the letter it is unsteady: with 100 out-of-scope rows among 3,100 the accuracy is
+    flat near its top, and chance picks the spot. So all thresholds count as best whose accuracy lies within one
+    standard error of the highest, √(a·(1 − a)/N), and the middle of their range is taken (the one-standard-error rule
+    of Breiman et al., 1984).
+
     Args:
         score: largest in-scope probability, (N,).
         label: its class, (N,).
@@ -47,15 +52,19 @@ def best_threshold(score: Tensor, label: Tensor, target: Tensor, oos_class: int)
         A threshold in [0, 1].
     """
     score, order = score.double().sort()
-    right_if_kept = (label == target)[order].long()  # in scope and of the right class
+    right_if_kept = (label == target)[order].long()  # the row is in scope, and of that class
     right_if_dropped = (target == oos_class)[order].long()
-    # right[i]: right answers if the i lowest scores are said to be out of scope
-    zero = score.new_zeros(1).long()
-    right = torch.cat([zero, right_if_dropped.cumsum(0)]) + torch.cat([right_if_kept.flip(0).cumsum(0).flip(0), zero])
+    zero = right_if_kept.new_zeros(1)
+    # right[i]: right answers if the i rows with the lowest scores are said to be out of scope
+    right = torch.cat([zero, right_if_dropped.cumsum(0)])
+    right += right_if_kept.sum() - torch.cat([zero, right_if_kept.cumsum(0)])
     edges = torch.cat([score.new_zeros(1), score, score.new_ones(1)])
-    right[1:-1][edges[1:-2] == edges[2:-1]] = -1  # no threshold lies between equal scores
-    best = int(right.argmax())
-    return float((edges[best] + edges[best + 1]) / 2)
+    threshold = (edges[1:] + edges[:-1]) / 2  # threshold[i] lies between the i lowest scores and the others ...
+    possible = torch.cat([right_if_kept.new_ones(1).bool(), score[1:] > score[:-1], right_if_kept.new_ones(1).bool()])
+    accuracy = (right.double() / max(len(score), 1))[possible]  # ... unless the scores on its two sides are equal
+    best = accuracy.max()
+    near = threshold[possible][accuracy >= best - (best * (1 - best) / max(len(score), 1)).sqrt()]
+    return float((near.min() + near.max()) / 2)
 
 
 class OutOfScopeMetrics(Metric):

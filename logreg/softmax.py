@@ -13,6 +13,7 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 from logreg.distributed import reduces_sparse_gradients, rows_per_process
 from logreg.functional import class_weights, cross_entropy, l2_penalty, log_softmax
 from logreg.out_of_scope import OutOfScopeMetrics, answer_with_threshold
+from logreg.safe_loading import SafeLoading
 
 Batch = tuple[Tensor, Tensor, Tensor]
 
@@ -43,7 +44,7 @@ class StepCounter:
         """Nothing to restore."""
 
 
-class SoftmaxRegression(L.LightningModule):
+class SoftmaxRegression(SafeLoading, L.LightningModule):
     """K classes, W of shape (D, K) and b of shape (K,), and the five steps by hand in `training_step`.
 
     Rows may be dense or sparse (CSR). For sparse rows a step costs time in proportion to their non-zeros, whatever D

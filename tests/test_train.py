@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,10 @@ import torch
 import yaml
 from sklearn import datasets as sklearn_datasets
 
+import logreg
 import train
 from datamodules import IrisDataModule
+from datamodules.batches import Draw
 from logreg import BinaryLogit
 
 ROOT = Path(__file__).parents[1]
@@ -186,18 +189,22 @@ def test_reports_go_where_the_user_says(cli, run, tmp_path):
 def test_fit_then_test_then_predict_in_three_processes(tmp_path):
     run = tmp_path / "run"
 
-    def process(*arguments):
+    def start(*arguments):
         command = [sys.executable, "train.py", *map(str, arguments)]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
-        assert done.returncode == 0, done.stderr
-        assert "Warning" not in done.stderr
-        return done.stdout
+        return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
-    assert f"run directory: {run}" in process(*IRIS, "--trainer.default_root_dir", run, "--trainer.max_epochs", 20)
+    def finish(process):
+        stdout, stderr = process.communicate(timeout=120)
+        assert process.returncode == 0, stderr
+        assert "Warning" not in stderr
+        return stdout
+
+    fit = start(*IRIS, "--trainer.default_root_dir", run, "--trainer.max_epochs", 20)
+    assert f"run directory: {run}" in finish(fit)
     fitted = hashes(run)
     saved = ("--config", run / "config.yaml", "--ckpt_path", run / "checkpoints/best.ckpt")
-    process("test", *saved)
-    process("predict", *saved)
+    for process in [start("test", *saved), start("predict", *saved)]:  # side by side
+        finish(process)
     assert {name: hashes(run)[name] for name in fitted} == fitted
     assert json.loads((run / "test_metrics.json").read_text())["test/accuracy"] >= 0.7
     assert len((run / "predictions.jsonl").read_text().splitlines()) == 20
@@ -457,7 +464,7 @@ def test_a_command_that_needs_a_model_asks_for_its_checkpoint(cli, capsys, comma
 
 OTHERS = {
     "another model": (("--config", "configs/iris_ova.yaml"), "holds a logreg.*BinaryLogit, .* asks for a .*OneVsAll"),
-    "another datamodule": (("--config", "configs/xor.yaml"), "no state of XORDataModule, .*trained on other data"),
+    "another datamodule": (("--config", "configs/xor.yaml"), "no state of a? ?XORDataModule, .*trained on other data"),
     "other features": (
         ("--config", "configs/iris_binary.yaml", "--data.features", "[sepal length, sepal width]"),
         r"trained on feature_names \['petal length \(cm\)'.* asks for \['sepal length \(cm\)'",
@@ -478,6 +485,18 @@ def test_a_checkpoint_of_something_else_is_refused(cli, capsys, run, tmp_path, c
     assert re.search(message, line), line
     assert hashes(run) == before
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(("trained_with", "asked_for"), [("true", "false"), ("false", "true")])
+def test_a_checkpoint_with_another_number_of_columns_is_refused(cli, capsys, tmp_path, trained_with, asked_for):
+    xor = ("--config", "configs/xor.yaml")
+    place = ("--trainer.default_root_dir", tmp_path / "run", "--trainer.max_epochs", 1)
+    cli("fit", *xor, *QUICK, *place, "--data.interaction", trained_with)
+    before = hashes(tmp_path)
+    options = ("--data.interaction", asked_for, "--ckpt_path", tmp_path / "run/checkpoints/best.ckpt")
+    line = refused(cli, capsys, "test", *xor, *options)
+    assert "use the run's own config.yaml" in line
+    assert hashes(tmp_path) == before
 
 
 def test_a_damaged_checkpoint_is_refused(cli, capsys, run):
@@ -547,3 +566,63 @@ def test_bad_input_ends_a_real_process_with_status_one_and_no_traceback(tmp_path
     assert len(errors) == 1
     assert errors[0].endswith("got versicolor, tulip")
     assert list(tmp_path.iterdir()) == []
+
+
+# How good the models are
+
+TASKS = {
+    "versicolor against virginica": ("configs/iris_binary.yaml", {}, 0.93),
+    "setosa against versicolor": ("configs/iris_binary.yaml", {"classes": ["setosa", "versicolor"]}, 1.0),
+    "three species by two features": ("configs/iris_ova.yaml", {}, 0.93),
+    "three species by four features": ("configs/iris_ova.yaml", {"features": None}, 0.93),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("config", "options", "at_least"), TASKS.values(), ids=TASKS)
+def test_mean_test_accuracy_over_ten_split_seeds(cli, tmp_path, config, options, at_least):
+    """The whole way of a user: fit by the config, then test the checkpoint that was best on validation."""
+    features = "[sepal length, sepal width, petal length, petal width]"
+    data = [("--data.features", features)] if "features" in options else []
+    data += [("--data.classes", f"[{', '.join(options['classes'])}]")] if "classes" in options else []
+    accuracies = []
+    for seed in range(10):
+        run = tmp_path / str(seed)
+        arguments = [part for option in (*data, ("--data.seed", seed)) for part in option]
+        cli("fit", "--config", config, *QUICK, *arguments, "--trainer.default_root_dir", run)
+        cli("test", "--config", run / "config.yaml", "--ckpt_path", run / "checkpoints/best.ckpt")
+        accuracies.append(json.loads((run / "test_metrics.json").read_text())["test/accuracy"])
+    assert np.mean(accuracies) >= at_least, accuracies
+
+
+@pytest.mark.parametrize(("config", "options", "at_least"), TASKS.values(), ids=TASKS)
+def test_mean_test_accuracy_over_ten_split_seeds_after_the_last_epoch(config, options, at_least):
+    """The same without the Trainer's machinery, in a few seconds: the config's model, data, optimizer and epochs."""
+    config = yaml.safe_load((ROOT / config).read_text())
+    step = config["model"]["init_args"].pop("optimizer")
+    optimizer = partial(getattr(torch.optim, step["class_path"].rpartition(".")[2]), **step["init_args"])
+    accuracies = []
+    for seed in range(10):
+        torch.manual_seed(config["seed_everything"])
+        chosen = {name: value for name, value in (config["data"]["init_args"] | options).items() if value}
+        data = IrisDataModule(**chosen, seed=seed)
+        sizes = {"num_classes": data.num_classes} if data.num_classes > 2 else {}
+        build = getattr(logreg, config["model"]["class_path"].rpartition(".")[2])
+        model = build(data.num_features, **sizes, **config["model"]["init_args"], optimizer=optimizer)
+        train_for(model, data, config["trainer"]["max_epochs"])
+        rows = data.rows("test")[Draw(torch.arange(10 * data.num_classes), 0)]
+        answer = model.answer(model.predict_proba(rows.x))
+        accuracies.append(float((answer == rows.target).double().mean()))
+    assert np.mean(accuracies) >= at_least, accuracies
+
+
+def train_for(model, data, epochs):
+    """Every training batch of every epoch, by the model's own training_step and optimizer."""
+    model.log = lambda *_, **__: None
+    optimizer, loader = model.configure_optimizers(), data.train_dataloader()
+    for epoch in range(epochs):
+        loader.sampler.set_epoch(epoch)
+        for number, batch in enumerate(loader):
+            optimizer.zero_grad()
+            model.training_step(batch, number).backward()
+            optimizer.step()

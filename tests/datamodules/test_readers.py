@@ -12,22 +12,27 @@ from hypothesis import strategies as st
 
 from datamodules.readers import read_labelled, read_texts
 
-SENTENCES = ["will it snow", 'say "hello", twice', "first line\nsecond line", "naïve café ☕", "a\u2028b\u0085c", "=1+1"]
+SENTENCES = [
+    "will it snow",
+    'say "hello", twice',
+    "first line\nsecond line",
+    "naïve café ☕",
+    "a\u2028b\u0085c",
+    "=1+1",
+]
 LABELS = ["weather", "chat", "multi, line", "drinks", "separators", "sums"]
 EXAMPLES = [80, pytest.param(2_000, marks=pytest.mark.slow)]  # hypothesis examples per property
 
 
 def profile(examples):
     """The short run is the same every time; an example that takes ten seconds counts as a hang."""
-    return settings(
-        max_examples=examples, derandomize=examples < 1_000, deadline=timedelta(seconds=10), database=None
-    )
+    return settings(max_examples=examples, derandomize=examples < 1_000, deadline=timedelta(seconds=10), database=None)
 
 
 def table(rows, delimiter=",", ends="\r\n"):
-    """Rows as a CSV or TSV file's bytes, quoted as the format wants it."""
+    """Rows as the bytes of a CSV or TSV file. All quoted, for Python 3.11 forgets to quote a lone carriage return."""
     text = io.StringIO(newline="")
-    csv.writer(text, delimiter=delimiter, lineterminator=ends).writerows(rows)
+    csv.writer(text, delimiter=delimiter, lineterminator=ends, quoting=csv.QUOTE_ALL).writerows(rows)
     return text.getvalue().encode()
 
 
@@ -101,7 +106,7 @@ def test_whole_numbers_are_labels_too_and_other_fields_may_be_anything(tmp_path,
 
 def test_a_txt_file_holds_one_text_a_line(tmp_path):
     path = tmp_path / "texts.txt"
-    path.write_bytes(b"\xef\xbb\xbfwill it snow\r\n\r\n  \nplay, \"this\"\nlast line without an end\xe2\x80\xa8...")
+    path.write_bytes(b'\xef\xbb\xbfwill it snow\r\n\r\n  \nplay, "this"\nlast line without an end\xe2\x80\xa8...')
     assert read_texts(str(path), "text") == ["will it snow", 'play, "this"', "last line without an end\u2028..."]
 
 
@@ -180,9 +185,13 @@ BAD = {
     "half a character": ("a.jsonl", b'{"text": "a \\ud83d", "label": "x"}', r"line 1: .*'text'"),
     "half a character in a label": ("a.json", b'[{"text": "a", "label": "\\udc00"}]', r"entry 1: .*'label'"),
     "line break in a column's name": ("a.csv", b'"te\nxt",label\na,x\n', r"expected a column 'text'"),
-    "thousands of columns": ("a.csv", b"c," * 5_000 + b"c\n" + b"," * 5_000 + b"\n", r"expected a column 'text'"),
+    "thousands of columns": ("a.csv", table([map(str, range(5_000)), ["x"] * 5_000]), r"expected a column 'text'"),
     "the same column twice": ("a.csv", b"text,label,text\na,x,b\n", r"'text'.*(twice|more than once|two columns|2)"),
-    "unknown suffix": ("a.xlsx", b"text,label\na,x\n", r"expected a file that ends in one of .csv, .tsv, .json, .jsonl$"),
+    "unknown suffix": (
+        "a.xlsx",
+        b"text,label\na,x\n",
+        r"expected a file that ends in one of .csv, .tsv, .json, .jsonl$",
+    ),
     "no suffix": ("data", b"text,label\na,x\n", r"expected a file that ends in one of .csv"),
     "binary file of unknown suffix": ("a.xlsx", b"PK\x03\x04\xff\xfe", r"expected a file that ends in one of .csv"),
 }
@@ -198,7 +207,9 @@ def test_a_bad_file_is_refused_in_one_line_that_names_it(tmp_path, name, content
     assert path.read_bytes() == content
 
 
-@pytest.mark.parametrize("content, message", [(b"", "at least one text"), (b"\n \r\n", "at least one"), (b"\xe9", "UTF-8")])
+@pytest.mark.parametrize(
+    "content, message", [(b"", "at least one text"), (b"\n \r\n", "at least one"), (b"\xe9", "UTF-8")]
+)
 def test_a_bad_txt_file_is_refused_in_one_line_that_names_it(tmp_path, content, message):
     path = tmp_path / "texts.txt"
     path.write_bytes(content)
@@ -213,23 +224,54 @@ def test_a_txt_file_has_no_labels_so_training_on_it_is_refused_without_recommend
 
 
 def test_a_file_that_is_not_there_or_is_a_folder_is_an_os_error_that_names_it(tmp_path):
-    for path in (tmp_path / "missing.csv", tmp_path):
-        with pytest.raises(OSError, match=str(path)):
-            read_labelled(path.with_suffix(".csv"), "text", "label") if path != tmp_path else read_texts_of_folder(path)
-
-
-def read_texts_of_folder(path):
-    folder = path / "folder.csv"
-    folder.mkdir()
-    return read_texts(str(folder), "text")
+    (tmp_path / "folder.csv").mkdir()
+    for name in ("missing.csv", "folder.csv", "missing.txt"):
+        with pytest.raises(OSError, match=name):
+            read_texts(str(tmp_path / name), "text")
+    with pytest.raises(FileNotFoundError, match=r"missing\.csv"):
+        read_labelled(tmp_path / "missing.csv", "text", "label")
 
 
 # --- any bytes at all -----------------------------------------------------------------------------------------------
 
 pieces = st.sampled_from(
-    [b'"', b'""', b",", b"\t", b"\n", b"\r\n", b"\r", b"text", b"label", b"text,label\n", b"text\tlabel\n", b"a", b"\x00"]
-    + [b"{", b"}", b"[", b"]", b":", b'"text"', b'"label"', b'{"text": "a", "label": "x"}', b"null", b"1e999", b"NaN"]
-    + [b"\xef\xbb\xbf", b"\xff", b"\xed\xa0\x80", b"\\ud800", b"\\", b"\xe2\x80\xa8", b"\xc3\xa9", b" ", b"-0", b"[" * 3_000]
+    [
+        b'"',
+        b'""',
+        b",",
+        b"\t",
+        b"\n",
+        b"\r\n",
+        b"\r",
+        b"text",
+        b"label",
+        b"text,label\n",
+        b"text\tlabel\n",
+        b"a",
+        b"\x00",
+        b"{",
+        b"}",
+        b"[",
+        b"]",
+        b":",
+        b'"text"',
+        b'"label"',
+        b'{"text": "a", "label": "x"}',
+        b'{"text": "\\ud800", "label": "x"}',
+        b"null",
+        b"1e999",
+        b"NaN",
+        b"\xef\xbb\xbf",
+        b"\xff",
+        b"\xed\xa0\x80",
+        b"\\ud800",
+        b"\\",
+        b"\xe2\x80\xa8",
+        b"\xc3\xa9",
+        b" ",
+        b"-0",
+        b"[" * 3_000,
+    ]
 )
 almost_a_file = st.lists(pieces, max_size=30).map(b"".join)
 json_values = st.recursive(
@@ -285,7 +327,9 @@ def test_any_bytes_are_texts_or_one_refusal(tmp_path, suffix, examples):
 # --- and back again -------------------------------------------------------------------------------------------------
 
 fields = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20).filter(str.strip)
-special = st.sampled_from(['"', '""', ",", "\n", "\r", "\r\n", "\t", "'", "\\", "\x00", "\ufeff", "\u2028", "null", "0", "{}"])
+special = st.sampled_from(
+    ['"', '""', ",", "\n", "\r", "\r\n", "\t", "'", "\\", "\x00", "\ufeff", "\u2028", "null", "0", "{}"]
+)
 values = st.lists(fields | special, min_size=1, max_size=4).map("".join).filter(str.strip)
 
 

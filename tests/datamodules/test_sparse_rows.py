@@ -1,0 +1,206 @@
+"""Rows cut from CSR arrays: the same rows scipy cuts, the same logits as dense rows, never a dense matrix."""
+
+import itertools
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from datamodules.batches import Draw, EpochBatches, EpochLoader, Rows
+from datamodules.sparse_rows import SparseRows
+from logreg import SoftmaxRegression
+
+EXAMPLES = [80, pytest.param(2_000, marks=pytest.mark.slow)]  # hypothesis examples per property
+
+
+def profile(examples):
+    """The short run is the same every time."""
+    return settings(max_examples=examples, derandomize=examples < 1_000, deadline=None, database=None)
+
+
+def csr(rows, num_features):
+    """A CSR matrix from a list of {column: value}; columns stay in the order given, sorted or not."""
+    lengths = [len(row) for row in rows]
+    return sp.csr_matrix(
+        (
+            np.array([value for row in rows for value in row.values()], dtype=np.float32),
+            np.array([column for row in rows for column in row], dtype=np.int32),
+            np.cumsum([0, *lengths], dtype=np.int32),
+        ),
+        shape=(len(rows), num_features),
+    )
+
+
+@st.composite
+def matrix_and_rows(draw):
+    """Any small CSR matrix, empty rows and explicit zeros included, and any of its rows, none or repeated ones."""
+    num_features = draw(st.integers(1, 12))
+    value = st.floats(-8, 8, width=32)
+    row = st.dictionaries(st.integers(0, num_features - 1), value, max_size=num_features)
+    matrix = csr(draw(st.lists(row, min_size=1, max_size=8)), num_features)
+    return matrix, draw(st.lists(st.integers(0, matrix.shape[0] - 1), max_size=12))
+
+
+def cut(matrix, rows, epoch=0, **options):
+    return SparseRows(matrix, **options).cut(Draw(torch.tensor(rows, dtype=torch.long), epoch))
+
+
+def entries(batch):
+    """Rows of (column, value) pairs, in their stored order."""
+    ends, columns, values = batch.crow_indices().tolist(), batch.col_indices().tolist(), batch.values().tolist()
+    return [list(zip(columns[a:b], values[a:b], strict=True)) for a, b in itertools.pairwise(ends)]
+
+
+@pytest.fixture
+def big():
+    """2,000 rows of 0 to 40 non-zeros over 500 columns."""
+    generator = np.random.default_rng(0)
+    rows = [{int(c): 1.0 + c / 500 for c in generator.permutation(500)[: n % 41]} for n in range(2_000)]
+    return csr(rows, 500)
+
+
+# --- without dropout ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("examples", EXAMPLES)
+def test_a_cut_is_what_scipy_cuts_for_any_matrix_and_rows(examples):
+    @profile(examples)
+    @given(matrix_and_rows())
+    def holds(drawn):
+        matrix, rows = drawn
+        batch, expected = cut(matrix, rows), matrix[rows]
+        assert batch.layout == torch.sparse_csr and batch.shape == expected.shape
+        assert batch.crow_indices().tolist() == expected.indptr.tolist()
+        assert batch.col_indices().tolist() == expected.indices.tolist()
+        assert batch.values().tolist() == expected.data.tolist()
+
+    holds()
+
+
+@pytest.mark.parametrize("examples", EXAMPLES)
+def test_any_csr_batch_gives_the_logits_of_the_dense_product(examples):
+    @profile(examples)
+    @given(matrix_and_rows(), st.integers(2, 5), st.floats(0.01, 1))
+    def holds(drawn, num_classes, decay):
+        matrix, rows = drawn
+        model = SoftmaxRegression(matrix.shape[1], num_classes)
+        model.decay = decay
+        with torch.no_grad():
+            model.b += torch.arange(num_classes)
+            dense = torch.from_numpy(matrix[rows].toarray())
+            logits = model(cut(matrix, rows))
+            assert logits.shape == (len(rows), num_classes)
+            torch.testing.assert_close(logits, dense @ model.W + model.b, rtol=1e-5, atol=1e-5)
+            torch.testing.assert_close(logits, model(dense), rtol=1e-5, atol=1e-5)
+
+    holds()
+
+
+def test_a_cut_of_float64_values_is_float32_like_the_weights():
+    assert cut(csr([{0: 0.1}], 2).astype(np.float64), [0]).dtype == torch.float32
+
+
+def test_a_cut_leaves_the_matrix_as_it_was():
+    matrix = csr([{0: 1.0, 2: 3.0}, {}, {1: 2.0}], 3)
+    before = matrix.copy()
+    batch = cut(matrix, [2, 0], dropout=0.5)
+    batch.values().mul_(0)
+    cut(matrix, [0, 0, 1]).values().mul_(0)
+    assert (matrix != before).nnz == 0
+
+
+def test_five_million_columns_cost_no_more_than_their_non_zeros():
+    """A dense batch would be 300 rows times 5,000,000 columns: 6 GB."""
+    num_features = 5_000_000
+    rows = [{(n * 7_919) % num_features: 1.0, num_features - 1 - n: 2.0} for n in range(300)]
+    sparse = SparseRows(csr(rows, num_features), dropout=0.0)
+    batch = sparse.cut(Draw(torch.arange(299, -1, -1), 0))
+    assert batch.shape == (300, num_features)
+    assert entries(batch) == [list(row.items()) for row in rows[::-1]]
+    held = [t for t in vars(sparse).values() if isinstance(t, torch.Tensor)]
+    assert sum(t.numel() for t in held) == 301 + 600 + 600
+    model = SoftmaxRegression(num_features, 2)
+    with torch.no_grad():
+        expected = [sum(v * model.table.weight[c] for c, v in row.items()) for row in rows[::-1]]
+        torch.testing.assert_close(model(batch), torch.stack(expected))
+
+
+# --- dropout --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.8])
+def test_dropout_leaves_out_about_its_share_and_scales_up_what_stays(big, share):
+    whole, thinned = entries(cut(big, range(2_000))), entries(cut(big, range(2_000), dropout=share))
+    left = sum(map(len, thinned)) / sum(map(len, whole))
+    assert left == pytest.approx(1 - share, abs=4 * np.sqrt(share * (1 - share) / big.nnz))  # four sigma
+    for row, thin in zip(whole, thinned, strict=True):
+        values = dict(row)
+        assert [column for column, _ in row if column in dict(thin)] == [column for column, _ in thin]
+        assert all(value == pytest.approx(values[column] / (1 - share), rel=1e-6) for column, value in thin)
+
+
+def test_dropout_keeps_each_value_on_average(big):
+    matrix, rows = big[:50], range(50)
+    sparse = SparseRows(matrix, dropout=0.5)
+    mean = sum(sparse.cut(Draw(torch.tensor(rows), epoch)).to_dense() for epoch in range(400)) / 400
+    assert float((mean - torch.from_numpy(matrix.toarray())).abs().max()) < 5 * 2.0 / np.sqrt(400)
+
+
+def test_dropout_is_a_function_of_seed_and_epoch(big):
+    def drawn(seed, epoch):
+        return entries(cut(big, range(200), epoch=epoch, dropout=0.5, seed=seed))
+
+    assert drawn(1, 3) == drawn(1, 3)
+    different = [drawn(seed, epoch) for seed in (0, 1, 2) for epoch in (0, 1, 2)]
+    assert all(a != b for i, a in enumerate(different) for b in different[:i])
+
+
+def test_dropout_forgets_the_epoch_before(big):
+    """Going back to an epoch, as a resumed run does, gives that epoch's rows again."""
+    sparse = SparseRows(big, dropout=0.5, seed=7)
+    rows = torch.arange(100)
+    first, second, again = (entries(sparse.cut(Draw(rows, epoch))) for epoch in (0, 1, 0))
+    assert first == again != second
+
+
+def test_dropout_draws_neither_from_the_global_generator_nor_changes_it(big):
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    first = entries(cut(big, range(50), dropout=0.5))
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(1)
+    assert entries(cut(big, range(50), dropout=0.5)) == first
+
+
+@pytest.mark.parametrize("examples", EXAMPLES)
+def test_a_row_is_thinned_the_same_in_whatever_batch_it_is_cut(examples):
+    @profile(examples)
+    @given(matrix_and_rows(), st.floats(0.05, 0.95), st.integers(0, 2**32 - 1), st.integers(0, 1_000))
+    def holds(drawn, share, seed, epoch):
+        matrix, rows = drawn
+        options = {"epoch": epoch, "dropout": share, "seed": seed}
+        everything = entries(cut(matrix, range(matrix.shape[0]), **options))
+        assert entries(cut(matrix, rows, **options)) == [everything[row] for row in rows]
+
+    holds()
+
+
+def loaded(matrix, *, num_workers=0, rank=0, world_size=1, batch_size=64):
+    """Row number -> its entries, of one epoch of a loader."""
+    rows = Rows(SparseRows(matrix, dropout=0.5, seed=3).cut, torch.zeros(matrix.shape[0], dtype=torch.long))
+    sampler = EpochBatches(len(rows), batch_size, shuffle=True, seed=3, rank=rank, world_size=world_size)
+    sampler.set_epoch(2)
+    batches = list(EpochLoader(rows, sampler=sampler, num_workers=num_workers))
+    return {row: entry for batch in batches for row, entry in zip(batch.rows.tolist(), entries(batch.x), strict=True)}
+
+
+def test_a_row_is_thinned_the_same_in_whatever_process_it_is_cut(big):
+    matrix = big[:300]
+    alone = loaded(matrix)
+    assert len(alone) == 300
+    assert loaded(matrix, num_workers=2) == alone
+    assert loaded(matrix, batch_size=300) == alone
+    assert loaded(matrix, rank=0, world_size=2) | loaded(matrix, rank=1, world_size=2) == alone

@@ -1,0 +1,158 @@
+"""Kill a training run at random steps, resume each, and compare with the run that nobody killed, bit for bit.
+
+python tests/kill_and_resume.py --kills 20 --save-every 5 -- --config configs/iris_ova.yaml --trainer.max_epochs 8
+
+What stands after `--` goes to `train.py fit`. Every run is a process of its own, forked from one that has imported
+everything; with --ranks 2 it is two, that train together.
+"""
+
+import argparse
+import csv
+import os
+import random
+import signal
+import socket
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+torch.set_num_threads(1)
+
+import train
+
+
+def fit(arguments: list[str], log: Path, ranks: int = 1, kill_at: int | None = None) -> list[int]:
+    """`train.py fit` in forked processes; with `kill_at`, each dies by SIGKILL at that step. Returns their statuses."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    children = []
+    for rank in range(ranks):
+        child = os.fork()
+        if child:
+            children.append(child)
+            continue
+        try:
+            output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+            os.dup2(output, 1), os.dup2(output, 2)
+            sys.argv = ["train.py", "fit", *arguments]
+            if ranks > 1:
+                sys.argv += ["--trainer.devices", str(ranks), "--trainer.strategy", "ddp"]
+                rank_zero_only.rank = rank  # a fresh process would have read it from LOCAL_RANK while importing
+                os.environ |= {"LOCAL_RANK": str(rank), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+            if kill_at is not None:
+                die_at(kill_at)
+            train.main()
+            sys.stdout.flush()
+            os._exit(0)
+        except BaseException:
+            import traceback
+
+            traceback.print_exc()
+            sys.stderr.flush()
+            os._exit(1)
+    return [os.waitpid(child, 0)[1] for child in children]
+
+
+def die_at(step: int) -> None:
+    """Let the process kill itself before update number `step` (even ones) or right after it (odd ones)."""
+
+    def die(callback: Any, trainer: Any, *_: Any) -> None:
+        if trainer.global_step == step:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    if step % 2:
+        ordinary = train.GracefulStop.on_train_batch_end
+
+        def die_after(callback: Any, trainer: Any, *rest: Any) -> None:
+            ordinary(callback, trainer, *rest)
+            die(callback, trainer)
+
+        train.GracefulStop.on_train_batch_end = die_after
+    else:
+        train.GracefulStop.on_train_batch_start = die
+
+
+def differences(one: Any, other: Any, where: str = "") -> list[str]:
+    """Where two nested structures of tensors and plain values differ in any bit."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        keys = sorted(set(one) | set(other), key=str)
+        return [d for key in keys for d in differences(one.get(key), other.get(key), f"{where}/{key}")]
+    if isinstance(one, list | tuple) and isinstance(other, list | tuple) and len(one) == len(other):
+        return [d for n, pair in enumerate(zip(one, other, strict=True)) for d in differences(*pair, f"{where}/{n}")]
+    if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
+        same = one.dtype == other.dtype and torch.equal(one, other)
+    else:
+        same = type(one) is type(other) and (one == other or (one != one and other != other))
+    return [] if same else [f"{where}: {str(one)[:60]} != {str(other)[:60]}"]
+
+
+def outcome(run: Path) -> dict[str, Any]:
+    """All that a run must reproduce: both checkpoints, and the last validation row and rate of metrics.csv."""
+    found: dict[str, Any] = {}
+    for name in ("best", "last"):
+        checkpoint = torch.load(run / "checkpoints" / f"{name}.ckpt", weights_only=True)
+        for callback in checkpoint["callbacks"].values():  # their paths name the run
+            for key in ("best_model_path", "kth_best_model_path", "last_model_path", "dirpath", "best_k_models"):
+                callback.pop(key, None)
+        checkpoint["callbacks"] = {key.split("{")[0]: value for key, value in checkpoint["callbacks"].items()}
+        checkpoint.pop("loops")  # its counters tell how often a loop was started
+        found[name] = checkpoint
+    with (run / "metrics.csv").open(newline="") as file:
+        rows = [{key: value for key, value in row.items() if value} for row in csv.DictReader(file)]
+    found["curves"] = {
+        name: [(row["step"], row[name]) for row in rows if name in row] for name in ("train/loss", "val/loss")
+    }
+    return found
+
+
+def kill_and_resume(
+    arguments: list[str], folder: Path, kills: int, save_every: int, ranks: int = 1, seed: int = 0
+) -> list[str]:
+    """What differed, one line for each killed and resumed run that did not end like the straight one."""
+    arguments = [*arguments, "--save_every_n_steps", str(save_every), "--trainer.enable_progress_bar", "false"]
+    straight = folder / "straight"
+    if any(fit([*arguments, "--trainer.default_root_dir", str(straight)], folder / "straight.log", ranks)):
+        raise RuntimeError((folder / "straight.log").read_text())
+    expected = outcome(straight)
+    total = expected["last"]["global_step"]
+    steps = random.Random(seed).sample(range(save_every + 1, total), kills)
+    failures = []
+    for step in sorted(steps):
+        run, log = folder / f"killed_at_{step}", folder / f"killed_at_{step}.log"
+        place = ["--trainer.default_root_dir", str(run)]
+        died = fit([*arguments, *place], log, ranks, kill_at=step)
+        resumed = fit([*arguments, *place, "--ckpt_path", str(run / "checkpoints" / "last.ckpt")], log, ranks)
+        if set(died) != {signal.SIGKILL} or any(resumed):
+            failures.append(f"step {step}: statuses {died} and {resumed}\n{log.read_text()[-2000:]}")
+            continue
+        failures += [f"step {step}: {difference}" for difference in differences(expected, outcome(run))[:3]]
+    return failures
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=20, help="runs to kill, each at a step of its own")
+    parser.add_argument("--save-every", type=int, default=5, help="steps between two checkpoints")
+    parser.add_argument("--ranks", type=int, default=1, help="processes per run")
+    parser.add_argument("--seed", type=int, default=0, help="of the steps to kill at")
+    parser.add_argument("arguments", nargs="+", help="arguments of train.py fit, after --")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        failures = kill_and_resume(
+            options.arguments, Path(folder), options.kills, options.save_every, options.ranks, options.seed
+        )
+    print(*failures, sep="\n")
+    bad = len({failure.split(":")[0] for failure in failures})
+    print(f"{options.kills - bad} of {options.kills} bit-identical")
+    sys.exit(bool(failures))
+
+
+if __name__ == "__main__":
+    main()

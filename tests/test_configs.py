@@ -1,0 +1,65 @@
+"""Every config that ships trains, by the command that its own first lines give."""
+
+import csv
+import os
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+CONFIGS = {str(path.relative_to(ROOT)): path for path in sorted(ROOT.glob("configs/**/*.yaml"))}
+PROMISED = {"iris_binary", "iris_ova", "iris_imbalanced", "xor", "xor_interaction"}
+
+each_config = pytest.mark.parametrize("path", CONFIGS.values(), ids=CONFIGS)
+
+
+def header(path):
+    """The comment that a config opens with, as one string."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    end = next(number for number, line in enumerate(lines) if not line.startswith("#"))
+    return "\n".join(line.removeprefix("#").strip() for line in lines[:end])
+
+
+def needed(path):
+    """The configs that the command in the header names: the config itself, and for an overlay what it lies over."""
+    command = re.search(r"^python train\.py fit (.*)$", header(path), re.MULTILINE)
+    assert command, f"{path.name}: its first lines should give the command, python train.py fit --config ..."
+    return re.findall(r"--config (configs/\S+\.yaml)", command[1])
+
+
+def test_the_configs_that_the_design_promises_are_there():
+    assert {path.stem for path in CONFIGS.values()} >= PROMISED
+
+
+@each_config
+def test_config_trains_by_its_own_command(cli, tmp_path, path):
+    configs = needed(path)
+    assert configs[-1] == str(path.relative_to(ROOT))
+    if "clinc150" in " ".join(configs) and not os.environ.get("CLINC150_DIR"):
+        pytest.skip("needs the real data: set CLINC150_DIR to the folder that holds it")
+    arguments = [part for config in configs for part in ("--config", config)]
+    run = tmp_path / "run"
+    cli("fit", *arguments, "--trainer.default_root_dir", run, "--trainer.max_epochs", 1)
+
+    assert (run / "checkpoints/best.ckpt").is_file()
+    assert yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))["trainer"]["max_epochs"] == 1
+    with (run / "metrics.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert any(row["train/loss"] for row in rows)
+    assert any(row["val/loss"] for row in rows)
+
+
+@each_config
+def test_config_opens_with_its_purpose_its_command_its_time_and_what_to_expect(path):
+    first, *_ = header(path).splitlines()
+    assert len(first.split()) >= 5
+    assert not first.startswith("python")
+    assert re.search(r"(?i)seconds|minutes|\d s\b|\d min\b", header(path))
+    assert re.search(r"Expect|expect", header(path))
+
+
+@each_config
+def test_config_fits_on_a_page(path):
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 40

@@ -1,0 +1,65 @@
+"""The rule of docs: logreg, datamodules and callbacks never import each other, so that each can be copied out."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+ROOMS = ("logreg", "datamodules", "callbacks")
+OTHERS = {"train", "tests", "benchmarks"}
+
+
+def imported(source):
+    """The first names of all modules that a source file imports, at its top or inside a function."""
+    names = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            names.add(node.module.partition(".")[0])
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in ("import_module", "__import__"):
+            names |= {a.value.partition(".")[0] for a in node.args[:1] if isinstance(a, ast.Constant)}
+    return names
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_imports_no_other_room_nor_what_stands_above_it(room):
+    sources = sorted((ROOT / room).rglob("*.py"))
+    assert len(sources) > 1
+    forbidden = (set(ROOMS) | OTHERS) - {room}
+    found = {str(path.relative_to(ROOT)): imported(path.read_text(encoding="utf-8")) & forbidden for path in sources}
+    assert {path: names for path, names in found.items() if names} == {}
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_no_relative_import_leaves_its_room(room):
+    for path in sorted((ROOT / room).rglob("*.py")):
+        depth = len(path.relative_to(ROOT).parents) - 1  # 1 for logreg/binary.py
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            assert not (isinstance(node, ast.ImportFrom) and node.level > depth), f"{path}:{node.lineno}"
+
+
+def test_the_formulas_need_nothing_but_torch():
+    source = (ROOT / "logreg/functional.py").read_text(encoding="utf-8")
+    assert imported(source) - {"math", "collections"} == {"torch"}
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import datamodules.iris as data",
+        "from datamodules import IrisDataModule",
+        "from datamodules.iris import CLASSES",
+        "def hidden():\n    from datamodules import iris",
+        "if TYPE_CHECKING:\n    import datamodules",
+        "importlib.import_module('datamodules.iris')",
+        "__import__('datamodules')",
+    ],
+)
+def test_every_way_to_import_is_seen(source):
+    assert "datamodules" in imported(source)
+
+
+def test_a_name_that_is_only_spoken_of_is_no_import():
+    assert imported("from .iris import x\nprint('import datamodules')  # from datamodules") == set()
