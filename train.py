@@ -32,23 +32,27 @@ if __name__ == "__main__" and sys.argv[1:] in ([], ["-h"], ["--help"]):
 
 import logging
 import os
+import pickle
 import re
 import shutil
 import warnings
+from collections.abc import Iterator
 from functools import partial
+from itertools import chain, count, pairwise
 from pathlib import Path
 from typing import Any
 
 import lightning as L
+import yaml
 from jsonargparse import ArgumentError
 from jsonargparse.typing import PositiveInt
-from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
-from callbacks import CheckpointFiles, GracefulStop, MetricsCSV, PredictionWriter, TestReport
+from callbacks import CheckpointFiles, GracefulStop, MetricsCSV, PredictionWriter, RunCheckpoint, TestReport
 from callbacks.run_files import write_whole
 
 # What the datamodule knows and the model must be built to fit.
@@ -80,6 +84,7 @@ class LogisticRegressionCLI(LightningCLI):
     def __init__(self) -> None:
         self.checkpoint: dict[str, Any] | None = None
         self.claimed: Path | None = None
+        self.found_empty = False  # whether the user had made the claimed directory
         try:
             super().__init__(
                 L.LightningModule,
@@ -94,12 +99,15 @@ class LogisticRegressionCLI(LightningCLI):
         except BaseException:
             # A run in which nothing was trained is not kept, so that it cannot be taken for one.
             if self.claimed is not None and not any((self.claimed / "checkpoints").glob("*")):
-                shutil.rmtree(self.claimed)
+                for path in self.claimed.iterdir():
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+                if not self.found_empty:
+                    self.claimed.rmdir()
             raise
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Declare `checkpoint` (which epoch is best) and the links from data to model."""
-        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.add_lightning_class_args(RunCheckpoint, "checkpoint")
         parser.set_defaults(
             {
                 "checkpoint.monitor": "val/loss",
@@ -118,6 +126,14 @@ class LogisticRegressionCLI(LightningCLI):
             parser.link_arguments(
                 "data", f"model.init_args.{fact}", compute_fn=partial(self._data_fact, fact), apply_on="instantiate"
             )
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Look at the configuration files before jsonargparse does."""
+        words = sys.argv[1:]
+        files = (after for word, after in pairwise(words) if word in ("--config", "-c"))
+        joined = (word.removeprefix("--config=") for word in words if word.startswith("--config="))
+        require_sections(chain(files, joined))
+        super().parse_arguments(parser, args)
 
     def _parse_ckpt_path(self) -> None:
         """Read the checkpoint, safely, but leave the configuration as the user gave it.
@@ -138,10 +154,15 @@ class LogisticRegressionCLI(LightningCLI):
             raise ValueError(f"--ckpt_path: expected a checkpoint file, found none at {path}")
         try:
             self.checkpoint = CheckpointFiles().load_checkpoint(path)
-        except Exception as error:  # torch raises a dozen types for a damaged file; none of them ran what is in it
+        except pickle.UnpicklingError as error:  # torch's own text advises to load it without protection
             raise ValueError(
-                f"--ckpt_path: {path} is no checkpoint that can be loaded safely ({_one_line(error)[:200]}); "
-                "use one that fit has written"
+                f"--ckpt_path: {path} holds more than tensors and plain values, or is damaged; nothing in it was run; "
+                "use a checkpoint that fit has written"
+            ) from error
+        except Exception as error:  # torch raises a dozen types for a file that is cut short or something else
+            raise ValueError(
+                f"--ckpt_path: {path} cannot be read as a checkpoint ({type(error).__name__}); "
+                "it may be cut short: use another one"
             ) from error
         if not isinstance(self.checkpoint, dict) or "state_dict" not in self.checkpoint:
             raise ValueError(f"--ckpt_path: expected a Lightning checkpoint, {path} holds something else")
@@ -173,10 +194,16 @@ class LogisticRegressionCLI(LightningCLI):
             self.save_config_callback = None
             return super().instantiate_trainer(logger=False, **kwargs)
 
+        # The model refuses this too, but on a CPU Lightning makes it bf16-mixed before the model can see it.
+        if not self.model.automatic_optimization and str(options.trainer.precision) in ("16", "16-mixed"):
+            raise ValueError(
+                "trainer.precision 16-mixed does not reach an update written by hand: "
+                "use --trainer.precision bf16-mixed"
+            )
         callbacks.append(GracefulStop())
         if options.save_every_n_steps:
             every = {"filename": "last", "every_n_train_steps": options.save_every_n_steps}
-            callbacks.append(ModelCheckpoint(run / "checkpoints", enable_version_counter=False, **every))
+            callbacks.append(RunCheckpoint(run / "checkpoints", enable_version_counter=False, **every))
         if options.trainer.logger in (None, True):
             goes_on = self.checkpoint is not None and run == Path(options.ckpt_path).resolve().parent.parent
             step = self.checkpoint["global_step"] if self.checkpoint is not None and goes_on else None
@@ -193,7 +220,7 @@ class LogisticRegressionCLI(LightningCLI):
 
     def _base_directory(self) -> Path:
         """Where runs of this configuration go."""
-        options = self.config[self.subcommand or self.config.subcommand]
+        options = self.config[self.config.subcommand]
         if options.trainer.default_root_dir:
             return Path(options.trainer.default_root_dir)
         config = Path(str(options.config[0])) if options.get("config") else Path("run.yaml")
@@ -224,6 +251,7 @@ class LogisticRegressionCLI(LightningCLI):
         base = self._base_directory()
         if options.trainer.fast_dev_run or rank_zero_only.rank != 0:
             return base  # writes nothing
+        self.found_empty = base.is_dir() and not any(base.iterdir())
         self.claimed = claim_run_directory(base, named=bool(options.trainer.default_root_dir))
         return self.claimed
 
@@ -237,14 +265,43 @@ def claim_run_directory(base: Path, named: bool) -> Path:
         named: whether the user named the directory.
     """
     own = [base] if named and not (base.is_dir() and any(base.iterdir())) else []
-    for path in (*own, *(base / f"version_{number}" for number in range(1_000_000))):
+    for path in chain(own, (base / f"version_{number}" for number in count())):
         path.mkdir(parents=True, exist_ok=True)
         try:
             (path / "checkpoints").mkdir()  # of two processes only one succeeds
         except FileExistsError:
             continue
         return path
-    raise OSError(f"no free run directory below {base}")
+    raise AssertionError("there is always another number")
+
+
+def require_sections(files: Iterator[str]) -> None:
+    """Refuse configurations in which a list or a word stands where a map of options belongs.
+
+    jsonargparse would read some of them as if they were not there.
+
+    Raises:
+        ValueError: which file, which section, what came.
+    """
+    for file in files:
+        if not Path(file).is_file():
+            continue  # jsonargparse says so
+        try:
+            config = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise ValueError(f"{file}: expected YAML: {error}") from error
+        places = {"the whole file": config}
+        if isinstance(config, dict):
+            sections = {name: config[name] for name in ("trainer", "checkpoint", "model", "data") if name in config}
+            places |= sections
+            for name, section in sections.items():
+                if isinstance(section, dict) and "init_args" in section:
+                    places[f"{name}.init_args"] = section["init_args"]
+        for name, value in places.items():
+            if not isinstance(value, dict) and not (name in ("model", "data") and isinstance(value, str)):
+                raise ValueError(
+                    f"{file}: expected a map of options (name: value) as {name}, got {type(value).__name__}: {value}"
+                )
 
 
 def _listed(value: Any) -> list[Any]:
@@ -252,22 +309,13 @@ def _listed(value: Any) -> list[Any]:
 
 
 def _one_line(error: BaseException) -> str:
-    """The message of an error in one line, and of jsonargparse's list of all that was tried only what applies."""
-    text = str(error)
-    tried = re.match(
-        r"(?P<where>Parser key \S+\s+)?Does not validate against any of the Union subtypes.*?Errors:\n(?P<reasons>.*?)"
-        r"\n\s*Given value type: .*?Given value: (?P<value>.*)",
-        text,
-        re.DOTALL,
-    )
-    if tried:
-        reasons = [r.strip() for r in re.split(r"(?m)^\s*- ", tried["reasons"]) if r.strip()]
-        reasons = [r for r in reasons if r != "Expected a <class 'NoneType'>"]  # "or leave it out" is no help
-        text = (tried["where"] or "") + "; ".join(dict.fromkeys(reasons))
-        if not re.match(r"Namespace|NestedArg|\{", tried["value"]):  # a whole section says nothing
-            text += f"; got {tried['value']}"
-    text = re.sub(r"<class '([\w.]+)'>", r"\1", text)
-    return " ".join(text.split())
+    """The message of an error in one line; of jsonargparse's list of all that was tried, only what a user can use."""
+    text = re.sub(r"^Call to compute_fn of link .*? failed: ", "", str(error), flags=re.DOTALL)
+    text = text.replace("Does not validate against any of the Union subtypes", "")
+    useless = r"\s*(Subtypes: .*|Errors:|Given value type: .*|- Expected a <class 'NoneType'>|Given value: \w+\(.*|)"
+    lines = [line.strip() for line in text.splitlines() if not re.fullmatch(useless, line)]
+    lines = [re.sub(r"^Given value: (.*)", r"got \1", line).removeprefix("- ") for line in lines]
+    return re.sub(r"<class '([\w.]+)'>", r"\1", " ".join(dict.fromkeys(lines)))
 
 
 def main() -> None:

@@ -3,7 +3,7 @@
 from callbacks.decision_boundary import DecisionBoundary
 from callbacks.graceful_stop import GracefulStop
 from callbacks.reports import PredictionWriter, TestReport
-from callbacks.run_files import CheckpointFiles, MetricsCSV
+from callbacks.run_files import CheckpointFiles, MetricsCSV, RunCheckpoint
 
 __all__ = [
     "CheckpointFiles",
@@ -11,5 +11,6 @@ __all__ = [
     "GracefulStop",
     "MetricsCSV",
     "PredictionWriter",
+    "RunCheckpoint",
     "TestReport",
 ]

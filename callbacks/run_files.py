@@ -7,8 +7,10 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import lightning as L
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 
 
@@ -64,6 +66,29 @@ class CheckpointFiles(TorchCheckpointIO):
     def load_checkpoint(self, path: Any, map_location: Any = "cpu", weights_only: bool | None = True) -> dict[str, Any]:
         """Read it with weights_only=True, whatever was asked for, from a local path or a URL."""
         return super().load_checkpoint(path, map_location=map_location, weights_only=True)
+
+
+class RunCheckpoint(ModelCheckpoint):
+    """Lightning's ModelCheckpoint, for a run directory that may be moved, and that a dry run leaves empty."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from the best so far, by its name within this run; in another run's directory start afresh."""
+        here = Path(str(self.dirpath))
+        best = here / Path(state_dict["best_model_path"]).name
+        if not state_dict["best_model_path"] or not best.is_file():
+            return
+        moved = {
+            "dirpath": str(here),
+            "best_k_models": {str(here / Path(path).name): v for path, v in state_dict["best_k_models"].items()},
+        }
+        for name in ("best_model_path", "kth_best_model_path", "last_model_path"):
+            moved[name] = str(here / Path(state_dict[name]).name) if state_dict[name] else ""
+        super().load_state_dict(state_dict | moved)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Lightning's own would write last.ckpt even in a dry run."""
+        if not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            super().on_train_end(trainer, pl_module)
 
 
 class MetricsCSV(CSVLogger):

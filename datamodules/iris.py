@@ -82,15 +82,12 @@ class IrisDataModule(TabularDataModule):
         x = torch.from_numpy(iris.data).float()[torch.cat(kept)][:, columns]
         target = torch.cat([torch.full((len(rows),), label) for label, rows in enumerate(kept)])
 
+        held_out = {"stratify": target, "random_state": self.seed}
         rest, test = train_test_split(
-            torch.arange(len(target)).numpy(), test_size=self.test_fraction, stratify=target, random_state=self.seed
+            torch.arange(len(target)).numpy(), test_size=round(len(target) * self.test_fraction), **held_out
         )
-        train, val = train_test_split(
-            rest,
-            test_size=self.val_fraction / (1 - self.test_fraction),
-            stratify=target[rest],
-            random_state=self.seed,
-        )
+        held_out["stratify"] = target[rest]
+        train, val = train_test_split(rest, test_size=round(len(target) * self.val_fraction), **held_out)
         return {name: (x[rows], target[rows]) for name, rows in (("train", train), ("val", val), ("test", test))}
 
     def train_weights(self) -> Tensor | None:

@@ -119,6 +119,11 @@ class TabularDataModule(RowsDataModule):
                     f"the checkpoint was trained on {key} {state.get(key)}, the configuration asks for "
                     f"{getattr(self, key)}; use the run's own config.yaml"
                 )
+        if len(state["mean"]) != self.num_features:
+            raise ValueError(
+                f"the checkpoint was trained on {len(state['mean'])} columns, the configuration makes "
+                f"{self.num_features}; use the run's own config.yaml"
+            )
         self.mean, self.scale = state["mean"], state["scale"]
 
     def _given_points(self, points: list[list[float]]) -> Tensor:

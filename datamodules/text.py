@@ -1,5 +1,6 @@
 """Labelled sentences of your own: any CSV, TSV, JSON or JSONL file, as TF-IDF rows that stay sparse."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -205,7 +206,8 @@ class TextDataModule(RowsDataModule):
             vectorizers = {
                 name: {
                     "options": _plain(asdict(self.ngrams[name])),
-                    "vocabulary": vectorizer.get_feature_names_out().tolist(),
+                    # One string instead of a list of many: a list takes longer to write than all of W
+                    "vocabulary": json.dumps(vectorizer.get_feature_names_out().tolist()),
                     "idf": torch.from_numpy(vectorizer.idf_) if vectorizer.use_idf else None,
                 }
                 for name, vectorizer in self._fitted().items()
@@ -224,7 +226,7 @@ class TextDataModule(RowsDataModule):
         self.ngrams = {name: Ngrams(**saved["options"]) for name, saved in state["vectorizers"].items()}
         self._vectorizers = {}
         for name, saved in state["vectorizers"].items():
-            vectorizer = _vectorizer(self.ngrams[name], vocabulary=saved["vocabulary"])
+            vectorizer = _vectorizer(self.ngrams[name], vocabulary=json.loads(saved["vocabulary"]))
             if saved["idf"] is not None:
                 vectorizer.idf_ = saved["idf"].numpy()
             else:

@@ -1,13 +1,9 @@
 """The binary logit model: one line through the features, and the probability of being on its far side (article 1)."""
 
-from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
-import lightning as L
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import (
     BinaryAccuracy,
@@ -26,10 +22,8 @@ from logreg.functional import (
     l2_penalty,
     sigmoid,
 )
-from logreg.safe_loading import SafeLoading
-
-OptimizerFactory = Callable[[Iterable], Optimizer]
-SchedulerFactory = Callable[[Optimizer], LRScheduler]
+from logreg.optimizers import OptimizerFactory, SchedulerFactory, configured, prefer_configured_options
+from logreg.safe_loading import SafeLightningModule
 
 
 class LogisticRegression(nn.Module):
@@ -48,7 +42,7 @@ class LogisticRegression(nn.Module):
         return self.linear(x).squeeze(-1)
 
 
-class BinaryLogit(SafeLoading, L.LightningModule):
+class BinaryLogit(SafeLightningModule):
     """Two classes, one `LogisticRegression`, automatic optimization.
 
     Args:
@@ -79,10 +73,12 @@ class BinaryLogit(SafeLoading, L.LightningModule):
             raise ValueError(f"l2 must be at least 0, got {l2}")
         if class_counts is not None and len(class_counts) != 2:
             raise ValueError(f"BinaryLogit needs data of exactly 2 classes, got {len(class_counts)}; try OneVsAll")
+        if loss not in ("bce_with_logits", "bce"):
+            raise ValueError(f"loss must be 'bce_with_logits' or 'bce', got {loss!r}")
         self.save_hyperparameters(ignore=["optimizer", "lr_scheduler"])
         self.loss, self.l2, self.optimizer, self.lr_scheduler = loss, l2, optimizer, lr_scheduler
         self.model = LogisticRegression(num_features)
-        self.class_weight = class_weights(class_weight, class_counts or ())  # (2,) or None
+        self.class_weight = class_weights(class_weight, class_counts, num_classes=2)  # (2,) or None
         metrics = MetricCollection(
             {
                 "accuracy": BinaryAccuracy(),
@@ -140,10 +136,13 @@ class BinaryLogit(SafeLoading, L.LightningModule):
         """Probabilities, (N, 2)."""
         return self.predict_proba(batch[0])
 
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Options of the optimizer that were changed for a resume win over the checkpoint's."""
+        prefer_configured_options(checkpoint, self.optimizer(self.parameters()))
+
     def configure_optimizers(self) -> Any:
         """The optimizer and scheduler of the configuration."""
-        optimizer = self.optimizer(self.parameters())
-        return optimizer if self.lr_scheduler is None else ([optimizer], [self.lr_scheduler(optimizer)])
+        return configured(self.optimizer, self.lr_scheduler, self.parameters())
 
     def _evaluate(
         self, batch: tuple[Tensor, Tensor, Tensor], stage: str, loss: MeanMetric, metrics: MetricCollection

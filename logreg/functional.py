@@ -155,24 +155,25 @@ def l2_penalty(weight: Tensor, l2: float) -> Tensor:
     >>> l2_penalty(torch.tensor([[3.0], [4.0]]), 0.1)
     tensor(2.5000)
     """
-    return l2 * weight.square().sum()
+    return l2 * torch.linalg.vector_norm(weight) ** 2  # as weight.square().sum(), without a copy of weight
 
 
-def class_weights(choice: str | Sequence[float], class_counts: Sequence[int]) -> Tensor | None:
+def class_weights(choice: str | Sequence[float], class_counts: Sequence[int] | None, num_classes: int) -> Tensor | None:
     """The weight of each class in the loss (article 1: "use class weights in the loss").
 
     Args:
         choice: "none", "balanced" (N / (K · count), scikit-learn's rule: every class adds up to the same weight; a
             class without rows gets 0), or K numbers ≥ 0.
-        class_counts: training rows of each class, K numbers.
+        class_counts: training rows of each class, K numbers; only "balanced" needs them.
+        num_classes: K.
 
     Returns:
         (K,), or None for "none".
 
     Raises:
-        ValueError: an unknown word, or a list that is not K non-negative numbers.
+        ValueError: an unknown word, a list that is not K non-negative numbers, or "balanced" without counts.
 
-    >>> class_weights("balanced", [90, 10])
+    >>> class_weights("balanced", [90, 10], num_classes=2)
     tensor([0.5556, 5.0000])
     """
     if choice == "none":
@@ -180,13 +181,14 @@ def class_weights(choice: str | Sequence[float], class_counts: Sequence[int]) ->
     if choice == "balanced":
         if not class_counts:
             raise ValueError("class_weight 'balanced' needs class_counts, the training rows of each class; got none")
-        total, classes = sum(class_counts), len(class_counts)
-        return torch.tensor([total / (classes * count) if count else 0.0 for count in class_counts])
+        total = sum(class_counts)
+        return torch.tensor([total / (num_classes * count) if count else 0.0 for count in class_counts])
     if isinstance(choice, str):
         raise ValueError(f"class_weight must be 'none', 'balanced' or one number per class, got {choice!r}")
-    if (class_counts and len(choice) != len(class_counts)) or not all(0 <= w < math.inf for w in choice):
+    if len(choice) != num_classes or not all(0 <= w < math.inf for w in choice):
         raise ValueError(
-            f"class_weight must be one finite number ≥ 0 for each of {len(class_counts)} classes, got {list(choice)}"
+            f"class_weight must be one finite number of at least 0 for each of {num_classes} classes, "
+            f"got {list(choice)}"
         )
     return torch.tensor([float(w) for w in choice])
 

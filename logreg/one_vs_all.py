@@ -2,7 +2,6 @@
 
 from typing import Any, Literal
 
-import lightning as L
 import torch
 from torch import Tensor, nn
 from torchmetrics import MeanMetric, MetricCollection
@@ -15,7 +14,7 @@ from torchmetrics.classification import (
     MultilabelAccuracy,
 )
 
-from logreg.binary import LogisticRegression, OptimizerFactory, SchedulerFactory
+from logreg.binary import LogisticRegression
 from logreg.distributed import rows_per_process
 from logreg.functional import (
     binary_cross_entropy_with_logits,
@@ -24,10 +23,11 @@ from logreg.functional import (
     log_softmax,
     sigmoid,
 )
-from logreg.safe_loading import SafeLoading
+from logreg.optimizers import OptimizerFactory, SchedulerFactory, configured, prefer_configured_options
+from logreg.safe_loading import SafeLightningModule
 
 
-class OneVsAll(SafeLoading, L.LightningModule):
+class OneVsAll(SafeLightningModule):
     """K members, each a `LogisticRegression` of one class against the rest; automatic optimization.
 
     The members share no weight, so one optimizer over the sum of their losses trains each as if it were alone (and
@@ -149,10 +149,13 @@ class OneVsAll(SafeLoading, L.LightningModule):
         """Likewise for the test rows."""
         self._log_members("test", self.test_members)
 
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Options of the optimizer that were changed for a resume win over the checkpoint's."""
+        prefer_configured_options(checkpoint, self.optimizer(self.parameters()))
+
     def configure_optimizers(self) -> Any:
         """The optimizer and scheduler of the configuration."""
-        optimizer = self.optimizer(self.parameters())
-        return optimizer if self.lr_scheduler is None else ([optimizer], [self.lr_scheduler(optimizer)])
+        return configured(self.optimizer, self.lr_scheduler, self.parameters())
 
     def _evaluate(
         self,
@@ -184,8 +187,7 @@ def _member_weights(
     if choice == "none":
         return None, None
     if choice == "balanced" and class_counts:
-        rest_own = [class_weights("balanced", [sum(class_counts) - own, own]) for own in class_counts]
+        rest_own = [class_weights("balanced", [sum(class_counts) - own, own], num_classes=2) for own in class_counts]
         rest, own = torch.stack([pair for pair in rest_own if pair is not None]).unbind(dim=1)
         return rest, own
-    weights = class_weights(choice, () if choice == "balanced" else [1] * num_classes)
-    return torch.ones(num_classes), weights
+    return torch.ones(num_classes), class_weights(choice, class_counts, num_classes)

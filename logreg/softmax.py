@@ -13,7 +13,7 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 from logreg.distributed import reduces_sparse_gradients, rows_per_process
 from logreg.functional import class_weights, cross_entropy, l2_penalty, log_softmax
 from logreg.out_of_scope import OutOfScopeMetrics, answer_with_threshold
-from logreg.safe_loading import SafeLoading
+from logreg.safe_loading import SafeLightningModule
 
 Batch = tuple[Tensor, Tensor, Tensor]
 
@@ -44,7 +44,7 @@ class StepCounter:
         """Nothing to restore."""
 
 
-class SoftmaxRegression(SafeLoading, L.LightningModule):
+class SoftmaxRegression(SafeLightningModule):
     """K classes, W of shape (D, K) and b of shape (K,), and the five steps by hand in `training_step`.
 
     Rows may be dense or sparse (CSR). For sparse rows a step costs time in proportion to their non-zeros, whatever D
@@ -115,7 +115,7 @@ class SoftmaxRegression(SafeLoading, L.LightningModule):
             include_last_offset=True,
         )
         self.b = nn.Parameter(torch.zeros(num_classes))
-        self.class_weight = class_weights(class_weight, class_counts or ())  # (K,) or None
+        self.class_weight = class_weights(class_weight, class_counts, num_classes)  # (K,) or None
 
         metrics = MetricCollection(
             {
@@ -203,7 +203,7 @@ class SoftmaxRegression(SafeLoading, L.LightningModule):
         """Log loss, |W| and |grad| if this step is to be logged; return what clipping multiplies the gradient by."""
         W, grad_W, grad_b = self.table.weight, self.table.weight.grad, self.b.grad
         assert grad_W is not None and grad_b is not None
-        square_norm = self.decay**2 * W.square().sum()  # |W|²
+        square_norm = (self.decay * torch.linalg.vector_norm(W)) ** 2  # |W|²; square().sum() would copy W
         if grad_W.is_sparse:
             grad_W = grad_W.coalesce()
             W, grad_W = W[grad_W.indices()[0]], grad_W.values()
@@ -269,13 +269,16 @@ class SoftmaxRegression(SafeLoading, L.LightningModule):
         self.table.sparse = reduces_sparse_gradients()
         return StepCounter([self.table.weight, self.b], self.lr)
 
+    def on_fit_start(self) -> None:
+        """Let the Trainer write its curves when this model has points for them."""
+        self.trainer.log_every_n_steps = self.log_every  # type: ignore[attr-defined]
+
     def on_train_start(self) -> None:
         """Learn how many steps are planned, which fixes the schedule."""
         # Not earlier: asked for before the loops are restored, it would spoil a resume in the middle of an epoch.
         self.total_steps = float(self.trainer.estimated_stepping_batches)
         if self.schedule != "constant" and not math.isfinite(self.total_steps):
             raise ValueError(f"schedule {self.schedule!r} needs an end: set trainer.max_epochs or trainer.max_steps")
-        self.trainer.log_every_n_steps = self.log_every  # type: ignore[attr-defined]
         self.optimizers().param_groups[0]["lr"] = self.learning_rate(self.global_step)  # type: ignore[union-attr]
 
     def get_extra_state(self) -> dict[str, Any]:

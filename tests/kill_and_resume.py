@@ -23,7 +23,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 sys.path.insert(0, str(Path(__file__).parents[1]))
 torch.set_num_threads(1)
 
-import train
+import train  # noqa: E402 - only now can it be found
 
 
 def fit(arguments: list[str], log: Path, ranks: int = 1, kill_at: int | None = None) -> list[int]:

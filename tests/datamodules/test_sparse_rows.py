@@ -13,7 +13,7 @@ from datamodules.batches import Draw, EpochBatches, EpochLoader, Rows
 from datamodules.sparse_rows import SparseRows
 from logreg import SoftmaxRegression
 
-EXAMPLES = [80, pytest.param(2_000, marks=pytest.mark.slow)]  # hypothesis examples per property
+EXAMPLES = [50, pytest.param(2_000, marks=pytest.mark.slow)]  # hypothesis examples per property
 
 
 def profile(examples):

@@ -1,0 +1,367 @@
+"""Two processes do what one does: the same weights, every row once, one report; on CPU, with gloo."""
+
+import json
+import os
+import random
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+
+from logreg.distributed import reduces_sparse_gradients, rows_per_process
+
+ROOT = Path(__file__).parents[1]
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": ""}
+QUIET = ["--trainer.enable_progress_bar", "false", "--trainer.logger", "false"]
+EPOCHS = 23  # of 9 batches each: 207 updates
+EVALUATED = {"val": 1025, "test": 1027, "predict": 1027}  # one whole batch of 1,024, and a bit
+
+
+def sentences(path, rows, seed):
+    """A CSV of made-up sentences: some words go with their label, most with any; a few sentences have no label's."""
+    draw = random.Random(seed)
+    lines = ["text,label"]
+    for _ in range(rows):
+        label = draw.choice(["a", "b", "c", "d", "other"])
+        telling = [f"{label}{draw.randrange(20)}" for _ in range(2)] if label != "other" else []
+        text = telling + [f"word{draw.randrange(200)}" for _ in range(6)]
+        lines.append(f"{' '.join(draw.sample(text, len(text)))},{label}")
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+class Runs:
+    """Runs `train.py` on some ranks, many commands in one go, and reads what they left."""
+
+    def __init__(self, folder):
+        self.folder, self.jobs = folder, []
+        self.files = {split: sentences(folder / f"{split}.csv", n, n) for split, n in (("val", 1025), ("test", 1027))}
+
+    def text(self, rows, dropout=0.0, schedule="linear"):
+        """Arguments that make a softmax regression on sparse rows."""
+        train = self.folder / f"train_{rows}.csv"
+        if not train.exists():
+            sentences(train, rows, rows)
+        options = {f"{split}_file": file for split, file in (self.files | {"train": train}).items()}
+        return [
+            *("--config", "configs/text_csv.yaml", "--model.init_args.schedule", schedule),
+            *("--data.batch_size", "256", "--data.feature_dropout", str(dropout)),
+            *(part for name, value in options.items() for part in (f"--data.{name}", str(value))),
+        ]
+
+    def table(self, model, rows):
+        """Arguments that make another model, on dense rows."""
+        classes = 2 if model == "BinaryLogit" else 3
+        return [
+            *("--config", "configs/iris_ova.yaml", "--model", f"logreg.{model}", "--data", "on_ranks.Table"),
+            *("--model.optimizer", "torch.optim.SGD", "--model.optimizer.lr", "0.5", "--model.l2", "0.001"),
+            *("--data.num_rows", str(rows), "--data.num_classes", str(classes)),
+        ]
+
+    def add(self, name, data_and_model, ranks, dense=False, evaluate=True):
+        """Plan fit, and test and predict of what it trained."""
+        run, arguments = str(self.folder / name), [*data_and_model, *QUIET]
+        epochs = ["--trainer.max_epochs", str(EPOCHS), "--trainer.check_val_every_n_epoch", str(EPOCHS)]
+        self._plan(["fit", *arguments, *epochs, "--trainer.default_root_dir", run], ranks, dense)
+        for command in ("test", "predict") if evaluate else ():
+            place = ["--ckpt_path", f"{run}/checkpoints/last.ckpt", "--trainer.default_root_dir", f"{run}/{command}"]
+            self._plan([command, *arguments, *place], ranks, dense)
+
+    def _plan(self, arguments, ranks, dense=False):
+        self.jobs.append({"arguments": arguments, "ranks": ranks, "dense": dense})
+
+    def run(self):
+        jobs = self.folder / "jobs.json"
+        jobs.write_text(json.dumps(self.jobs))
+        done = subprocess.run(
+            [sys.executable, "tests/on_ranks.py", str(jobs)],
+            **{"cwd": ROOT, "env": ENVIRONMENT, "capture_output": True, "text": True, "timeout": 600},
+        )
+        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+        self.jobs = []
+        return self
+
+    def notes(self, name, command="fit"):
+        """What each rank wrote down."""
+        place = self.folder / name / ("" if command == "fit" else command)
+        return [torch.load(path, weights_only=True) for path in sorted(place.glob("notes_*.pt"))]
+
+    def __getitem__(self, name):
+        return self.folder / name
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """The comparisons of the default run."""
+    runs = Runs(tmp_path_factory.mktemp("ranks"))
+    runs.add("softmax_1", runs.text(2049), ranks=1)
+    runs.add("softmax_2", runs.text(2049), ranks=2)
+    runs.add("dropout_1", runs.text(2053, dropout=0.3), ranks=1, evaluate=False)
+    runs.add("dropout_2", runs.text(2053, dropout=0.3), ranks=2, dense=True, evaluate=False)
+    runs.add("binary_1", runs.table("BinaryLogit", 2049), ranks=1, evaluate=False)
+    runs.add("binary_2", runs.table("BinaryLogit", 2049), ranks=2, evaluate=False)
+    runs.add("ova_1", runs.table("OneVsAll", 2053), ranks=1)
+    runs.add("ova_2", runs.table("OneVsAll", 2053), ranks=2)
+    return runs.run()
+
+
+def largest_difference(one, other):
+    return max(float((one["weights"][name] - other["weights"][name]).abs().max()) for name in one["weights"])
+
+
+def assert_equal_to_one_process(runs, name, rank_counts=(2,)):
+    [alone] = runs.notes(f"{name}_1")
+    assert alone["steps"] >= 200
+    for ranks in rank_counts:
+        together = runs.notes(f"{name}_{ranks}")
+        assert len(together) == ranks
+        for note in together:
+            assert note["steps"] == alone["steps"]
+            assert largest_difference(alone, note) <= 1e-5
+            assert largest_difference(together[0], note) == 0  # ranks never drift apart
+
+
+# Training
+
+
+@pytest.mark.parametrize("name", ["softmax", "dropout", "binary", "ova"])
+def test_weights_of_two_processes_are_those_of_one(runs, name):
+    assert_equal_to_one_process(runs, name)
+
+
+def test_training_moved_the_weights_far_enough_to_compare(runs):
+    for name in ("softmax", "dropout", "binary", "ova"):
+        [note] = runs.notes(f"{name}_1")
+        assert max(float(value.abs().max()) for value in note["weights"].values()) > 0.5
+
+
+def test_gradients_stay_sparse_where_the_backend_adds_sparse_tensors_and_become_dense_where_it_does_not(runs):
+    assert [note["sparse"] for note in runs.notes("softmax_2")] == [True, True]
+    assert [note["sparse"] for note in runs.notes("dropout_2")] == [False, False]
+    assert [note["sparse"] for note in runs.notes("dropout_1")] == [True]
+
+
+def test_ranks_together_take_the_rows_that_one_process_takes_in_its_order(runs):
+    for name in ("softmax", "ova"):
+        [alone] = runs.notes(f"{name}_1")
+        shares = [note["rows"]["train"] for note in runs.notes(f"{name}_2")]
+        for batch, first, second in zip(alone["rows"]["train"], *shares, strict=True):
+            assert (batch[0::2], batch[1::2]) == (first, second)
+
+
+def test_a_rank_without_a_row_of_the_last_batch_takes_part(runs):
+    shares = [note["rows"]["train"] for note in runs.notes("softmax_2")]
+    assert len(shares[0][8]) == 1  # 2,049 = 8 · 256 + 1
+    assert shares[1][8] == []
+
+
+def test_every_validation_row_counts_once(runs):
+    for name in ("softmax_2", "dropout_2", "binary_2", "ova_2"):
+        seen = [row for note in runs.notes(name) for batch in note["rows"]["val"] for row in batch]
+        assert sorted(seen) == list(range(EVALUATED["val"]))
+
+
+@pytest.mark.parametrize("name", ["softmax", "dropout", "binary", "ova"])
+def test_validation_figures_are_those_of_one_process(runs, name):
+    [alone] = runs.notes(f"{name}_1")
+    for note in runs.notes(f"{name}_2"):
+        validated = {key: value for key, value in note["metrics"].items() if key.startswith("val")}
+        assert validated == pytest.approx({key: alone["metrics"][key] for key in validated}, abs=1e-6)
+        assert len(validated) >= 3
+
+
+@pytest.mark.parametrize("name", ["softmax", "dropout"])
+def test_the_threshold_is_one_number_for_all_ranks_and_that_of_one_process(runs, name):
+    [alone] = runs.notes(f"{name}_1")
+    first, second = (note["threshold"] for note in runs.notes(f"{name}_2"))
+    assert first == second
+    assert 0 < first < 1
+    assert first == pytest.approx(alone["threshold"], abs=1e-6)
+
+
+# Evaluation
+
+
+@pytest.mark.parametrize("name", ["softmax_2", "ova_2"])
+@pytest.mark.parametrize("command", ["test", "predict"])
+def test_every_row_is_evaluated_by_one_rank_and_once(runs, name, command):
+    shares = [sum(note["rows"][command], []) for note in runs.notes(name, command)]
+    assert sorted(shares[0] + shares[1]) == list(range(EVALUATED[command]))
+    assert abs(len(shares[0]) - len(shares[1])) <= 1
+
+
+@pytest.mark.parametrize("name", ["softmax", "ova"])
+def test_test_metrics_and_reports_are_those_of_one_process(runs, name):
+    alone, together = (runs[f"{name}_{ranks}"] / "test" for ranks in (1, 2))
+    figures = json.loads((together / "test_metrics.json").read_text())
+    expected = json.loads((alone / "test_metrics.json").read_text())
+    assert figures.keys() == expected.keys()
+    assert figures == pytest.approx(expected, abs=1e-6)
+    assert (together / "per_class.csv").read_text() == (alone / "per_class.csv").read_text()
+    rows = sum(int(line.rsplit(",", 1)[1]) for line in (together / "per_class.csv").read_text().splitlines()[1:])
+    assert rows == EVALUATED["test"]
+    wrong = len((together / "errors.csv").read_text().splitlines())
+    assert wrong == len((alone / "errors.csv").read_text().splitlines())
+
+
+@pytest.mark.parametrize("name", ["softmax", "ova"])
+def test_predictions_stand_in_the_order_of_the_rows_each_once(runs, name):
+    def predictions(ranks):
+        lines = (runs[f"{name}_{ranks}"] / "predict/predictions.jsonl").read_text().splitlines()
+        return [json.loads(line) for line in lines]
+
+    alone, together = predictions(1), predictions(2)
+    assert len(together) == EVALUATED["predict"]
+    for one, other in zip(alone, together, strict=True):
+        assert one["label"] == other["label"]
+        assert one["probability"] == pytest.approx(other["probability"], abs=1e-5)
+        given = ("text",) if name == "softmax" else ("x1", "x2", "x3")
+        assert [one[key] for key in given] == [other[key] for key in given]
+
+
+# The two functions that several processes go through
+
+
+@pytest.mark.parametrize(("backend", "answer"), [("gloo", True), ("nccl", False), ("mpi", False), ("ucc", False)])
+def test_only_gloo_is_trusted_to_add_sparse_gradients(monkeypatch, backend, answer):
+    for name, value in (("is_initialized", True), ("get_world_size", 2), ("get_backend", backend)):
+        monkeypatch.setattr(dist, name, lambda value=value: value)
+    assert reduces_sparse_gradients() is answer
+
+
+def test_one_process_keeps_its_gradients_sparse_whatever_the_backend(monkeypatch):
+    assert reduces_sparse_gradients() is True  # no process group
+    for name, value in (("is_initialized", True), ("get_world_size", 1), ("get_backend", "nccl")):
+        monkeypatch.setattr(dist, name, lambda value=value: value)
+    assert reduces_sparse_gradients() is True
+
+
+def test_one_process_divides_by_its_own_rows():
+    assert rows_per_process(torch.zeros(7)) == 7
+
+
+# The real command line
+
+
+def fresh(*command, **environment):
+    """A process of its own, started; the caller waits for it."""
+    kept = {name: value for name, value in ENVIRONMENT.items() if name not in ("LOCAL_RANK", "RANK", "WORLD_SIZE")}
+    return subprocess.Popen(
+        [sys.executable, *map(str, command)],
+        **{"cwd": ROOT, "env": kept | environment, "text": True},
+        **{"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT},
+    )
+
+
+def finish(process, seconds=120):
+    try:
+        output, _ = process.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise
+    return output
+
+
+def weights(run):
+    checkpoint = torch.load(run / "checkpoints/last.ckpt", weights_only=True)
+    return {name: value for name, value in checkpoint["state_dict"].items() if isinstance(value, torch.Tensor)}
+
+
+def assert_same_weights(run, other):
+    expected = weights(other)
+    for name, value in weights(run).items():
+        torch.testing.assert_close(value, expected[name], atol=1e-5, rtol=0)
+
+
+FIT = ["fit", "--config", "configs/text_csv.yaml", "--data.batch_size", "25", "--trainer.max_epochs", "6", *QUIET]
+
+
+def test_the_command_line_starts_the_second_process_by_itself(cli, tmp_path):
+    ranks = ["--trainer.accelerator", "cpu", "--trainer.devices", "2", "--trainer.strategy", "ddp"]
+    process = fresh("train.py", *FIT, *ranks, "--trainer.default_root_dir", tmp_path / "two")
+    cli(*FIT, "--trainer.default_root_dir", tmp_path / "one")
+    output = finish(process)
+    assert process.returncode == 0, output
+    assert output.count("run directory:") == 1
+    assert "Traceback" not in output
+    assert {path.name for path in (tmp_path / "two/checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "two"]
+    assert_same_weights(tmp_path / "two", tmp_path / "one")
+
+
+@pytest.mark.slow
+def test_two_nodes_under_torchrun_do_what_one_process_does(cli, tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    run = tmp_path / "two"
+    torchrun = ["-m", "torch.distributed.run", "--nnodes", "2", "--nproc_per_node", "1"]
+    torchrun += ["--master_addr", "127.0.0.1", "--master_port", port]
+    nodes = ["--trainer.accelerator", "cpu", "--trainer.num_nodes", "2", "--trainer.devices", "1"]
+    nodes += ["--trainer.strategy", "ddp", "--trainer.default_root_dir", run]
+
+    def on_both(*arguments):
+        processes = [fresh(*torchrun, "--node_rank", n, "train.py", *arguments, *nodes) for n in (0, 1)]
+        outputs = [finish(process) for process in processes]
+        assert [process.returncode for process in processes] == [0, 0], "\n".join(outputs)
+        return outputs
+
+    outputs = on_both(*FIT)
+    assert sum(output.count("run directory:") for output in outputs) == 1
+    cli(*FIT, "--trainer.default_root_dir", tmp_path / "one")
+    assert_same_weights(run, tmp_path / "one")
+
+    last = tmp_path / "one/checkpoints/last.ckpt"
+    shutil.copy(last, run / "checkpoints/last.ckpt")  # to the bit, so that the figures must be equal
+    evaluate = ["--config", "configs/text_csv.yaml", *QUIET]
+    on_both("test", *evaluate, "--ckpt_path", run / "checkpoints/last.ckpt")
+    cli("test", *evaluate, "--ckpt_path", last)
+    alone, together = (json.loads((tmp_path / n / "test_metrics.json").read_text()) for n in ("one", "two"))
+    assert together == pytest.approx(alone, abs=1e-6)
+
+
+# More of the same
+
+
+@pytest.mark.slow
+def test_more_rows_more_ranks_and_other_settings_change_nothing(tmp_path):
+    runs = Runs(tmp_path)
+    for ranks in (1, 2, 4):
+        for rows in (2049, 2053):
+            runs.add(f"sparse{rows}_{ranks}", runs.text(rows), ranks, evaluate=False)
+        runs.add(f"ova_{ranks}", runs.table("OneVsAll", 2049), ranks, evaluate=False)
+        runs.add(f"binary_{ranks}", runs.table("BinaryLogit", 2053), ranks, evaluate=False)
+    runs.add("dense2049_1", runs.text(2049, dropout=0.5), 1, evaluate=False)
+    runs.add("dense2049_2", runs.text(2049, dropout=0.5), 2, dense=True, evaluate=False)
+    runs.run()
+    for name in ("sparse2049", "sparse2053", "ova", "binary"):
+        assert_equal_to_one_process(runs, name, (2, 4))
+        [alone] = runs.notes(f"{name}_1")
+        for ranks in (2, 4):
+            shares = [note["rows"]["train"] for note in runs.notes(f"{name}_{ranks}")]
+            for batch, *parts in zip(alone["rows"]["train"], *shares, strict=True):
+                assert [batch[rank::ranks] for rank in range(ranks)] == parts
+    assert_equal_to_one_process(runs, "dense2049")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("CLINC150_DIR" not in os.environ, reason="needs the CLINC150 files: set CLINC150_DIR")
+def test_two_ranks_train_and_test_clinc150_as_one_does(tmp_path):
+    runs = Runs(tmp_path)
+    for ranks in (1, 2):
+        # The rate of the config makes weights in the hundreds, of which float32 keeps no fifth decimal.
+        runs.add(f"clinc150_{ranks}", ["--config", "configs/clinc150.yaml", "--data.variant", "small"], ranks)
+    for job in runs.jobs:
+        job["arguments"] += ["--model.lr", "3"] + ["--trainer.max_epochs", "3"] * (job["arguments"][0] == "fit")
+        job["arguments"] += ["--trainer.check_val_every_n_epoch", "1"] * (job["arguments"][0] == "fit")
+    runs.run()
+    [alone] = runs.notes("clinc150_1")
+    for note in runs.notes("clinc150_2"):
+        assert largest_difference(alone, note) <= 1e-5
+    alone, together = (json.loads((runs[f"clinc150_{n}"] / "test/test_metrics.json").read_text()) for n in (1, 2))
+    assert together == pytest.approx(alone, abs=1e-6)
