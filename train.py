@@ -326,7 +326,8 @@ def main() -> None:
         r".*does not have many workers.*",  # rows are cut from memory: workers would only copy them
         r".*Checkpoint directory .* exists and is not empty.*",  # the run directory was made for this run
         r".*Experiment logs directory .* exists and is not empty.*",
-        r".*Sparse CSR tensor support is in beta.*",
+        r".*Sparse CSR tensor support is in beta.*",  # a CSR tensor carries a batch; nothing beta is done with it
+        r".*Sparse invariant checks are implicitly disabled.*",  # torch, of such a tensor from a worker process
     ):
         warnings.filterwarnings("ignore", message)
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(lambda r: "litlogger" not in r.getMessage())

@@ -76,7 +76,7 @@ class TestReport(L.Callback):
         )
         wrong = [row for row in rows if row[1] != row[2]]
         described = trainer.datamodule.describe([row[0] for row in wrong], "test")  # type: ignore[attr-defined]
-        keys = list(described[0]) if described else ["row"]
+        keys = list(trainer.datamodule.describe([rows[0][0]], "test")[0])  # type: ignore[attr-defined]
         wrong_rows = sorted(zip(wrong, described, strict=True), key=lambda pair: -pair[0][3])  # the surest first
         write_csv(
             run / "errors.csv",

@@ -1,11 +1,12 @@
 """CLINC150: 150 intents of a voice assistant, and sentences that belong to none (Larson et al., EMNLP 2019)."""
 
 import hashlib
+import http.client
 import json
 import os
-import tempfile
 import urllib.error
 import urllib.request
+import uuid
 from pathlib import Path
 from typing import Any, Literal
 
@@ -93,11 +94,14 @@ class CLINC150DataModule(TextDataModule):
             download(URL.format(variant=self.variant), self.file, SHA256[self.variant])
         content = self.file.read_bytes()
         require_checksum(content, SHA256[self.variant], self.file)
-        data: dict[str, Any] = json.loads(content)
-        return {
-            split: tuple(map(list, zip(*(data[split] + data[f"oos_{split}"]), strict=True)))  # type: ignore[misc]
-            for split in ("train", "val", "test")
-        }
+        try:
+            data: dict[str, Any] = json.loads(content)
+            return {
+                split: tuple(map(list, zip(*(data[split] + data[f"oos_{split}"]), strict=True)))  # type: ignore[misc]
+                for split in ("train", "val", "test")
+            }
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{self.file}: expected the splits of CLINC150 as JSON, got {error!r}") from error
 
 
 def download(url: str, path: Path, sha256: str) -> None:
@@ -110,29 +114,31 @@ def download(url: str, path: Path, sha256: str) -> None:
     from rich.progress import wrap_file
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
-        with urllib.request.urlopen(url, timeout=TIMEOUT) as answer, os.fdopen(handle, "wb") as file:
+        with urllib.request.urlopen(url, timeout=TIMEOUT) as answer:
             total = int(answer.headers.get("Content-Length") or 0)
             with wrap_file(answer, total=total, description=f"Downloading {path.name}") as source:
                 content = source.read(LARGEST_FILE + 1)
-            require_checksum(content, sha256, url)
-            file.write(content)
-        os.replace(beside, path)
-    except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
+        require_checksum(content, sha256, url, remedy="try again later")
+        beside.write_bytes(content)
+        beside.replace(path)
+    except (urllib.error.URLError, TimeoutError, ConnectionError, http.client.HTTPException) as error:
         raise OSError(
-            f"cannot download {path.name} ({error}); connect to the network, or put the file from {url} into a folder "
+            f"cannot download {path.name} ({' '.join(str(error).split())}); connect to the network, or put the file from {url} into a folder "
             f"and name it with --data.data_dir or the environment variable CLINC150_DIR"
         ) from error
     finally:
-        Path(beside).unlink(missing_ok=True)
+        beside.unlink(missing_ok=True)
 
 
-def require_checksum(content: bytes, sha256: str, source: object) -> None:
+def require_checksum(
+    content: bytes, sha256: str, source: object, remedy: str = "remove the file and try again"
+) -> None:
     """Refuse what is not, byte for byte, the published file."""
     found = hashlib.sha256(content).hexdigest()
     if found != sha256:
         raise ValueError(
             f"{source}: expected the published file (SHA-256 {sha256[:12]}...), got {len(content)} bytes with "
-            f"{found[:12]}...; remove the file and try again, or use an unchanged copy"
+            f"{found[:12]}...; {remedy}, or use an unchanged copy"
         )

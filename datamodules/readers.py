@@ -2,12 +2,15 @@
 
 import csv
 import io
+import itertools
 import json
 import sys
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".txt")
+SUFFIXES = (".csv", ".tsv", ".json", ".jsonl")
 
 
 def read_labelled(path: str | Path, text_column: str, label_column: str) -> tuple[list[str], list[str]]:
@@ -39,31 +42,31 @@ def read_texts(path: str, text_column: str) -> list[str]:
         OSError: the file cannot be opened.
     """
     if path == "-":
-        texts = [line.rstrip("\r\n") for line in sys.stdin if line.strip()]
+        texts = _lines(_decoded("standard input", sys.stdin.buffer.read()))
     elif Path(path).suffix.lower() == ".txt":
-        texts = [line.rstrip("\r\n") for line in io.StringIO(_decoded(Path(path))) if line.strip()]
+        texts = _lines(_decoded(path, Path(path).read_bytes()))
     else:
-        texts = [_field(place, row, text_column) for place, row in _rows(Path(path))]
+        texts = [_field(place, row, text_column) for place, row in _rows(Path(path), (*SUFFIXES, ".txt"))]
     if not texts:
         raise ValueError(f"{'standard input' if path == '-' else path}: expected at least one text, got none")
     return texts
 
 
-def _rows(path: Path) -> list[tuple[str, dict[str, Any]]]:
+def _rows(path: Path, suffixes: tuple[str, ...] = SUFFIXES) -> list[tuple[str, dict[str, Any]]]:
     """Each row as a mapping from column to value, and where it stands, for error messages."""
     suffix = path.suffix.lower()
-    text = _decoded(path)
+    if suffix not in SUFFIXES:
+        raise ValueError(f"{path}: expected a file that ends in one of {', '.join(suffixes)}")
+    text = _decoded(path, path.read_bytes())
     if suffix in (".csv", ".tsv"):
         return _table_rows(path, text, "," if suffix == ".csv" else "\t")
     if suffix == ".jsonl":
         numbered = [(f"{path} line {n}", line) for n, line in enumerate(text.split("\n"), 1) if line.strip()]
         return [(place, _object(place, _parsed(place, line))) for place, line in numbered]
-    if suffix == ".json":
-        content = _parsed(str(path), text)
-        if not isinstance(content, list):
-            raise ValueError(f"{path}: expected a list of objects, got {type(content).__name__}")
-        return [(f"{path} entry {n}", _object(f"{path} entry {n}", value)) for n, value in enumerate(content, 1)]
-    raise ValueError(f"{path}: expected a file that ends in one of {', '.join(SUFFIXES)}")
+    content = _parsed(str(path), text)
+    if not isinstance(content, list):
+        raise ValueError(f"{path}: expected a list of objects, got {type(content).__name__}")
+    return [(f"{path} entry {n}", _object(f"{path} entry {n}", value)) for n, value in enumerate(content, 1)]
 
 
 def _table_rows(path: Path, text: str, delimiter: str) -> list[tuple[str, dict[str, Any]]]:
@@ -78,6 +81,9 @@ def _table_rows(path: Path, text: str, delimiter: str) -> list[tuple[str, dict[s
                 continue
             if header is None:
                 header = values
+                twice = [name for name, count in Counter(header).items() if count > 1]
+                if twice:
+                    raise ValueError(f"{place}: expected columns of different names, got {_listed(twice)} twice")
                 continue
             if len(values) != len(header):
                 raise ValueError(f"{place}: expected {len(header)} columns, as in the header, got {len(values)}")
@@ -87,13 +93,15 @@ def _table_rows(path: Path, text: str, delimiter: str) -> list[tuple[str, dict[s
     return rows
 
 
-def _decoded(path: Path) -> str:
+def _decoded(source: object, content: bytes) -> str:
     try:
-        return path.read_bytes().decode("utf-8-sig")  # with or without a byte order mark
+        return content.decode("utf-8-sig")  # with or without a byte order mark
     except UnicodeDecodeError as error:
-        raise ValueError(
-            f"{path}: expected UTF-8, got byte {error.object[error.start]:#04x} at {error.start}"
-        ) from error
+        raise ValueError(f"{source}: expected UTF-8, got byte {content[error.start]:#04x} at {error.start}") from error
+
+
+def _lines(text: str) -> list[str]:
+    return [line.rstrip("\r\n") for line in io.StringIO(text) if line.strip()]
 
 
 def _parsed(place: str, text: str) -> Any:
@@ -112,11 +120,18 @@ def _object(place: str, value: Any) -> dict[str, Any]:
 def _field(place: str, row: dict[str, Any], column: str) -> str:
     """The value of a column, as text that is not empty."""
     if column not in row:
-        raise ValueError(f"{place}: expected a column {column!r}, got {', '.join(map(str, row)) or 'none'}")
+        raise ValueError(f"{place}: expected a column {column!r}, got {_listed(row)}")
     value = row[column]
     if isinstance(value, bool) or not isinstance(value, str | int):
         raise ValueError(f"{place}: expected text in {column!r}, got {type(value).__name__}")
     value = str(value)
+    if any("\ud800" <= character <= "\udfff" for character in value):
+        raise ValueError(f"{place}: expected text in {column!r}, got half of a surrogate pair")
     if not value.strip():
         raise ValueError(f"{place}: expected text in {column!r}, got an empty field")
     return value
+
+
+def _listed(names: Iterable[str]) -> str:
+    """A few names, in one line that is not too long."""
+    return ", ".join(repr(name[:50]) for name in itertools.islice(names, 10)) or "none"

@@ -220,18 +220,21 @@ class TextDataModule(RowsDataModule):
         """Take all of that from a checkpoint, instead of fitting it."""
         if not isinstance(state, dict) or not state.get("vectorizers"):
             raise ValueError("the checkpoint holds no vocabulary, so it cannot read text; use one of a text run")
+        try:
+            self._class_names, self._class_counts = list(state["class_names"]), list(state["class_counts"])
+            self.oos_label = state["oos_label"]
+            self.ngrams = {name: Ngrams(**saved["options"]) for name, saved in state["vectorizers"].items()}
+            self._vectorizers = {
+                name: _restored(self.ngrams[name], json.loads(saved["vocabulary"]), saved["idf"])
+                for name, saved in state["vectorizers"].items()
+            }
+            if len(self._class_names) != len(self._class_counts) or self.oos_label not in (None, *self._class_names):
+                raise ValueError("names and counts of labels do not fit together")
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise ValueError(
+                f"the checkpoint's vocabulary is damaged ({error!r}); use one that fit has written"
+            ) from error
         self._state = state
-        self._class_names, self._class_counts = state["class_names"], state["class_counts"]
-        self.oos_label = state["oos_label"]
-        self.ngrams = {name: Ngrams(**saved["options"]) for name, saved in state["vectorizers"].items()}
-        self._vectorizers = {}
-        for name, saved in state["vectorizers"].items():
-            vectorizer = _vectorizer(self.ngrams[name], vocabulary=json.loads(saved["vocabulary"]))
-            if saved["idf"] is not None:
-                vectorizer.idf_ = saved["idf"].numpy()
-            else:
-                vectorizer._validate_vocabulary()
-            self._vectorizers[name] = vectorizer
 
     # --- read and fitted once, when first asked for -----------------------------------------------------------------
 
@@ -292,6 +295,17 @@ def _vectorizer(options: Ngrams, vocabulary: list[str] | None = None) -> Any:
     if options.analyzer != "word":  # scikit-learn warns of options it will not use
         del arguments["token_pattern"], arguments["stop_words"]
     return TfidfVectorizer(**arguments, vocabulary=vocabulary)
+
+
+def _restored(options: Ngrams, vocabulary: list[str], idf: torch.Tensor | None) -> Any:
+    """A fitted vectorizer from what a checkpoint keeps of it."""
+    vectorizer = _vectorizer(options, vocabulary=vocabulary)
+    if options.use_idf:
+        vectorizer.idf_ = idf.numpy()  # type: ignore[union-attr]
+    else:
+        vectorizer.fit([""])  # learns nothing: vocabulary and weights are fixed
+    vectorizer.build_analyzer()  # refuses options that no vectorizer has
+    return vectorizer
 
 
 def _join(parts: list[Any]) -> Any:

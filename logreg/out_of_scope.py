@@ -60,7 +60,7 @@ def best_threshold(score: Tensor, label: Tensor, target: Tensor, oos_class: int)
     right += right_if_kept.sum() - torch.cat([zero, right_if_kept.cumsum(0)])
     edges = torch.cat([score.new_zeros(1), score, score.new_ones(1)])
     threshold = (edges[1:] + edges[:-1]) / 2  # threshold[i] lies between the i lowest scores and the others ...
-    possible = torch.cat([right_if_kept.new_ones(1).bool(), score[1:] > score[:-1], right_if_kept.new_ones(1).bool()])
+    possible = torch.cat([right_if_kept.new_ones(1).bool(), score[1:] > score[:-1], score[-1:] < 1])
     accuracy = (right.double() / max(len(score), 1))[possible]  # ... unless the scores on its two sides are equal
     best = accuracy.max()
     near = threshold[possible][accuracy >= best - (best * (1 - best) / max(len(score), 1)).sqrt()]

@@ -15,17 +15,18 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-import sklearn.feature_extraction.text  # noqa: F401 - the forked processes need not import it again
+import sklearn.feature_extraction.text  # noqa: F401 - so that the forked processes need not
+import sklearn.metrics  # noqa: F401 - likewise
 import torch
 import torch.distributed as dist
-import torch.utils.tensorboard  # noqa: F401 - likewise
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 torch.set_num_threads(1)
 
-import train  # noqa: E402 - only now can it be found
+import logreg.distributed  # noqa: E402 - only now can it be found
+import train  # noqa: E402
 from datamodules.tabular import TabularDataModule  # noqa: E402
 
 
@@ -112,7 +113,6 @@ def run(arguments: list[str], log: Path, ranks: int, dense: bool) -> list[int]:
                 rank_zero_only.rank = rank  # a fresh process would have read it from LOCAL_RANK while importing
                 os.environ |= {"LOCAL_RANK": str(rank), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
             if dense:
-                import logreg.distributed
 
                 class Backend:  # what torch.distributed looks like where the backend is NCCL
                     def __getattr__(self, name: str) -> Any:

@@ -50,6 +50,8 @@ class Runs:
         options = {f"{split}_file": file for split, file in (self.files | {"train": train}).items()}
         return [
             *("--config", "configs/text_csv.yaml", "--model.init_args.schedule", schedule),
+            # At the 20 of the config b jumps to and fro, and chaos makes any difference of rounding large.
+            *("--model.init_args.lr", "2", "--model.init_args.log_every", "50"),
             *("--data.batch_size", "256", "--data.feature_dropout", str(dropout)),
             *(part for name, value in options.items() for part in (f"--data.{name}", str(value))),
         ]
@@ -103,10 +105,8 @@ def runs(tmp_path_factory):
     runs.add("softmax_2", runs.text(2049), ranks=2)
     runs.add("dropout_1", runs.text(2053, dropout=0.3), ranks=1, evaluate=False)
     runs.add("dropout_2", runs.text(2053, dropout=0.3), ranks=2, dense=True, evaluate=False)
-    runs.add("binary_1", runs.table("BinaryLogit", 2049), ranks=1, evaluate=False)
-    runs.add("binary_2", runs.table("BinaryLogit", 2049), ranks=2, evaluate=False)
-    runs.add("ova_1", runs.table("OneVsAll", 2053), ranks=1)
-    runs.add("ova_2", runs.table("OneVsAll", 2053), ranks=2)
+    runs.add("ova_1", runs.table("OneVsAll", 2049), ranks=1, evaluate=False)
+    runs.add("ova_2", runs.table("OneVsAll", 2049), ranks=2, evaluate=False)
     return runs.run()
 
 

@@ -188,7 +188,7 @@ def test_member_accuracies_start_afresh_with_every_validation():
         ({"num_classes": 1}, "num_classes must be at least 2, got 1"),
         ({"class_weight": "balanced"}, "'balanced' needs class_counts"),
         ({"class_weight": [1.0, 2.0]}, "for each of 3 classes"),
-        ({"class_weight": [1.0, 2.0, -3.0]}, "finite number ≥ 0"),
+        ({"class_weight": [1.0, 2.0, -3.0]}, "finite number of at least 0"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(options, message):
