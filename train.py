@@ -156,13 +156,13 @@ class LogisticRegressionCLI(LightningCLI):
             self.checkpoint = CheckpointFiles().load_checkpoint(path)
         except pickle.UnpicklingError as error:  # torch's own text advises to load it without protection
             raise ValueError(
-                f"--ckpt_path: {path} holds more than tensors and plain values, or is damaged; nothing in it was run; "
-                "use a checkpoint that fit has written"
+                f"--ckpt_path: {path} is no checkpoint that can be loaded safely: it holds more than tensors and plain "
+                "values, or is damaged; nothing in it was run; use one that fit has written"
             ) from error
         except Exception as error:  # torch raises a dozen types for a file that is cut short or something else
             raise ValueError(
-                f"--ckpt_path: {path} cannot be read as a checkpoint ({type(error).__name__}); "
-                "it may be cut short: use another one"
+                f"--ckpt_path: {path} is no checkpoint that can be loaded safely: reading it ended in a "
+                f"{type(error).__name__}, as if it were cut short; use one that fit has written"
             ) from error
         if not isinstance(self.checkpoint, dict) or "state_dict" not in self.checkpoint:
             raise ValueError(f"--ckpt_path: expected a Lightning checkpoint, {path} holds something else")
@@ -290,6 +290,8 @@ def require_sections(files: Iterator[str]) -> None:
             config = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise ValueError(f"{file}: expected YAML: {error}") from error
+        if config is None:
+            raise ValueError(f"{file}: expected a configuration, the file is empty")
         places = {"the whole file": config}
         if isinstance(config, dict):
             sections = {name: config[name] for name in ("trainer", "checkpoint", "model", "data") if name in config}
@@ -300,7 +302,7 @@ def require_sections(files: Iterator[str]) -> None:
         for name, value in places.items():
             if not isinstance(value, dict) and not (name in ("model", "data") and isinstance(value, str)):
                 raise ValueError(
-                    f"{file}: expected a map of options (name: value) as {name}, got {type(value).__name__}: {value}"
+                    f'{file}: expected a map of options (name: value) as "{name}", got {type(value).__name__}: {value}'
                 )
 
 
@@ -315,7 +317,9 @@ def _one_line(error: BaseException) -> str:
     useless = r"\s*(Subtypes: .*|Errors:|Given value type: .*|- Expected a <class 'NoneType'>|Given value: \w+\(.*|)"
     lines = [line.strip() for line in text.splitlines() if not re.fullmatch(useless, line)]
     lines = [re.sub(r"^Given value: (.*)", r"got \1", line).removeprefix("- ") for line in lines]
-    return re.sub(r"<class '([\w.]+)'>", r"\1", " ".join(dict.fromkeys(lines)))
+    text = re.sub(r"<class '([\w.]+)'>", r"\1", " ".join(dict.fromkeys(lines)))
+    text = re.sub(r" Got value: Namespace\(.*", "", text)
+    return re.sub(r"module '([\w.]+)' has no attribute '(\w+)'", r"\1 has no \2", text)
 
 
 def main() -> None:

@@ -153,8 +153,10 @@ class RowsDataModule(L.LightningDataModule):
         super().__init__()
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-        if seed < 0 or num_workers < 0:
-            raise ValueError(f"seed and num_workers must be at least 0, got seed={seed} and num_workers={num_workers}")
+        if seed < 0:
+            raise ValueError(f"seed must be at least 0, got {seed}")
+        if num_workers < 0:
+            raise ValueError(f"num_workers must be at least 0, got {num_workers}")
         self.batch_size, self.seed, self.num_workers = batch_size, seed, num_workers
 
     @classmethod

@@ -20,7 +20,7 @@ def configured(optimizer: OptimizerFactory, scheduler: SchedulerFactory | None, 
     try:
         built = optimizer(parameters)
     except ValueError as error:
-        raise ValueError(f"model.optimizer: {error}; expected options in range, such as an lr of at least 0") from error
+        raise ValueError(f"model.optimizer: expected options in range (an lr of at least 0, ...): {error}") from error
     return built if scheduler is None else ([built], [scheduler(built)])
 
 

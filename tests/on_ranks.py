@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-import sklearn.feature_extraction.text  # noqa: F401 - so that the forked processes need not
-import sklearn.metrics  # noqa: F401 - likewise
+import sklearn.feature_extraction.text
+import sklearn.metrics  # noqa: F401 - so that the forked processes need not
 import torch
 import torch.distributed as dist
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
