@@ -189,9 +189,9 @@ class LogisticRegressionCLI(LightningCLI):
         kwargs["default_root_dir"] = str(run)
         kwargs["plugins"] = [*_listed(self._get(self.config_init, "trainer").plugins), CheckpointFiles()]
         self._get(self.config_init, "checkpoint").dirpath = str(run / "checkpoints")
-        callbacks = self.trainer_defaults["callbacks"] = [TestReport(), PredictionWriter()]
         if self.subcommand != "fit":  # never touch a fit's own files
             self.save_config_callback = None
+            self.trainer_defaults["callbacks"] = [TestReport(), PredictionWriter()]
             return super().instantiate_trainer(logger=False, **kwargs)
 
         # The model refuses this too, but on a CPU Lightning makes it bf16-mixed before the model can see it.
@@ -200,7 +200,8 @@ class LogisticRegressionCLI(LightningCLI):
                 "trainer.precision 16-mixed does not reach an update written by hand: "
                 "use --trainer.precision bf16-mixed"
             )
-        callbacks.append(GracefulStop())
+        callbacks: list[L.Callback] = [GracefulStop()]
+        self.trainer_defaults["callbacks"] = callbacks
         if options.save_every_n_steps:
             every = {"filename": "last", "every_n_train_steps": options.save_every_n_steps}
             callbacks.append(RunCheckpoint(run / "checkpoints", enable_version_counter=False, **every))

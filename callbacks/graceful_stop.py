@@ -29,7 +29,7 @@ class GracefulStop(L.Callback):
     def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
         """Stop here, if a signal has come to any of the processes."""
         # Not after the last batch of an epoch: validation belongs to it, and the checkpoint that follows validation.
-        if trainer.is_last_batch or not self._any_received(trainer):
+        if not self._any_received(trainer) or trainer.is_last_batch:
             return
         path = Path(trainer.default_root_dir) / "checkpoints" / "last.ckpt"
         trainer.save_checkpoint(path)

@@ -1,0 +1,426 @@
+"""A run that was killed, stopped or cut off, and then resumed, ends as if nothing had happened."""
+
+import csv
+import errno
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from callbacks import CheckpointFiles
+from datamodules import TextDataModule
+
+ROOT = Path(__file__).parents[1]
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": ""}
+QUIET = ("--trainer.callbacks", "null", "--trainer.enable_progress_bar", "false")
+IRIS = ("fit", "--config", "configs/iris_ova.yaml", *QUIET)
+TEXT = ("fit", "--config", "configs/text_csv.yaml", *QUIET)
+NEEDS_CLINC150 = pytest.mark.skipif("CLINC150_DIR" not in os.environ, reason="needs the CLINC150 files: CLINC150_DIR")
+
+# Not the script's own command line, because that throws its runs away. In a process of its own, because it forks.
+KILL = """
+import json, sys
+from pathlib import Path
+sys.path.insert(0, "tests")
+from kill_and_resume import kill_and_resume
+options = json.loads(sys.argv[1])
+folder = Path(options.pop("folder"))
+print(json.dumps(kill_and_resume(folder=folder, **options)))
+"""
+
+
+def kill_and_resume(folder, *arguments, kills, save_every=5, ranks=1):
+    """Kill runs at that many steps and resume them; returns what then differed from the straight run: nothing."""
+    options = {"folder": str(folder), "arguments": [*map(str, arguments), *QUIET]}
+    options |= {"kills": kills, "save_every": save_every, "ranks": ranks}
+    done = subprocess.run(
+        [sys.executable, "-c", KILL, json.dumps(options)],
+        **{"cwd": ROOT, "env": ENVIRONMENT, "capture_output": True, "text": True, "timeout": 600},
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def curves(run):
+    """Of each column of metrics.csv the steps and values."""
+    with (run / "metrics.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    names = [name for name in rows[0] if name not in ("step", "epoch")]
+    return {name: [(int(row["step"]), float(row[name])) for row in rows if row[name]] for name in names}
+
+
+def last(run):
+    return torch.load(run / "checkpoints/last.ckpt", weights_only=True)
+
+
+def assert_same_state(run, other):
+    """Weights, threshold, rate and the state of the optimizer, to the bit."""
+    one, two = last(run), last(other)
+    assert one["global_step"] == two["global_step"]
+    assert one["state_dict"].keys() == two["state_dict"].keys()
+    for name, value in one["state_dict"].items():
+        if isinstance(value, torch.Tensor):
+            assert torch.equal(value, two["state_dict"][name]), name
+        else:
+            assert value == two["state_dict"][name], name
+    assert one["lr_schedulers"] == two["lr_schedulers"]
+    rates = [[group["lr"] for s in c["optimizer_states"] for group in s.get("param_groups", [])] for c in (one, two)]
+    assert rates[0] == rates[1]
+
+
+# Killed
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory):
+    """The folder of a straight run and of two that were killed and resumed, and what the script had to say."""
+    folder = tmp_path_factory.mktemp("killed")
+    arguments = ("--config", "configs/iris_ova.yaml", "--trainer.max_epochs", 4)
+    return folder, kill_and_resume(folder, *arguments, kills=2)
+
+
+def test_a_killed_run_once_resumed_is_bit_identical_to_one_that_nobody_killed(killed):
+    _, differences = killed
+    assert differences == []
+
+
+def test_metrics_of_a_killed_and_resumed_run_have_every_step_once_and_the_same_values(killed):
+    folder, _ = killed
+    expected = curves(folder / "straight")
+    assert [step for step, _ in expected["train/loss"]] == list(range(24))
+    resumed = sorted(folder.glob("killed_at_*/"))
+    assert len(resumed) == 2
+    for run in resumed:
+        assert curves(run) == expected
+
+
+def test_a_killed_and_resumed_run_stays_one_run(killed):
+    folder, _ = killed
+    for run in (*folder.glob("killed_at_*/"), folder / "straight"):
+        assert {path.name for path in (run / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+        assert not list(run.glob("version_*"))
+        assert not list(run.glob("config.before_resume*"))
+
+
+@pytest.mark.slow
+def test_iris_ova_20_of_20_kills_are_bit_identical(tmp_path):
+    arguments = ("--config", "configs/iris_ova.yaml", "--trainer.max_epochs", 8)
+    assert kill_and_resume(tmp_path, *arguments, kills=20) == []
+
+
+@pytest.mark.slow
+@NEEDS_CLINC150
+def test_clinc150_20_of_20_kills_are_bit_identical(tmp_path):
+    # L2, feature dropout, a falling rate and a threshold; 30 steps to an epoch.
+    arguments = ("--config", "configs/clinc150.yaml", "--data.variant", "small", "--trainer.max_epochs", 2)
+    assert kill_and_resume(tmp_path, *arguments, "--data.words.max_features", 2000, kills=20, save_every=7) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("config", ["iris_ova", "text_csv"])
+def test_of_two_ranks_5_of_5_kills_are_bit_identical(tmp_path, config):
+    arguments = ("--config", f"configs/{config}.yaml", "--trainer.max_epochs", 4, "--data.batch_size", 10)
+    assert kill_and_resume(tmp_path, *arguments, kills=5, ranks=2) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("config", "epochs"),
+    [("xor", 12), ("xor_interaction", 12), ("iris_binary", 4), ("iris_imbalanced", 4), ("text_csv", 8)],
+)
+def test_the_other_configs_2_of_2_kills_are_bit_identical(tmp_path, config, epochs):
+    arguments = ("--config", f"configs/{config}.yaml", "--trainer.max_epochs", epochs)
+    assert kill_and_resume(tmp_path, *arguments, kills=2, save_every=3) == []
+
+
+@pytest.mark.slow
+def test_with_two_worker_processes_kills_are_bit_identical(tmp_path):
+    arguments = ("--config", "configs/text_csv.yaml", "--trainer.max_epochs", 4, "--data.batch_size", 10)
+    options = ("--data.num_workers", 2, "--data.feature_dropout", 0.3)
+    assert kill_and_resume(tmp_path, *arguments, *options, kills=3) == []
+
+
+@pytest.mark.slow
+def test_a_run_with_momentum_a_scheduler_and_drawn_rows_is_bit_identical_after_a_kill(tmp_path):
+    arguments = ("--config", "configs/iris_imbalanced.yaml", "--trainer.max_epochs", 5)
+    optimizer = ("--model.optimizer", "torch.optim.Adam", "--model.optimizer.lr", 0.1)
+    scheduler = ("--model.lr_scheduler", "torch.optim.lr_scheduler.ExponentialLR", "--model.lr_scheduler.gamma", 0.8)
+    drawn = ("--data.weighted_sampler", "true", "--model.class_weight", "none")
+    assert kill_and_resume(tmp_path, *arguments, *optimizer, *scheduler, *drawn, kills=2, save_every=3) == []
+
+
+# Stopped by a signal
+
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+STOPPED = (*TEXT, "--data.batch_size", "1", "--trainer.max_epochs", "10", "--data.feature_dropout", "0.2")
+STOPPED += ("--model.log_every", "10", "--save_every_n_steps", "20")
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory):
+    """Two `python train.py fit`, stopped by SIGTERM and by Ctrl-C's SIGINT: run, exit status and output of each."""
+    folder = tmp_path_factory.mktemp("stopped")
+    processes = {}
+    for number in SIGNALS:
+        place = ("--trainer.default_root_dir", str(folder / number.name))
+        processes[number] = subprocess.Popen(
+            [sys.executable, "train.py", *STOPPED, *place],
+            **{"cwd": ROOT, "env": ENVIRONMENT, "text": True, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT},
+        )
+    deadline = time.monotonic() + 120
+    waiting = dict(processes)
+    while waiting and time.monotonic() < deadline:
+        for number, process in list(waiting.items()):
+            if (folder / number.name / "checkpoints/last.ckpt").exists() or process.poll() is not None:
+                process.send_signal(number)
+                del waiting[number]
+        time.sleep(0.01)
+    outcome = {}
+    for number, process in processes.items():
+        try:
+            output, _ = process.communicate(timeout=60)
+        finally:
+            process.kill()
+        outcome[number] = folder / number.name, process.returncode, output
+    return outcome
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_lets_fit_save_say_where_and_end_with_the_status_of_the_signal(stopped, number):
+    run, status, output = stopped[number]
+    assert status == 128 + number, output
+    assert f"stopped by {number.name} after step {last(run)['global_step']}" in output
+    assert f"--ckpt_path {run}/checkpoints/last.ckpt" in output
+    assert "Traceback" not in output
+    assert not list((run / "checkpoints").glob(".*"))
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_run_stopped_by_a_signal_goes_on_to_the_same_end(cli, stopped, tmp_path_factory, number):
+    straight = tmp_path_factory.getbasetemp() / "never_stopped"
+    if not straight.exists():
+        cli(*STOPPED, "--trainer.default_root_dir", straight)
+    run, *_ = stopped[number]
+    assert last(run)["global_step"] < last(straight)["global_step"]
+    cli(*STOPPED, "--trainer.default_root_dir", run, "--ckpt_path", run / "checkpoints/last.ckpt")
+    assert_same_state(run, straight)
+    assert curves(run) == curves(straight)
+
+
+@pytest.mark.slow
+def test_a_signal_to_one_of_two_ranks_stops_both_after_the_same_step(cli, tmp_path):
+    run = tmp_path / "run"
+    ranks = ("--trainer.accelerator", "cpu", "--trainer.devices", "2", "--trainer.strategy", "ddp")
+    arguments = (*STOPPED, *ranks, "--trainer.default_root_dir", str(run))
+    process = subprocess.Popen(
+        [sys.executable, "train.py", *arguments],
+        **{"cwd": ROOT, "env": ENVIRONMENT, "text": True, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT},
+    )
+    try:
+        deadline = time.monotonic() + 120
+        while not (run / "checkpoints/last.ckpt").exists() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGTERM)
+        output, _ = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 128 + signal.SIGTERM, output
+    assert output.count("stopped by SIGTERM") == 1
+    assert "Traceback" not in output
+    stopped_at = last(run)["global_step"]
+    straight = (*arguments[:-1], str(tmp_path / "straight"))
+    for resumed in (straight, (*arguments, "--ckpt_path", str(run / "checkpoints/last.ckpt"))):
+        subprocess.run([sys.executable, "train.py", *resumed], cwd=ROOT, env=ENVIRONMENT, check=True, timeout=120)
+    assert stopped_at < last(run)["global_step"]
+    assert_same_state(run, tmp_path / "straight")
+
+
+# Resumed for more epochs than were planned
+
+
+def test_a_resumed_runs_rate_follows_the_new_plan(cli, tmp_path):
+    """Planned for 4 epochs of 8 steps, the rate has come down to 0; resumed for 8, it falls from half to 0."""
+    run = tmp_path / "run"
+    options = ("--model.lr", 2, "--model.l2", 0, "--data.batch_size", 8, "--model.log_every", 1)
+    place = ("--trainer.default_root_dir", run)
+    cli(*TEXT, *options, *place, "--trainer.max_epochs", 4)
+    steps = last(run)["global_step"]
+    before = last(run)["state_dict"]
+    cli(*TEXT, *options, *place, "--trainer.max_epochs", 8, "--ckpt_path", run / "checkpoints/last.ckpt")
+    after = last(run)
+    assert after["global_step"] == 2 * steps
+
+    [rates] = [values for name, values in curves(run).items() if name.startswith("lr")]
+    planned = [2 * (1 - step / steps) for step in range(steps)]
+    planned += [2 * (1 - step / (2 * steps)) for step in range(steps, 2 * steps)]
+    assert [rate for _, rate in rates] == pytest.approx(planned, abs=1e-6)
+
+    # The same 4 epochs once more, by hand.
+    data = TextDataModule(
+        "tests/data/sentences.csv", oos_label="other", val_fraction=0.2, test_fraction=0.2, batch_size=8
+    )
+    W, b = before["table.weight"], before["b"]
+    loader, step = data.train_dataloader(), steps
+    for epoch in range(4, 8):
+        loader.sampler.set_epoch(epoch)
+        for x, target, _ in loader:
+            x = x.to_dense()
+            error = (x @ W + b).softmax(dim=1)
+            error[torch.arange(len(target)), target] -= 1
+            rate = planned[step] / len(target)
+            W, b = W - rate * x.T @ error, b - rate * error.sum(dim=0)
+            step += 1
+    assert step == 2 * steps
+    torch.testing.assert_close(after["state_dict"]["table.weight"], W, atol=1e-5, rtol=0)
+    torch.testing.assert_close(after["state_dict"]["b"], b, atol=1e-5, rtol=0)
+    assert (W - before["table.weight"]).abs().max() > 0.05
+
+
+def test_four_epochs_and_four_more_are_eight_where_the_rate_is_constant(cli, tmp_path):
+    cli(*IRIS, "--trainer.max_epochs", 8, "--trainer.default_root_dir", tmp_path / "straight")
+    run = ("--trainer.default_root_dir", tmp_path / "run")
+    cli(*IRIS, "--trainer.max_epochs", 4, *run)
+    cli(*IRIS, "--trainer.max_epochs", 8, *run, "--ckpt_path", tmp_path / "run/checkpoints/last.ckpt")
+    assert_same_state(tmp_path / "run", tmp_path / "straight")
+    assert curves(tmp_path / "run") == curves(tmp_path / "straight")
+
+
+def test_torchs_own_scheduler_follows_the_new_plan_too(cli, tmp_path):
+    """A cosine over 4 epochs ends at 0; told on resume to take 8, it must be half way down."""
+    cosine = ("--model.lr_scheduler", "torch.optim.lr_scheduler.CosineAnnealingLR", "--model.lr_scheduler.T_max")
+    run = ("--trainer.default_root_dir", tmp_path / "run")
+    cli(*IRIS, *run, *cosine, 4, "--trainer.max_epochs", 4)
+    cli(*IRIS, *run, *cosine, 8, "--trainer.max_epochs", 8, "--ckpt_path", tmp_path / "run/checkpoints/last.ckpt")
+    [rates] = [values for name, values in curves(tmp_path / "run").items() if name.startswith("lr")]
+    resumed = [rate for step, rate in rates if step >= 24]
+    assert resumed[0] == pytest.approx(0.5, abs=1e-6)
+    assert resumed[-1] == pytest.approx(0.5 * (1 + torch.cos(torch.tensor(torch.pi * 7 / 8))), abs=1e-6)
+    assert len(set(resumed)) == 4
+
+
+# No checkpoint, or a bad one
+
+
+def refused(cli, *arguments):
+    """The one line that a command ends in."""
+    with pytest.raises(SystemExit) as exit:
+        cli(*arguments)
+    line = exit.value.code
+    assert isinstance(line, str), f"expected a message as exit status, got {line!r}"
+    assert line.startswith("error: ")
+    assert "\n" not in line
+    assert len(line) < 500
+    return line
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """One epoch of iris_ova; copy it."""
+    run = tmp_path_factory.mktemp("fit") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        import train
+
+        arguments = [*IRIS, "--trainer.max_epochs", "1", "--trainer.default_root_dir", str(run)]
+        patch.setattr(sys, "argv", ["train.py", *arguments])
+        patch.chdir(ROOT)
+        train.main()
+    return run
+
+
+@pytest.fixture
+def run(trained, tmp_path):
+    return Path(shutil.copytree(trained, tmp_path / "run"))
+
+
+def contents(run):
+    return {path.relative_to(run): path.read_bytes() for path in run.rglob("*") if path.is_file()}
+
+
+def test_to_resume_the_last_run_where_there_is_none_is_an_error_and_not_a_fresh_start(cli, tmp_path):
+    line = refused(cli, *IRIS, "--ckpt_path", "last", "--trainer.default_root_dir", tmp_path / "none")
+    assert "last" in line
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_to_resume_a_file_that_is_not_there_is_an_error(cli, run):
+    (run / "checkpoints/last.ckpt").unlink()
+    before = contents(run)
+    line = refused(cli, *IRIS, "--ckpt_path", run / "checkpoints/last.ckpt", "--trainer.default_root_dir", run)
+    assert "last.ckpt" in line
+    assert contents(run) == before
+
+
+@pytest.mark.parametrize("keep", [0.0, 0.01, 0.5, 0.9, 0.999], ids=lambda share: f"{share:.1%}_left")
+def test_a_checkpoint_cut_short_is_refused_in_one_line_and_nothing_is_touched(cli, run, keep):
+    path = run / "checkpoints/last.ckpt"
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(keep * len(whole))])
+    before = contents(run)
+    line = refused(cli, *IRIS, "--ckpt_path", path, "--trainer.default_root_dir", run, "--trainer.max_epochs", 3)
+    assert str(path) in line
+    assert contents(run) == before
+
+
+# No room
+
+
+FULL = [OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), RuntimeError("PytorchStreamWriter failed writing file")]
+
+
+@pytest.mark.parametrize("error", FULL, ids=["OSError", "RuntimeError"])
+def test_a_disk_that_fills_up_leaves_the_checkpoint_before_it_whole(cli, monkeypatch, run, error):
+    def save(checkpoint, path, *_, **__):
+        Path(path).write_bytes(b"the first bytes")
+        raise error
+
+    before = {name: (run / f"checkpoints/{name}.ckpt").read_bytes() for name in ("best", "last")}
+    monkeypatch.setattr(torch, "save", save)
+    resume = ("--ckpt_path", run / "checkpoints/last.ckpt", "--trainer.default_root_dir", run)
+    line = refused(cli, *IRIS, *resume, "--trainer.max_epochs", 3)
+    assert "cannot write" in line
+    assert "checkpoint before it is whole" in line
+    assert {path.stem: path.read_bytes() for path in (run / "checkpoints").iterdir()} == before
+
+
+def test_a_run_that_a_full_disk_ended_goes_on_once_there_is_room(cli, monkeypatch, run, tmp_path):
+    resume = ("--ckpt_path", run / "checkpoints/last.ckpt", "--trainer.default_root_dir", run)
+    ordinary = torch.save
+
+    def save(checkpoint, path, *_, **__):
+        if checkpoint["epoch"] == 2:  # room for one more epoch, then none
+            raise FULL[0]
+        ordinary(checkpoint, path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "save", save)
+        refused(cli, *IRIS, *resume, "--trainer.max_epochs", 4)
+    assert last(run)["global_step"] == 2 * 6
+    cli(*IRIS, *resume, "--trainer.max_epochs", 4)
+    cli(*IRIS, "--trainer.max_epochs", 4, "--trainer.default_root_dir", tmp_path / "straight")
+    assert_same_state(run, tmp_path / "straight")
+    assert curves(run) == curves(tmp_path / "straight")
+
+
+def test_a_file_system_that_refuses_more_bytes_leaves_the_file_before_it_whole(tmp_path):
+    """For once not played: the kernel stops this process from writing files longer than 64 KiB."""
+    path = tmp_path / "last.ckpt"
+    CheckpointFiles().save_checkpoint({"epoch": 1}, path)
+    before = path.read_bytes()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (65_536, hard))
+    try:
+        with pytest.raises(OSError, match=r"cannot write .*last\.ckpt.*before it is whole"):
+            CheckpointFiles().save_checkpoint({"W": torch.zeros(100_000)}, path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
