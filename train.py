@@ -66,9 +66,9 @@ class SaveConfig(SaveConfigCallback):
     """Writes the resolved configuration of a fit to config.yaml in its run directory."""
 
     def save_config(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Write it whole or not at all, without the place of the run, which is no part of the experiment."""
+        """Write it whole or not at all, without the place and the start of the run: no part of the experiment."""
         config = self.config.clone()
-        config.trainer.default_root_dir = None
+        config.trainer.default_root_dir = config.ckpt_path = None
         text = self.parser.dump(config, skip_none=False)
         path = Path(trainer.default_root_dir) / self.config_filename
         if path.exists() and path.read_text(encoding="utf-8") != text:  # resumed with other options: keep the old ones
@@ -329,6 +329,7 @@ def main() -> None:
     for message in (
         r".*isinstance\(treespec, LeafSpec\).*",  # Lightning 2.6 uses an old name of torch's
         r".*does not have many workers.*",  # rows are cut from memory: workers would only copy them
+        r".*Using ModelCheckpoint with manual optimization.*",  # the state after the update is what a resume needs
         r".*Checkpoint directory .* exists and is not empty.*",  # the run directory was made for this run
         r".*Experiment logs directory .* exists and is not empty.*",
         r".*Sparse CSR tensor support is in beta.*",  # a CSR tensor carries a batch; nothing beta is done with it

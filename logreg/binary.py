@@ -137,8 +137,8 @@ class BinaryLogit(SafeLightningModule):
         return self.predict_proba(batch[0])
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Options of the optimizer that were changed for a resume win over the checkpoint's."""
-        prefer_configured_options(checkpoint, self.optimizer(self.parameters()))
+        """Options of optimizer and scheduler that were changed for a resume win over the checkpoint's."""
+        prefer_configured_options(checkpoint, self.optimizer, self.lr_scheduler)
 
     def configure_optimizers(self) -> Any:
         """The optimizer and scheduler of the configuration."""

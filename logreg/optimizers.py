@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import torch
 from torch.nn import Parameter
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -24,25 +25,28 @@ def configured(optimizer: OptimizerFactory, scheduler: SchedulerFactory | None, 
     return built if scheduler is None else ([built], [scheduler(built)])
 
 
-def prefer_configured_options(checkpoint: dict[str, Any], optimizer: Optimizer) -> None:
-    """On resume, let options that the configuration has changed win over the checkpoint's.
+def prefer_configured_options(checkpoint: dict[str, Any], optimizer: OptimizerFactory, scheduler: Any) -> None:
+    """On resume, let the configuration's options and schedule win over the checkpoint's.
 
-    Lightning restores an optimizer with all of its options, so that a new learning rate would be dropped silently. A
-    rate that a scheduler has lowered stays lowered in proportion; with nothing changed, nothing changes.
+    Lightning restores optimizer and scheduler with all of their options, so that a new learning rate, or a schedule for
+    more epochs than first planned, would be dropped silently. What is kept is what training has brought about (moments,
+    and the epochs done); the rate is the one that the configured schedule has after so many epochs. With the same
+    configuration that is, to the bit, the rate of the checkpoint.
 
     Args:
         checkpoint: as given to `on_load_checkpoint`; its optimizer and scheduler states are changed in place.
-        optimizer: freshly made from the configuration.
+        optimizer: as configured.
+        scheduler: as configured, or None.
     """
-    wanted = optimizer.state_dict()["param_groups"]
+    fresh = optimizer([Parameter(torch.zeros(1))])
+    for state in checkpoint.get("lr_schedulers", []) if scheduler is not None else []:
+        replayed = scheduler(fresh)
+        for _ in range(state["last_epoch"]):
+            fresh.step()  # changes nothing, for there are no gradients; without it torch warns
+            replayed.step()
+        state.clear()
+        state.update(replayed.state_dict())
+    options = {name: value for name, value in fresh.state_dict()["param_groups"][0].items() if name != "params"}
     for state in checkpoint.get("optimizer_states", []):
-        for group, new in zip(state["param_groups"], wanted, strict=False):
-            old_lr = group.get("initial_lr", group["lr"])
-            scheduled = group["lr"]
-            group.update({name: value for name, value in new.items() if name not in ("params", "lr", "initial_lr")})
-            if new["lr"] != old_lr:
-                group["lr"] = new["lr"] * (scheduled / old_lr if old_lr else 1.0)
-                if "initial_lr" in group:
-                    group["initial_lr"] = new["lr"]
-                    for scheduler in checkpoint.get("lr_schedulers", []):
-                        scheduler["base_lrs"] = [new["lr"] for _ in scheduler["base_lrs"]]
+        for group in state["param_groups"]:
+            group.update(options)

@@ -264,9 +264,12 @@ class SoftmaxRegression(SafeLightningModule):
                 raise ValueError(f"trainer.{option} does not reach an update written by hand: {remedy}")
         return []
 
+    def setup(self, stage: str) -> None:
+        """Choose dense gradients where several processes cannot add sparse ones; DDP wants to know before it wraps."""
+        self.table.sparse = reduces_sparse_gradients()
+
     def configure_optimizers(self) -> Any:
         """None that computes: a counter of steps."""
-        self.table.sparse = reduces_sparse_gradients()
         return StepCounter([self.table.weight, self.b], self.lr)
 
     def on_fit_start(self) -> None:

@@ -3,6 +3,7 @@
 import csv
 import errno
 import json
+import math
 import os
 import resource
 import shutil
@@ -303,7 +304,7 @@ def test_torchs_own_scheduler_follows_the_new_plan_too(cli, tmp_path):
     [rates] = [values for name, values in curves(tmp_path / "run").items() if name.startswith("lr")]
     resumed = [rate for step, rate in rates if step >= 24]
     assert resumed[0] == pytest.approx(0.5, abs=1e-6)
-    assert resumed[-1] == pytest.approx(0.5 * (1 + torch.cos(torch.tensor(torch.pi * 7 / 8))), abs=1e-6)
+    assert resumed[-1] == pytest.approx(0.5 * (1 + math.cos(math.pi * 7 / 8)), abs=1e-6)
     assert len(set(resumed)) == 4
 
 

@@ -1,0 +1,328 @@
+"""Nothing in a checkpoint is ever run, wherever it hides and however it is loaded; and what we write loads as data."""
+
+import functools
+import http.server
+import os
+import pickle
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+
+from callbacks import CheckpointFiles
+from datamodules import IrisDataModule, TextDataModule
+from logreg import BinaryLogit, OneVsAll, SoftmaxRegression
+
+ROOT = Path(__file__).parents[1]
+CONFIGS = sorted(path.stem for path in (ROOT / "configs").glob("*.yaml"))
+QUIET = ("--trainer.callbacks", "null", "--trainer.enable_progress_bar", "false", "--trainer.logger", "false")
+
+
+class Payload:
+    """Whoever unpickles it without protection makes a directory."""
+
+    def __init__(self, victim):
+        self.victim = str(victim)
+
+    def __reduce__(self):
+        return os.mkdir, (self.victim,)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """`trained(config)` is the last.ckpt of one short run of that config; it stays as it is."""
+    import train
+
+    done = {}
+
+    def fit(config):
+        if config not in done:
+            run = tmp_path_factory.mktemp(config) / "run"
+            arguments = ["fit", "--config", f"configs/{config}.yaml", *QUIET, "--trainer.max_epochs", "2"]
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(sys, "argv", ["train.py", *arguments, "--trainer.default_root_dir", str(run)])
+                patch.chdir(ROOT)
+                train.main()
+            done[config] = run / "checkpoints/last.ckpt"
+        return done[config]
+
+    return fit
+
+
+@pytest.fixture
+def victim(tmp_path):
+    """The directory that exists once a payload has run."""
+    return tmp_path / "the_payload_has_run"
+
+
+def in_state_dict(checkpoint, payload):
+    checkpoint["state_dict"][next(iter(checkpoint["state_dict"]))] = payload
+
+
+def in_extra_state(checkpoint, payload):
+    checkpoint["state_dict"]["_extra_state"] = {"decay": 1.0, "threshold": payload}
+
+
+def in_hyper_parameters(checkpoint, payload):
+    checkpoint["hyper_parameters"]["l2"] = payload
+
+
+def in_class_path(checkpoint, payload):
+    checkpoint["hyper_parameters"]["_class_path"] = payload
+
+
+def in_callbacks(checkpoint, payload):
+    state = next(iter(checkpoint["callbacks"].values()))
+    state["best_model_path"] = payload
+
+
+def in_datamodule(checkpoint, payload):
+    [name] = [name for name in checkpoint if name.endswith("DataModule")]
+    checkpoint[name]["class_names"] = payload
+
+
+def in_loops(checkpoint, payload):
+    checkpoint["loops"]["fit_loop"]["state_dict"] = {"x": payload}
+
+
+def in_optimizer_states(checkpoint, payload):
+    checkpoint["optimizer_states"] = [payload]
+
+
+def in_lr_schedulers(checkpoint, payload):
+    checkpoint["lr_schedulers"] = [payload]
+
+
+def in_global_step(checkpoint, payload):
+    checkpoint["global_step"] = payload
+
+
+def in_a_place_of_its_own(checkpoint, payload):
+    checkpoint["anything"] = {"deep": [({"down": payload},)]}
+
+
+PLACES = [
+    *(in_state_dict, in_extra_state, in_hyper_parameters, in_class_path, in_callbacks, in_datamodule),
+    *(in_loops, in_optimizer_states, in_lr_schedulers, in_global_step, in_a_place_of_its_own),
+]
+
+
+def poisoned(good, path, place, victim, **options):
+    """A copy of a good checkpoint with a payload in it, proven to work on whoever loads it unsafely."""
+    checkpoint = torch.load(good, weights_only=True)
+    place(checkpoint, Payload(victim))
+    torch.save(checkpoint, path, **options)
+    torch.load(path, weights_only=False)
+    assert victim.exists()
+    victim.rmdir()
+    return path
+
+
+@pytest.fixture
+def poison(trained, tmp_path, victim):
+    return poisoned(trained("iris_binary"), tmp_path / "poison.ckpt", in_hyper_parameters, victim)
+
+
+def assert_refused(cli, victim, *arguments):
+    """The command ends in one clear line, and nothing has run; returns the line."""
+    with pytest.raises(SystemExit) as exit:
+        cli(*arguments)
+    assert not victim.exists()
+    line = exit.value.code
+    assert isinstance(line, str), f"expected a message as exit status, got {line!r}"
+    assert line.startswith("error: ")
+    assert "\n" not in line
+    assert "loaded safely" in line
+    assert "weights_only=False" not in line  # torch's own message advises it
+    return line
+
+
+# The command line
+
+
+COMMANDS = ("fit", "validate", "test", "predict")
+PAIRS = [(command, place) for place in PLACES for command in COMMANDS]
+SOME = [(COMMANDS[number % 4], place) for number, place in enumerate(PLACES)]  # each place, and each command, in turn
+EVERY = [pair if pair in SOME else pytest.param(*pair, marks=pytest.mark.slow) for pair in PAIRS]
+
+
+@pytest.mark.parametrize(("command", "place"), EVERY, ids=lambda value: getattr(value, "__name__", None))
+def test_a_payload_is_not_run(cli, trained, tmp_path, victim, command, place):
+    path = poisoned(trained("text_csv"), tmp_path / "last.ckpt", place, victim)
+    arguments = ("--config", "configs/text_csv.yaml", *QUIET, "--trainer.default_root_dir", tmp_path / "run")
+    line = assert_refused(cli, victim, command, *arguments, "--ckpt_path", path)
+    assert str(path) in line
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("how", ["both", *(pytest.param(h, marks=pytest.mark.slow) for h in ("option", "environment"))])
+def test_protection_cannot_be_switched_off(cli, monkeypatch, tmp_path, victim, poison, command, how):
+    if how in ("environment", "both"):
+        monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
+    option = ("--weights_only", "false") if how in ("option", "both") else ()
+    arguments = ("--config", "configs/iris_binary.yaml", *QUIET, "--trainer.default_root_dir", tmp_path / "run")
+    assert_refused(cli, victim, command, *arguments, "--ckpt_path", poison, *option)
+
+
+def test_a_trainer_that_is_built_by_hand_around_our_checkpoint_files_is_protected(tmp_path, victim, poison):
+    import lightning as L
+
+    trainer = L.Trainer(plugins=[CheckpointFiles()], default_root_dir=tmp_path, max_epochs=1, barebones=True)
+    model, data = BinaryLogit(2), IrisDataModule(classes=["versicolor", "virginica"], features=["petal length"])
+    for command in (trainer.fit, trainer.validate, trainer.test, trainer.predict):
+        with pytest.raises(pickle.UnpicklingError):
+            command(model, datamodule=data, ckpt_path=poison, weights_only=False)
+    assert not victim.exists()
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda payload, path: path.write_bytes(pickle.dumps(payload)),
+        lambda payload, path: path.write_bytes(pickle.dumps({"state_dict": payload})),
+        lambda payload, path: torch.save(payload, path),
+        lambda payload, path: torch.save({"state_dict": payload}, path, _use_new_zipfile_serialization=False),
+        lambda payload, path: torch.save({payload.victim: payload}, path, pickle_protocol=4),
+    ],
+    ids=["pickle", "pickle_of_a_dict", "bare", "old_format", "newer_protocol"],
+)
+def test_files_that_are_no_checkpoints_are_not_run_either(cli, tmp_path, victim, write):
+    path = tmp_path / "x.ckpt"
+    write(Payload(victim), path)
+    arguments = ("--config", "configs/iris_binary.yaml", *QUIET, "--trainer.default_root_dir", tmp_path / "run")
+    assert_refused(cli, victim, "test", *arguments, "--ckpt_path", path)
+
+
+# load_from_checkpoint
+
+MODELS = [(BinaryLogit, "iris_binary"), (OneVsAll, "iris_ova"), (SoftmaxRegression, "text_csv")]
+DATA = [(IrisDataModule, "iris_binary"), (TextDataModule, "text_csv")]
+
+
+@pytest.mark.parametrize(("kind", "config"), [*MODELS, *DATA], ids=lambda value: getattr(value, "__name__", None))
+@pytest.mark.parametrize("place", PLACES, ids=lambda place: place.__name__)
+def test_load_from_checkpoint_does_not_run_a_payload(monkeypatch, trained, tmp_path, victim, kind, config, place):
+    path = poisoned(trained(config), tmp_path / "last.ckpt", place, victim)
+    for switched_off in (False, True):
+        if switched_off:
+            monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
+        for options in ({}, {"weights_only": None}):
+            with pytest.raises(pickle.UnpicklingError):
+                kind.load_from_checkpoint(path, **options)
+        with pytest.raises(ValueError, match="weights_only=True"):
+            kind.load_from_checkpoint(path, weights_only=False)
+    assert not victim.exists()
+
+
+# URLs
+
+
+# fsspec's web client is closed by nobody.
+LEAVES_SOCKETS = pytest.mark.filterwarnings(
+    "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
+)
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        """Not on the terminal."""
+
+
+@pytest.fixture
+def served(monkeypatch, tmp_path):
+    """A web server on this machine: the address of tmp_path."""
+    pytest.importorskip("aiohttp", reason="fsspec needs aiohttp to read http")
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch_home"))  # torch keeps a copy of what it downloads
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(tmp_path)))
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.mark.parametrize("kind", ["file", "http"])
+@pytest.mark.parametrize("command", ["fit", "test"])
+@pytest.mark.filterwarnings(
+    "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
+)  # fsspec's own
+def test_a_payload_behind_a_url_is_not_run(cli, request, tmp_path, victim, poison, kind, command):
+    address = f"file://{tmp_path}" if kind == "file" else request.getfixturevalue("served")
+    arguments = ("--config", "configs/iris_binary.yaml", *QUIET, "--trainer.default_root_dir", tmp_path / "run")
+    for option in ((), ("--weights_only", "false")):
+        assert_refused(cli, victim, command, *arguments, "--ckpt_path", f"{address}/{poison.name}", *option)
+    with pytest.raises(pickle.UnpicklingError):
+        BinaryLogit.load_from_checkpoint(f"{address}/{poison.name}")
+    with pytest.raises(pickle.UnpicklingError):
+        IrisDataModule.load_from_checkpoint(f"{address}/{poison.name}", weights_only=None)
+    assert not victim.exists()
+
+
+@pytest.mark.parametrize("kind", ["file", "http"])
+@pytest.mark.filterwarnings(
+    "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
+)  # fsspec's own
+def test_a_good_checkpoint_behind_a_url_is_tested(cli, request, trained, tmp_path, kind):
+    address = f"file://{tmp_path}" if kind == "file" else request.getfixturevalue("served")
+    (tmp_path / "good.ckpt").write_bytes(trained("iris_binary").read_bytes())
+    arguments = ("--config", "configs/iris_binary.yaml", *QUIET, "--trainer.default_root_dir", tmp_path / "run")
+    cli("test", *arguments, "--ckpt_path", f"{address}/good.ckpt")
+    [report] = tmp_path.glob("run/**/test_metrics.json")
+    assert "test/accuracy" in report.read_text()
+
+
+@pytest.mark.filterwarnings(
+    "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
+)  # fsspec's own
+def test_a_url_where_nothing_is_ends_in_one_line(cli, served, tmp_path):
+    arguments = ("--config", "configs/iris_binary.yaml", *QUIET, "--trainer.default_root_dir", tmp_path / "run")
+    with pytest.raises(SystemExit) as exit:
+        cli("test", *arguments, "--ckpt_path", f"{served}/none.ckpt")
+    assert str(exit.value.code).startswith("error: ")
+    assert "\n" not in exit.value.code
+
+
+# What we write ourselves
+
+PLAIN = (torch.Tensor, str, bytes, int, float, bool, type(None))
+
+
+def leaves(value, where=""):
+    """Every value that is no container, and where it stands."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from leaves(key, f"{where}/key {key}")
+            yield from leaves(inner, f"{where}/{key}")
+    elif isinstance(value, list | tuple | set):
+        for number, inner in enumerate(value):
+            yield from leaves(inner, f"{where}/{number}")
+    else:
+        yield where, value
+
+
+CLINC150 = pytest.mark.skipif("CLINC150_DIR" not in os.environ, reason="needs the CLINC150 files: set CLINC150_DIR")
+
+
+def config_cases():
+    for config in CONFIGS:
+        yield pytest.param(config, marks=[CLINC150, pytest.mark.slow] if config.startswith("clinc150") else [])
+
+
+@pytest.mark.parametrize("config", list(config_cases()))
+def test_every_checkpoint_of_every_config_is_plain_data(cli, tmp_path, config):
+    run, limits = tmp_path / "run", ("--trainer.limit_train_batches", 10, "--trainer.limit_val_batches", 1)
+    arguments = ("--config", f"configs/{config}.yaml", "--trainer.enable_progress_bar", "false", *limits)
+    if config not in ("iris_binary", "iris_ova"):  # drawing takes time, and nothing new comes of it
+        arguments += ("--trainer.callbacks", "null")
+    cli("fit", *arguments, "--trainer.max_epochs", 1, "--trainer.default_root_dir", run, "--save_every_n_steps", 1)
+    names = {path.name for path in (run / "checkpoints").iterdir()}
+    assert names == {"best.ckpt", "last.ckpt"}
+    for name in names:
+        checkpoint = torch.load(run / "checkpoints" / name, weights_only=True)
+        wrong = [(where, type(value)) for where, value in leaves(checkpoint) if type(value) not in PLAIN]
+        assert wrong == []
+        assert checkpoint["state_dict"]
