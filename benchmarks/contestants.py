@@ -148,10 +148,11 @@ class Stopwatch(L.Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """After the sanity check."""
-        self.training = time.perf_counter()
+        self.training_started = time.perf_counter()
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """The epoch begins."""
+        self.device = pl_module.device
         self.epoch: float | None = time.perf_counter()
 
     def on_train_batch_start(self, *_: Any) -> None:
@@ -176,11 +177,13 @@ class Stopwatch(L.Callback):
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Validation, curves and checkpoints are done too."""
         end = time.perf_counter()
-        self.fit, self.whole = end - self.training, end - self.started
+        self.fit, self.whole = end - self.training_started, end - self.started
         self.num_epochs, self.num_steps = trainer.current_epoch, trainer.global_step
 
     def _end_of_training(self) -> None:
         if self.epoch is not None:
+            if self.device.type == "cuda":  # it may still be at work
+                torch.cuda.synchronize()
             self.epochs.append(time.perf_counter() - self.epoch)
             self.epoch = None
 

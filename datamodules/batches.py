@@ -199,6 +199,8 @@ class RowsDataModule(L.LightningDataModule):
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """What Lightning would do as well, but by a search through all that a batch could be, at every step."""
+        if device.type == "mps" and batch.x.layout == torch.sparse_csr:  # Apple's GPUs have no CSR tensors
+            batch = batch._replace(x=batch.x.to_dense())
         return Batch(*(part.to(device) for part in batch))
 
     def _loader(self, split: str, shuffle: bool = False, weights: Tensor | None = None) -> EpochLoader:

@@ -124,9 +124,10 @@ def download(url: str, path: Path, sha256: str) -> None:
         beside.write_bytes(content)
         beside.replace(path)
     except (urllib.error.URLError, TimeoutError, ConnectionError, http.client.HTTPException) as error:
+        reason = " ".join(str(error).split())
         raise OSError(
-            f"cannot download {path.name} ({' '.join(str(error).split())}); connect to the network, or put the file from {url} into a folder "
-            f"and name it with --data.data_dir or the environment variable CLINC150_DIR"
+            f"cannot download {path.name} ({reason}); connect to the network, or put the file from {url} into a "
+            f"folder and name it with --data.data_dir or the environment variable CLINC150_DIR"
         ) from error
     finally:
         beside.unlink(missing_ok=True)

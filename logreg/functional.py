@@ -142,7 +142,7 @@ def cross_entropy(
         )
     # From row 0 take column target[0], from row 1 column target[1], ...
     nll = -log_softmax(logits)[torch.arange(len(target), device=target.device), target]  # (N,)
-    return _mean_over_rows(nll, None if weight is None else weight[target], rows)
+    return _mean_over_rows(nll, None if weight is None else weight.to(target.device)[target], rows)
 
 
 def l2_penalty(weight: Tensor, l2: float) -> Tensor:

@@ -51,6 +51,7 @@ def best_threshold(score: Tensor, label: Tensor, target: Tensor, oos_class: int)
     Returns:
         A threshold in [0, 1].
     """
+    score, label, target = score.cpu(), label.cpu(), target.cpu()  # some accelerators have no float64
     score, order = score.double().sort()
     right_if_kept = (label == target)[order].long()  # the row is in scope, and of that class
     right_if_dropped = (target == oos_class)[order].long()

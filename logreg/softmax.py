@@ -171,9 +171,8 @@ class SoftmaxRegression(SafeLightningModule):
     def learning_rate(self, step: int) -> float:
         """The rate of update number `step`: a pure function of the step and the planned total, so a resume knows it."""
         done = min(step / self.total_steps, 1.0)
-        return (
-            self.lr * {"constant": 1.0, "linear": 1 - done, "cosine": (1 + math.cos(math.pi * done)) / 2}[self.schedule]
-        )
+        share = {"constant": 1.0, "linear": 1 - done, "cosine": (1 + math.cos(math.pi * done)) / 2}
+        return self.lr * share[self.schedule]
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         """The five steps: forward, loss, backward, update, zero."""
@@ -317,7 +316,7 @@ class SoftmaxRegression(SafeLightningModule):
             scope.reset()
         shown = {f"{stage}/loss", f"{stage}/accuracy"}
         for name, value in figures.items():
-            self.log(name, value, prog_bar=name in shown, rank_zero_only=False)
+            self.log(name, value, prog_bar=name in shown, sync_dist=True)
 
 
 def _require(option: str, value: object, holds: bool, expected: str) -> None:

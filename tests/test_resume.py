@@ -161,88 +161,60 @@ def test_a_run_with_momentum_a_scheduler_and_drawn_rows_is_bit_identical_after_a
 # Stopped by a signal
 
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
+SIGNALS = (signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow))  # the second is Ctrl-C
 STOPPED = (*TEXT, "--data.batch_size", "1", "--trainer.max_epochs", "10", "--data.feature_dropout", "0.2")
 STOPPED += ("--model.log_every", "10", "--save_every_n_steps", "20")
 
 
-@pytest.fixture(scope="module")
-def stopped(tmp_path_factory):
-    """Two `python train.py fit`, stopped by SIGTERM and by Ctrl-C's SIGINT: run, exit status and output of each."""
-    folder = tmp_path_factory.mktemp("stopped")
-    processes = {}
-    for number in SIGNALS:
-        place = ("--trainer.default_root_dir", str(folder / number.name))
-        processes[number] = subprocess.Popen(
-            [sys.executable, "train.py", *STOPPED, *place],
-            **{"cwd": ROOT, "env": ENVIRONMENT, "text": True, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT},
-        )
-    deadline = time.monotonic() + 120
-    waiting = dict(processes)
-    while waiting and time.monotonic() < deadline:
-        for number, process in list(waiting.items()):
-            if (folder / number.name / "checkpoints/last.ckpt").exists() or process.poll() is not None:
-                process.send_signal(number)
-                del waiting[number]
-        time.sleep(0.01)
-    outcome = {}
-    for number, process in processes.items():
-        try:
-            output, _ = process.communicate(timeout=60)
-        finally:
-            process.kill()
-        outcome[number] = folder / number.name, process.returncode, output
-    return outcome
+def fit_and_signal(number, run, arguments):
+    """A real `python train.py fit`, sent a signal once it has saved for the first time: exit status and output."""
+    process = subprocess.Popen(
+        [sys.executable, "train.py", *arguments, "--trainer.default_root_dir", str(run)],
+        **{"cwd": ROOT, "env": ENVIRONMENT, "text": True, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT},
+    )
+    try:
+        deadline = time.monotonic() + 120
+        while not (run / "checkpoints/last.ckpt").exists() and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        process.send_signal(number)
+        output, _ = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    return process.returncode, output
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-def test_a_signal_lets_fit_save_say_where_and_end_with_the_status_of_the_signal(stopped, number):
-    run, status, output = stopped[number]
+def test_a_signal_lets_fit_save_and_say_where_and_the_run_goes_on_to_the_same_end(cli, tmp_path, number):
+    run, straight = tmp_path / "run", tmp_path / "straight"
+    status, output = fit_and_signal(number, run, STOPPED)
     assert status == 128 + number, output
-    assert f"stopped by {number.name} after step {last(run)['global_step']}" in output
+    stopped_at = last(run)["global_step"]
+    assert f"stopped by {number.name} after step {stopped_at}" in output
     assert f"--ckpt_path {run}/checkpoints/last.ckpt" in output
     assert "Traceback" not in output
-    assert not list((run / "checkpoints").glob(".*"))
+    assert {path.name for path in (run / "checkpoints").iterdir()} <= {"best.ckpt", "last.ckpt"}
 
-
-@pytest.mark.parametrize("number", SIGNALS)
-def test_a_run_stopped_by_a_signal_goes_on_to_the_same_end(cli, stopped, tmp_path_factory, number):
-    straight = tmp_path_factory.getbasetemp() / "never_stopped"
-    if not straight.exists():
-        cli(*STOPPED, "--trainer.default_root_dir", straight)
-    run, *_ = stopped[number]
-    assert last(run)["global_step"] < last(straight)["global_step"]
+    cli(*STOPPED, "--trainer.default_root_dir", straight)
+    assert stopped_at < last(straight)["global_step"]
     cli(*STOPPED, "--trainer.default_root_dir", run, "--ckpt_path", run / "checkpoints/last.ckpt")
     assert_same_state(run, straight)
     assert curves(run) == curves(straight)
 
 
 @pytest.mark.slow
-def test_a_signal_to_one_of_two_ranks_stops_both_after_the_same_step(cli, tmp_path):
-    run = tmp_path / "run"
-    ranks = ("--trainer.accelerator", "cpu", "--trainer.devices", "2", "--trainer.strategy", "ddp")
-    arguments = (*STOPPED, *ranks, "--trainer.default_root_dir", str(run))
-    process = subprocess.Popen(
-        [sys.executable, "train.py", *arguments],
-        **{"cwd": ROOT, "env": ENVIRONMENT, "text": True, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT},
-    )
-    try:
-        deadline = time.monotonic() + 120
-        while not (run / "checkpoints/last.ckpt").exists() and time.monotonic() < deadline:
-            time.sleep(0.01)
-        process.send_signal(signal.SIGTERM)
-        output, _ = process.communicate(timeout=60)
-    finally:
-        process.kill()
-    assert process.returncode == 128 + signal.SIGTERM, output
+def test_a_signal_to_one_of_two_ranks_stops_both_after_the_same_step(tmp_path):
+    run, straight = tmp_path / "run", tmp_path / "straight"
+    ranks = (*STOPPED, "--trainer.accelerator", "cpu", "--trainer.devices", "2", "--trainer.strategy", "ddp")
+    status, output = fit_and_signal(signal.SIGTERM, run, ranks)
+    assert status == 128 + signal.SIGTERM, output
     assert output.count("stopped by SIGTERM") == 1
     assert "Traceback" not in output
     stopped_at = last(run)["global_step"]
-    straight = (*arguments[:-1], str(tmp_path / "straight"))
-    for resumed in (straight, (*arguments, "--ckpt_path", str(run / "checkpoints/last.ckpt"))):
-        subprocess.run([sys.executable, "train.py", *resumed], cwd=ROOT, env=ENVIRONMENT, check=True, timeout=120)
+    for place in ([str(straight)], [str(run), "--ckpt_path", str(run / "checkpoints/last.ckpt")]):
+        again = [sys.executable, "train.py", *ranks, "--trainer.default_root_dir", *place]
+        subprocess.run(again, cwd=ROOT, env=ENVIRONMENT, check=True, capture_output=True, timeout=120)
     assert stopped_at < last(run)["global_step"]
-    assert_same_state(run, tmp_path / "straight")
+    assert_same_state(run, straight)
 
 
 # Resumed for more epochs than were planned

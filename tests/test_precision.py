@@ -1,0 +1,181 @@
+"""Precisions and accelerators, by flags alone; the tests marked gpu need one."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).parents[1]
+QUIET = ("--trainer.enable_progress_bar", "false", "--trainer.logger", "false")
+QUICK = (*QUIET, "--trainer.callbacks", "null", "--trainer.max_epochs", "2")
+CONFIGS = ("iris_binary", "iris_ova", "text_csv")  # one of each model
+SOME_SLOW = [*(pytest.param(config, marks=pytest.mark.slow) for config in CONFIGS[:2]), CONFIGS[2]]
+
+
+def weights(run):
+    checkpoint = torch.load(run / "checkpoints/last.ckpt", weights_only=True, map_location="cpu")
+    return {n: v for n, v in checkpoint["state_dict"].items() if isinstance(v, torch.Tensor) and "metrics" not in n}
+
+
+def use(cli, config, run, *options, fit=QUICK):
+    """Fit, test and predict; returns weights, test figures and predictions."""
+    common = ("--config", f"configs/{config}.yaml", "--trainer.default_root_dir", run, *options)
+    cli("fit", *common, *fit)
+    for command in ("test", "predict"):
+        cli(command, *common, *QUIET, "--ckpt_path", run / "checkpoints/last.ckpt")
+    predictions = [json.loads(line) for line in (run / "predictions.jsonl").read_text().splitlines()]
+    return weights(run), json.loads((run / "test_metrics.json").read_text()), predictions
+
+
+@pytest.fixture(scope="module")
+def single(tmp_path_factory):
+    """What 32-true on the CPU comes to, by config."""
+    return {}
+
+
+@pytest.fixture
+def expected(cli, single, tmp_path_factory):
+    def of(config):
+        if config not in single:
+            run = tmp_path_factory.mktemp("single") / config
+            single[config] = use(cli, config, run, "--trainer.accelerator", "cpu")
+        return single[config]
+
+    return of
+
+
+# Precision
+
+
+@pytest.mark.parametrize("config", SOME_SLOW)
+def test_with_64_true_everything_is_double_and_comes_out_as_with_single_precision(cli, expected, tmp_path, config):
+    found, figures, predictions = use(cli, config, tmp_path / "run", "--trainer.precision", "64-true")
+    before, before_figures, before_predictions = expected(config)
+    for name, value in found.items():
+        assert value.dtype == torch.float64
+        torch.testing.assert_close(value.float(), before[name], atol=1e-4, rtol=0)
+    assert figures == pytest.approx(before_figures, abs=1e-4)
+    assert [row["label"] for row in predictions] == [row["label"] for row in before_predictions]
+
+
+# The model summary, which wants to know how many bytes a weight has, says that it cannot tell.
+@pytest.mark.filterwarnings("ignore:.*not supported by the model summary.*")
+@pytest.mark.parametrize("config", SOME_SLOW)
+def test_with_bf16_mixed_weights_stay_single_and_what_is_learnt_is_nearly_the_same(cli, expected, tmp_path, config):
+    found, figures, predictions = use(cli, config, tmp_path / "run", "--trainer.precision", "bf16-mixed")
+    before, before_figures, before_predictions = expected(config)
+    assert found.keys() == before.keys()
+    for name, value in found.items():
+        assert value.dtype == before[name].dtype
+        # bfloat16 keeps 8 bits: each of a few dozen steps is off by up to a half per cent of itself
+        assert (value - before[name]).abs().max() < 0.05 * before[name].abs().max().clamp(min=1)
+    assert figures.keys() == before_figures.keys()
+    assert figures["test/loss"] == pytest.approx(before_figures["test/loss"], rel=0.05)
+    same = [row["label"] == other["label"] for row, other in zip(predictions, before_predictions, strict=True)]
+    assert sum(same) >= 0.9 * len(same)
+
+
+def test_weights_of_one_precision_can_be_used_in_another(cli, expected, tmp_path):
+    run = tmp_path / "run"
+    common = ("--config", "configs/text_csv.yaml", "--trainer.default_root_dir", run)
+    cli("fit", *common, *QUICK)
+    cli("predict", *common, *QUIET, "--ckpt_path", run / "checkpoints/last.ckpt", "--trainer.precision", "64-true")
+    _, _, before = expected("text_csv")
+    after = [json.loads(line) for line in (run / "predictions.jsonl").read_text().splitlines()]
+    assert [row["label"] for row in after] == [row["label"] for row in before]
+    assert [row["probability"] for row in after] == pytest.approx([row["probability"] for row in before], abs=1e-5)
+
+
+@pytest.mark.parametrize("precision", ["16-mixed", "16"])
+def test_fp16_with_the_update_by_hand_is_refused_with_a_line_that_names_bf16(cli, tmp_path, precision):
+    """Its gradients are scaled, and only an optimizer knows how to take the scale out again."""
+    place = ("--trainer.default_root_dir", tmp_path / "run")
+    with pytest.raises(SystemExit) as exit:
+        cli("fit", "--config", "configs/text_csv.yaml", *QUICK, *place, "--trainer.precision", precision)
+    line = exit.value.code
+    assert isinstance(line, str)
+    assert line.startswith("error: ")
+    assert "bf16-mixed" in line
+    assert "\n" not in line
+    assert list(tmp_path.iterdir()) == []
+
+
+# Accelerators
+
+
+@pytest.mark.slow
+def test_auto_finds_a_device_by_itself(cli, expected, tmp_path):
+    found, figures, _ = use(cli, "iris_ova", tmp_path / "run", "--trainer.accelerator", "auto")
+    before, before_figures, _ = expected("iris_ova")
+    for name, value in found.items():
+        torch.testing.assert_close(value, before[name], atol=1e-4, rtol=1e-4)
+    assert figures == pytest.approx(before_figures, abs=1e-3)
+
+
+def test_a_gpu_that_is_not_there_is_named_in_one_line(cli, tmp_path):
+    if torch.cuda.is_available() or torch.backends.mps.is_available():
+        pytest.skip("there is one")
+    place = ("--trainer.default_root_dir", tmp_path / "run")
+    with pytest.raises(SystemExit) as exit:
+        cli("fit", "--config", "configs/iris_binary.yaml", *QUICK, *place, "--trainer.accelerator", "gpu")
+    line = exit.value.code
+    assert isinstance(line, str)
+    assert line.startswith("error: ")
+    assert "\n" not in line
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def gpu():
+    if not (torch.cuda.is_available() or torch.backends.mps.is_available()):
+        pytest.skip("needs a GPU that CUDA or MPS can use; torch sees none here")
+
+
+@pytest.mark.gpu
+@pytest.mark.usefixtures("gpu")
+@pytest.mark.parametrize("config", CONFIGS)
+def test_on_a_gpu_everything_comes_out_as_on_the_cpu(cli, expected, tmp_path, config):
+    """With the config's own callbacks, so that pictures are drawn of a model on another device."""
+    fit = (*QUIET, "--trainer.max_epochs", "2")
+    run = tmp_path / "run"
+    found, figures, predictions = use(cli, config, run, "--trainer.accelerator", "gpu", "--trainer.devices", 1, fit=fit)
+    before, before_figures, before_predictions = expected(config)
+    for name, value in found.items():
+        torch.testing.assert_close(value, before[name], atol=1e-4, rtol=1e-4)
+    assert figures.keys() == before_figures.keys()
+    assert figures == pytest.approx(before_figures, abs=1e-3)
+    assert len(predictions) == len(before_predictions)
+    if config != "text_csv":
+        assert list((run / "figures").glob("*.png"))
+
+
+@pytest.mark.gpu
+@pytest.mark.usefixtures("gpu")
+@pytest.mark.filterwarnings("ignore:.*not supported by the model summary.*")
+@pytest.mark.parametrize("config", CONFIGS)
+def test_on_a_gpu_bf16_mixed_runs(cli, expected, tmp_path, config):
+    options = ("--trainer.accelerator", "gpu", "--trainer.devices", 1, "--trainer.precision", "bf16-mixed")
+    _, figures, _ = use(cli, config, tmp_path / "run", *options)
+    assert figures["test/loss"] == pytest.approx(expected(config)[1]["test/loss"], rel=0.05)
+
+
+@pytest.mark.gpu
+@pytest.mark.usefixtures("gpu")
+def test_a_run_on_a_gpu_goes_on_on_the_cpu(cli, tmp_path):
+    common = ("--config", "configs/text_csv.yaml", "--trainer.default_root_dir", tmp_path / "run", *QUIET)
+    cli("fit", *common, "--trainer.accelerator", "gpu", "--trainer.devices", 1, "--trainer.max_epochs", 2)
+    last = tmp_path / "run/checkpoints/last.ckpt"
+    cli("fit", *common, "--trainer.accelerator", "cpu", "--trainer.max_epochs", 3, "--ckpt_path", last)
+    cli("predict", *common, "--trainer.accelerator", "cpu", "--ckpt_path", last)
+    assert (tmp_path / "run/predictions.jsonl").is_file()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA; torch sees none here")
+def test_on_cuda_two_runs_agree_up_to_the_order_in_which_sparse_rows_are_added_up(cli, tmp_path):
+    for name in ("one", "two"):
+        use(cli, "text_csv", tmp_path / name, "--trainer.accelerator", "gpu", "--trainer.precision", "64-true")
+    one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
+    for name, value in one.items():
+        torch.testing.assert_close(value, two[name], atol=1e-9, rtol=0)
