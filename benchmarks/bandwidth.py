@@ -47,13 +47,17 @@ def copies(device: str = "cpu", times: int = 3) -> Callable[[], float]:
     return run
 
 
-def steps(data: "RowsDataModule", classes: int, device: str = "cpu", times: int = 20) -> tuple[Callable[[], float], float]:
+def steps(
+    data: "RowsDataModule", classes: int, device: str = "cpu", times: int = 20
+) -> tuple[Callable[[], float], float]:
     """What measures the seconds of a bare step, batches at hand; and the bytes that a step must move."""
     from benchmarks.contestants import BareLoop
     from datamodules.batches import EpochBatches
 
     rows = data.rows("train")
-    draws = [draw for draw in EpochBatches(len(rows), data.batch_size, shuffle=True) if len(draw.rows) == data.batch_size]
+    draws = [
+        draw for draw in EpochBatches(len(rows), data.batch_size, shuffle=True) if len(draw.rows) == data.batch_size
+    ]
     batches = [(x.to(device), y.to(device)) for x, y, _ in (rows[draw] for draw in draws[:times])]
     loop = BareLoop(data.num_features, classes, device=device)
 

@@ -33,20 +33,24 @@ def main() -> None:
     class Timed(DecisionBoundary):
         """Notes how long each hook took."""
 
+        def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+            super().on_train_start(trainer, pl_module)
+            self.pictures: list[float] = []
+
         def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
-            self.pictures = [*getattr(self, "pictures", []), measure.seconds(lambda: super_epoch(self, trainer, pl_module))]
+            whole = super().on_train_epoch_end
+            self.pictures.append(measure.seconds(lambda: whole(trainer, pl_module)))
 
         def on_train_end(self, trainer: Any, pl_module: Any) -> None:
-            self.gif = measure.seconds(lambda: super_end(self, trainer, pl_module))
-
-    super_epoch, super_end = DecisionBoundary.on_train_epoch_end, DecisionBoundary.on_train_end
+            whole = super().on_train_end
+            self.gif = measure.seconds(lambda: whole(trainer, pl_module))
 
     def fit(name: str, make: Callable[..., Any], classes: list[str]) -> float:
         data = IrisDataModule(classes=classes, features=["petal length", "petal width"])
         model = make(data)
         callback = Timed(every_n_epochs=1)
         with tempfile.TemporaryDirectory() as folder:
-            slim_fit(model, data, max_epochs=PICTURES, more_callbacks=[callback], default_root_dir=folder)
+            slim_fit(model, data, callback, max_epochs=PICTURES, default_root_dir=folder)
         x = torch.cat([data.points(split)[0] for split in ("train", "val")])
         predict = torch.no_grad()(lambda rows: model.predict_proba(data.transform(rows).float()))
         on_the_side.setdefault(f"{name}: grid alone", []).append(measure.seconds(lambda: boundary_grid(x, predict)))

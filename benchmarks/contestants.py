@@ -188,11 +188,13 @@ class Stopwatch(L.Callback):
             self.epoch = None
 
 
-def slim_fit(model: L.LightningModule, data: L.LightningDataModule, **options: Any) -> Stopwatch:
+def slim_fit(
+    model: L.LightningModule, data: L.LightningDataModule, *callbacks: L.Callback, **options: Any
+) -> Stopwatch:
     """A fit under a Trainer with everything off that can be: no logger, bar, checkpoints, or validation."""
     off = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
     none = {"num_sanity_val_steps": 0, "limit_val_batches": 0}
-    L.Trainer(**{"accelerator": "cpu"} | off | none | options, callbacks=[Stopwatch()]).fit(model, data)
+    L.Trainer(**{"accelerator": "cpu"} | off | none | options, callbacks=[Stopwatch(), *callbacks]).fit(model, data)
     return Stopwatch.latest
 
 

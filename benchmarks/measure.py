@@ -122,7 +122,9 @@ def limit(goal: Goal) -> str:
 
 def number(value: float) -> str:
     """Three significant digits, without an exponent."""
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{float(f'{value:.3g}'):g}" if abs(value) >= 1e-3 else f"{value:.1g}"
+    return (
+        f"{value:,.0f}" if abs(value) >= 100 else f"{float(f'{value:.3g}'):g}" if abs(value) >= 1e-3 else f"{value:.1g}"
+    )
 
 
 def machine() -> dict[str, Any]:
@@ -142,7 +144,7 @@ def machine() -> dict[str, Any]:
         "processor": models[0] if models else platform.machine(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU",
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "system": platform.system(),
         "python": platform.python_version(),
         "versions": found,

@@ -16,7 +16,14 @@ COMMANDS = {
     "python -c 'import lightning'": ["-c", "import lightning"],
     "train.py --help": ["train.py", "--help"],
     "train.py fit --help": ["train.py", "fit", "--help"],
-    "train.py fit, one batch": ["train.py", "fit", "--config", "configs/iris_binary.yaml", "--trainer.fast_dev_run", "1"],
+    "train.py fit, one batch": [
+        "train.py",
+        "fit",
+        "--config",
+        "configs/iris_binary.yaml",
+        "--trainer.fast_dev_run",
+        "1",
+    ],
 }
 
 

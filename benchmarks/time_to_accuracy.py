@@ -22,7 +22,7 @@ from benchmarks import measure
 
 QUESTION = "Time to accuracy on CLINC150: lbfgs's own validation accuracy less 0.002, over in-scope rows"
 C = 30  # of 10, 30, 100 the best for lbfgs on validation
-SKORCH_EPOCHS = 8
+SKORCH_EPOCHS = 6  # after 15 it does not meet the target either, at ten times our time and more
 ITERATIONS = {"lbfgs": (20, 30, 35, 40, 45), "saga": (5, 8, 12, 16, 20), "SGDClassifier": (2, 3, 4, 5, 8)}
 
 
@@ -77,7 +77,10 @@ def main() -> None:
     curves = curves[-arguments.rounds :]
     curve = [(statistics.median(t for t, _ in epoch), epoch[0][1]) for epoch in zip(*curves, strict=True)]
     taken["ours, to the end"] = [whole[-1][0] for whole in curves]
-    accuracies |= {"ours, to the target": next((a for _, a in curve if a >= target), 0), "ours, to the end": curve[-1][1]}
+    accuracies |= {
+        "ours, to the target": next((a for _, a in curve if a >= target), 0),
+        "ours, to the end": curve[-1][1],
+    }
 
     figures = []
     for name, times in taken.items():
