@@ -83,6 +83,7 @@ class LogisticRegressionCLI(LightningCLI):
 
     def __init__(self) -> None:
         self.checkpoint: dict[str, Any] | None = None
+        self.data_restored = False  # whether the datamodule has its state from it
         self.claimed: Path | None = None
         self.found_empty = False  # whether the user had made the claimed directory
         try:
@@ -172,7 +173,7 @@ class LogisticRegressionCLI(LightningCLI):
 
     def _data_fact(self, fact: str, data: L.LightningDataModule) -> Any:
         """What the model is told of the data: from the checkpoint if there is one, else from the data itself."""
-        if self.checkpoint is not None:
+        if self.checkpoint is not None and not self.data_restored:
             name = type(data).__qualname__
             if name not in self.checkpoint:
                 raise ValueError(
@@ -180,6 +181,7 @@ class LogisticRegressionCLI(LightningCLI):
                     "use the run's config.yaml"
                 )
             data.load_state_dict(self.checkpoint[name])
+            self.data_restored = True
         return getattr(data, fact, None)
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
@@ -252,8 +254,9 @@ class LogisticRegressionCLI(LightningCLI):
         base = self._base_directory()
         if options.trainer.fast_dev_run or rank_zero_only.rank != 0:
             return base  # writes nothing
-        self.found_empty = base.is_dir() and not any(base.iterdir())
+        existed = base.is_dir()
         self.claimed = claim_run_directory(base, named=bool(options.trainer.default_root_dir))
+        self.found_empty = existed and self.claimed == base
         return self.claimed
 
 

@@ -13,13 +13,15 @@ On CLINC150 W has 6 MB and may stay in a processor's cache, so that more than th
 possible; at D = 10⁶ it has 604 MB and may not. Batches are cut beforehand.
 """
 
+import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from benchmarks import measure
 
 if TYPE_CHECKING:
-    from datamodules.batches import RowsDataModule
+    from benchmarks.loops import MadeUpRows
+    from datamodules import CLINC150DataModule
 
 QUESTION = "The limit: bytes a bare step must move, over the memory bandwidth"
 COPIED = 256_000_000  # bytes
@@ -48,10 +50,10 @@ def copies(device: str = "cpu", times: int = 3) -> Callable[[], float]:
 
 
 def steps(
-    data: "RowsDataModule", classes: int, device: str = "cpu", times: int = 20
+    data: "CLINC150DataModule | MadeUpRows", classes: int, device: str = "cpu", times: int = 20
 ) -> tuple[Callable[[], float], float]:
     """What measures the seconds of a bare step, batches at hand; and the bytes that a step must move."""
-    from benchmarks.contestants import BareLoop
+    from benchmarks.loops import BareLoop
     from datamodules.batches import EpochBatches
 
     rows = data.rows("train")
@@ -84,12 +86,13 @@ def synchronize(device: str) -> None:
 def main() -> None:
     """Measure, print, write."""
     arguments = measure.options(__doc__).parse_args()
-    from benchmarks import contestants
+    from benchmarks import loops
 
+    warnings.filterwarnings("ignore", ".*Sparse CSR tensor support is in beta.*")
     jobs = {
-        "CLINC150, D = 10⁴, batch 256": steps(contestants.clinc150(), 151),
-        "made-up rows, D = 10⁶, batch 256": steps(contestants.MadeUpRows(10_000, 1_000_000, 151, 256), 151),
-        "made-up rows, D = 10⁶, batch 8,192": steps(contestants.MadeUpRows(50_000, 1_000_000, 151, 8192), 151, times=5),
+        "CLINC150, D = 10⁴, batch 256": steps(loops.clinc150(), 151),
+        "made-up rows, D = 10⁶, batch 256": steps(loops.MadeUpRows(10_000, 1_000_000, 151, 256), 151),
+        "made-up rows, D = 10⁶, batch 8,192": steps(loops.MadeUpRows(50_000, 1_000_000, 151, 8192), 151, times=5),
     }
     race = {"copy": copies()} | {name: run for name, (run, _) in jobs.items()}
     taken = measure.interleaved(race, arguments.rounds)

@@ -2,7 +2,7 @@
 
 Iris, two features, once with a single line (BinaryLogit) and once with three members (OneVsAll). A picture is what the
 callback does at the end of an epoch with every default: 200 × 200 grid, drawing, PNG. The grid alone is measured too,
-and the GIF that is made of ten pictures at the end.
+and the GIF that is made of five pictures at the end.
 """
 
 import statistics
@@ -14,7 +14,7 @@ from typing import Any
 from benchmarks import measure
 
 QUESTION = "DecisionBoundary on Iris: cost of a picture"
-PICTURES = 10
+PICTURES = 5
 
 
 def main() -> None:
@@ -22,7 +22,7 @@ def main() -> None:
     arguments = measure.options(__doc__).parse_args()
     import torch
 
-    from benchmarks.contestants import slim_fit
+    from benchmarks.fits import slim_fit
     from callbacks import DecisionBoundary
     from callbacks.decision_boundary import boundary_grid
     from datamodules import IrisDataModule

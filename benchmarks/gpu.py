@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 from benchmarks import bandwidth, measure
 
 if TYPE_CHECKING:
-    from datamodules.batches import RowsDataModule
+    from benchmarks.loops import MadeUpRows
+    from datamodules import CLINC150DataModule
 
 QUESTION = "On a GPU: step time, and the share of its memory bandwidth"
 CLASSES = 151
@@ -28,15 +29,18 @@ def main() -> None:
     if not torch.cuda.is_available():
         print("no GPU here: nothing measured")
         return
-    from benchmarks import contestants
+    from benchmarks import loops
 
-    measure_on("cuda", contestants.clinc150(), contestants.MadeUpRows(200_000, 1_000_000, CLASSES, 8192), arguments)
+    measure_on("cuda", loops.clinc150(), loops.MadeUpRows(200_000, 1_000_000, CLASSES, 8192), arguments)
 
 
-def measure_on(device: str, clinc150: "RowsDataModule", made_up: "RowsDataModule", arguments: Namespace) -> None:
+def measure_on(device: str, clinc150: "CLINC150DataModule", made_up: "MadeUpRows", arguments: Namespace) -> None:
     """All of it, on that device."""
     race: dict[str, Callable[[], float]] = {"copy": bandwidth.copies(device, times=20)}
-    jobs = {"CLINC150, D = 10⁴, batch 256": clinc150, "made-up rows, D = 10⁶, batch 8,192": made_up}
+    jobs: dict[str, CLINC150DataModule | MadeUpRows] = {
+        "CLINC150, D = 10⁴, batch 256": clinc150,
+        "made-up rows, D = 10⁶, batch 8,192": made_up,
+    }
     moved = {}
     for name, data in jobs.items():
         race[f"bare step: {name}"], moved[name] = bandwidth.steps(data, CLASSES, device)
@@ -51,9 +55,9 @@ def measure_on(device: str, clinc150: "RowsDataModule", made_up: "RowsDataModule
     measure.publish("gpu", QUESTION, figures, [], arguments.out)
 
 
-def _under_a_trainer(device: str, data: "RowsDataModule") -> Callable[[], float]:
+def _under_a_trainer(device: str, data: "CLINC150DataModule | MadeUpRows") -> Callable[[], float]:
     def run() -> float:
-        from benchmarks.contestants import slim_fit
+        from benchmarks.fits import slim_fit
         from logreg import SoftmaxRegression
 
         model = SoftmaxRegression(data.num_features, CLASSES, lr=1.0, l2=1e-7)

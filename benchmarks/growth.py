@@ -14,6 +14,7 @@ import multiprocessing
 import statistics
 import sys
 from concurrent.futures import ProcessPoolExecutor
+from itertools import pairwise
 from typing import Any
 
 from benchmarks import measure
@@ -33,17 +34,17 @@ def one(point: dict[str, int]) -> tuple[float, float, float]:
     """Seconds of a step, seconds of an epoch per step, bytes."""
     import resource
 
-    from benchmarks import contestants
+    from benchmarks import fits, loops
     from logreg import SoftmaxRegression
 
     before = _peak(resource)
     rows = max(point["N"], 8 * point["batch"])
-    data = contestants.MadeUpRows(rows, point["D"], point["K"], point["batch"])
+    data = loops.MadeUpRows(rows, point["D"], point["K"], point["batch"])
     model = SoftmaxRegression(point["D"], point["K"], lr=1.0, l2=1e-5)
-    watch = contestants.slim_fit(model, data, max_epochs=3, limit_train_batches=STEPS)
+    watch = fits.slim_fit(model, data, max_epochs=3, limit_train_batches=STEPS)
     per_epoch = watch.num_steps // watch.num_epochs
     starts = watch.steps[per_epoch:]  # the first epoch warms up
-    within = [b - a for k, (a, b) in enumerate(zip(starts, starts[1:], strict=False), 1) if k % per_epoch]
+    within = [b - a for k, (a, b) in enumerate(pairwise(starts), 1) if k % per_epoch]
     return statistics.median(within), statistics.median(watch.epochs[1:]) / per_epoch, _peak(resource) - before
 
 
@@ -58,7 +59,7 @@ def main() -> None:
     taken: dict[str, list[tuple[float, float, float]]] = {name: [] for name in points}
     # Each process is forked from one that has imported everything and computed nothing.
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["benchmarks.contestants", "logreg"])
+    context.set_forkserver_preload(["benchmarks.fits", "logreg"])
     for _ in range(arguments.rounds):
         for name, point in points.items():
             with ProcessPoolExecutor(1, mp_context=context) as process:

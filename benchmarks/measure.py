@@ -1,8 +1,8 @@
 """What every benchmark here shares: taking turns, medians, facts about the machine, a table, a JSON file.
 
 A figure is the median of at least five measurements. Those of contestants that are compared with each other are taken
-in turns (A B C A B C ...), so that whatever else the machine does meets all of them alike, and never before a first
-round that is thrown away, in which each one imports what it imports late and fills its caches.
+in turns (A B C A B C ...), so that whatever else the machine does meets all of them alike. Where a first call
+imports something or fills a cache, a round that does not count goes before.
 """
 
 import argparse
@@ -12,11 +12,9 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
@@ -149,34 +147,3 @@ def machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "versions": found,
     }
-
-
-@contextmanager
-def terminal() -> Any:
-    """Let standard output be a terminal whose text nobody reads, for a progress bar draws itself only on one."""
-    import pty
-    import sys
-
-    master, slave = pty.openpty()
-    sys.stdout.flush()
-    kept = os.dup(1)
-    os.dup2(slave, 1)
-    os.close(slave)
-    reader = Thread(target=_read_all, args=(master,), daemon=True)
-    reader.start()
-    try:
-        yield
-    finally:
-        sys.stdout.flush()
-        os.dup2(kept, 1)
-        os.close(kept)
-        reader.join(timeout=5)
-        os.close(master)
-
-
-def _read_all(master: int) -> None:
-    try:
-        while os.read(master, 65536):
-            pass
-    except OSError:  # the other end is closed
-        pass

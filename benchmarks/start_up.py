@@ -43,7 +43,7 @@ def main() -> None:
             name: (lambda command=command: measure.seconds(lambda: run(command, folder)))  # type: ignore[misc]
             for name, command in COMMANDS.items()
         }
-        taken = measure.interleaved(race, arguments.rounds)
+        taken = measure.interleaved(race, arguments.rounds, warm_up=False)
     figures = [measure.figure(name, "s", times) for name, times in taken.items()]
     over = measure.ratio(taken["train.py --help"], taken["python -c 'import lightning'"])
     goals = [measure.Goal("train.py --help / import lightning", over, at_most=1.0)]

@@ -20,31 +20,31 @@ import torch
 from benchmarks import measure
 
 QUESTION = "Step time on CLINC150: 10,000 features, 151 classes, batch of 256"
-EPOCHS = 5  # of the bare loop and the slim Trainer
+EPOCHS = 5  # of each fit
 
 
 def main() -> None:
     """Measure, print, write."""
     arguments = measure.options(__doc__).parse_args()
-    from benchmarks import contestants  # takes seconds, which --help need not wait for
-    from benchmarks.contestants import MODEL
+    from benchmarks import fits, loops  # takes seconds, which --help need not wait for
+    from benchmarks.loops import MODEL
     from datamodules.batches import EpochBatches
     from logreg import SoftmaxRegression
 
-    data = contestants.clinc150()
+    data = loops.clinc150()
     rows, D, K, lr, l2 = data.rows("train"), data.num_features, data.num_classes, MODEL["lr"], MODEL["l2"]
     X = rows.cut(next(iter(EpochBatches(len(rows), len(rows))))).to_dense()  # (N, D), 604 MB
     epochs: dict[str, list[float]] = {}  # measured on the side: seconds of a whole epoch
 
     def dense() -> float:
-        step, epoch = contestants.dense_epoch(X, rows.target, K, data.batch_size, lr=0.1, l2=1e-4)
+        step, epoch = loops.dense_epoch(X, rows.target, K, data.batch_size, lr=0.1, l2=1e-4)
         epochs.setdefault("dense", []).append(epoch)
         return step
 
     def bare(dropout: float, lazy: bool) -> Callable[[], float]:
         def run() -> float:
             data.feature_dropout = dropout
-            loop, thinned = contestants.BareLoop(D, K, lazy), data.rows("train")
+            loop, thinned = loops.BareLoop(D, K, lazy), data.rows("train")
             batches = EpochBatches(len(rows), data.batch_size, shuffle=True, seed=data.seed)
             return statistics.median(loop.epoch(thinned, batches, epoch, lr, l2) for epoch in range(EPOCHS))
 
@@ -53,21 +53,21 @@ def main() -> None:
     def slim(dropout: float) -> Callable[[], float]:
         def run() -> float:
             data.feature_dropout = dropout
-            watch = contestants.slim_fit(SoftmaxRegression(D, K, **MODEL), data, max_epochs=EPOCHS)
+            watch = fits.slim_fit(SoftmaxRegression(D, K, **MODEL), data, max_epochs=EPOCHS)
             return statistics.median(watch.epochs) / (watch.num_steps / watch.num_epochs)
 
         return run
 
     def shipped(dropout: float) -> Callable[[], float]:
         def run() -> float:
-            watch = contestants.shipped_fit("--data.feature_dropout", str(dropout))
+            watch = fits.shipped_fit("--data.feature_dropout", str(dropout), "--trainer.max_epochs", str(EPOCHS))
             epochs.setdefault(f"shipped {dropout}", []).append(watch.fit / watch.num_epochs)
             return statistics.median(watch.epochs) / (watch.num_steps / watch.num_epochs)
 
         return run
 
     race = {"dense loop": dense}
-    for dropout in (contestants.FEATURE_DROPOUT, 0.0):
+    for dropout in (loops.FEATURE_DROPOUT, 0.0):
         race |= {
             f"bare loop, dropout {dropout:g}": bare(dropout, lazy=True),
             f"bare loop, dropout {dropout:g}, all of W shrunk": bare(dropout, lazy=False),
@@ -80,7 +80,7 @@ def main() -> None:
     figures = [measure.figure(f"a step: {name}", "ms", [1e3 * t for t in times]) for name, times in taken.items()]
     figures.append(measure.figure("an epoch: dense loop", "ms", [1e3 * t for t in epochs["dense"]], "with its shuffle"))
     goals = []
-    for dropout in (contestants.FEATURE_DROPOUT, 0.0):
+    for dropout in (loops.FEATURE_DROPOUT, 0.0):
         whole = epochs[f"shipped {dropout}"]
         name = f"an epoch: Trainer, as shipped, dropout {dropout:g}"
         figures.append(measure.figure(name, "ms", [1e3 * t for t in whole], "validation and checkpoints included"))

@@ -1,4 +1,4 @@
-"""Text: how many sentences a second, from raw text to TF-IDF and from raw text to label, beside scikit-learn's Pipeline?
+"""Text: how many sentences a second, from raw text to features and to label, beside scikit-learn's Pipeline?
 
 A batch of 10,000 sentences of CLINC150, the same vectorizer options and float32 for both. Ours is what `predict` does:
 the datamodule's vectorize, its loader, probabilities, and the answer with the threshold. Theirs is
@@ -24,14 +24,14 @@ def main() -> None:
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
 
-    from benchmarks import contestants
+    from benchmarks import fits, loops
     from logreg import SoftmaxRegression
 
     warnings.filterwarnings("ignore", ".*failed to converge.*")
-    data = contestants.clinc150()
+    data = loops.clinc150()
     texts, labels = data.read_splits()["train"]
-    model = SoftmaxRegression(data.num_features, data.num_classes, **contestants.MODEL, oos_class=data.oos_class)
-    contestants.slim_fit(model, data, max_epochs=1)
+    model = SoftmaxRegression(data.num_features, data.num_classes, **loops.MODEL, oos_class=data.oos_class)
+    fits.slim_fit(model, data, max_epochs=1)
     model.threshold = 0.5
     vectorizer = TfidfVectorizer(**asdict(data.ngrams["words"]) | {"ngram_range": (1, 2)}, dtype=np.float32)
     pipeline = make_pipeline(vectorizer, LogisticRegression(max_iter=3)).fit(texts, labels)

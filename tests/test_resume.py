@@ -27,20 +27,38 @@ TEXT = ("fit", "--config", "configs/text_csv.yaml", *QUIET)
 NEEDS_CLINC150 = pytest.mark.skipif("CLINC150_DIR" not in os.environ, reason="needs the CLINC150 files: CLINC150_DIR")
 
 # Not the script's own command line, because that throws its runs away. In a process of its own, because it forks.
+# Beside the script's moments, before and after a step, here are two more: in a validation, and half-way through a save.
 KILL = """
-import json, sys
+import json, os, signal, sys
 from pathlib import Path
 sys.path.insert(0, "tests")
-from kill_and_resume import kill_and_resume
+import kill_and_resume as script
+
+def in_validation(step):
+    def die(callback, trainer, *_):
+        if trainer.global_step >= step and not trainer.sanity_checking:
+            os.kill(os.getpid(), signal.SIGKILL)
+    script.train.GracefulStop.on_validation_batch_start = die
+
+def in_save(step):
+    save = script.torch.save
+    def die(checkpoint, path, *rest):
+        save(checkpoint, path, *rest)
+        if checkpoint["global_step"] >= step:
+            os.truncate(path, os.path.getsize(path) // 2)
+            os.kill(os.getpid(), signal.SIGKILL)
+    script.torch.save = die
+
 options = json.loads(sys.argv[1])
-folder = Path(options.pop("folder"))
-print(json.dumps(kill_and_resume(folder=folder, **options)))
+folder, when = Path(options.pop("folder")), options.pop("when")
+script.die_at = {"in_step": script.die_at, "in_validation": in_validation, "in_save": in_save}[when]
+print(json.dumps(script.kill_and_resume(folder=folder, **options)))
 """
 
 
-def kill_and_resume(folder, *arguments, kills, save_every=5, ranks=1):
+def kill_and_resume(folder, *arguments, kills, save_every=5, ranks=1, when="in_step"):
     """Kill runs at that many steps and resume them; returns what then differed from the straight run: nothing."""
-    options = {"folder": str(folder), "arguments": [*map(str, arguments), *QUIET]}
+    options = {"folder": str(folder), "arguments": [*map(str, arguments), *QUIET], "when": when}
     options |= {"kills": kills, "save_every": save_every, "ranks": ranks}
     done = subprocess.run(
         [sys.executable, "-c", KILL, json.dumps(options)],
@@ -143,6 +161,14 @@ def test_the_other_configs_2_of_2_kills_are_bit_identical(tmp_path, config, epoc
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("when", ["in_validation", "in_save"])
+def test_a_kill_in_a_validation_or_half_way_through_a_save_changes_nothing_either(tmp_path, when):
+    # A checkpoint every step, so that there is one of an epoch's last step, before the validation that belongs to it.
+    arguments = ("--config", "configs/text_csv.yaml", "--trainer.max_epochs", 4, "--data.batch_size", 10)
+    assert kill_and_resume(tmp_path, *arguments, kills=3, save_every=1, when=when) == []
+
+
+@pytest.mark.slow
 def test_with_two_worker_processes_kills_are_bit_identical(tmp_path):
     arguments = ("--config", "configs/text_csv.yaml", "--trainer.max_epochs", 4, "--data.batch_size", 10)
     options = ("--data.num_workers", 2, "--data.feature_dropout", 0.3)
@@ -156,6 +182,19 @@ def test_a_run_with_momentum_a_scheduler_and_drawn_rows_is_bit_identical_after_a
     scheduler = ("--model.lr_scheduler", "torch.optim.lr_scheduler.ExponentialLR", "--model.lr_scheduler.gamma", 0.8)
     drawn = ("--data.weighted_sampler", "true", "--model.class_weight", "none")
     assert kill_and_resume(tmp_path, *arguments, *optimizer, *scheduler, *drawn, kills=2, save_every=3) == []
+
+
+def test_last_is_the_state_after_the_last_epoch_also_where_an_earlier_one_was_better(cli, tmp_path):
+    """At this rate the validation loss falls for an epoch or two and rises from then on."""
+    options = ("--data.batch_size", 4, "--model.lr", 60, "--trainer.max_epochs", 6)
+    cli(*TEXT, *options, "--model.schedule", "constant", "--trainer.default_root_dir", tmp_path / "run")
+    losses = [value for _, value in curves(tmp_path / "run")["val/loss"]]
+    assert min(losses) < losses[-1]
+    best = torch.load(tmp_path / "run/checkpoints/best.ckpt", weights_only=True)
+    assert best["epoch"] == losses.index(min(losses))
+    final = last(tmp_path / "run")
+    assert final["epoch"] == 6
+    assert final["global_step"] == 6 * best["global_step"] / (best["epoch"] + 1)
 
 
 # Stopped by a signal
@@ -205,6 +244,7 @@ def test_a_signal_lets_fit_save_and_say_where_and_the_run_goes_on_to_the_same_en
 def test_a_signal_to_one_of_two_ranks_stops_both_after_the_same_step(tmp_path):
     run, straight = tmp_path / "run", tmp_path / "straight"
     ranks = (*STOPPED, "--trainer.accelerator", "cpu", "--trainer.devices", "2", "--trainer.strategy", "ddp")
+    ranks += ("--data.batch_size", "3")
     status, output = fit_and_signal(signal.SIGTERM, run, ranks)
     assert status == 128 + signal.SIGTERM, output
     assert output.count("stopped by SIGTERM") == 1

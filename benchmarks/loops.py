@@ -1,21 +1,15 @@
-"""The loops that are timed: article 2's on dense rows, the same on sparse rows without Lightning, and the Trainer's."""
+"""The data that is timed, and the loops without Lightning: article 2's on dense rows, and the same on sparse rows."""
 
-import logging
-import sys
-import tempfile
 import time
-import warnings
-from typing import Any, ClassVar
+from typing import Any
 
-import lightning as L
 import numpy as np
 import torch
 import yaml
 from scipy.sparse import csr_matrix
 from torch import Tensor
 
-import train
-from benchmarks.measure import ROOT, terminal
+from benchmarks.measure import ROOT
 from datamodules import CLINC150DataModule, Ngrams
 from datamodules.batches import EpochBatches, Rows, RowsDataModule
 from datamodules.sparse_rows import SparseRows
@@ -24,11 +18,6 @@ CONFIG = ROOT / "configs/clinc150.yaml"
 SETTINGS: dict[str, Any] = yaml.safe_load(CONFIG.read_text(encoding="utf-8"))
 MODEL: dict[str, Any] = SETTINGS["model"]["init_args"]  # lr, schedule, l2
 FEATURE_DROPOUT: float = SETTINGS["data"]["init_args"]["feature_dropout"]
-
-warnings.filterwarnings("ignore", category=FutureWarning)  # Lightning's, of torch and of itself
-warnings.filterwarnings("ignore", ".*does not have many workers.*|.*Sparse CSR tensor support is in beta.*")
-warnings.filterwarnings("ignore", ".*val_dataloader.*|.*Checkpoint directory.*|.*isinstance.treespec.*")
-logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
 
 
 def clinc150() -> CLINC150DataModule:
@@ -132,80 +121,3 @@ class BareLoop:
             self.W *= self.decay
             self.decay = 1.0
         return (time.perf_counter() - start) / len(batches)
-
-
-class Stopwatch(L.Callback):
-    """Writes down when things happen in a fit; `Stopwatch.latest` is that of the last one."""
-
-    latest: ClassVar["Stopwatch"]
-
-    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """The first that a callback hears of a fit."""
-        Stopwatch.latest, self.started = self, time.perf_counter()
-        self.steps: list[float] = []  # when each step began
-        self.epochs: list[float] = []  # seconds of training in each epoch, validation excluded
-        self.curve: list[tuple[float, float]] = []  # seconds since the start, in-scope accuracy
-
-    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """After the sanity check."""
-        self.training_started = time.perf_counter()
-
-    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """The epoch begins."""
-        self.device = pl_module.device
-        self.epoch: float | None = time.perf_counter()
-
-    def on_train_batch_start(self, *_: Any) -> None:
-        """A step begins."""
-        self.steps.append(time.perf_counter())
-
-    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """The epoch's training is over."""
-        if not trainer.sanity_checking:
-            self._end_of_training()
-
-    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Likewise, where nothing was validated."""
-        self._end_of_training()
-
-    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """The accuracy of these weights is known."""
-        if not trainer.sanity_checking:
-            accuracy = float(trainer.callback_metrics["val/in_scope_accuracy"])
-            self.curve.append((time.perf_counter() - self.started, accuracy))
-
-    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Validation, curves and checkpoints are done too."""
-        end = time.perf_counter()
-        self.fit, self.whole = end - self.training_started, end - self.started
-        self.num_epochs, self.num_steps = trainer.current_epoch, trainer.global_step
-
-    def _end_of_training(self) -> None:
-        if self.epoch is not None:
-            if self.device.type == "cuda":  # it may still be at work
-                torch.cuda.synchronize()
-            self.epochs.append(time.perf_counter() - self.epoch)
-            self.epoch = None
-
-
-def slim_fit(
-    model: L.LightningModule, data: L.LightningDataModule, *callbacks: L.Callback, **options: Any
-) -> Stopwatch:
-    """A fit under a Trainer with everything off that can be: no logger, bar, checkpoints, or validation."""
-    off = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
-    none = {"num_sanity_val_steps": 0, "limit_val_batches": 0}
-    L.Trainer(**{"accelerator": "cpu"} | off | none | options, callbacks=[Stopwatch(), *callbacks]).fit(model, data)
-    return Stopwatch.latest
-
-
-def shipped_fit(*arguments: str) -> Stopwatch:
-    """`python train.py fit --config configs/clinc150.yaml` with all its defaults, on a terminal, in this process."""
-    with tempfile.TemporaryDirectory() as folder, terminal():
-        command = ["train.py", "fit", "--config", str(CONFIG), "--trainer.default_root_dir", f"{folder}/run"]
-        watch = ["--trainer.accelerator", "cpu", "--trainer.callbacks+=benchmarks.contestants.Stopwatch"]
-        kept, sys.argv = sys.argv, [*command, *watch, *arguments]
-        try:
-            train.main()
-        finally:
-            sys.argv = kept
-    return Stopwatch.latest
