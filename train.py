@@ -335,6 +335,7 @@ def main() -> None:
         r".*Using ModelCheckpoint with manual optimization.*",  # the state after the update is what a resume needs
         r".*Checkpoint directory .* exists and is not empty.*",  # the run directory was made for this run
         r".*Experiment logs directory .* exists and is not empty.*",
+        r".*not supported by the model summary.*",  # of bf16-mixed: the size it prints, nothing else
         r".*Sparse CSR tensor support is in beta.*",  # a CSR tensor carries a batch; nothing beta is done with it
         r".*Sparse invariant checks are implicitly disabled.*",  # torch, of such a tensor from a worker process
     ):

@@ -69,7 +69,7 @@ class CheckpointFiles(TorchCheckpointIO):
 
 
 class RunCheckpoint(ModelCheckpoint):
-    """Lightning's ModelCheckpoint, for a run directory that may be moved, and that a dry run leaves empty."""
+    """Lightning's ModelCheckpoint, for a run directory that may be moved, and a last.ckpt that is the last state."""
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from the best so far, by its name within this run; in another run's directory start afresh."""
@@ -84,6 +84,17 @@ class RunCheckpoint(ModelCheckpoint):
         for name in ("best_model_path", "kth_best_model_path", "last_model_path"):
             moved[name] = str(here / Path(state_dict[name]).name) if state_dict[name] else ""
         super().load_state_dict(state_dict | moved)
+
+    def on_train_batch_end(self, trainer: L.Trainer, *rest: Any) -> None:
+        """Save between batches, but not after an epoch's last one: a resume from there would skip its validation."""
+        if not trainer.is_last_batch:
+            super().on_train_batch_end(trainer, *rest)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Write last.ckpt also after an epoch that was not the best so far, which Lightning's own leaves out."""
+        super().on_train_epoch_end(trainer, pl_module)
+        if self.save_last and not self._should_skip_saving_checkpoint(trainer):
+            self._save_last_checkpoint(trainer, self._monitor_candidates(trainer))
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Lightning's own would write last.ckpt even in a dry run."""
