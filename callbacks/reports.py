@@ -164,7 +164,11 @@ class PredictionWriter(L.Callback):
         from rich.console import Console
         from rich.table import Table
 
-        table = Table(*[key for key in (records[0] if records else {}) if key != "top_k"])
+        short = {"probability": "p", "out_of_scope": "oos", "words_for": "for", "words_against": "against"}
+        table = Table()
+        for key in records[0] if records else {}:
+            if key != "top_k":
+                table.add_column(short.get(key, key), no_wrap=key == "label", overflow="fold")
         for record in records[: self.show]:
             cells = [value for key, value in record.items() if key != "top_k"]
             table.add_row(*(_cell(value) for value in cells))
