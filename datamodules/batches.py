@@ -140,8 +140,8 @@ class RowsDataModule(L.LightningDataModule):
 
     A subclass offers, all of them known before training starts, so that train.py can hand them to the model:
     `num_features` D, `num_classes` K, `class_names` (K names), `class_counts` (training rows of each class) and
-    `feature_names`; `rows(split)` for "train", "val", "test" and "predict"; and `describe(rows)`, what a report writes
-    about rows of the predict split.
+    `feature_names`; `rows(split)` for "train", "val", "test" and "predict"; and `describe(rows, split)`, what a
+    report writes about rows of the test or the predict split.
 
     Args:
         batch_size: rows per update, over all devices together.

@@ -85,13 +85,12 @@ class CLINC150DataModule(TextDataModule):
 
     def prepare_data(self) -> None:
         """Download the file, unless it is there."""
-        if not self.file.is_file() and not self._vectorizers:  # with a vocabulary from a checkpoint, it isn't needed
-            download(URL.format(variant=self.variant), self.file, SHA256[self.variant])
+        if not self._vectorizers:  # with a vocabulary from a checkpoint, predicting does not need it
+            self._fetch()
 
     def read_splits(self) -> dict[str, Labelled]:
         """The official splits, each with its out-of-scope rows."""
-        if not self.file.is_file():
-            download(URL.format(variant=self.variant), self.file, SHA256[self.variant])
+        self._fetch()
         content = self.file.read_bytes()
         require_checksum(content, SHA256[self.variant], self.file)
         try:
@@ -102,6 +101,10 @@ class CLINC150DataModule(TextDataModule):
             }
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{self.file}: expected the splits of CLINC150 as JSON, got {error!r}") from error
+
+    def _fetch(self) -> None:
+        if not self.file.is_file():
+            download(URL.format(variant=self.variant), self.file, SHA256[self.variant])
 
 
 def download(url: str, path: Path, sha256: str) -> None:
