@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.data.distributed import DistributedSampler
 
-EVAL_BATCH_SIZE = 1024  # without gradients a larger batch only saves time; the figures do not depend on it
+AHEAD = 16  # batches whose rows a dataset hears of at once
+EVAL_BATCH_SIZE = 4096  # without gradients a larger batch only saves time; the figures do not depend on it
 
 
 class Batch(NamedTuple):
@@ -30,10 +31,15 @@ class Batch(NamedTuple):
 
 
 class Draw(NamedTuple):
-    """What the sampler asks a dataset for: these rows (N,), in this epoch."""
+    """What the sampler asks a dataset for: these rows (N,), in this epoch.
+
+    Every so many batches `upcoming` announces what the coming draws will ask for, these rows first: a dataset may
+    collect them in one go. Nothing but speed depends on it.
+    """
 
     rows: Tensor
     epoch: int
+    upcoming: Tensor | None = None
 
 
 class EpochBatches(DistributedSampler):
@@ -48,6 +54,9 @@ class EpochBatches(DistributedSampler):
         world_size: number of processes; this one takes rows rank, rank + world_size, ... of every global batch, which
             leaves it with an empty share where a last batch has fewer rows than there are processes.
         weights: (num_rows,) relative probabilities to draw rows with replacement instead of each row once.
+        strata: (num_rows,) class numbers, to shuffle so that every batch holds each class in the proportion that all
+            rows do, as nearly as whole rows allow (stratified sampling: Zhao and Zhang, arXiv 1405.3080). The
+            gradients of such batches differ less from each other, so that fewer epochs are needed.
     """
 
     # A DistributedSampler by name, because Lightning replaces any other sampler by one that pads with repeated rows;
@@ -62,9 +71,10 @@ class EpochBatches(DistributedSampler):
         rank: int = 0,
         world_size: int = 1,
         weights: Tensor | None = None,
+        strata: Tensor | None = None,
     ) -> None:
         super().__init__(range(num_rows), num_replicas=world_size, rank=rank, shuffle=shuffle, seed=seed)  # type: ignore[arg-type]
-        self.num_rows, self.batch_size, self.weights = num_rows, batch_size, weights
+        self.num_rows, self.batch_size, self.weights, self.strata = num_rows, batch_size, weights, strata
         self.first_batch = 0  # set by a resume in mid-epoch: batches already done
 
     def __len__(self) -> int:
@@ -78,14 +88,28 @@ class EpochBatches(DistributedSampler):
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
         if self.weights is not None:
             return torch.multinomial(self.weights, self.num_rows, replacement=True, generator=generator)
-        return torch.randperm(self.num_rows, generator=generator)
+        order = torch.randperm(self.num_rows, generator=generator)
+        if self.strata is None:
+            return order
+        # Spread each class over the epoch: of n rows the k-th (from 0) comes at a random point in [k / n, (k + 1) / n).
+        order = order[self.strata[order].argsort(stable=True)]  # class by class
+        sizes = self.strata.bincount()
+        k = torch.arange(self.num_rows) - (sizes.cumsum(0) - sizes).repeat_interleave(sizes)
+        point = (k + torch.rand(self.num_rows, generator=generator)) / sizes.repeat_interleave(sizes)
+        return order[point.argsort(stable=True)]
 
     def __iter__(self) -> Iterator[Draw]:  # type: ignore[override]
         # A generator: the order is computed at the first batch, after set_epoch, and not when the loader is set up.
         order = self.order()
         first, self.first_batch = self.first_batch, 0
-        for start in range(first * self.batch_size, self.num_rows, self.batch_size):
-            yield Draw(order[start : start + self.batch_size][self.rank :: self.num_replicas], self.epoch)
+        starts = range(first * self.batch_size, self.num_rows, self.batch_size)
+        for number in range(0, len(starts), AHEAD):
+            shares = [
+                order[start : start + self.batch_size][self.rank :: self.num_replicas]
+                for start in starts[number : number + AHEAD]
+            ]
+            yield Draw(shares[0], self.epoch, upcoming=torch.cat(shares))
+            yield from (Draw(rows, self.epoch) for rows in shares[1:])
 
 
 class EpochLoader(DataLoader):
@@ -147,9 +171,10 @@ class RowsDataModule(L.LightningDataModule):
         batch_size: rows per update, over all devices together.
         seed: of the split, the order of the rows and whatever else is drawn.
         num_workers: processes that cut batches; 0 is fastest, since the rows are in memory.
+        stratified_batches: shuffle training rows so that every batch holds each class in its proportion.
     """
 
-    def __init__(self, batch_size: int, seed: int, num_workers: int = 0) -> None:
+    def __init__(self, batch_size: int, seed: int, num_workers: int = 0, stratified_batches: bool = False) -> None:
         super().__init__()
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
@@ -158,6 +183,7 @@ class RowsDataModule(L.LightningDataModule):
         if num_workers < 0:
             raise ValueError(f"num_workers must be at least 0, got {num_workers}")
         self.batch_size, self.seed, self.num_workers = batch_size, seed, num_workers
+        self.stratified_batches = stratified_batches
 
     @classmethod
     def load_from_checkpoint(  # type: ignore[override]
@@ -213,5 +239,6 @@ class RowsDataModule(L.LightningDataModule):
             rank=self.trainer.global_rank if self.trainer else 0,
             world_size=self.trainer.world_size if self.trainer else 1,
             weights=weights,
+            strata=rows.target if shuffle and self.stratified_batches else None,
         )
         return EpochLoader(rows, sampler=batches, num_workers=self.num_workers)

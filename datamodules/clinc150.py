@@ -38,6 +38,8 @@ class CLINC150DataModule(TextDataModule):
         chars: n-grams of characters, joined to those of words; null leaves them out.
         feature_dropout: share of each training row's n-grams to leave out at random, anew in every epoch, in [0, 1).
         batch_size: rows per update, over all devices together.
+        stratified_batches: shuffle so that every batch holds each label in the proportion that all training rows do,
+            instead of leaving it to chance: fewer epochs are needed.
         seed: of the order of the rows and of feature_dropout.
         num_workers: processes that cut batches.
         texts: for `predict`: a list of texts.
@@ -57,6 +59,7 @@ class CLINC150DataModule(TextDataModule):
         chars: Ngrams | None = None,
         feature_dropout: float = 0.0,
         batch_size: int = 256,
+        stratified_batches: bool = False,
         seed: int = 42,
         num_workers: int = 0,
         texts: list[str] | None = None,
@@ -68,6 +71,7 @@ class CLINC150DataModule(TextDataModule):
             oos_label="oos",
             feature_dropout=feature_dropout,
             batch_size=batch_size,
+            stratified_batches=stratified_batches,
             seed=seed,
             num_workers=num_workers,
             texts=texts,

@@ -70,6 +70,8 @@ class TextDataModule(RowsDataModule):
         chars: n-grams of characters, joined to those of words; null leaves them out.
         feature_dropout: share of each training row's n-grams to leave out at random, anew in every epoch, in [0, 1).
         batch_size: rows per update, over all devices together.
+        stratified_batches: shuffle so that every batch holds each label in the proportion that all training rows do,
+            instead of leaving it to chance: with many labels fewer epochs are needed.
         seed: of the split, the order of the rows and feature_dropout.
         num_workers: processes that cut batches.
         texts: for `predict`: a list of texts.
@@ -94,12 +96,13 @@ class TextDataModule(RowsDataModule):
         chars: Ngrams | None = None,
         feature_dropout: float = 0.0,
         batch_size: int = 256,
+        stratified_batches: bool = False,
         seed: int = 42,
         num_workers: int = 0,
         texts: list[str] | None = None,
         predict_file: str | None = None,
     ) -> None:
-        super().__init__(batch_size, seed, num_workers)
+        super().__init__(batch_size, seed, num_workers, stratified_batches)
         if not 0 <= feature_dropout < 1:
             raise ValueError(f"feature_dropout must be at least 0 and below 1, got {feature_dropout}")
         if not (0 < val_fraction < 1 and 0 < test_fraction < 1):

@@ -140,7 +140,7 @@ class SoftmaxRegression(SafeLightningModule):
             product = self.table(x.col_indices(), x.crow_indices(), per_sample_weights=x.values())
         else:
             product = x @ self.table.weight
-        return product * self.decay + self.b
+        return torch.add(self.b, product, alpha=self.decay)  # decay · product + b
 
     def predict_proba(self, x: Tensor) -> Tensor:
         """Probabilities: (N, D) to (N, K), rows sum to 1."""
@@ -297,7 +297,7 @@ class SoftmaxRegression(SafeLightningModule):
         proba = log_softmax(logits).exp()
         if len(target):  # a process may hold no row of the last batch
             getattr(self, f"{stage}_loss").update(cross_entropy(logits, target, self.class_weight), len(target))
-            getattr(self, f"{stage}_metrics").update(proba, target)
+            getattr(self, f"{stage}_metrics").update(proba.argmax(dim=1), target)
             if self.oos_class is not None:
                 getattr(self, f"{stage}_scope").update(proba, target)
         return proba

@@ -111,6 +111,19 @@ def test_a_draw_tells_the_epoch():
     assert [draw.epoch for draw in sampler] == [5, 5]
 
 
+@given(**sizes, world_size=st.sampled_from([1, 3]), first=st.integers(0, 3))
+def test_rows_are_announced_before_they_are_asked_for(num_rows, batch_size, seed, world_size, first):
+    for rank in range(world_size):
+        sampler = EpochBatches(num_rows, batch_size, shuffle=True, seed=seed, rank=rank, world_size=world_size)
+        sampler.first_batch = min(first, len(sampler))
+        announced = []
+        for draw in sampler:
+            announced = draw.upcoming.tolist() if draw.upcoming is not None else announced
+            asked, announced = announced[: len(draw.rows)], announced[len(draw.rows) :]
+            assert asked == draw.rows.tolist()
+        assert announced == []
+
+
 def test_weights_draw_rows_with_replacement_by_their_probability():
     weights = torch.tensor([0.0] * 50 + [1.0] * 40 + [9.0] * 10)
     sampler = EpochBatches(100, 10, shuffle=True, weights=weights)
@@ -121,6 +134,55 @@ def test_weights_draw_rows_with_replacement_by_their_probability():
     share = counts[90:].sum() / counts.sum()
     assert float(share) == pytest.approx(90 / 130, abs=0.03)
     assert epoch(sampler, 1) != epoch(sampler, 2)
+
+
+# Stratified batches
+
+classes = st.lists(st.integers(0, 4), min_size=1, max_size=60).map(torch.tensor)
+
+
+@given(target=classes, batch_size=st.integers(1, 20), seed=st.integers(0, 2**31), number=st.integers(0, 99))
+def test_stratified_batches_hold_every_row_once_and_are_a_function_of_seed_and_epoch(target, batch_size, seed, number):
+    first, second = (EpochBatches(len(target), batch_size, shuffle=True, seed=seed, strata=target) for _ in range(2))
+    rows = epoch(first, number)
+    assert sorted(flat(rows)) == list(range(len(target)))
+    torch.manual_seed(number)
+    assert epoch(second, number) == rows
+
+
+@given(target=classes, seed=st.integers(0, 2**31))
+def test_after_any_number_of_rows_each_class_has_come_in_proportion(target, seed):
+    order = EpochBatches(len(target), 8, shuffle=True, seed=seed, strata=target).order()
+    seen = torch.nn.functional.one_hot(target[order]).cumsum(0)  # (N, K)
+    share = target.bincount() / len(target)
+    expected = torch.arange(1, len(target) + 1).unsqueeze(1) * share
+    # All classes at the same point in [0, 1] of theirs are at most one row each ahead or behind of it.
+    assert bool(((seen - expected).abs() <= 1 + len(share) * share + 1e-4).all())
+
+
+def test_stratified_batches_lack_hardly_a_class():
+    target = torch.arange(3_000) % 100
+
+    def lacking(strata):
+        batches = EpochBatches(3_000, 200, shuffle=True, strata=strata)
+        return sum(100 - len(target[draw.rows].unique()) for draw in batches) / len(batches)
+
+    assert lacking(None) > 10
+    assert lacking(target) < 1
+
+
+def test_stratified_batches_differ_from_epoch_to_epoch():
+    sampler = EpochBatches(50, 8, shuffle=True, strata=torch.arange(50) % 5)
+    assert len({tuple(flat(epoch(sampler, number))) for number in range(5)}) == 5
+
+
+def test_only_training_batches_are_stratified():
+    data = Numbers(num_rows=12)
+    data.stratified_batches = True
+    assert data.train_dataloader().batches.strata.tolist() == [0, 1] * 6
+    for loader in (data.val_dataloader(), data.test_dataloader(), data.predict_dataloader()):
+        assert loader.batches.strata is None
+        assert flat(batch.rows.tolist() for batch in loader) == list(range(12))
 
 
 # Batches

@@ -120,12 +120,39 @@ def test_five_million_columns_cost_no_more_than_their_non_zeros():
     batch = sparse.cut(Draw(torch.arange(299, -1, -1), 0))
     assert batch.shape == (300, num_features)
     assert entries(batch) == [list(row.items()) for row in rows[::-1]]
-    held = [t for t in vars(sparse).values() if isinstance(t, torch.Tensor)]
-    assert sum(t.numel() for t in held) == 301 + 600 + 600
+    assert sum(map(len, (sparse.matrix.indptr, sparse.matrix.indices, sparse.matrix.data))) == 301 + 600 + 600
+    assert not any(isinstance(held, torch.Tensor | np.ndarray) for held in vars(sparse).values())
     model = SoftmaxRegression(num_features, 2)
     with torch.no_grad():
         expected = [sum(v * model.table.weight[c] for c, v in row.items()) for row in rows[::-1]]
         torch.testing.assert_close(model(batch), torch.stack(expected))
+
+
+@pytest.mark.parametrize("examples", EXAMPLES)
+def test_what_was_announced_changes_nothing_even_if_it_does_not_come(examples):
+    @profile(examples)
+    @given(matrix_and_rows(), st.data(), st.sampled_from([0.0, 0.4]))
+    def holds(drawn, data, share):
+        matrix, rows = drawn
+        rows = torch.tensor(rows, dtype=torch.long)
+        sparse = SparseRows(matrix, dropout=share)
+        for first in data.draw(st.lists(st.integers(0, len(rows)), min_size=1, max_size=6)):
+            asked = rows[first : first + 3]
+            upcoming = torch.cat([asked, rows]) if data.draw(st.booleans()) else None
+            epoch = data.draw(st.integers(0, 1))
+            announced = sparse.cut(Draw(asked, epoch, upcoming))
+            assert entries(announced) == entries(cut(matrix, asked.tolist(), epoch=epoch, dropout=share))
+
+    holds()
+
+
+def test_announced_rows_are_collected_once(monkeypatch):
+    sparse = SparseRows(csr([{0: float(n + 1)} for n in range(6)], 1))
+    draws = list(EpochBatches(6, 2, shuffle=True))
+    first = entries(sparse.cut(draws[0]))
+    monkeypatch.setattr(sparse, "matrix", None)  # it is not looked at again
+    cuts = [first, *(entries(sparse.cut(draw)) for draw in draws[1:])]
+    assert cuts == [[[(0, float(row + 1))] for row in draw.rows] for draw in draws]
 
 
 # --- dropout --------------------------------------------------------------------------------------------------------

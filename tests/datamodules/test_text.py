@@ -160,6 +160,12 @@ def test_a_vocabulary_that_is_empty_after_min_df_is_refused_by_the_option_to_cha
         assert "\n" not in str(caught.value)
 
 
+def test_batches_are_stratified_by_label_if_asked_for(files):
+    plain, stratified = TextDataModule(**files), TextDataModule(**files, stratified_batches=True)
+    assert plain.train_dataloader().batches.strata is None
+    assert stratified.train_dataloader().batches.strata.tolist() == stratified.rows("train").target.tolist()
+
+
 def test_feature_dropout_thins_training_rows_alone(files):
     plain, thinned = TextDataModule(**files), TextDataModule(**files, feature_dropout=0.6)
     assert (everything(thinned, "train") != 0).sum() < 0.7 * (everything(plain, "train") != 0).sum()
