@@ -46,13 +46,20 @@ import lightning as L
 import yaml
 from jsonargparse import ArgumentError
 from jsonargparse.typing import PositiveInt
-from lightning.pytorch.callbacks import LearningRateMonitor
+from lightning.pytorch.callbacks import LearningRateMonitor, ProgressBar, RichProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
-from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
-from callbacks import CheckpointFiles, GracefulStop, MetricsCSV, PredictionWriter, RunCheckpoint, TestReport
+from callbacks import (
+    CheckpointFiles,
+    GracefulStop,
+    MetricsCSV,
+    PredictionWriter,
+    RunCheckpoint,
+    TensorBoardCurves,
+    TestReport,
+)
 from callbacks.run_files import write_whole
 
 # What the datamodule knows and the model must be built to fit.
@@ -202,15 +209,20 @@ class LogisticRegressionCLI(LightningCLI):
                 "trainer.precision 16-mixed does not reach an update written by hand: "
                 "use --trainer.precision bf16-mixed"
             )
+        if options.trainer.barebones:
+            raise ValueError("trainer.barebones writes nothing, and fit is there to write a run; leave it out")
         callbacks: list[L.Callback] = [GracefulStop()]
         self.trainer_defaults["callbacks"] = callbacks
+        given = _listed(self._get(self.config_init, "trainer").callbacks)
+        if options.trainer.enable_progress_bar is not False and not any(isinstance(c, ProgressBar) for c in given):
+            callbacks.append(RichProgressBar(refresh_rate=5))  # a second; Lightning's 100 would take a fifth of a fit
         if options.save_every_n_steps:
             every = {"filename": "last", "every_n_train_steps": options.save_every_n_steps}
             callbacks.append(RunCheckpoint(run / "checkpoints", enable_version_counter=False, **every))
         if options.trainer.logger in (None, True):
             goes_on = self.checkpoint is not None and run == Path(options.ckpt_path).resolve().parent.parent
             step = self.checkpoint["global_step"] if self.checkpoint is not None and goes_on else None
-            board = TensorBoardLogger(str(run), name="", version="", default_hp_metric=False, purge_step=step)
+            board = TensorBoardCurves(str(run), name="", version="", default_hp_metric=False, purge_step=step)
             kwargs["logger"] = [board, MetricsCSV(str(run), resumed_at=step)]
         if options.trainer.logger is not False and not options.trainer.fast_dev_run:
             callbacks.append(LearningRateMonitor("step"))

@@ -3,7 +3,7 @@
 from callbacks.decision_boundary import DecisionBoundary
 from callbacks.graceful_stop import GracefulStop
 from callbacks.reports import PredictionWriter, TestReport
-from callbacks.run_files import CheckpointFiles, MetricsCSV, RunCheckpoint
+from callbacks.run_files import CheckpointFiles, MetricsCSV, RunCheckpoint, TensorBoardCurves
 
 __all__ = [
     "CheckpointFiles",
@@ -12,5 +12,6 @@ __all__ = [
     "MetricsCSV",
     "PredictionWriter",
     "RunCheckpoint",
+    "TensorBoardCurves",
     "TestReport",
 ]

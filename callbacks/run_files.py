@@ -2,7 +2,9 @@
 
 import csv
 import io
+import math
 import os
+import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ import lightning as L
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -37,6 +39,15 @@ def _replace(path: Path, write: Callable[[Path], Any]) -> None:
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def _linked(path: str, name: str) -> bool:
+    """Give a file another name, in place of the file that has it; False where the file system cannot."""
+    try:
+        _replace(Path(name), lambda beside: os.link(path, beside))
+    except OSError:
+        return False
+    return True
 
 
 class CheckpointFiles(TorchCheckpointIO):
@@ -96,14 +107,54 @@ class RunCheckpoint(ModelCheckpoint):
         if self.save_last and not self._should_skip_saving_checkpoint(trainer):
             self._save_last_checkpoint(trainer, self._monitor_candidates(trainer))
 
+    def _save_checkpoint(self, trainer: L.Trainer, filepath: str) -> None:
+        # After a best epoch best.ckpt and last.ckpt hold the same: one file under two names. Neither is ever written
+        # to, only replaced by a new file, so that the other one stays as it is.
+        if self._last_global_step_saved == trainer.global_step and self._last_checkpoint_saved:
+            linked = trainer.is_global_zero and _linked(self._last_checkpoint_saved, filepath)
+            if trainer.strategy.broadcast(linked):
+                return
+        super()._save_checkpoint(trainer, filepath)
+
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Lightning's own would write last.ckpt even in a dry run."""
         if not trainer.fast_dev_run:  # type: ignore[attr-defined]
             super().on_train_end(trainer, pl_module)
 
 
-class MetricsCSV(CSVLogger):
-    """metrics.csv, flushed at every checkpoint, and continued by a resumed run.
+class _SavesNowAndThen:
+    """For a logger: write to the disk once a second, at every checkpoint, and at the end.
+
+    Lightning asks for it after every point of a curve, where it would take as long as several steps.
+    """
+
+    _saved = -math.inf  # when
+
+    def save(self) -> None:
+        """Write what was logged since the last time, if that was a while ago."""
+        if time.monotonic() - self._saved >= 1:
+            self._save_now()
+
+    def after_save_checkpoint(self, checkpoint_callback: Any) -> None:
+        """What a checkpoint builds on must not be lost with the process."""
+        self._save_now()
+
+    def finalize(self, status: str) -> None:
+        """Write the rest."""
+        self._saved = -math.inf
+        super().finalize(status)  # type: ignore[misc]
+
+    def _save_now(self) -> None:
+        super().save()  # type: ignore[misc]
+        self._saved = time.monotonic()
+
+
+class TensorBoardCurves(_SavesNowAndThen, TensorBoardLogger):
+    """TensorBoard events."""
+
+
+class MetricsCSV(_SavesNowAndThen, CSVLogger):
+    """metrics.csv, continued by a resumed run.
 
     Args:
         save_dir: the run directory.
@@ -119,7 +170,3 @@ class MetricsCSV(CSVLogger):
                 kept: list[Any] = [row for row in csv.DictReader(file) if int(row["step"] or 0) < resumed_at]
             self.experiment.metrics = kept  # creating the experiment has removed the file
             self.save()
-
-    def after_save_checkpoint(self, checkpoint_callback: Any) -> None:
-        """What a checkpoint builds on must not be lost with the process."""
-        self.save()

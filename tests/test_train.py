@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from lightning.pytorch.callbacks import ProgressBar
 from sklearn import datasets as sklearn_datasets
 
 import logreg
@@ -128,6 +129,28 @@ def test_training_curves_have_a_point_for_every_batch(trained):
     rows = (trained / "metrics.csv").read_text().splitlines()
     column = rows[0].split(",").index("train/loss")
     assert sum(bool(row.split(",")[column]) for row in rows[1:]) == 6 * 4
+
+
+@pytest.mark.parametrize(
+    ("options", "bars"),
+    [
+        ((), ["RichProgressBar"]),
+        (("--trainer.callbacks+=lightning.pytorch.callbacks.TQDMProgressBar",), ["TQDMProgressBar"]),
+        (("--trainer.enable_progress_bar", "false"), []),
+    ],
+)
+def test_a_fit_has_the_progress_bar_it_was_given_or_one_of_its_own(options, bars, monkeypatch):
+    found, instantiate = [], train.LogisticRegressionCLI.instantiate_trainer
+
+    def instantiate_and_look(cli, **kwargs):
+        trainer = instantiate(cli, **kwargs)
+        found.extend(type(callback).__name__ for callback in trainer.callbacks if isinstance(callback, ProgressBar))
+        return trainer
+
+    monkeypatch.setattr(train.LogisticRegressionCLI, "instantiate_trainer", instantiate_and_look)
+    monkeypatch.setattr(sys, "argv", ["train.py", *IRIS, "--trainer.fast_dev_run", "true", *options])
+    train.main()
+    assert found == bars
 
 
 def test_a_dry_run_leaves_nothing(cli, tmp_path):
@@ -397,6 +420,7 @@ BAD_OPTIONS = {
     "last checkpoint of no run": ("--ckpt_path", "last", "--ckpt_path last: no last.ckpt below"),
     "best checkpoint of no run": ("--ckpt_path", "best", "--ckpt_path best: no best.ckpt below"),
     "a text file for a checkpoint": ("--ckpt_path", "LICENSE", "LICENSE is no checkpoint"),
+    "a trainer that writes nothing": ("--trainer.barebones", "true", "trainer.barebones writes nothing.*leave it out"),
     "unknown metric to watch": ("--checkpoint.monitor", "val/nope", "val/nope.*val/loss"),
 }
 
