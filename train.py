@@ -46,12 +46,13 @@ import lightning as L
 import yaml
 from jsonargparse import ArgumentError
 from jsonargparse.typing import PositiveInt
-from lightning.pytorch.callbacks import LearningRateMonitor, ProgressBar, RichProgressBar
+from lightning.pytorch.callbacks import LearningRateMonitor, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from callbacks import (
+    CalmProgressBar,
     CheckpointFiles,
     GracefulStop,
     MetricsCSV,
@@ -215,7 +216,7 @@ class LogisticRegressionCLI(LightningCLI):
         self.trainer_defaults["callbacks"] = callbacks
         given = _listed(self._get(self.config_init, "trainer").callbacks)
         if options.trainer.enable_progress_bar is not False and not any(isinstance(c, ProgressBar) for c in given):
-            callbacks.append(RichProgressBar(refresh_rate=5))  # a second; Lightning's 100 would take a fifth of a fit
+            callbacks.append(CalmProgressBar())
         if options.save_every_n_steps:
             every = {"filename": "last", "every_n_train_steps": options.save_every_n_steps}
             callbacks.append(RunCheckpoint(run / "checkpoints", enable_version_counter=False, **every))

@@ -97,17 +97,17 @@ class BareLoop:
             sparse=True,
             include_last_offset=True,
         )
-        log_proba = torch.log_softmax(product * self.decay + b, dim=1)
+        log_proba = torch.log_softmax(torch.add(b, product, alpha=self.decay), dim=1)
         loss = -log_proba[torch.arange(len(y), device=y.device), y].mean()
         loss.backward()
         with torch.no_grad():
             if self.lazy:
                 before, self.decay = self.decay, self.decay * shrink
-                W -= lr / (before * self.decay) * W.grad  # type: ignore[operator, misc]
+                W.sub_(W.grad, alpha=lr / (before * self.decay))  # type: ignore[arg-type] # without a copy of W.grad
             else:
                 W *= shrink
-                W -= lr * W.grad  # type: ignore[operator, misc]
-            b -= lr * b.grad  # type: ignore[operator, misc]
+                W.sub_(W.grad, alpha=lr)  # type: ignore[arg-type]
+            b.sub_(b.grad, alpha=lr)  # type: ignore[arg-type]
         W.grad = b.grad = None
 
     def epoch(self, rows: Rows, batches: EpochBatches, number: int, lr: float, l2: float) -> float:

@@ -2,10 +2,12 @@
 
 from callbacks.decision_boundary import DecisionBoundary
 from callbacks.graceful_stop import GracefulStop
+from callbacks.progress_bar import CalmProgressBar
 from callbacks.reports import PredictionWriter, TestReport
 from callbacks.run_files import CheckpointFiles, MetricsCSV, RunCheckpoint, TensorBoardCurves
 
 __all__ = [
+    "CalmProgressBar",
     "CheckpointFiles",
     "DecisionBoundary",
     "GracefulStop",

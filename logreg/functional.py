@@ -140,8 +140,10 @@ def cross_entropy(
         raise ValueError(
             f"cross_entropy expected logits (N, K) and target (N,), got {tuple(logits.shape)} and {tuple(target.shape)}"
         )
-    # From row 0 take column target[0], from row 1 column target[1], ...
-    nll = -log_softmax(logits)[torch.arange(len(target), device=target.device), target]  # (N,)
+    # −log softmax(z)[y] = log Σ exp(z) − z[y], shifted as in log_softmax: nobody needs the other K − 1 logarithms.
+    # The index takes from row 0 column target[0], from row 1 column target[1], ...
+    shifted = logits - logits.detach().amax(dim=1, keepdim=True)
+    nll = shifted.exp().sum(dim=1).log() - shifted[torch.arange(len(target), device=target.device), target]  # (N,)
     return _mean_over_rows(nll, None if weight is None else weight.to(target.device)[target], rows)
 
 

@@ -108,7 +108,7 @@ class SoftmaxRegression(SafeLightningModule):
         # DistributedDataParallel know that its gradients may be sparse.
         generator = torch.Generator().manual_seed(seed)
         self.table = nn.EmbeddingBag.from_pretrained(
-            torch.randn(num_features, num_classes, generator=generator) * 0.01,
+            torch.randn(num_features, num_classes, generator=generator).mul_(0.01),
             freeze=False,
             mode="sum",
             sparse=True,

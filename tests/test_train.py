@@ -134,7 +134,7 @@ def test_training_curves_have_a_point_for_every_batch(trained):
 @pytest.mark.parametrize(
     ("options", "bars"),
     [
-        ((), ["RichProgressBar"]),
+        ((), ["CalmProgressBar"]),
         (("--trainer.callbacks+=lightning.pytorch.callbacks.TQDMProgressBar",), ["TQDMProgressBar"]),
         (("--trainer.enable_progress_bar", "false"), []),
     ],
