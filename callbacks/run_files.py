@@ -79,6 +79,15 @@ class CheckpointFiles(TorchCheckpointIO):
         return super().load_checkpoint(path, map_location=map_location, weights_only=True)
 
 
+def validation_follows(trainer: L.Trainer) -> bool:
+    """Whether there will be a validation, or the epoch's end, before the next batch.
+
+    A checkpoint that is written before it would count it as done.
+    """
+    loop = trainer.fit_loop
+    return trainer.is_last_batch or loop.epoch_loop._should_check_val_fx(loop._data_fetcher)  # type: ignore[arg-type]
+
+
 class RunCheckpoint(ModelCheckpoint):
     """Lightning's ModelCheckpoint, for a run directory that may be moved, and a last.ckpt that is the last state."""
 
@@ -97,13 +106,22 @@ class RunCheckpoint(ModelCheckpoint):
         super().load_state_dict(state_dict | moved)
 
     def on_train_batch_end(self, trainer: L.Trainer, *rest: Any) -> None:
-        """Save between batches, but not after an epoch's last one: a resume from there would skip its validation."""
-        if not trainer.is_last_batch:
+        """Save between batches, but not before a validation: a resume from there would skip it."""
+        if not validation_follows(trainer):
             super().on_train_batch_end(trainer, *rest)
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """After a validation within an epoch write last.ckpt too, whether it was the best so far or not."""
+        super().on_validation_end(trainer, pl_module)
+        if not self._should_save_on_train_epoch_end(trainer):
+            self._save_last(trainer)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write last.ckpt also after an epoch that was not the best so far, which Lightning's own leaves out."""
         super().on_train_epoch_end(trainer, pl_module)
+        self._save_last(trainer)
+
+    def _save_last(self, trainer: L.Trainer) -> None:
         if self.save_last and not self._should_skip_saving_checkpoint(trainer):
             self._save_last_checkpoint(trainer, self._monitor_candidates(trainer))
 
@@ -138,6 +156,7 @@ class _SavesNowAndThen:
     def after_save_checkpoint(self, checkpoint_callback: Any) -> None:
         """What a checkpoint builds on must not be lost with the process."""
         self._save_now()
+        self._saved = -math.inf  # the points of its own step are logged only after it
 
     def finalize(self, status: str) -> None:
         """Write the rest."""

@@ -235,6 +235,33 @@ def test_a_signal_lets_fit_save_and_say_where_and_the_run_goes_on_to_the_same_en
     assert curves(run) == curves(straight)
 
 
+ONE_STEP_EPOCHS = ("--data.batch_size", "500", "--trainer.max_epochs", "300", "--model.log_every", "1")
+VALIDATED_STEPS = ("--trainer.val_check_interval", "1", "--trainer.max_epochs", "5")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("plan", [ONE_STEP_EPOCHS, VALIDATED_STEPS], ids=["an epoch", "a validation"])
+def test_a_signal_is_heard_too_where_every_step_ends_with(cli, tmp_path, plan):
+    run, straight, plan = tmp_path / "run", tmp_path / "straight", (*STOPPED, *plan)
+    status, output = fit_and_signal(signal.SIGTERM, run, plan)
+    assert status == 128 + signal.SIGTERM, output
+    stopped_at = last(run)["global_step"]
+    assert f"stopped by SIGTERM after step {stopped_at}" in output
+    cli(*plan, "--trainer.default_root_dir", straight)
+    assert stopped_at < last(straight)["global_step"]
+    cli(*plan, "--trainer.default_root_dir", run, "--ckpt_path", run / "checkpoints/last.ckpt")
+    assert_same_state(run, straight)
+    assert curves(run) == curves(straight)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("when", ["in_step", "in_validation"])
+def test_a_kill_between_validations_within_an_epoch_skips_none_of_them(tmp_path, when):
+    arguments = ("--config", "configs/text_csv.yaml", "--trainer.max_epochs", 3, "--data.batch_size", 10)
+    arguments += ("--trainer.val_check_interval", 0.5)
+    assert kill_and_resume(tmp_path, *arguments, kills=5, save_every=1, when=when) == []
+
+
 @pytest.mark.slow
 def test_a_signal_to_one_of_two_ranks_stops_both_after_the_same_step(tmp_path):
     run = tmp_path / "run"
