@@ -92,9 +92,10 @@ def log_points(logger, clock, saved):
         told.append(saved())
     logger.after_save_checkpoint(None)
     told.append(saved())
-    logger.log_metrics({"loss": 1.0}, 4)
-    logger.save()
-    told.append(saved())
+    for step in (4, 5):  # the first belongs to the step that was saved
+        logger.log_metrics({"loss": 1.0}, step)
+        logger.save()
+        told.append(saved())
     logger.finalize("failed")  # an exception came
     return [*told, saved()]
 
@@ -104,15 +105,15 @@ def test_metrics_csv_is_written_once_a_second_at_a_checkpoint_and_at_the_end(tmp
         return [line.split(",")[-1] for line in (tmp_path / "metrics.csv").read_text().splitlines()[1:]]
 
     logger = MetricsCSV(str(tmp_path))
-    first, third, fourth = ["0"], ["0", "1", "2"], ["0", "1", "2", "3"]
-    assert log_points(logger, clock, on_disk) == [first, first, third, third, fourth, fourth, [*fourth, "4"]]
+    first, third, fifth = ["0"], ["0", "1", "2"], ["0", "1", "2", "3", "4"]
+    assert log_points(logger, clock, on_disk) == [first, first, third, third, fifth[:4], fifth, fifth, [*fifth, "5"]]
 
 
 def test_tensorboard_is_flushed_once_a_second_at_a_checkpoint_and_at_the_end(tmp_path, clock, monkeypatch):
     logger, flushed = TensorBoardCurves(str(tmp_path), name="", version=""), []
     flush = logger.experiment.flush
     monkeypatch.setattr(logger.experiment, "flush", lambda: (flushed.append(clock[0]), flush()))
-    assert [len(set(times)) for times in log_points(logger, clock, lambda: list(flushed))] == [1, 1, 2, 2, 3, 3, 3]
+    assert [len(set(times)) for times in log_points(logger, clock, lambda: list(flushed))] == [1, 1, 2, 2, 3, 3, 3, 3]
     assert len(flushed) > 3  # at the end
     points = EventAccumulator(str(tmp_path)).Reload().Scalars("loss")
-    assert [point.step for point in points] == [0, 1, 2, 3, 4]
+    assert [point.step for point in points] == [0, 1, 2, 3, 4, 5]
