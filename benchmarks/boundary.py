@@ -14,7 +14,7 @@ from typing import Any
 from benchmarks import measure
 
 QUESTION = "DecisionBoundary on Iris: cost of a picture"
-PICTURES = 5
+PICTURES = 3
 
 
 def main() -> None:
