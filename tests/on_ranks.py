@@ -7,6 +7,7 @@ Every process is forked from this one, which has imported everything. "dense" le
 cannot add sparse tensors, as NCCL can't. The first job that fails ends the script with its output.
 """
 
+import faulthandler
 import json
 import os
 import socket
@@ -107,6 +108,7 @@ def run(arguments: list[str], log: Path, ranks: int, dense: bool) -> list[int]:
         try:
             output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
             os.dup2(output, 1), os.dup2(output, 2)
+            faulthandler.enable()  # in DDP a crash below Python would leave no trace but a broken connection
             sys.argv = ["train.py", *arguments, "--trainer.callbacks", "on_ranks.Notes", "--trainer.accelerator", "cpu"]
             if ranks > 1:
                 sys.argv += ["--trainer.devices", str(ranks), "--trainer.strategy", "ddp"]
