@@ -11,7 +11,7 @@ from lightning.pytorch.callbacks import RichProgressBar
 class CalmProgressBar(RichProgressBar):
     """Lightning's Rich bar, five times a second.
 
-    Lightning redraws it 100 times a second and tells it of every batch, which takes a quarter of a fit with steps of a
+    Lightning redraws it 100 times a second and tells it of every batch, which takes a sixth of a fit with steps of a
     millisecond or two.
     """
 

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from scipy.sparse import csr_matrix
 from torch import Tensor
+from torch.utils.data import get_worker_info
 
 from datamodules.batches import Draw
 
@@ -29,8 +30,8 @@ class SparseRows:
     def cut(self, draw: Draw) -> Tensor:
         """The rows of a draw, as a sparse CSR tensor (n, D)."""
         # Rows are scattered over memory, where each costs a wait or two. For many batches at once scipy collects them
-        # in one sweep, and a batch is then a slice.
-        if draw.upcoming is not None:
+        # in one sweep, and a batch is then a slice. Not in a worker process: most of the coming draws go to others.
+        if draw.upcoming is not None and get_worker_info() is None:
             self._gathered = draw.epoch, draw.upcoming, self._of_epoch(draw.epoch)[draw.upcoming.numpy()]
             self._taken = 0
         if self._gathered is not None:
@@ -39,7 +40,7 @@ class SparseRows:
             if epoch == draw.epoch and torch.equal(rows[first:end], draw.rows):
                 self._taken = end
                 return _slice(matrix, first, end)
-        # Nothing was announced, or to another worker process.
+        # Nothing was announced, or something else.
         return _slice(self._of_epoch(draw.epoch)[draw.rows.numpy()], 0, len(draw.rows))
 
     def _of_epoch(self, epoch: int) -> Any:

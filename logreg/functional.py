@@ -111,7 +111,7 @@ def log_softmax(logits: Tensor) -> Tensor:
     >>> log_softmax(torch.tensor([[2.0, 1.0, -1.0]])).exp()  # the article's example
     tensor([[0.7054, 0.2595, 0.0351]])
     """
-    shifted = logits - logits.detach().amax(dim=-1, keepdim=True)  # a constant per row: its gradient cancels out
+    shifted = _shifted(logits)
     return shifted - shifted.exp().sum(dim=-1, keepdim=True).log()
 
 
@@ -142,7 +142,7 @@ def cross_entropy(
         )
     # −log softmax(z)[y] = log Σ exp(z) − z[y], shifted as in log_softmax: nobody needs the other K − 1 logarithms.
     # The index takes from row 0 column target[0], from row 1 column target[1], ...
-    shifted = logits - logits.detach().amax(dim=1, keepdim=True)
+    shifted = _shifted(logits)
     nll = shifted.exp().sum(dim=1).log() - shifted[torch.arange(len(target), device=target.device), target]  # (N,)
     return _mean_over_rows(nll, None if weight is None else weight.to(target.device)[target], rows)
 
@@ -193,6 +193,11 @@ def class_weights(choice: str | Sequence[float], class_counts: Sequence[int] | N
             f"got {list(choice)}"
         )
     return torch.tensor([float(w) for w in choice])
+
+
+def _shifted(logits: Tensor) -> Tensor:
+    """z − max z of each row: a constant per row, whose gradient cancels out."""
+    return logits - logits.detach().amax(dim=-1, keepdim=True)
 
 
 def _mean_over_rows(loss: Tensor, weight: Tensor | None, rows: Tensor | float | None) -> Tensor:
