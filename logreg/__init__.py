@@ -1,7 +1,19 @@
 """Logistic regression: the mathematics (`logreg.functional`) and the LightningModules around it."""
 
-from logreg.binary import BinaryLogit, LogisticRegression
-from logreg.one_vs_all import OneVsAll
-from logreg.softmax import SoftmaxRegression
+from importlib import import_module
+from typing import Any
 
-__all__ = ["BinaryLogit", "LogisticRegression", "OneVsAll", "SoftmaxRegression"]
+# Imported on first use, so that deleting a file deletes one model and nothing else.
+_EXPORTS = {
+    "BinaryLogit": "binary",
+    "LogisticRegression": "binary",
+    "OneVsAll": "one_vs_all",
+    "SoftmaxRegression": "softmax",
+    "NetClassifier": "net_classifier",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _EXPORTS:
+        return getattr(import_module(f"logreg.{_EXPORTS[name]}"), name)
+    raise AttributeError(f"module 'logreg' has no attribute {name!r}")

@@ -3,18 +3,19 @@
 from typing import Any, Literal
 
 import torch
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
-from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import (
     BinaryAccuracy,
     BinaryAUROC,
     BinaryF1Score,
     BinaryPrecision,
     BinaryRecall,
-    MulticlassF1Score,
 )
 
-from logreg.distributed import rows_per_process
+from logreg.classifier_module import ClassifierModule, require
+from logreg.distributed import mean_local_batch_size
+from logreg.evaluation import BinaryMacroF1, Evaluation
 from logreg.functional import (
     binary_cross_entropy,
     binary_cross_entropy_with_logits,
@@ -22,8 +23,6 @@ from logreg.functional import (
     l2_penalty,
     sigmoid,
 )
-from logreg.optimizers import OptimizerFactory, SchedulerFactory, configured, prefer_configured_options
-from logreg.safe_loading import SafeLightningModule
 
 
 class LogisticRegression(nn.Module):
@@ -42,7 +41,7 @@ class LogisticRegression(nn.Module):
         return self.linear(x).squeeze(-1)
 
 
-class BinaryLogit(SafeLightningModule):
+class BinaryLogit(ClassifierModule):
     """Two classes, one `LogisticRegression`, automatic optimization.
 
     Args:
@@ -51,7 +50,7 @@ class BinaryLogit(SafeLightningModule):
         l2: strength of the penalty l2 · Σw², at least 0.
         class_weight: "none", "balanced", or the weights of class 0 and class 1.
         optimizer: any torch optimizer, in YAML by class_path and init_args.
-        lr_scheduler: any torch scheduler that steps once per epoch without a metric, likewise.
+        lr_scheduler: any torch scheduler that needs no metric, or logreg.optimizers.DecayToZero.
         class_counts: training rows of the two classes, for "balanced"; train.py takes it from the datamodule.
 
     Raises:
@@ -64,34 +63,28 @@ class BinaryLogit(SafeLightningModule):
         loss: Literal["bce_with_logits", "bce"] = "bce_with_logits",
         l2: float = 0.0,
         class_weight: Literal["none", "balanced"] | list[float] = "none",
-        optimizer: OptimizerFactory = torch.optim.SGD,
-        lr_scheduler: SchedulerFactory | None = None,
+        optimizer: OptimizerCallable = torch.optim.SGD,
+        lr_scheduler: LRSchedulerCallable | None = None,
         class_counts: list[int] | None = None,
     ) -> None:
         super().__init__()
-        if not l2 >= 0:
-            raise ValueError(f"l2 must be at least 0, got {l2}")
+        require("l2", l2, 0 <= l2 < float("inf"), "at least 0 and finite")
         if class_counts is not None and len(class_counts) != 2:
             raise ValueError(f"BinaryLogit needs data of exactly 2 classes, got {len(class_counts)}; try OneVsAll")
-        if loss not in ("bce_with_logits", "bce"):
-            raise ValueError(f"loss must be 'bce_with_logits' or 'bce', got {loss!r}")
+        require("loss", repr(loss), loss in ("bce_with_logits", "bce"), "'bce_with_logits' or 'bce'")
         self.save_hyperparameters(ignore=["optimizer", "lr_scheduler"])
         self.loss, self.l2, self.optimizer, self.lr_scheduler = loss, l2, optimizer, lr_scheduler
         self.model = LogisticRegression(num_features)
         self.class_weight = class_weights(class_weight, class_counts, num_classes=2)  # (2,) or None
-        metrics = MetricCollection(
-            {
-                "accuracy": BinaryAccuracy(),
-                "precision": BinaryPrecision(),
-                "recall": BinaryRecall(),
-                "f1": BinaryF1Score(),
-                "macro_f1": MulticlassF1Score(2, average="macro"),
-                "auroc": BinaryAUROC(),
-            },
-            compute_groups=False,
-        )
-        self.val_loss, self.val_metrics = MeanMetric(), metrics.clone(prefix="val/")
-        self.test_loss, self.test_metrics = MeanMetric(), metrics.clone(prefix="test/")
+        metrics = {
+            "accuracy": BinaryAccuracy(),
+            "precision": BinaryPrecision(),
+            "recall": BinaryRecall(),
+            "f1": BinaryF1Score(),
+            "macro_f1": BinaryMacroF1(),
+            "auroc": BinaryAUROC(),
+        }
+        self.val, self.test = Evaluation("val", metrics), Evaluation("test", metrics)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits of class 1: (N, D) to (N,)."""
@@ -102,58 +95,30 @@ class BinaryLogit(SafeLightningModule):
         positive = sigmoid(self(x))
         return torch.stack([1 - positive, positive], dim=1)
 
-    def answer(self, proba: Tensor) -> Tensor:
+    def predict_label(self, proba: Tensor) -> Tensor:
         """The more probable class: (N, 2) to (N,)."""
         return proba.argmax(dim=1)
 
-    def data_loss(self, logits: Tensor, target: Tensor, rows: Tensor | int) -> Tensor:
-        """The negative log-likelihood by the chosen formula, weighted by class, divided by `rows`."""
+    def nll(self, logits: Tensor, target: Tensor, denominator: Tensor | int) -> Tensor:
+        """The negative log-likelihood by the chosen formula, weighted by class, divided by `denominator`."""
         weight = None if self.class_weight is None else self.class_weight.to(logits.device)[target]
         if self.loss == "bce":
-            return binary_cross_entropy(sigmoid(logits), target, weight, rows=rows)
-        return binary_cross_entropy_with_logits(logits, target, weight, rows=rows)
+            return binary_cross_entropy(sigmoid(logits), target, weight, denominator=denominator)
+        return binary_cross_entropy_with_logits(logits, target, weight, denominator=denominator)
 
     def penalty(self) -> Tensor:
-        """l2 · Σw²."""
         return l2_penalty(self.model.linear.weight, self.l2)
 
-    def training_step(self, batch: tuple[Tensor, Tensor, Tensor], batch_idx: int) -> Tensor:
-        """The loss that Lightning differentiates and hands to the optimizer."""
-        x, target, _ = batch
-        loss = self.data_loss(self(x), target, rows_per_process(target)) + self.penalty()
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """The objective, which Lightning differentiates and hands to the optimizer."""
+        x, target = batch[:2]
+        loss = self.nll(self(x), target, mean_local_batch_size(target))
+        objective = loss + self.penalty()
         self.log("train/loss", loss, prog_bar=True, sync_dist=True, batch_size=len(target))
-        return loss
+        self.log("train/objective", objective, sync_dist=True, batch_size=len(target))
+        return objective
 
-    def validation_step(self, batch: tuple[Tensor, Tensor, Tensor], batch_idx: int) -> None:
-        """Validation loss and metrics."""
-        self._evaluate(batch, "val", self.val_loss, self.val_metrics)
-
-    def test_step(self, batch: tuple[Tensor, Tensor, Tensor], batch_idx: int) -> Tensor:
-        """Test loss and metrics; returns the probabilities (N, 2) for the report callbacks."""
-        return self._evaluate(batch, "test", self.test_loss, self.test_metrics)
-
-    def predict_step(self, batch: tuple[Tensor, Tensor, Tensor], batch_idx: int) -> Tensor:
-        """Probabilities, (N, 2)."""
-        return self.predict_proba(batch[0])
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Options of optimizer and scheduler that were changed for a resume win over the checkpoint's."""
-        prefer_configured_options(checkpoint, self.optimizer, self.lr_scheduler)
-
-    def configure_optimizers(self) -> Any:
-        """The optimizer and scheduler of the configuration."""
-        return configured(self.optimizer, self.lr_scheduler, self.parameters())
-
-    def _evaluate(
-        self, batch: tuple[Tensor, Tensor, Tensor], stage: str, loss: MeanMetric, metrics: MetricCollection
-    ) -> Tensor:
-        x, target, _ = batch
+    def evaluate(self, evaluation: Evaluation, x: Tensor, target: Tensor) -> None:
         logits = self(x)
-        proba = self.predict_proba(x)
-        if len(target):  # a process may hold no row of the last batch
-            loss.update(self.data_loss(logits, target, len(target)) + self.penalty(), len(target))
-            for name, metric in metrics.items(keep_base=True):
-                metric.update(proba if name == "macro_f1" else proba[:, 1], target)
-        self.log(f"{stage}/loss", loss, prog_bar=True)
-        self.log_dict(metrics)
-        return proba
+        loss = self.nll(logits, target, max(len(target), 1))
+        evaluation.update(loss, preds=sigmoid(logits), logits=logits, target=target)

@@ -1,5 +1,9 @@
 """The mathematics of logistic regression, without state and without torch.nn.
 
+Two articles teach it line by line, called article 1 and article 2 here: "Logistic Regression from Scratch in PyTorch"
+(a practice page: binary, one-vs-all, XOR) and "Logistic Regression from Scratch in PyTorch: Every Line Explained"
+(softmax, by hand).
+
 Letters, here and everywhere in this project: N rows, D features, K classes. `logits` are raw scores, `proba` are
 probabilities, `target` are class numbers 0..K-1; no function guesses one from another.
 
@@ -7,7 +11,7 @@ The objective that every model minimises is
 
     mean over rows of (class weight · negative log-likelihood)  +  l2 · ΣW²
 
-without the usual ½ before l2 (article 2 writes it so) and without a penalty on the bias. scikit-learn's
+without the usual ½ before l2 (as in article 2) and without a penalty on the bias. scikit-learn's
 `LogisticRegression(C=...)` has the same optimum at C = 1 / (2 · N · l2).
 """
 
@@ -43,37 +47,38 @@ def binary_cross_entropy(
     weight: Tensor | None = None,
     *,
     eps: float = EPSILON,
-    rows: Tensor | float | None = None,
+    denominator: Tensor | float | None = None,
 ) -> Tensor:
     """Article 1's loss on probabilities: −(y·log(p + ε) + (1 − y)·log(1 − p + ε)), averaged.
 
-    The ε that keeps log(0) away also caps the loss of one row at −log ε ≈ 16 and flattens its gradient there, so a row
-    that is badly and confidently wrong hardly pulls. `binary_cross_entropy_with_logits` has neither fault.
+    The ε that keeps log(0) away also caps the loss of one row at −log ε ≈ 16 and flattens its gradient there, so
+    confidently misclassified rows get almost no gradient. `binary_cross_entropy_with_logits` has no such limit.
 
     Args:
         proba: probabilities of class 1, (N,) or (N, K) for K separate questions.
         target: 0 or 1, same shape.
         weight: weight of each row's loss, same shape; None counts every row once.
         eps: ε, 0 < ε ≪ 1.
-        rows: what to divide the sum by; None means the number of rows N.
+        denominator: what to divide the sum by; None means the number of rows N.
 
     Returns:
         The loss, a scalar; for (N, K) the sum of K means.
 
     Raises:
-        ValueError: shapes differ, where broadcasting would silently compare every row with every other.
+        ValueError: shapes differ, where broadcasting would silently compare every row with every other, or a target is
+            neither 0 nor 1.
 
     >>> binary_cross_entropy(torch.tensor([0.9, 0.2]), torch.tensor([1, 0]))  # (−log 0.9 − log 0.8) / 2
     tensor(0.1643)
     """
-    _require_same_shape(proba, target, "proba")
+    _require_binary_target(proba, target, "proba")
     y = target.to(proba.dtype)
     loss = -(y * torch.log(proba + eps) + (1 - y) * torch.log(1 - proba + eps))
-    return _mean_over_rows(loss, weight, rows)
+    return _mean_over_rows(loss, weight, denominator)
 
 
 def binary_cross_entropy_with_logits(
-    logits: Tensor, target: Tensor, weight: Tensor | None = None, *, rows: Tensor | float | None = None
+    logits: Tensor, target: Tensor, weight: Tensor | None = None, *, denominator: Tensor | float | None = None
 ) -> Tensor:
     """The same loss from logits, exact for every finite logit: log(1 + exp(z)) − y·z, averaged.
 
@@ -81,20 +86,20 @@ def binary_cross_entropy_with_logits(
         logits: raw scores, never probabilities (a second sigmoid would hide inside), (N,) or (N, K).
         target: 0 or 1, same shape.
         weight: weight of each row's loss, same shape; None counts every row once.
-        rows: what to divide the sum by; None means the number of rows N.
+        denominator: what to divide the sum by; None means the number of rows N.
 
     Returns:
         The loss, a scalar; for (N, K) the sum of K means.
 
     Raises:
-        ValueError: shapes differ.
+        ValueError: shapes differ, or a target is neither 0 nor 1.
 
     >>> binary_cross_entropy_with_logits(torch.tensor([0.0, 1e4]), torch.tensor([1, 0]))  # (log 2 + 10,000) / 2
     tensor(5000.3467)
     """
-    _require_same_shape(logits, target, "logits")
+    _require_binary_target(logits, target, "logits")
     loss = torch.logaddexp(torch.zeros_like(logits), logits) - target.to(logits.dtype) * logits
-    return _mean_over_rows(loss, weight, rows)
+    return _mean_over_rows(loss, weight, denominator)
 
 
 def log_softmax(logits: Tensor) -> Tensor:
@@ -116,7 +121,7 @@ def log_softmax(logits: Tensor) -> Tensor:
 
 
 def cross_entropy(
-    logits: Tensor, target: Tensor, weight: Tensor | None = None, *, rows: Tensor | float | None = None
+    logits: Tensor, target: Tensor, weight: Tensor | None = None, *, denominator: Tensor | float | None = None
 ) -> Tensor:
     """Mean negative log-probability of the right class (article 2).
 
@@ -124,8 +129,8 @@ def cross_entropy(
         logits: (N, K).
         target: class numbers in 0..K-1, (N,).
         weight: weight of each class, (K,); None weighs all alike. The sum is divided by N, not by the sum of the
-            weights, as scikit-learn does it: a batch's size of step then does not depend on its mix of classes.
-        rows: what to divide the sum by; None means the number of rows N.
+            weights, as in scikit-learn: the length of a step then does not depend on the batch's mix of classes.
+        denominator: what to divide the sum by; None means the number of rows N.
 
     Returns:
         The loss, a scalar.
@@ -140,11 +145,12 @@ def cross_entropy(
         raise ValueError(
             f"cross_entropy expected logits (N, K) and target (N,), got {tuple(logits.shape)} and {tuple(target.shape)}"
         )
-    # −log softmax(z)[y] = log Σ exp(z) − z[y], shifted as in log_softmax: nobody needs the other K − 1 logarithms.
+    # −log softmax(z)[y] = log Σ exp(z) − z[y], shifted as in log_softmax. Only the target's log-probability is needed;
+    # the other K − 1 are not computed.
     # The index takes from row 0 column target[0], from row 1 column target[1], ...
     shifted = _shifted(logits)
     nll = shifted.exp().sum(dim=1).log() - shifted[torch.arange(len(target), device=target.device), target]  # (N,)
-    return _mean_over_rows(nll, None if weight is None else weight.to(target.device)[target], rows)
+    return _mean_over_rows(nll, None if weight is None else weight.to(target.device)[target], denominator)
 
 
 def l2_penalty(weight: Tensor, l2: float) -> Tensor:
@@ -200,16 +206,18 @@ def _shifted(logits: Tensor) -> Tensor:
     return logits - logits.detach().amax(dim=-1, keepdim=True)
 
 
-def _mean_over_rows(loss: Tensor, weight: Tensor | None, rows: Tensor | float | None) -> Tensor:
-    """Weigh, sum, divide by `rows` (by default the number of rows)."""
+def _mean_over_rows(loss: Tensor, weight: Tensor | None, denominator: Tensor | float | None) -> Tensor:
+    """Weigh, sum, divide by `denominator` (by default the number of rows)."""
     if weight is not None:
         loss = loss * weight.to(loss.dtype)
-    return loss.sum() / (len(loss) if rows is None else rows)
+    return loss.sum() / (len(loss) if denominator is None else denominator)
 
 
-def _require_same_shape(scores: Tensor, target: Tensor, name: str) -> None:
+def _require_binary_target(scores: Tensor, target: Tensor, name: str) -> None:
     if scores.shape != target.shape:
         raise ValueError(
             f"expected {name} and target of the same shape, got {tuple(scores.shape)} and {tuple(target.shape)}; "
             f"(N, 1) against (N,) would broadcast to (N, N): squeeze the {name} first"
         )
+    if not ((target == 0) | (target == 1)).all():
+        raise ValueError(f"expected targets 0 and 1, got {sorted(set(target.flatten().tolist()))[:5]}")

@@ -1,37 +1,104 @@
-"""Any torch optimizer and scheduler from a configuration, for the models with automatic optimization."""
+"""Any torch optimizer and scheduler from a configuration, and what a resumed run keeps of them."""
 
-from collections.abc import Callable, Iterable
-from typing import Any
+import math
+from collections.abc import Iterable
+from typing import Any, Literal
 
 import torch
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch.nn import Parameter
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
-
-OptimizerFactory = Callable[[Iterable], Optimizer]
-SchedulerFactory = Callable[[Optimizer], LRScheduler]
+from torch.optim.lr_scheduler import CyclicLR, LRScheduler, OneCycleLR
 
 
-def configured(optimizer: OptimizerFactory, scheduler: SchedulerFactory | None, parameters: Iterable[Parameter]) -> Any:
+class HandUpdate(Optimizer):
+    """Holds the learning rate of an update that is written by hand in `training_step`; does no arithmetic.
+
+    Under manual optimization Lightning advances `global_step`, and with it checkpoints and `max_steps`, only through
+    `optimizer.step()`, and torch's schedulers change the rate of an optimizer.
+    """
+
+    def __init__(self, params: Iterable[Parameter], lr: float) -> None:
+        super().__init__(params, {"lr": lr})
+
+    def step(self, closure: Any = None) -> Any:  # type: ignore[override]
+        """Run the closure, if Lightning passes one."""
+        return None if closure is None else closure()
+
+
+class DecayToZero(LRScheduler):
+    """Lowers the rate at every step, down to 0 at the last step that the Trainer plans.
+
+    A resumed run with more epochs follows the new plan, since the rate depends on nothing but the step and the plan.
+
+    Args:
+        optimizer: whose rate it is.
+        shape: "linear", straight down; "cosine", half a wave down.
+    """
+
+    def __init__(self, optimizer: Optimizer, shape: Literal["linear", "cosine"] = "linear") -> None:
+        if shape not in ("linear", "cosine"):
+            raise ValueError(f"shape must be 'linear' or 'cosine', got {shape!r}")
+        self.shape, self.total_steps = shape, math.inf
+        super().__init__(optimizer)
+
+    def plan(self, total_steps: float) -> None:
+        """Set the number of steps that the whole fit takes, and the rate of the step that comes next.
+
+        Raises:
+            ValueError: a fit without an end.
+        """
+        if not math.isfinite(total_steps):
+            raise ValueError("DecayToZero needs an end: set trainer.max_epochs or trainer.max_steps")
+        self.total_steps = total_steps
+        self._last_lr = self.get_lr()  # type: ignore[assignment]
+        for group, lr in zip(self.optimizer.param_groups, self._last_lr, strict=True):
+            group["lr"] = lr
+
+    def get_lr(self) -> list[float]:  # type: ignore[override]
+        """The rate of step number `last_epoch` (torch's name for how often `step` was called)."""
+        done = min(self.last_epoch / self.total_steps, 1.0)
+        share = 1 - done if self.shape == "linear" else (1 + math.cos(math.pi * done)) / 2
+        return [float(lr) * share for lr in self.base_lrs]
+
+
+def build_optimizers(
+    optimizer: OptimizerCallable, scheduler: LRSchedulerCallable | None, parameters: Iterable[Parameter]
+) -> Any:
     """What `configure_optimizers` returns.
 
+    Schedulers step once an epoch, but those made for single steps (DecayToZero, OneCycleLR, CyclicLR) at every step.
+
     Raises:
-        ValueError: an option that the optimizer refuses, such as a negative learning rate.
+        ValueError: an option that torch refuses, such as a negative learning rate.
     """
     try:
         built = optimizer(parameters)
-    except ValueError as error:
-        raise ValueError(f"model.optimizer: expected options in range (an lr of at least 0, ...): {error}") from error
-    return built if scheduler is None else ([built], [scheduler(built)])
+        if scheduler is None:
+            return built
+        rate = scheduler(built)
+    except (ValueError, ZeroDivisionError, TypeError) as error:
+        raise ValueError(f"model.optimizer, model.lr_scheduler: expected options in range: {error}") from error
+    interval = "step" if isinstance(rate, DecayToZero | OneCycleLR | CyclicLR) else "epoch"
+    return {"optimizer": built, "lr_scheduler": {"scheduler": rate, "interval": interval}}
 
 
-def prefer_configured_options(checkpoint: dict[str, Any], optimizer: OptimizerFactory, scheduler: Any) -> None:
+def plan_decay(schedulers: Any, total_steps: float) -> None:
+    """Tell every DecayToZero among a module's `lr_schedulers()` how many steps the fit takes."""
+    for scheduler in schedulers if isinstance(schedulers, list) else [schedulers]:
+        if isinstance(scheduler, DecayToZero):
+            scheduler.plan(total_steps)
+
+
+def prefer_configured_options(
+    checkpoint: dict[str, Any], optimizer: OptimizerCallable, scheduler: LRSchedulerCallable | None
+) -> None:
     """On resume, let the configuration's options and schedule win over the checkpoint's.
 
     Lightning restores optimizer and scheduler with all of their options, so that a new learning rate, or a schedule for
-    more epochs than first planned, would be dropped silently. What is kept is what training has brought about (moments,
-    and the epochs done); the rate is the one that the configured schedule has after so many epochs. With the same
-    configuration that is, to the bit, the rate of the checkpoint.
+    more epochs than first planned, would be dropped silently. This keeps the learned state (momentum buffers, the
+    number of epochs); every option, and the rate that the configured schedule has reached by then, comes from the
+    configuration. With the same configuration that is, to the bit, the rate of the checkpoint.
 
     Args:
         checkpoint: as given to `on_load_checkpoint`; its optimizer and scheduler states are changed in place.
@@ -39,7 +106,9 @@ def prefer_configured_options(checkpoint: dict[str, Any], optimizer: OptimizerFa
         scheduler: as configured, or None.
     """
     fresh = optimizer([Parameter(torch.zeros(1))])
-    for state in checkpoint.get("lr_schedulers", []) if scheduler is not None else []:
+    for state in checkpoint.get("lr_schedulers", []):
+        if scheduler is None:
+            break
         replayed = scheduler(fresh)
         for _ in range(state["last_epoch"]):
             fresh.step()  # changes nothing, for there are no gradients; without it torch warns

@@ -188,12 +188,12 @@ def test_softmax_gradient_is_the_closed_form_with_l2_on_the_weights_alone():
     [
         lambda z, y: binary_cross_entropy(sigmoid(z[:, 0]), (y > 0).long()),
         lambda z, y: binary_cross_entropy_with_logits(z[:, 0], (y > 0).long()),
-        lambda z, y: binary_cross_entropy_with_logits(z, F.one_hot(y, 3), torch.full_like(z, 0.7), rows=5),
+        lambda z, y: binary_cross_entropy_with_logits(z, F.one_hot(y, 3), torch.full_like(z, 0.7), denominator=5),
         lambda z, y: cross_entropy(z, y, torch.tensor([0.5, 1.0, 2.0], dtype=z.dtype)),
         lambda z, y: log_softmax(z)[:, 1].sum(),
         lambda z, y: l2_penalty(z, 0.4),
     ],
-    ids=["bce", "bce_with_logits", "weighted members", "cross_entropy", "log_softmax", "l2_penalty"],
+    ids=["bce", "bce_with_logits", "weighted classifiers", "cross_entropy", "log_softmax", "l2_penalty"],
 )
 def test_gradients_are_finite_differences(function):
     x, weight, bias, target = problem(3)
@@ -267,7 +267,7 @@ def test_loss_of_know_nothing_is_log_of_the_number_of_classes():
 
 def test_a_row_of_weight_two_counts_as_two_rows():
     logits, target = torch.tensor([0.3, -1.2, 2.0]), torch.tensor([1, 0, 0])
-    twice = binary_cross_entropy_with_logits(logits[[0, 0, 1, 2]], target[[0, 0, 1, 2]], rows=3)
+    twice = binary_cross_entropy_with_logits(logits[[0, 0, 1, 2]], target[[0, 0, 1, 2]], denominator=3)
     weighted = binary_cross_entropy_with_logits(logits, target, torch.tensor([2.0, 1.0, 1.0]))
     torch.testing.assert_close(weighted, twice)
 
@@ -281,9 +281,9 @@ def test_losses_of_several_questions_add_up():
 def test_unequal_shares_of_a_batch_add_up_to_the_whole_when_told_its_rows():
     x, weight, bias, target = problem(3)
     logits = x @ weight + bias
-    parts = cross_entropy(logits[:2], target[:2], rows=7) + cross_entropy(logits[2:], target[2:], rows=7)
+    parts = cross_entropy(logits[:2], target[:2], denominator=7) + cross_entropy(logits[2:], target[2:], denominator=7)
     torch.testing.assert_close(parts, cross_entropy(logits, target))
-    empty = cross_entropy(logits[:0], target[:0], rows=3.5)
+    empty = cross_entropy(logits[:0], target[:0], denominator=3.5)
     assert float(empty) == 0.0
 
 

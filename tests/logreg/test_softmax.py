@@ -1,6 +1,7 @@
 """Softmax regression by hand: the same as the article's loop, the same as scikit-learn, and honest to the Trainer."""
 
 import os
+from functools import partial
 
 import lightning as L
 import numpy as np
@@ -9,13 +10,15 @@ import torch
 from scipy.sparse import random as random_sparse
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, TensorDataset
 
-from datamodules.batches import EpochBatches, EpochLoader, Rows
+from datamodules.batches import BatchedDataset, ResumableBatchSampler, StatefulDataLoader
 from datamodules.clinc150 import CLINC150DataModule
 from datamodules.sparse_rows import SparseRows
-from logreg import SoftmaxRegression
+from examples.from_scratch import train
 from logreg.functional import cross_entropy, l2_penalty
+from logreg.optimizers import DecayToZero
+from logreg.softmax import SoftmaxRegression
 
 # Most tests train without a validation set, which Lightning remarks on.
 pytestmark = pytest.mark.filterwarnings("ignore:You defined a `validation_step` but have no `val_dataloader`")
@@ -23,26 +26,13 @@ needs_clinc150 = pytest.mark.skipif("CLINC150_DIR" not in os.environ, reason="CL
 
 
 def article_loop(batches: list[tuple[Tensor, Tensor]], d: int, c: int, lr: float, l2: float, seed: int):
-    """Article 2's training, written from its description: plain tensors, dense rows, L2 inside the loss."""
-    generator = torch.Generator().manual_seed(seed)
-    W = (torch.randn(d, c, generator=generator) * 0.01).requires_grad_()
-    b = torch.zeros(c, requires_grad=True)
-    losses = []
-    for x, y in batches:
-        log_probs = torch.log_softmax(x @ W + b, dim=1)
-        loss = -log_probs[torch.arange(len(y)), y].mean() + l2 * (W**2).sum()
-        loss.backward()
-        with torch.no_grad():
-            W -= lr * W.grad
-            b -= lr * b.grad
-            W.grad.zero_()
-            b.grad.zero_()
-        losses.append(loss.item())
-    return losses, W.detach(), b.detach()
+    """Article 2's training: the objective at each step, and the W and b it ends with."""
+    steps = list(train(batches, d, c, lr, l2, seed))
+    return [step.loss for step in steps], steps[-1].W, steps[-1].b
 
 
 class Recorded(L.Callback):
-    """Keeps the loss that the model logs at every step."""
+    """Keeps the objective that the model logs at every step."""
 
     def __init__(self) -> None:
         self.losses: list[float] = []
@@ -52,7 +42,7 @@ class Recorded(L.Callback):
         self.rates.append(trainer.optimizers[0].param_groups[0]["lr"])
 
     def on_train_batch_end(self, trainer, *_) -> None:
-        self.losses.append(trainer.callback_metrics["train/loss"].item())
+        self.losses.append(trainer.callback_metrics["train/objective"].item())
 
 
 def trainer(**options) -> L.Trainer:
@@ -64,6 +54,7 @@ def trainer(**options) -> L.Trainer:
         "accelerator": "cpu",
         "max_epochs": 1,
         "limit_val_batches": 0,
+        "log_every_n_steps": 1,
     }
     return L.Trainer(**defaults | options)
 
@@ -75,9 +66,10 @@ def sparse_problem(n: int = 60, d: int = 20, k: int = 3, seed: int = 0):
     return matrix, target
 
 
-def loader(matrix, target, batch_size: int = 16, shuffle: bool = False, seed: int = 0) -> EpochLoader:
-    return EpochLoader(
-        Rows(SparseRows(matrix).cut, target), sampler=EpochBatches(len(target), batch_size, shuffle=shuffle, seed=seed)
+def loader(matrix, target, batch_size: int = 16, shuffle: bool = False, seed: int = 0) -> StatefulDataLoader:
+    return StatefulDataLoader(
+        BatchedDataset(SparseRows(matrix).gather, target),
+        sampler=ResumableBatchSampler(len(target), batch_size, shuffle=shuffle, seed=seed),
     )
 
 
@@ -85,18 +77,18 @@ def loader(matrix, target, batch_size: int = 16, shuffle: bool = False, seed: in
 def test_equals_the_article_loop_at_every_step(l2):
     matrix, target = sparse_problem()
     dense = torch.from_numpy(matrix.toarray())
-    batches = EpochBatches(60, 16, shuffle=True, seed=3)
+    batches = ResumableBatchSampler(60, 16, shuffle=True, seed=3)
     rows = []
     for epoch in range(5):
         batches.set_epoch(epoch)
-        rows += [draw.rows for draw in batches]
+        rows += [drawn.indices for drawn in batches]
     losses, W, b = article_loop([(dense[r], target[r]) for r in rows], 20, 3, lr=0.5, l2=l2, seed=42)
 
-    model, recorded = SoftmaxRegression(20, 3, lr=0.5, l2=l2, log_every=1), Recorded()
+    model, recorded = SoftmaxRegression(20, 3, lr=0.5, l2=l2, seed=42), Recorded()
     trainer(max_epochs=5, callbacks=[recorded]).fit(model, loader(matrix, target, shuffle=True, seed=3))
 
     torch.testing.assert_close(torch.tensor(recorded.losses), torch.tensor(losses), atol=1e-6, rtol=1e-6)
-    torch.testing.assert_close(model.W.detach(), W, atol=1e-6, rtol=1e-6)
+    torch.testing.assert_close(model.W.dense().detach(), W, atol=1e-6, rtol=1e-6)
     torch.testing.assert_close(model.b.detach(), b, atol=1e-6, rtol=1e-6)
 
 
@@ -104,20 +96,20 @@ def test_equals_the_article_loop_at_every_step(l2):
 @pytest.mark.slow
 def test_equals_the_article_loop_on_clinc150_for_180_steps():
     data = CLINC150DataModule(batch_size=256, seed=42)
-    model, recorded = SoftmaxRegression(data.num_features, 151, lr=0.1, l2=1e-4, log_every=1, seed=42), Recorded()
+    model, recorded = SoftmaxRegression(data.num_features, 151, lr=0.1, l2=1e-4, seed=42), Recorded()
     trainer(max_steps=180, max_epochs=-1, callbacks=[recorded]).fit(model, data)
 
-    rows, batches = data.rows("train"), EpochBatches(15_100, 256, shuffle=True, seed=42)
+    rows, batches = data.dataset("train"), ResumableBatchSampler(15_100, 256, shuffle=True, seed=42)
     dense = []
     for epoch in range(4):
         batches.set_epoch(epoch)
-        dense += [(rows[draw].x, rows[draw].target) for draw in batches]
+        dense += [(rows[drawn].x, rows[drawn].target) for drawn in batches]
     losses, W, b = article_loop(
         ((x.to_dense(), y) for x, y in dense[:180]), data.num_features, 151, lr=0.1, l2=1e-4, seed=42
     )
     assert len(recorded.losses) == 180
     torch.testing.assert_close(torch.tensor(recorded.losses), torch.tensor(losses), atol=1e-5, rtol=0)
-    torch.testing.assert_close(model.W.detach(), W, atol=1e-5, rtol=0)
+    torch.testing.assert_close(model.W.dense().detach(), W, atol=1e-5, rtol=0)
     torch.testing.assert_close(model.b.detach(), b, atol=1e-5, rtol=0)
 
 
@@ -137,7 +129,7 @@ def test_reaches_the_optimum_that_scikit_learn_finds():
     model = fitted_to_convergence(matrix, target, 3, l2, steps=1500, lr=2.0)
     reference = LogisticRegression(C=1 / (2 * 200 * l2), tol=1e-8, max_iter=10_000).fit(matrix, target)
     expected = torch.from_numpy(reference.coef_.T).float()
-    torch.testing.assert_close(model.W.detach(), expected, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(model.W.dense().detach(), expected, rtol=1e-3, atol=1e-3)
     assert (model(torch.from_numpy(matrix.toarray())).argmax(1).numpy() == reference.predict(matrix)).all()
 
 
@@ -145,7 +137,7 @@ def test_reaches_the_optimum_that_scikit_learn_finds():
 @pytest.mark.slow
 def test_reaches_scikit_learns_objective_on_2000_rows_of_clinc150():
     data = CLINC150DataModule(seed=42)
-    texts, labels = data.read_splits()["train"]
+    texts, labels = data.load_splits()["train"]
     picked = torch.randperm(len(texts), generator=torch.Generator().manual_seed(0))[:2000]
     matrix = data.vectorize([texts[i] for i in picked])
     target = torch.tensor([data.class_names.index(labels[i]) for i in picked])
@@ -155,9 +147,9 @@ def test_reaches_scikit_learns_objective_on_2000_rows_of_clinc150():
     W, b = torch.from_numpy(reference.coef_.T).float(), torch.from_numpy(reference.intercept_).float()
     x = torch.from_numpy(matrix.toarray())
     theirs = objective(x @ W + b, target, W, l2)
-    ours = objective(model(x), target, model.W, l2)
+    ours = objective(model(x), target, model.W.dense(), l2)
     assert ours <= theirs * (1 + 1e-4)
-    val = data.vectorize(data.read_splits()["val"][0])
+    val = data.vectorize(data.load_splits()["val"][0])
     agree = (model(torch.from_numpy(val.toarray())).argmax(1).numpy() == reference.predict(val)).mean()
     assert agree >= 0.995
 
@@ -170,35 +162,50 @@ def test_global_step_counts_updates_and_max_steps_stops():
 
 
 @pytest.mark.parametrize(
-    ("schedule", "expected"),
+    ("scheduler", "expected"),
     [
-        ("constant", [1.0, 1.0, 1.0, 1.0]),
-        ("linear", [1.0, 0.75, 0.5, 0.25]),
-        ("cosine", [1.0, 0.853553, 0.5, 0.146447]),
+        (None, [1.0, 1.0, 1.0, 1.0]),
+        (partial(DecayToZero, shape="linear"), [1.0, 0.75, 0.5, 0.25]),
+        (partial(DecayToZero, shape="cosine"), [1.0, 0.853553, 0.5, 0.146447]),
     ],
 )
-def test_rate_of_each_step_follows_the_schedule(schedule, expected):
+def test_rate_of_each_step_follows_the_schedule(scheduler, expected):
     matrix, target = sparse_problem()
     recorded = Recorded()
-    model = SoftmaxRegression(20, 3, lr=1.0, schedule=schedule, log_every=1)
+    model = SoftmaxRegression(20, 3, lr=1.0, lr_scheduler=scheduler)
     trainer(callbacks=[recorded]).fit(model, loader(matrix, target))
     assert recorded.rates == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_schedule_of_torch_made_for_single_steps_is_stepped_at_every_step():
+    cycle = partial(torch.optim.lr_scheduler.OneCycleLR, max_lr=1.0, total_steps=8, cycle_momentum=False)
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
+    scheduler, expected = cycle(optimizer), []
+    for _ in range(8):
+        expected.append(optimizer.param_groups[0]["lr"])
+        optimizer.step(), scheduler.step()
+
+    matrix, target = sparse_problem()
+    recorded = Recorded()
+    model = SoftmaxRegression(20, 3, lr=0.1, lr_scheduler=cycle)
+    trainer(max_epochs=2, callbacks=[recorded]).fit(model, loader(matrix, target))
+    assert recorded.rates == expected
 
 
 def test_a_schedule_without_an_end_is_refused():
     matrix, target = sparse_problem()
     with pytest.raises(ValueError, match=r"set trainer\.max_epochs or trainer\.max_steps"):
-        trainer(max_epochs=-1).fit(SoftmaxRegression(20, 3, schedule="linear"), loader(matrix, target))
+        trainer(max_epochs=-1).fit(SoftmaxRegression(20, 3, lr_scheduler=DecayToZero), loader(matrix, target))
 
 
 def test_sparse_and_dense_rows_give_the_same_update():
     matrix, target = sparse_problem()
-    sparse, dense = SoftmaxRegression(20, 3, lr=0.5, l2=1e-3), SoftmaxRegression(20, 3, lr=0.5, l2=1e-3)
+    sparse, dense = (SoftmaxRegression(20, 3, lr=0.5, l2=1e-3, seed=0) for _ in range(2))
     trainer(max_epochs=3).fit(sparse, loader(matrix, target))
     x = torch.from_numpy(matrix.toarray())
     rows = torch.arange(60)
     trainer(max_epochs=3).fit(dense, DataLoader([(x[r], target[r], rows[r]) for r in rows.split(16)], batch_size=None))
-    torch.testing.assert_close(sparse.W, dense.W)
+    torch.testing.assert_close(sparse.W.dense(), dense.W.dense())
     torch.testing.assert_close(sparse.b, dense.b)
 
 
@@ -206,16 +213,16 @@ def test_sparse_and_dense_rows_give_the_same_update():
 def test_clipping_shortens_the_whole_gradient_to_clip_norm(l2):
     matrix, target = sparse_problem()
     model = SoftmaxRegression(20, 3, lr=1.0, l2=l2, clip_norm=1e-3)
-    W, b = model.W.detach().clone(), model.b.detach().clone()
+    W, b = model.W.dense().detach().clone(), model.b.detach().clone()
     trainer(max_epochs=-1, max_steps=1).fit(model, loader(matrix, target, batch_size=60))
-    moved = torch.cat([(model.W.detach() - W).flatten(), model.b.detach() - b]).norm()
+    moved = torch.cat([(model.W.dense().detach() - W).flatten(), model.b.detach() - b]).norm()
     torch.testing.assert_close(moved, torch.tensor(1e-3), rtol=1e-2, atol=0)
 
 
 def test_logged_norms_are_those_of_w_and_of_the_gradient_before_it_is_zeroed():
     matrix, target = sparse_problem()
-    model = SoftmaxRegression(20, 3, lr=0.5, l2=1e-2, log_every=1)
-    W = model.W.detach().clone().requires_grad_()
+    model = SoftmaxRegression(20, 3, lr=0.5, l2=1e-2)
+    W = model.W.dense().detach().clone().requires_grad_()
     b = torch.zeros(3, requires_grad=True)
     loss = cross_entropy(torch.from_numpy(matrix.toarray()) @ W + b, target) + l2_penalty(W, 1e-2)
     loss.backward()
@@ -224,7 +231,8 @@ def test_logged_norms_are_those_of_w_and_of_the_gradient_before_it_is_zeroed():
     expected = torch.cat([W.grad.flatten(), b.grad]).norm()
     torch.testing.assert_close(run.callback_metrics["train/grad_norm"], expected)
     torch.testing.assert_close(run.callback_metrics["train/W_norm"], W.detach().norm())
-    torch.testing.assert_close(run.callback_metrics["train/loss"], loss.detach())
+    torch.testing.assert_close(run.callback_metrics["train/objective"], loss.detach())
+    torch.testing.assert_close(run.callback_metrics["train/loss"], loss.detach() - l2_penalty(W.detach(), 1e-2))
 
 
 @pytest.mark.parametrize(
@@ -243,12 +251,14 @@ def test_trainer_options_that_cannot_reach_the_update_are_refused(options, remed
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"lr": 0.0}, "lr must be above 0; got 0.0"),
+        ({"lr": 0.0}, "lr must be above 0, got 0.0"),
         ({"lr": float("nan")}, "lr must be above 0"),
         ({"l2": -1.0}, "l2 must be at least 0"),
         ({"lr": 1000.0, "l2": 1e-3}, "less than 1 / "),
         ({"clip_norm": 0.0}, "clip_norm must be above 0"),
-        ({"log_every": 0}, "log_every must be at least 1"),
+        ({"l2": float("inf")}, "l2 must be at least 0"),
+        ({"threshold": 0.5}, "out-of-scope label"),
+        ({"threshold": 1.5, "oos_class": 2}, r"threshold must lie in \[0, 1\], got 1.5"),
         ({"threshold": "validation"}, "out-of-scope label"),
     ],
 )
@@ -264,18 +274,47 @@ def test_a_checkpoint_in_mid_epoch_predicts_as_the_model_did(tmp_path):
     run.fit(model, loader(matrix, target))
     run.save_checkpoint(tmp_path / "mid.ckpt")
     loaded = SoftmaxRegression.load_from_checkpoint(tmp_path / "mid.ckpt", weights_only=True)
-    x = SparseRows(matrix).cut(next(iter(EpochBatches(60, 60))))
+    x = SparseRows(matrix).gather(next(iter(ResumableBatchSampler(60, 60))))
     assert torch.equal(loaded.predict_proba(x), model.predict_proba(x))
-    assert torch.equal(loaded.W, model.W)
+    assert torch.equal(loaded.W.dense(), model.W.dense())
 
 
 def test_contributions_add_up_to_the_score_above_the_average_class():
     matrix, target = sparse_problem()
     model = SoftmaxRegression(20, 3, lr=0.5, l2=0.1)
     trainer(max_epochs=2).fit(model, loader(matrix, target))
-    x = SparseRows(matrix).cut(next(iter(EpochBatches(60, 60))))
+    x = SparseRows(matrix).gather(next(iter(ResumableBatchSampler(60, 60))))
     scores = (model(x) - model.b).detach()
     expected = scores.gather(1, target.unsqueeze(1)).squeeze(1) - scores.mean(dim=1)
-    row = torch.arange(60).repeat_interleave(x.crow_indices().diff())
-    total = torch.zeros(60).index_add_(0, row, model.contributions(x, target).float())
-    torch.testing.assert_close(total, expected, atol=1e-6, rtol=1e-5)
+    for rows in (x, x.to_dense()):
+        total = torch.tensor([sum(amount for _, amount in row) for row in model.contributions(rows, target)])
+        torch.testing.assert_close(total, expected, atol=1e-6, rtol=1e-5)
+
+
+def test_contributions_name_the_features_of_their_row_alone():
+    model = SoftmaxRegression(4, 3)
+    x = torch.tensor([[0.0, 2.0, 0.0, 1.0], [0.0, 0.0, 0.0, 0.0]])
+    first, second = model.contributions(x, torch.tensor([0, 1]))
+    assert [feature for feature, _ in first] == [1, 3]
+    assert second == []
+
+
+def test_a_schedule_of_torch_is_stepped_once_per_epoch():
+    matrix, target = sparse_problem()
+    recorded = Recorded()
+    half = partial(torch.optim.lr_scheduler.StepLR, step_size=1, gamma=0.5)
+    model = SoftmaxRegression(20, 3, lr=1.0, lr_scheduler=half)
+    trainer(max_epochs=3, callbacks=[recorded]).fit(model, loader(matrix, target, batch_size=30))
+    assert recorded.rates == [1.0, 1.0, 0.5, 0.5, 0.25, 0.25]
+
+
+def test_trains_and_predicts_on_an_ordinary_dataloader_of_pairs():
+    matrix, target = sparse_problem()
+    x = torch.from_numpy(matrix.toarray())
+    pairs = DataLoader(TensorDataset(x, target), batch_size=16)
+    model, run = SoftmaxRegression(20, 3, lr=0.5), trainer(limit_val_batches=1.0)
+    run.fit(model, pairs, pairs)
+    run.test(model, pairs, verbose=False)
+    for rows in (pairs, DataLoader(x, batch_size=16)):
+        proba = torch.cat(run.predict(model, rows))
+        torch.testing.assert_close(proba, model.predict_proba(x).detach())

@@ -1,0 +1,100 @@
+"""What the Trainer asks of every model here, so that the models' own files are left with the mathematics."""
+
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from torch import Tensor
+
+from logreg.evaluation import Evaluation
+from logreg.optimizers import build_optimizers, plan_decay, prefer_configured_options
+from logreg.safe_loading import load_safely
+
+FORMAT = 1  # of what a model keeps in a checkpoint; raised when older files can no longer be read
+
+
+class ClassifierModule(L.LightningModule):
+    """Evaluation, prediction, optimizers and checkpoints around a model's `training_step`.
+
+    A model sets the four attributes below in `__init__`, and implements `training_step`, `predict_proba` and
+    `evaluate`; one with a penalty also implements `penalty`. Its batches are (x, target) or (x, target, anything else).
+    """
+
+    optimizer: OptimizerCallable
+    lr_scheduler: LRSchedulerCallable | None
+    val: Evaluation
+    test: Evaluation
+
+    def predict_proba(self, x: Tensor) -> Tensor:
+        """Probabilities: (N, D) to (N, K), rows sum to 1."""
+        raise NotImplementedError
+
+    def evaluate(self, evaluation: Evaluation, x: Tensor, target: Tensor) -> None:
+        """Update `evaluation` with the mean loss and the scores of rows x (N, D) of classes target (N,)."""
+        raise NotImplementedError
+
+    def penalty(self) -> Tensor | None:
+        """What the objective adds to the loss; None for nothing."""
+        return None
+
+    def log_evaluation(self, evaluation: Evaluation) -> None:
+        """Log what `evaluation` holds, at the end of its epoch."""
+        evaluation.log(self, self.penalty())
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        self.evaluate(self.val, *batch[:2])
+
+    def on_validation_epoch_end(self) -> None:
+        self.log_evaluation(self.val)
+
+    def test_step(self, batch: Any, batch_idx: int) -> None:
+        self.evaluate(self.test, *batch[:2])
+
+    def on_test_epoch_end(self) -> None:
+        self.log_evaluation(self.test)
+
+    def predict_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """Probabilities (N, K) of a batch of rows, or of a tuple that begins with them."""
+        return self.predict_proba(batch if isinstance(batch, Tensor) else batch[0])
+
+    def configure_optimizers(self) -> Any:
+        return build_optimizers(self.optimizer, self.lr_scheduler, self.parameters())
+
+    def configure_callbacks(self) -> list[L.Callback]:
+        """Reject Trainer options that a hand-written update cannot honour, naming the remedy."""
+        # Of Lightning's hooks the one that runs before its own checks, which name none.
+        trainer = self.trainer
+        for option, value, remedy in (
+            ("gradient_clip_val", trainer.gradient_clip_val, "set model.clip_norm instead"),
+            ("accumulate_grad_batches", trainer.accumulate_grad_batches > 1, "raise data.batch_size instead"),
+            ("precision 16-mixed", trainer.precision == "16-mixed", "use --trainer.precision bf16-mixed"),
+        ):
+            if value and not self.automatic_optimization:
+                raise ValueError(f"trainer.{option} does not reach an update written by hand: {remedy}")
+        return []
+
+    def on_train_start(self) -> None:
+        # Not in configure_optimizers: asking before the loops are restored would spoil a resume in mid-epoch.
+        plan_decay(self.lr_schedulers(), self.trainer.estimated_stepping_batches)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Write the format version."""
+        checkpoint["format_version"] = FORMAT
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse another format version with a ValueError; let configured optimizer options win over the file's."""
+        found = checkpoint.get("format_version")
+        if found != FORMAT:
+            raise ValueError(
+                f"the checkpoint has format version {found}, this code reads {FORMAT}: it was written by "
+                f"{'an earlier' if found is None else 'another'} version of the project; train again"
+            )
+        prefer_configured_options(checkpoint, self.optimizer, self.lr_scheduler)
+
+    load_from_checkpoint = classmethod(load_safely)  # type: ignore[assignment]
+
+
+def require(option: str, value: object, holds: bool, expected: str) -> None:
+    """Raise a ValueError that names the option, what was expected and what came, unless `holds`."""
+    if not holds:
+        raise ValueError(f"{option} must be {expected}, got {value}")

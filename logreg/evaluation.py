@@ -1,0 +1,80 @@
+"""Loss and metrics of one split, for every model alike, and two metrics that torchmetrics has not."""
+
+from collections.abc import Mapping
+
+import lightning as L
+from torch import Tensor, nn
+from torchmetrics import MeanMetric, Metric, MetricCollection
+from torchmetrics.classification import MulticlassF1Score, MultilabelAccuracy
+
+from logreg.functional import sigmoid
+
+
+class Evaluation(nn.Module):
+    """Loss and metrics of the rows of one split, exact over all batches and all processes.
+
+    `{split}/loss` is the mean negative log-likelihood, class weights included. `{split}/objective`, what training
+    minimises, is that plus the penalty. The two are kept apart because the penalty grows with W: the epoch with the
+    lowest objective can be an early, unsteady one, and the model that predicts best is the one with the lowest loss.
+
+    Args:
+        split: "val" or "test", the first half of every metric's name.
+        metrics: by name; copied.
+    """
+
+    def __init__(self, split: str, metrics: Mapping[str, Metric]) -> None:
+        super().__init__()
+        self.split = split
+        self.loss = MeanMetric(nan_strategy="disable")  # the default leaves NaN out, and a diverged model looks fine
+        # Groups of metrics that share a state are found from the first batch, which differs from process to process.
+        self.metrics = MetricCollection(dict(metrics), prefix=f"{split}/", compute_groups=False).clone()
+
+    def update(self, loss: Tensor, **scores: Tensor) -> None:
+        """Add a batch: its mean loss, its `target`, and whatever else the metrics' `update` asks for by name."""
+        if len(scores["target"]):  # a process may hold no row of the last batch
+            self.loss.update(loss.expand(len(scores["target"])))  # with "disable" torchmetrics drops a weight
+            self.metrics.update(**scores)
+
+    def log(self, module: L.LightningModule, penalty: Tensor | None = None) -> None:
+        """Log all of it through `module` at the end of an epoch, and start afresh."""
+        loss = self.loss.compute()
+        values = {f"{self.split}/loss": loss, **self.metrics.compute()}
+        if penalty is not None:
+            values[f"{self.split}/objective"] = loss + penalty
+        self.loss.reset()
+        self.metrics.reset()
+        on_bar = (f"{self.split}/loss", f"{self.split}/accuracy")
+        for name, value in values.items():
+            # Equal on all processes by now; without sync_dist Lightning warns that it might not be.
+            module.log(name, value, prog_bar=name in on_bar, sync_dist=True)
+
+
+class BinaryMacroF1(MulticlassF1Score):
+    """Mean of the F1 scores of class 0 and class 1, from logits of class 1."""
+
+    def __init__(self) -> None:
+        super().__init__(2, average="macro")
+
+    def update(self, logits: Tensor, target: Tensor) -> None:  # type: ignore[override]
+        """Add rows: logits (N,) and true classes (N,)."""
+        super().update((logits > 0).long(), target)
+
+
+class PerClassAccuracy(MultilabelAccuracy):
+    """How often each classifier answers its own question rightly, as `accuracy_{class name}`.
+
+    Args:
+        class_names: K names.
+    """
+
+    def __init__(self, class_names: list[str]) -> None:
+        super().__init__(len(class_names), average="none")
+        self.class_names = class_names
+
+    def update(self, logits: Tensor, target: Tensor) -> None:  # type: ignore[override]
+        """Add rows: logits (N, K) and true classes (N,)."""
+        super().update(sigmoid(logits), nn.functional.one_hot(target, len(self.class_names)))
+
+    def compute(self) -> dict[str, Tensor]:  # type: ignore[override]
+        """K numbers by name."""
+        return {f"accuracy_{name}": a for name, a in zip(self.class_names, super().compute(), strict=True)}

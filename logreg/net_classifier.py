@@ -1,0 +1,86 @@
+"""Any network that ends in K logits, with the loss and the metrics of the linear models."""
+
+from typing import Any
+
+import torch
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from torch import Tensor, nn
+from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
+
+from logreg.classifier_module import ClassifierModule, require
+from logreg.distributed import mean_local_batch_size
+from logreg.evaluation import Evaluation
+from logreg.functional import cross_entropy, log_softmax
+
+
+class MLP(nn.Module):
+    """Two linear layers with a ReLU between them (article 2: "swap X @ W + b for nn.Linear layers").
+
+    Args:
+        num_features: D.
+        num_classes: K.
+        hidden: units between the layers.
+    """
+
+    def __init__(self, num_features: int, num_classes: int, hidden: int = 16) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(num_features, hidden), nn.ReLU(), nn.Linear(hidden, num_classes))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits: (N, D) to (N, K)."""
+        return self.layers(x)
+
+
+class NetClassifier(ClassifierModule):
+    """Softmax over the logits of any `net`; automatic optimization.
+
+    Args:
+        net: maps rows (N, D) to logits (N, K), in YAML by class_path and init_args.
+        num_classes: K; train.py takes it from the datamodule.
+        optimizer: any torch optimizer, in YAML by class_path and init_args; its weight_decay is the penalty.
+        lr_scheduler: any torch scheduler that needs no metric, or logreg.optimizers.DecayToZero.
+
+    Raises:
+        ValueError: fewer than 2 classes.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        num_classes: int,
+        optimizer: OptimizerCallable = torch.optim.Adam,
+        lr_scheduler: LRSchedulerCallable | None = None,
+    ) -> None:
+        super().__init__()
+        require("num_classes", num_classes, num_classes >= 2, "at least 2")
+        self.save_hyperparameters(ignore=["net", "optimizer", "lr_scheduler"])  # `net` is the caller's, on loading too
+        self.net, self.optimizer, self.lr_scheduler = net, optimizer, lr_scheduler
+        metrics = {
+            "accuracy": MulticlassAccuracy(num_classes, average="micro"),
+            "macro_f1": MulticlassF1Score(num_classes, average="macro"),
+        }
+        self.val, self.test = Evaluation("val", metrics), Evaluation("test", metrics)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits: (N, D) to (N, K)."""
+        return self.net(x)
+
+    def predict_proba(self, x: Tensor) -> Tensor:
+        """Probabilities: (N, D) to (N, K), rows sum to 1."""
+        return log_softmax(self(x)).exp()
+
+    def predict_label(self, proba: Tensor) -> Tensor:
+        """The most probable class: (N, K) to (N,)."""
+        return proba.argmax(dim=1)
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """The loss, which Lightning differentiates and hands to the optimizer."""
+        x, target = batch[:2]
+        loss = cross_entropy(self(x), target, denominator=mean_local_batch_size(target))
+        self.log("train/loss", loss, prog_bar=True, sync_dist=True, batch_size=len(target))
+        return loss
+
+    def evaluate(self, evaluation: Evaluation, x: Tensor, target: Tensor) -> None:
+        logits = self(x)
+        loss = cross_entropy(logits, target, denominator=max(len(target), 1))
+        evaluation.update(loss, preds=log_softmax(logits).exp(), target=target)
