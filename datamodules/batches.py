@@ -1,69 +1,89 @@
-"""Which rows make up which batch: the same answer after a resume, and on one device or many.
+"""Which samples make up which batch: the same after a resume, and on one device or many.
 
-The order of the rows is a pure function of (seed, epoch). A run that is killed and resumed therefore sees the rows it
-would have seen, and several processes that each take every world-th row of a global batch see, together, exactly the
-batches that one process would.
+The order of the samples is a pure function of (seed, epoch). A run that is killed and resumed therefore sees the
+batches it would have seen, and several processes that each take every world_size-th sample of a global batch see,
+together, exactly the batches of a single process.
 """
 
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import lightning as L
 import torch
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.data.distributed import DistributedSampler
 
-AHEAD = 16  # batches whose rows a dataset hears of at once
-EVAL_BATCH_SIZE = 4096  # without gradients a larger batch only saves time; the figures do not depend on it
+PREFETCH_BATCHES = 16  # announced together, so that a dataset can gather them with one indexing call
+FORMAT_VERSION = 1  # of the state that a datamodule keeps in a checkpoint
+MAX_SEED = 2**32 - 1  # numpy's, and so scikit-learn's and Lightning's
 
 
 class Batch(NamedTuple):
     """What every loader here yields.
 
-    `x`: (N, D) features, dense or sparse CSR; `target`: (N,) class numbers; `rows`: (N,) numbers of the rows within
-    their split, so that reports can name a row and several processes can put rows back in order.
+    Attributes:
+        x: (N, D) features, dense or sparse CSR.
+        target: (N,) class numbers, -1 where unknown.
+        indices: (N,) positions of the samples within their split, by which reports name a sample and several processes
+            restore its place.
     """
 
     x: Tensor
     target: Tensor
-    rows: Tensor
+    indices: Tensor
 
 
-class Draw(NamedTuple):
-    """What the sampler asks a dataset for: these rows (N,), in this epoch.
+class BatchIndices(NamedTuple):
+    """What the sampler asks of a dataset for one batch.
 
-    Every so many batches `upcoming` announces what the coming draws will ask for, these rows first: a dataset may
-    collect them in one go. Nothing but speed depends on it.
+    Attributes:
+        indices: (N,) positions of the samples.
+        epoch: the epoch they are for.
+        prefetch: with every 16th batch, the indices of this batch and of the following 15, concatenated: a dataset may
+            gather all of them at once. Only speed depends on it.
     """
 
-    rows: Tensor
+    indices: Tensor
     epoch: int
-    upcoming: Tensor | None = None
+    prefetch: Tensor | None = None
 
 
-class EpochBatches(DistributedSampler):
-    """Yields one `Draw` per batch: this process's share of the batch's rows.
+def generator(seed: int, epoch: int, stream: int = 0) -> torch.Generator:
+    """A random generator that depends on nothing but its arguments.
 
     Args:
-        num_rows: rows in the split.
-        batch_size: rows of a global batch, that is, over all processes together. The last one may be smaller.
-        shuffle: new order every epoch; False keeps the rows in order, for validation and test.
+        seed: any two seeds give different generators.
+        epoch: below 500,000.
+        stream: separates independent draws of one epoch: 0 for the order of the samples, 1 for feature dropout.
+    """
+    return torch.Generator().manual_seed(seed * 1_000_003 + epoch + stream * 500_000)
+
+
+class ResumableBatchSampler(DistributedSampler):
+    """Yields one `BatchIndices` per batch: this process's share of the global batch.
+
+    Args:
+        num_samples: samples in the split.
+        batch_size: samples of a global batch, over all processes together. The last batch may be smaller.
+        shuffle: new order every epoch; False keeps the samples in order, for validation and test.
         seed: of the order.
         rank: number of this process.
-        world_size: number of processes; this one takes rows rank, rank + world_size, ... of every global batch, which
-            leaves it with an empty share where a last batch has fewer rows than there are processes.
-        weights: (num_rows,) relative probabilities to draw rows with replacement instead of each row once.
-        strata: (num_rows,) class numbers, to shuffle so that every batch holds each class in the proportion that all
-            rows do, as nearly as whole rows allow (stratified sampling: Zhao and Zhang, arXiv 1405.3080). The
-            gradients of such batches differ less from each other, so that fewer epochs are needed.
+        world_size: number of processes. Each takes samples rank, rank + world_size, ... of every global batch, which is
+            none where the last batch is smaller than world_size.
+        weights: (num_samples,) relative probabilities to draw samples with replacement, instead of each sample once.
+        strata: (num_samples,) class numbers, to shuffle so that every batch holds each class in its overall proportion,
+            up to rounding (stratified sampling: Zhao and Zhang 2014, https://arxiv.org/abs/1405.3080). The gradients of
+            such batches vary less, so fewer epochs are needed.
     """
 
-    # A DistributedSampler by name, because Lightning replaces any other sampler by one that pads with repeated rows;
-    # nothing of the base class but set_epoch is used, which Lightning calls before each epoch.
+    # A DistributedSampler, because Lightning replaces any other sampler by one that pads with repeated samples. Of the
+    # base class only set_epoch is used, which Lightning calls before each epoch.
     def __init__(
         self,
-        num_rows: int,
+        num_samples: int,
         batch_size: int,
         *,
         shuffle: bool = False,
@@ -73,172 +93,250 @@ class EpochBatches(DistributedSampler):
         weights: Tensor | None = None,
         strata: Tensor | None = None,
     ) -> None:
-        super().__init__(range(num_rows), num_replicas=world_size, rank=rank, shuffle=shuffle, seed=seed)  # type: ignore[arg-type]
-        self.num_rows, self.batch_size, self.weights, self.strata = num_rows, batch_size, weights, strata
-        self.first_batch = 0  # set by a resume in mid-epoch: batches already done
+        super().__init__(range(num_samples), num_replicas=world_size, rank=rank, shuffle=shuffle, seed=seed)  # type: ignore[arg-type]
+        self.num_samples, self.batch_size, self.weights, self.strata = num_samples, batch_size, weights, strata
+        self.start_batch = 0  # where the next epoch starts; not 0 only after a resume in the middle of an epoch
 
     def __len__(self) -> int:
-        return -(-self.num_rows // self.batch_size)
+        return -(-self.num_samples // self.batch_size)
 
     def order(self) -> Tensor:
-        """All rows in this epoch's order, (num_rows,)."""
+        """All samples in this epoch's order, (num_samples,)."""
         if not self.shuffle:
-            return torch.arange(self.num_rows)
-        # One number out of (seed, epoch), spread by the generator itself; no two epochs of two nearby seeds collide.
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
+            return torch.arange(self.num_samples)
+        random = generator(self.seed, self.epoch)
         if self.weights is not None:
-            return torch.multinomial(self.weights, self.num_rows, replacement=True, generator=generator)
-        order = torch.randperm(self.num_rows, generator=generator)
+            return torch.multinomial(self.weights, self.num_samples, replacement=True, generator=random)
+        order = torch.randperm(self.num_samples, generator=random)
         if self.strata is None:
             return order
-        # Spread each class over the epoch: of n rows the k-th (from 0) comes at a random point in [k / n, (k + 1) / n).
+        # Spread each class over the epoch: of n samples, the k-th goes to a random point in [k / n, (k + 1) / n).
         order = order[self.strata[order].argsort(stable=True)]  # class by class
         sizes = self.strata.bincount()
-        k = torch.arange(self.num_rows) - (sizes.cumsum(0) - sizes).repeat_interleave(sizes)
-        point = (k + torch.rand(self.num_rows, generator=generator)) / sizes.repeat_interleave(sizes)
+        k = torch.arange(self.num_samples) - (sizes.cumsum(0) - sizes).repeat_interleave(sizes)
+        point = (k + torch.rand(self.num_samples, generator=random)) / sizes.repeat_interleave(sizes)
         return order[point.argsort(stable=True)]
 
-    def __iter__(self) -> Iterator[Draw]:  # type: ignore[override]
+    def __iter__(self) -> Iterator[BatchIndices]:
         # A generator: the order is computed at the first batch, after set_epoch, and not when the loader is set up.
         order = self.order()
-        first, self.first_batch = self.first_batch, 0
-        starts = range(first * self.batch_size, self.num_rows, self.batch_size)
-        for number in range(0, len(starts), AHEAD):
-            shares = [
+        start_batch, self.start_batch = self.start_batch, 0
+        starts = range(start_batch * self.batch_size, self.num_samples, self.batch_size)
+        for first in range(0, len(starts), PREFETCH_BATCHES):
+            batches = [
                 order[start : start + self.batch_size][self.rank :: self.num_replicas]
-                for start in starts[number : number + AHEAD]
+                for start in starts[first : first + PREFETCH_BATCHES]
             ]
-            yield Draw(shares[0], self.epoch, upcoming=torch.cat(shares))
-            yield from (Draw(rows, self.epoch) for rows in shares[1:])
+            yield BatchIndices(batches[0], self.epoch, prefetch=torch.cat(batches))
+            yield from (BatchIndices(indices, self.epoch) for indices in batches[1:])
 
 
-class EpochLoader(DataLoader):
-    """A DataLoader over `EpochBatches` that can be resumed in the middle of an epoch.
+class StatefulDataLoader(DataLoader):
+    """A DataLoader over a `ResumableBatchSampler` that can resume in the middle of an epoch.
 
-    Lightning stores `state_dict` in the checkpoint and gives it back to `load_state_dict` on resume.
+    Lightning stores `state_dict` in the checkpoint and passes it to `load_state_dict` on resume.
     """
 
-    # Lightning makes a copy of a loader for `predict`, from its attributes: hence the keywords.
-    def __init__(self, dataset: Dataset, *, sampler: EpochBatches, batch_size: None = None, **options: Any) -> None:
-        super().__init__(dataset, sampler=sampler, batch_size=batch_size, **options)
-        self.batches, self.done = sampler, 0
+    sampler: ResumableBatchSampler
 
-    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
-        # A generator again: worker processes start, and prefetch, only after Lightning has set the epoch.
-        self.done = self.batches.first_batch
+    # For `predict` Lightning makes a copy of a loader from its attributes, hence the keywords.
+    def __init__(
+        self, dataset: Dataset, *, sampler: ResumableBatchSampler, batch_size: None = None, **options: Any
+    ) -> None:
+        super().__init__(dataset, sampler=sampler, batch_size=batch_size, **options)
+        self.batches_yielded = 0  # in this epoch, those before a resume included
+
+    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
+        # A generator again: the sampler is not asked for anything before Lightning has set the epoch.
+        self.batches_yielded = self.sampler.start_batch
         for batch in super().__iter__():
-            self.done += 1
+            self.batches_yielded += 1
             yield batch
 
     def state_dict(self) -> dict[str, int]:
-        """How many batches of this epoch are done; 0 at its end, for the next one starts from its first batch."""
-        return {"batches_done": self.done % len(self.batches) if len(self.batches) else 0}
+        """The batches of this epoch that are done; 0 at its end, because the next epoch starts with its first batch."""
+        return {"batches_yielded": self.batches_yielded % len(self) if len(self) else 0}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Skip the batches that the interrupted epoch had done."""
-        self.batches.first_batch = state["batches_done"]
+        self.sampler.start_batch = state["batches_yielded"]
 
 
-class Rows(Dataset):
-    """Rows that are cut into a batch all at once, by a tensor of row numbers instead of one by one.
+class BatchedDataset(Dataset):
+    """A dataset that is indexed by whole batches.
 
     Args:
-        cut: from a `Draw` to the features x of its rows, (N, D).
-        target: (num_rows,) class numbers.
+        gather: from a `BatchIndices` to the features of these samples, (N, D), dense or sparse CSR.
+        target: (num_samples,) class numbers, -1 where unknown.
     """
 
-    def __init__(self, cut: Callable[[Draw], Tensor], target: Tensor) -> None:
-        self.cut, self.target = cut, target
+    def __init__(self, gather: Callable[[BatchIndices], Tensor], target: Tensor) -> None:
+        self.gather, self.target = gather, target
 
     def __len__(self) -> int:
         return len(self.target)
 
-    def __getitem__(self, draw: Draw | int) -> Batch:
-        if isinstance(draw, int):  # the Trainer's overfit_batches puts its own sampler in, which asks row by row
-            draw = Draw(torch.tensor([draw]), epoch=0)
-        return Batch(self.cut(draw), self.target[draw.rows], draw.rows)
+    def __getitem__(self, batch: BatchIndices | int) -> Batch:
+        if isinstance(batch, int):  # a single sample is a batch of one
+            batch = BatchIndices(torch.tensor([batch]), epoch=0)
+        return Batch(self.gather(batch), self.target[batch.indices], batch.indices)
 
 
-class RowsDataModule(L.LightningDataModule):
-    """The four loaders over whatever `rows(split)` gives; the datamodules of this folder add the data.
+class BatchedDataModule(L.LightningDataModule):
+    """A LightningDataModule whose batches are the same after a resume, and on one device or many.
 
-    A subclass offers, all of them known before training starts, so that train.py can hand them to the model:
-    `num_features` D, `num_classes` K, `class_names` (K names), `class_counts` (training rows of each class) and
-    `feature_names`; `rows(split)` for "train", "val", "test" and "predict"; and `describe(rows, split)`, what a
-    report writes about rows of the test or the predict split.
+    A subclass must offer:
+        dataset(split): a `BatchedDataset` for "train", "val", "test" and "predict".
+        class_names: the names of the K classes, a list of plain str; attribute or property.
+
+    It may replace:
+        num_classes: K; by default len(class_names).
+        num_features: D; by default the width of the first training sample.
+        describe(indices, split): what reports write about these samples of the test or the predict split, one dict
+            for each; by default [{"row": index}, ...].
+        train_weights(): (num_samples,) probabilities to draw training samples with; by default None.
+        state_dict(), load_state_dict(state): what a checkpoint keeps of the data, in plain values and tensors; both
+            must extend the inherited ones, which keep and check the format version.
+        eval_batch_size: samples per batch outside training.
+
+    It may add, where it has them:
+        class_counts: training samples of each class, K integers, for models that weigh the classes.
+        feature_names: what reports and pictures call the features, a list of plain str.
+        oos_class: number of the class that means "none of the others", or None.
+        points(split), transform(x): raw points, and how to make the model's x of them, for pictures.
+
+    The command line reads num_features, num_classes, class_names, class_counts and oos_class right after the
+    constructor, before there is a Trainer.
 
     Args:
-        batch_size: rows per update, over all devices together.
-        seed: of the split, the order of the rows and whatever else is drawn.
-        num_workers: processes that cut batches; 0 is fastest, since the rows are in memory.
-        stratified_batches: shuffle training rows so that every batch holds each class in its proportion.
+        batch_size: samples per update, over all devices together.
+        seed: of everything that is drawn at random; null takes the run's own (seed_everything), or else 42.
+        stratified_batches: shuffle so that every training batch holds each class in the proportion that all training
+            samples do, instead of leaving it to chance: with many classes fewer epochs are needed.
+
+    Raises:
+        ValueError: an option out of its range.
     """
 
-    def __init__(self, batch_size: int, seed: int, num_workers: int = 0, stratified_batches: bool = False) -> None:
+    class_names: Sequence[str]
+    # Without gradients a larger batch only saves time; the metrics do not depend on it. Lower it if memory is short.
+    eval_batch_size = 4096
+
+    def __init__(self, batch_size: int = 256, seed: int | None = None, stratified_batches: bool = False) -> None:
         super().__init__()
+        seed = int(os.environ.get("PL_GLOBAL_SEED", 42)) if seed is None else seed
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-        if seed < 0:
-            raise ValueError(f"seed must be at least 0, got {seed}")
-        if num_workers < 0:
-            raise ValueError(f"num_workers must be at least 0, got {num_workers}")
-        self.batch_size, self.seed, self.num_workers = batch_size, seed, num_workers
-        self.stratified_batches = stratified_batches
+        if not 0 <= seed <= MAX_SEED:
+            raise ValueError(f"seed must be at least 0 and at most {MAX_SEED}, got {seed}")
+        self.batch_size, self.seed, self.stratified_batches = batch_size, seed, stratified_batches
 
-    @classmethod
-    def load_from_checkpoint(  # type: ignore[override]
-        cls, checkpoint_path: Any, *, weights_only: bool | None = True, **options: Any
-    ) -> Any:
-        """As in Lightning, but always with weights_only=True, so that nothing in the file is run.
+    def dataset(self, split: str) -> BatchedDataset:
+        """The samples of a split: "train", "val", "test" or "predict"."""
+        raise NotImplementedError
+
+    @property
+    def num_classes(self) -> int:
+        """K."""
+        return len(self.class_names)
+
+    @property
+    def num_features(self) -> int:
+        """D."""
+        return self.dataset("train")[0].x.shape[1]
+
+    def describe(self, indices: Sequence[int], split: str) -> list[dict[str, Any]]:
+        """What reports write about these samples of the "test" or "predict" split, one dict for each."""
+        return [{"row": int(index)} for index in indices]
+
+    def train_weights(self) -> Tensor | None:
+        """Relative probabilities to draw training samples with, (num_samples,); None takes each once per epoch."""
+        return None
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"format_version": FORMAT_VERSION}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Check the format version.
 
         Raises:
-            ValueError: weights_only=False was asked for.
-            pickle.UnpicklingError: the file holds more than tensors and plain values.
+            ValueError: another version of this project wrote the state.
+        """
+        version = state.get("format_version") if isinstance(state, dict) else None
+        if version != FORMAT_VERSION:
+            age = "a later" if isinstance(version, int) and version > FORMAT_VERSION else "an earlier"
+            raise ValueError(
+                f"the checkpoint was written by {age} version of this project "
+                f"(format {version}, this one reads {FORMAT_VERSION}): train again"
+            )
+
+    @classmethod
+    def load_from_checkpoint(
+        cls,
+        checkpoint_path: Any,
+        map_location: Any = "cpu",
+        hparams_file: Any = None,
+        weights_only: bool | None = True,
+        **options: Any,
+    ) -> Any:
+        """Build the datamodule from the caller's options, and restore its state from the file.
+
+        Unlike Lightning's own, it never runs, imports or instantiates anything that the file names.
+
+        Raises:
+            ValueError: weights_only=False, an hparams_file, or a file without the state of such a datamodule.
+            pickle.UnpicklingError: the file holds more than tensors and plain values; nothing of it was run.
         """
         if weights_only is False:
             raise ValueError("expected weights_only=True: loading with False runs whatever code the file holds")
-        return super().load_from_checkpoint(checkpoint_path, weights_only=True, **options)
+        if hparams_file is not None:
+            raise ValueError("expected no hparams_file: give the datamodule's options by name")
+        checkpoint = TorchCheckpointIO().load_checkpoint(checkpoint_path, map_location, weights_only=True)
+        if not isinstance(checkpoint, dict) or cls.__qualname__ not in checkpoint:
+            raise ValueError(f"expected a checkpoint with the state of a {cls.__qualname__}, got {checkpoint_path}")
+        if cls.CHECKPOINT_HYPER_PARAMS_KEY in checkpoint:
+            raise ValueError(f"expected no {cls.CHECKPOINT_HYPER_PARAMS_KEY}: give the datamodule's options by name")
+        data = cls(**options)
+        data.load_state_dict(checkpoint[cls.__qualname__])
+        return data
 
-    def rows(self, split: str) -> Rows:
-        """The rows of a split: "train", "val", "test" or "predict"."""
-        raise NotImplementedError
+    def train_dataloader(self) -> DataLoader:
+        """Training samples, in an order drawn from (seed, epoch)."""
+        return self._loader("train", shuffle=True)
 
-    def train_weights(self) -> Tensor | None:
-        """Probabilities to draw training rows with, (N,); None takes each row once per epoch."""
-        return None
-
-    def train_dataloader(self) -> EpochLoader:
-        """Training rows in an order drawn from (seed, epoch)."""
-        return self._loader("train", shuffle=True, weights=self.train_weights())
-
-    def val_dataloader(self) -> EpochLoader:
-        """Validation rows, each exactly once whatever the number of devices."""
+    def val_dataloader(self) -> DataLoader:
+        """Validation samples, each exactly once on any number of devices."""
         return self._loader("val")
 
-    def test_dataloader(self) -> EpochLoader:
-        """Test rows, each exactly once."""
+    def test_dataloader(self) -> DataLoader:
+        """Test samples, each exactly once."""
         return self._loader("test")
 
-    def predict_dataloader(self) -> EpochLoader:
-        """Rows to predict, each exactly once."""
+    def predict_dataloader(self) -> DataLoader:
+        """Samples to predict, each exactly once."""
         return self._loader("predict")
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
-        """What Lightning would do as well, but by a search through all that a batch could be, at every step."""
+        """Lightning's default, without its recursive traversal of the batch, and with dense features on MPS."""
         if device.type == "mps" and batch.x.layout == torch.sparse_csr:  # Apple's GPUs have no CSR tensors
             batch = batch._replace(x=batch.x.to_dense())
-        return Batch(*(part.to(device) for part in batch))
+        return Batch(*(tensor.to(device) for tensor in batch))
 
-    def _loader(self, split: str, shuffle: bool = False, weights: Tensor | None = None) -> EpochLoader:
-        rows = self.rows(split)
-        batches = EpochBatches(
-            len(rows),
-            self.batch_size if split == "train" else max(self.batch_size, EVAL_BATCH_SIZE),
+    def _loader(self, split: str, shuffle: bool = False) -> DataLoader:
+        dataset = self.dataset(split)
+        sampler = ResumableBatchSampler(
+            len(dataset),
+            self.batch_size if split == "train" else max(self.batch_size, self.eval_batch_size),
             shuffle=shuffle,
             seed=self.seed,
             rank=self.trainer.global_rank if self.trainer else 0,
             world_size=self.trainer.world_size if self.trainer else 1,
-            weights=weights,
-            strata=rows.target if shuffle and self.stratified_batches else None,
+            weights=self.train_weights() if shuffle else None,
+            strata=dataset.target if shuffle and self.stratified_batches else None,
         )
-        return EpochLoader(rows, sampler=batches, num_workers=self.num_workers)
+        loader = StatefulDataLoader(dataset, sampler=sampler)
+        if self.trainer and self.trainer.overfit_batches:  # type: ignore[attr-defined]
+            # Lightning wants the same batches in every epoch, and would replace any sampler that may shuffle by one
+            # that yields single samples. Of a list of batches it takes the first ones.
+            return DataLoader(list(loader), batch_size=None)  # type: ignore[arg-type]
+        return loader

@@ -1,4 +1,8 @@
-"""CLINC150: 150 intents of a voice assistant, and sentences that belong to none (Larson et al., EMNLP 2019)."""
+"""CLINC150: 150 intents of a voice assistant, and sentences of none of them.
+
+Larson et al. 2019, "An Evaluation Dataset for Intent Classification and Out-of-Scope Prediction",
+https://arxiv.org/abs/1909.02027; the files are those of https://github.com/clinc/oos-eval.
+"""
 
 import hashlib
 import http.client
@@ -10,7 +14,8 @@ import uuid
 from pathlib import Path
 from typing import Any, Literal
 
-from datamodules.text import Labelled, Ngrams, TextDataModule
+from datamodules.text import LabelledTexts, TfidfDataModule
+from datamodules.tfidf import Ngrams
 
 COMMIT = "828f8093932c8fe6ca7936c3d2e52903b1c523de"
 URL = f"https://raw.githubusercontent.com/clinc/oos-eval/{COMMIT}/data/data_{{variant}}.json"
@@ -24,7 +29,7 @@ LARGEST_FILE = 10_000_000  # bytes; the real ones have about 2.5 million
 TIMEOUT = 30  # seconds without an answer
 
 
-class CLINC150DataModule(TextDataModule):
+class CLINC150DataModule(TfidfDataModule):
     """CLINC150 with its official splits; the label "oos" is the 151st class.
 
     The file is downloaded once, checked, and kept in data_dir.
@@ -32,51 +37,26 @@ class CLINC150DataModule(TextDataModule):
     Args:
         variant: "full" (100 training rows per intent), "small" (50), "imbalanced" (25 to 100), or "oos_plus" (full,
             with 250 instead of 100 out-of-scope training rows).
-        data_dir: folder of data_full.json and its like; null takes the environment variable CLINC150_DIR, else
-            data/clinc150.
+        data_dir: folder of data_full.json and of the other variants' files; null takes the environment variable
+            CLINC150_DIR, else data/clinc150.
         words: n-grams of words; null leaves them out.
-        chars: n-grams of characters, joined to those of words; null leaves them out.
-        feature_dropout: share of each training row's n-grams to leave out at random, anew in every epoch, in [0, 1).
-        batch_size: rows per update, over all devices together.
-        stratified_batches: shuffle so that every batch holds each label in the proportion that all training rows do,
-            instead of leaving it to chance: fewer epochs are needed.
-        seed: of the order of the rows and of feature_dropout.
-        num_workers: processes that cut batches.
-        texts: for `predict`: a list of texts.
-        predict_file: for `predict`: a .txt file with one text a line, a .csv, .tsv, .json or .jsonl file with a column
-            "text", or "-" for standard input. With neither, `predict` takes the test rows.
+        options: as in TfidfDataModule.
 
     Raises:
         ValueError: a file that is not the published one.
-        OSError: no file, and none to be had.
+        OSError: there is no file, and it cannot be downloaded.
     """
+
+    oos_label = "oos"
 
     def __init__(
         self,
         variant: Literal["full", "small", "imbalanced", "oos_plus"] = "full",
         data_dir: str | None = None,
         words: Ngrams | None = Ngrams(ngram_range=(1, 2), max_features=10_000),  # noqa: B008 - never changed
-        chars: Ngrams | None = None,
-        feature_dropout: float = 0.0,
-        batch_size: int = 256,
-        stratified_batches: bool = False,
-        seed: int = 42,
-        num_workers: int = 0,
-        texts: list[str] | None = None,
-        predict_file: str | None = None,
+        **options: Any,
     ) -> None:
-        super().__init__(
-            words=words,
-            chars=chars,
-            oos_label="oos",
-            feature_dropout=feature_dropout,
-            batch_size=batch_size,
-            stratified_batches=stratified_batches,
-            seed=seed,
-            num_workers=num_workers,
-            texts=texts,
-            predict_file=predict_file,
-        )
+        super().__init__(words=words, **options)
         if variant not in SHA256:
             raise ValueError(f"variant must be one of {', '.join(SHA256)}; got {variant}")
         self.variant = variant
@@ -89,10 +69,10 @@ class CLINC150DataModule(TextDataModule):
 
     def prepare_data(self) -> None:
         """Download the file, unless it is there."""
-        if not self._vectorizers:  # with a vocabulary from a checkpoint, predicting does not need it
+        if "features" not in vars(self):  # with a vocabulary from a checkpoint, predicting does not need it
             self._fetch()
 
-    def read_splits(self) -> dict[str, Labelled]:
+    def load_splits(self) -> dict[str, LabelledTexts]:
         """The official splits, each with its out-of-scope rows."""
         self._fetch()
         content = self.file.read_bytes()
@@ -112,24 +92,24 @@ class CLINC150DataModule(TextDataModule):
 
 
 def download(url: str, path: Path, sha256: str) -> None:
-    """Fetch a file to `path`: whole and checked, or not at all, also when two processes do it at once.
+    """Download a file to `path`: whole and checked, or not at all, even if two processes do it at once.
 
     Raises:
-        OSError: no network, or no room; says both ways out.
-        ValueError: what came is not the published file.
+        OSError: no network, or a full disk; the message gives both remedies.
+        ValueError: the content is not that of the published file.
     """
     from rich.progress import wrap_file
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
         with urllib.request.urlopen(url, timeout=TIMEOUT) as answer:
             total = int(answer.headers.get("Content-Length") or 0)
             with wrap_file(answer, total=total, description=f"Downloading {path.name}") as source:
                 content = source.read(LARGEST_FILE + 1)
         require_checksum(content, sha256, url, remedy="try again later")
-        beside.write_bytes(content)
-        beside.replace(path)
+        temporary.write_bytes(content)
+        temporary.replace(path)
     except (urllib.error.URLError, TimeoutError, ConnectionError, http.client.HTTPException) as error:
         reason = " ".join(str(error).split())
         raise OSError(
@@ -137,13 +117,13 @@ def download(url: str, path: Path, sha256: str) -> None:
             f"folder and name it with --data.data_dir or the environment variable CLINC150_DIR"
         ) from error
     finally:
-        beside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
 def require_checksum(
     content: bytes, sha256: str, source: object, remedy: str = "remove the file and try again"
 ) -> None:
-    """Refuse what is not, byte for byte, the published file."""
+    """Refuse content that is not, byte for byte, the published file."""
     found = hashlib.sha256(content).hexdigest()
     if found != sha256:
         raise ValueError(

@@ -1,11 +1,12 @@
 """Fisher's Iris: 150 flowers of 3 species, 4 measurements in cm; ships with scikit-learn, so nothing is downloaded."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from datamodules.tabular import TabularDataModule
+from datamodules.tabular import Table, TabularDataModule
 
 CLASSES = ("setosa", "versicolor", "virginica")
 FEATURES = ("sepal length", "sepal width", "petal length", "petal width")
@@ -17,15 +18,10 @@ class IrisDataModule(TabularDataModule):
     Args:
         classes: two or three of setosa, versicolor, virginica. Of two, the second is the positive class.
         features: some of "sepal length", "sepal width", "petal length", "petal width" (in cm); two can be drawn.
-        val_fraction: share of the rows held out for validation, in (0, 1).
-        test_fraction: share of the rows held out for the test, in (0, 1).
-        imbalance: share of each class's rows to keep, as {virginica: 0.2}; classes not named keep all. For the
-            lesson that accuracy flatters a model that ignores a rare class.
-        weighted_sampler: draw training rows so that all classes come equally often (with replacement).
-        batch_size: rows per update, over all devices together.
-        seed: of the split and of the order of the rows.
-        num_workers: processes that cut batches.
-        points_to_predict: flowers for `predict`, as [[4.9, 1.7]]; None predicts the test rows.
+        imbalance: share of each class's rows to keep, as {virginica: 0.2}; classes not named keep all. With a rare
+            class, a model that ignores it still has a high accuracy.
+        weighted_sampler: draw training rows with replacement, so that all classes are equally frequent on average.
+        options: as in TabularDataModule.
 
     Raises:
         ValueError: an unknown, repeated or missing name, or a class with too few rows to be in every split.
@@ -35,41 +31,30 @@ class IrisDataModule(TabularDataModule):
         self,
         classes: Sequence[str] = CLASSES,
         features: Sequence[str] = FEATURES,
-        val_fraction: float = 0.2,
-        test_fraction: float = 0.2,
         imbalance: dict[str, float] | None = None,
         weighted_sampler: bool = False,
-        batch_size: int = 16,
-        seed: int = 42,
-        num_workers: int = 0,
-        points_to_predict: list[list[float]] | None = None,
+        **options: Any,
     ) -> None:
-        super().__init__(batch_size, seed, num_workers, points_to_predict)
+        super().__init__(**options)
         _require_names("classes", classes, CLASSES, at_least=2)
-        features = [name.removesuffix(" (cm)") for name in features]  # scikit-learn's spelling is fine too
+        features = [name.removesuffix(" (cm)") for name in features]  # scikit-learn's spelling works too
         _require_names("features", features, FEATURES, at_least=1)
-        if not (val_fraction > 0 and test_fraction > 0 and val_fraction + test_fraction < 1):
-            raise ValueError(
-                "val_fraction and test_fraction must be above 0 and leave rows to train on, "
-                f"got {val_fraction} and {test_fraction}"
-            )
         self.imbalance = imbalance or {}
         _require_names("imbalance", list(self.imbalance), classes, at_least=0)
         if not all(0 < share <= 1 for share in self.imbalance.values()):
             raise ValueError(f"imbalance must name shares above 0 and up to 1, got {self.imbalance}")
         self.class_names = list(classes)
         self.feature_names = [f"{name} (cm)" for name in features]
-        self.val_fraction, self.test_fraction, self.weighted_sampler = val_fraction, test_fraction, weighted_sampler
+        self.weighted_sampler = weighted_sampler
 
-    def load(self) -> dict[str, tuple[Tensor, Tensor]]:
-        """Choose classes, features and rows, then split them."""
+    def load_table(self) -> Table:
+        """Choose classes, features and rows."""
         from sklearn.datasets import load_iris  # slow to import, so not at the top
-        from sklearn.model_selection import train_test_split
 
         iris = load_iris()
         columns = [FEATURES.index(name.removesuffix(" (cm)")) for name in self.feature_names]
         generator = torch.Generator().manual_seed(self.seed)
-        kept: list[Tensor] = []
+        rows_of_class: list[Tensor] = []
         for name in self.class_names:
             rows = torch.from_numpy((iris.target == CLASSES.index(name)).nonzero()[0])
             count = round(len(rows) * self.imbalance.get(name, 1.0))
@@ -78,23 +63,17 @@ class IrisDataModule(TabularDataModule):
                     f"class {name!r} keeps {count} rows, too few for every split; raise its share in imbalance, "
                     "val_fraction or test_fraction"
                 )
-            kept.append(rows[torch.randperm(len(rows), generator=generator)[:count].sort().values])
-        x = torch.from_numpy(iris.data).float()[torch.cat(kept)][:, columns]
-        target = torch.cat([torch.full((len(rows),), label) for label, rows in enumerate(kept)])
-
-        held_out = {"stratify": target, "random_state": self.seed}
-        rest, test = train_test_split(
-            torch.arange(len(target)).numpy(), test_size=round(len(target) * self.test_fraction), **held_out
-        )
-        held_out["stratify"] = target[rest]
-        train, val = train_test_split(rest, test_size=round(len(target) * self.val_fraction), **held_out)
-        return {name: (x[rows], target[rows]) for name, rows in (("train", train), ("val", val), ("test", test))}
+            rows_of_class.append(rows[torch.randperm(len(rows), generator=generator)[:count].sort().values])
+        target = torch.cat([torch.full((len(rows),), label) for label, rows in enumerate(rows_of_class)])
+        x = iris.data[torch.cat(rows_of_class)][:, columns]
+        return Table(x, target, self.feature_names, self.class_names)
 
     def train_weights(self) -> Tensor | None:
         """1 / (rows of its class) for every training row, so that each class is drawn equally often."""
         if not self.weighted_sampler:
             return None
-        return 1 / torch.tensor(self.class_counts, dtype=torch.float64)[self.points("train")[1]]
+        target = self.points("train")[1]
+        return 1 / target.bincount().double()[target]
 
 
 def _require_names(option: str, names: Sequence[str], known: Sequence[str], at_least: int) -> None:

@@ -1,4 +1,4 @@
-"""Reading labelled sentences: CSV, TSV, JSON and JSONL, from files nobody has checked before."""
+"""Reading labelled sentences from CSV, TSV, JSON and JSONL files that nothing has checked before."""
 
 import csv
 import io
@@ -19,10 +19,10 @@ def read_labelled(path: str | Path, text_column: str, label_column: str) -> tupl
     Args:
         path: .csv or .tsv with a header line; .json, a list of objects; .jsonl, one object a line. UTF-8.
         text_column: name of the column, or key, that holds the text.
-        label_column: likewise for the label.
+        label_column: name of the column, or key, that holds the label.
 
     Raises:
-        ValueError: in one line, which file and row, what was expected and what came.
+        ValueError: one line that names the file and row, what was expected and what was found.
         OSError: the file cannot be opened.
     """
     texts, labels = [], []
@@ -35,10 +35,14 @@ def read_labelled(path: str | Path, text_column: str, label_column: str) -> tupl
 
 
 def read_texts(path: str, text_column: str) -> list[str]:
-    """Texts to predict: a .txt file of one text a line, a file as `read_labelled` takes it, or "-", standard input.
+    """Texts to predict, in order.
+
+    Args:
+        path: a .txt file with one text a line, a file as for `read_labelled`, or "-" for standard input.
+        text_column: name of the column, or key, that holds the text; unused for lines of text.
 
     Raises:
-        ValueError: no text, or a file that is not what its suffix says.
+        ValueError: no text, or a file whose content does not match its suffix.
         OSError: the file cannot be opened.
     """
     if path == "-":
@@ -53,7 +57,7 @@ def read_texts(path: str, text_column: str) -> list[str]:
 
 
 def _rows(path: Path, suffixes: tuple[str, ...] = SUFFIXES) -> list[tuple[str, dict[str, Any]]]:
-    """Each row as a mapping from column to value, and where it stands, for error messages."""
+    """Each row as a mapping from column to value, with its place in the file for error messages."""
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
         raise ValueError(f"{path}: expected a file that ends in one of {', '.join(suffixes)}")
@@ -81,9 +85,9 @@ def _table_rows(path: Path, text: str, delimiter: str) -> list[tuple[str, dict[s
                 continue
             if header is None:
                 header = values
-                twice = [name for name, count in Counter(header).items() if count > 1]
-                if twice:
-                    raise ValueError(f"{place}: expected columns of different names, got {_listed(twice)} twice")
+                repeated = [name for name, count in Counter(header).items() if count > 1]
+                if repeated:
+                    raise ValueError(f"{place}: expected columns of different names, got {_preview(repeated)} twice")
                 continue
             if len(values) != len(header):
                 raise ValueError(f"{place}: expected {len(header)} columns, as in the header, got {len(values)}")
@@ -120,7 +124,7 @@ def _object(place: str, value: Any) -> dict[str, Any]:
 def _field(place: str, row: dict[str, Any], column: str) -> str:
     """The value of a column, as text that is not empty."""
     if column not in row:
-        raise ValueError(f"{place}: expected a column {column!r}, got {_listed(row)}")
+        raise ValueError(f"{place}: expected a column {column!r}, got {_preview(row)}")
     value = row[column]
     if isinstance(value, bool) or not isinstance(value, str | int):
         raise ValueError(f"{place}: expected text in {column!r}, got {type(value).__name__}")
@@ -132,6 +136,6 @@ def _field(place: str, row: dict[str, Any], column: str) -> str:
     return value
 
 
-def _listed(names: Iterable[str]) -> str:
-    """A few names, in one line that is not too long."""
+def _preview(names: Iterable[str]) -> str:
+    """The first few names, in one line of limited length."""
     return ", ".join(repr(name[:50]) for name in itertools.islice(names, 10)) or "none"

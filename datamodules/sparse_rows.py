@@ -1,69 +1,69 @@
-"""Sparse rows, from scikit-learn's CSR matrix to a batch, without ever being dense."""
+"""From scikit-learn's CSR matrix to a batch, without ever being dense."""
 
 from typing import Any
 
 import torch
 from scipy.sparse import csr_matrix
 from torch import Tensor
-from torch.utils.data import get_worker_info
 
-from datamodules.batches import Draw
+from datamodules.batches import BatchIndices, generator
 
 
 class SparseRows:
-    """The rows of a CSR matrix, cut into batches.
+    """Gathers rows of a CSR matrix.
 
     Args:
         matrix: (N, D) scipy CSR.
-        dropout: share of each row's non-zeros to leave out, in [0, 1), drawn anew from (seed, epoch); what stays is
-            divided by 1 − dropout. For training rows only (feature dropout: Wager, Wang and Liang, NeurIPS 2013).
-        seed: of the draw.
+        dropout: share of each row's non-zeros to leave out, in [0, 1), drawn anew from (seed, epoch); the others are
+            divided by 1 − dropout. For training only (feature dropout: Wager, Wang and Liang 2013,
+            https://arxiv.org/abs/1307.1493).
+        seed: of the dropout.
     """
 
     def __init__(self, matrix: Any, dropout: float = 0.0, seed: int = 0) -> None:
         self.matrix = matrix.astype("float32", copy=False)
         self.dropout, self.seed = dropout, seed
-        self._thinned: tuple[int, Any] | None = None  # an epoch, and what dropout left of the matrix in it
-        self._gathered: tuple[int, Tensor, Any] | None = None  # an epoch, the rows announced in it, and their matrix
-        self._taken = 0  # how many of these were cut already
+        self._dropped_out: tuple[int, Any] | None = None  # an epoch, and the matrix with that epoch's dropout
+        self._prefetched: tuple[int, Tensor, Any] | None = None  # an epoch, indices, and the rows at these indices
+        self._offset = 0  # how many of the prefetched rows have been returned
 
-    def cut(self, draw: Draw) -> Tensor:
-        """The rows of a draw, as a sparse CSR tensor (n, D)."""
-        # Rows are scattered over memory, where each costs a wait or two. For many batches at once scipy collects them
-        # in one sweep, and a batch is then a slice. Not in a worker process: most of the coming draws go to others.
-        if draw.upcoming is not None and get_worker_info() is None:
-            self._gathered = draw.epoch, draw.upcoming, self._of_epoch(draw.epoch)[draw.upcoming.numpy()]
-            self._taken = 0
-        if self._gathered is not None:
-            epoch, rows, matrix = self._gathered
-            first, end = self._taken, self._taken + len(draw.rows)
-            if epoch == draw.epoch and torch.equal(rows[first:end], draw.rows):
-                self._taken = end
-                return _slice(matrix, first, end)
-        # Nothing was announced, or something else.
-        return _slice(self._of_epoch(draw.epoch)[draw.rows.numpy()], 0, len(draw.rows))
+    def gather(self, batch: BatchIndices) -> Tensor:
+        """The rows of a batch, as a sparse CSR tensor (n, D)."""
+        # Indexing scattered rows is bound by cache misses. Index those of 16 batches with one scipy call, then slice.
+        if batch.prefetch is not None:
+            self._prefetched = batch.epoch, batch.prefetch, self._matrix_for_epoch(batch.epoch)[batch.prefetch.numpy()]
+            self._offset = 0
+        if self._prefetched is not None:
+            epoch, indices, matrix = self._prefetched
+            start, end = self._offset, self._offset + len(batch.indices)
+            if epoch == batch.epoch and torch.equal(indices[start:end], batch.indices):
+                self._offset = end
+                return _slice(matrix, start, end)
+        # Nothing was announced, or other indices, as in the worker processes of a loader, which share the batches.
+        return _slice(self._matrix_for_epoch(batch.epoch)[batch.indices.numpy()], 0, len(batch.indices))
 
-    def _of_epoch(self, epoch: int) -> Any:
+    def _matrix_for_epoch(self, epoch: int) -> Any:
         """The matrix with this epoch's dropout applied."""
         if self.dropout == 0:
             return self.matrix
-        if self._thinned is None or self._thinned[0] != epoch:
-            # Drawn for all rows at once, so that it matters neither which process cuts a row nor in which batch.
-            generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch + 500_000)
-            kept = (torch.rand(self.matrix.nnz, generator=generator) >= self.dropout).nonzero().squeeze(1).numpy()
+        if self._dropped_out is None or self._dropped_out[0] != epoch:
+            # Drawn for all rows at once, so that the result depends neither on the batch nor on the process.
+            draws = torch.rand(self.matrix.nnz, generator=generator(self.seed, epoch, stream=1))
+            kept = (draws >= self.dropout).nonzero().squeeze(1).numpy()
             values = self.matrix.data[kept] / (1 - self.dropout)
-            starts = kept.searchsorted(self.matrix.indptr)  # of what is kept, where each row begins
-            self._thinned = epoch, csr_matrix((values, self.matrix.indices[kept], starts), shape=self.matrix.shape)
-        return self._thinned[1]
+            row_starts = kept.searchsorted(self.matrix.indptr)
+            matrix = csr_matrix((values, self.matrix.indices[kept], row_starts), shape=self.matrix.shape)
+            self._dropped_out = epoch, matrix
+        return self._dropped_out[1]
 
 
-def _slice(matrix: Any, first: int, end: int) -> Tensor:
-    """Rows first to end of a CSR matrix as a CSR tensor that shares its memory."""
-    start, stop = matrix.indptr[first], matrix.indptr[end]
+def _slice(matrix: Any, start: int, end: int) -> Tensor:
+    """Rows start to end of a CSR matrix, as a CSR tensor that shares its memory."""
+    first, last = matrix.indptr[start], matrix.indptr[end]
     return torch.sparse_csr_tensor(
-        torch.from_numpy(matrix.indptr[first : end + 1] - start),
-        torch.from_numpy(matrix.indices[start:stop]),
-        torch.from_numpy(matrix.data[start:stop]),
-        size=(end - first, matrix.shape[1]),
+        torch.from_numpy(matrix.indptr[start : end + 1] - first),
+        torch.from_numpy(matrix.indices[first:last]),
+        torch.from_numpy(matrix.data[first:last]),
+        size=(end - start, matrix.shape[1]),
         check_invariants=False,
     )

@@ -1,140 +1,224 @@
-"""Tables of a few numbers per row: made or read, split, standardised. Iris and XOR are two of them."""
+"""Tables of a few numbers per row: read or generated, split, standardised."""
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from functools import cached_property
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from datamodules.batches import Draw, Rows, RowsDataModule
+from datamodules.batches import BatchedDataModule, BatchedDataset, BatchIndices
+from datamodules.splits import stratified_split
+
+NAMES = ("feature_names", "class_names")
+STATE = (*NAMES, "class_counts", "mean", "scale")  # what a checkpoint keeps
 
 
-class TabularDataModule(RowsDataModule):
-    """Keeps the raw rows of each split and standardises them by the training rows' mean and standard deviation.
+class Table(NamedTuple):
+    """A whole data set, before it is split.
 
-    A subclass implements `load`. Mean and scale travel in the checkpoint, so that rows given at prediction time are
-    scaled as the training rows were.
-
-    Args:
-        batch_size: rows per update, over all devices together.
-        seed: of the split and of the order of the rows.
-        num_workers: processes that cut batches.
-        points_to_predict: raw rows for `predict`, one list of feature values each; None predicts the test rows.
+    Attributes:
+        x: (N, F) finite numbers, as an array, a tensor, a data frame or nested lists.
+        target: (N,) class numbers from 0 to K - 1, in any of these forms.
+        feature_names: F names.
+        class_names: K names.
     """
 
-    feature_names: list[str]
-    class_names: list[str]
+    x: Any
+    target: Any
+    feature_names: Sequence[str]
+    class_names: Sequence[str]
+
+
+class TabularDataModule(BatchedDataModule):
+    """Splits a table and standardises each column by the mean and standard deviation of the training rows.
+
+    A subclass implements either `load_table`, which returns the whole data set, or `load_splits`, which returns it
+    already split; the latter must also set `feature_names` and `class_names` in its constructor. Names, mean and scale
+    are kept in the checkpoint, so that rows given for `predict` are scaled as the training rows were and need no data.
+
+    Args:
+        val_fraction: share of all rows to hold out for validation, in (0, 1).
+        test_fraction: share of all rows to hold out for the test, in (0, 1).
+        batch_size: rows per update, over all devices together.
+        seed: of the split and of the order of the rows; null takes the run's own (seed_everything), or else 42.
+        stratified_batches: shuffle so that every training batch holds each class in its overall proportion.
+        predict_inputs: raw rows for `predict`, one list of feature values each, as [[4.9, 1.7]]; null predicts the test
+            rows.
+
+    Raises:
+        ValueError: an option out of its range.
+    """
 
     def __init__(
-        self, batch_size: int, seed: int, num_workers: int = 0, points_to_predict: list[list[float]] | None = None
+        self,
+        val_fraction: float = 0.2,
+        test_fraction: float = 0.2,
+        batch_size: int = 16,
+        seed: int | None = None,
+        stratified_batches: bool = False,
+        predict_inputs: list[list[float]] | None = None,
     ) -> None:
-        super().__init__(batch_size, seed, num_workers)
-        self.points_to_predict = points_to_predict
-        self.splits: dict[str, tuple[Tensor, Tensor]] = {}
+        super().__init__(batch_size, seed, stratified_batches)
+        if not (val_fraction > 0 and test_fraction > 0 and val_fraction + test_fraction < 1):
+            raise ValueError(
+                "val_fraction and test_fraction must be above 0 and leave rows to train on, "
+                f"got {val_fraction} and {test_fraction}"
+            )
+        self.val_fraction, self.test_fraction, self.predict_inputs = val_fraction, test_fraction, predict_inputs
         self.mean: Tensor | None = None  # (D,), with scale: what standardising subtracts and divides by
         self.scale: Tensor | None = None
 
-    def load(self) -> dict[str, tuple[Tensor, Tensor]]:
-        """The splits "train", "val" and "test": raw features (N, F) in float32 and target (N,)."""
-        raise NotImplementedError
+    def load_table(self) -> Table:
+        """The whole data set; called at most once."""
+        raise NotImplementedError("implement load_table, or load_splits and set feature_names and class_names")
 
-    @property
-    def num_features(self) -> int:
-        """D, columns of what `transform` returns."""
-        return len(self.feature_names)
+    def load_splits(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """Raw features (N, F) in float32 and target (N,) of "train", "val" and "test"; called at most once."""
+        x, target, *_ = self._table
+        rest, test = stratified_split(target.tolist(), round(len(x) * self.test_fraction), self.seed, "test")
+        kept, held = stratified_split(target[rest].tolist(), round(len(x) * self.val_fraction), self.seed, "val")
+        rows = {"train": [rest[i] for i in kept], "val": [rest[i] for i in held], "test": test}
+        return {split: (x[indices], target[indices]) for split, indices in rows.items()}
 
-    @property
-    def num_classes(self) -> int:
-        """K."""
-        return len(self.class_names)
+    def add_features(self, x: Tensor) -> Tensor:
+        """Append derived columns to raw features: (N, F) to (N, D). The default adds none."""
+        return x
 
-    @property
+    # A constructor or a checkpoint may set the next three; otherwise they come from the data, when first asked for.
+
+    @cached_property
+    def feature_names(self) -> list[str]:
+        """Names of the F raw columns."""
+        return self._table.feature_names  # type: ignore[return-value]
+
+    @cached_property
+    def class_names(self) -> list[str]:  # type: ignore[override]
+        """Names of the K classes."""
+        return self._table.class_names  # type: ignore[return-value]
+
+    @cached_property
     def class_counts(self) -> list[int]:
         """Training rows of each class, K numbers."""
         return torch.bincount(self.points("train")[1], minlength=self.num_classes).tolist()
 
+    @property
+    def num_features(self) -> int:
+        """D, the columns of what `transform` returns."""
+        return self._width(len(self.feature_names))
+
     def points(self, split: str) -> tuple[Tensor, Tensor]:
         """Raw features (N, F), in their own units, and target (N,) of a split."""
-        if not self.splits:
-            self.splits = self.load()
-            for name, (x, _) in self.splits.items():
-                if not torch.isfinite(x).all():
-                    row = int((~torch.isfinite(x)).any(dim=1).nonzero()[0])
-                    raise ValueError(
-                        f"expected finite numbers, got {x[row].tolist()} in row {row} of the {name} split; "
-                        "drop or repair that row"
-                    )
-        return self.splits[split]
-
-    def expand(self, x: Tensor) -> Tensor:
-        """Add derived columns to raw features: (N, F) to (N, D). Here none."""
-        return x
+        return self._splits[split]
 
     def transform(self, x: Tensor) -> Tensor:
-        """Raw features (N, F) to what the model takes, (N, D): derived columns added, each column standardised."""
+        """Raw features (N, F) to the model's, (N, D): derived columns added, each column standardised."""
         if self.mean is None or self.scale is None:
             from sklearn.preprocessing import StandardScaler  # slow to import, so not at the top
 
-            scaler = StandardScaler().fit(self.expand(self.points("train")[0]).double().numpy())
+            scaler = StandardScaler().fit(self.add_features(self.points("train")[0]).double().numpy())
             self.mean, self.scale = torch.from_numpy(scaler.mean_).float(), torch.from_numpy(scaler.scale_).float()
-        return (self.expand(x) - self.mean) / self.scale
+        return (self.add_features(x) - self.mean) / self.scale
 
-    def rows(self, split: str) -> Rows:
+    def dataset(self, split: str) -> BatchedDataset:
         """The rows of a split, standardised."""
-        if split == "predict" and self.points_to_predict is not None:
-            x = self._given_points(self.points_to_predict)
-            target = torch.full((len(x),), -1)  # unknown
-        else:
-            x, target = self.points("test" if split == "predict" else split)
-        x = self.transform(x)
+        raw, target = self._raw(split)
+        x = self.transform(raw)
 
-        def cut(draw: Draw) -> Tensor:
-            return x[draw.rows]
+        def gather(batch: BatchIndices) -> Tensor:
+            return x[batch.indices]
 
-        return Rows(cut, target)
+        return BatchedDataset(gather, target)
 
-    def describe(self, rows: Sequence[int], split: str) -> list[dict[str, Any]]:
-        """The raw feature values of some rows of the test or predict split, by feature name."""
-        x = self.points("test")[0]
-        if split == "predict" and self.points_to_predict is not None:
-            x = self._given_points(self.points_to_predict)
-        return [{name: round(v, 4) for name, v in zip(self.feature_names, x[r].tolist(), strict=False)} for r in rows]
+    def describe(self, indices: Sequence[int], split: str) -> list[dict[str, Any]]:
+        """The raw features of some rows of the test or predict split, by name."""
+        x, _ = self._raw(split)
+        return [
+            {name: round(value, 4) for name, value in zip(self.feature_names, x[index].tolist(), strict=True)}
+            for index in indices
+        ]
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint keeps: names, mean and scale."""
-        self.transform(self.points("train")[0][:1])  # fits mean and scale, if nobody asked for them yet
-        return {
-            "feature_names": list(self.feature_names),
-            "class_names": list(self.class_names),
-            "mean": self.mean,
-            "scale": self.scale,
-        }
+        """What a checkpoint keeps: names and counts, mean and scale."""
+        if self.mean is None:
+            self.transform(self.points("train")[0])  # computes both
+        return super().state_dict() | {name: getattr(self, name) for name in STATE}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take mean and scale from a checkpoint, if it speaks of the same features and classes."""
-        for key in ("feature_names", "class_names"):
-            if state.get(key) != getattr(self, key):
-                raise ValueError(
-                    f"the checkpoint was trained on {key} {state.get(key)}, the configuration asks for "
-                    f"{getattr(self, key)}; use the run's own config.yaml"
-                )
-        if len(state["mean"]) != self.num_features:
-            raise ValueError(
-                f"the checkpoint was trained on {len(state['mean'])} columns, the configuration makes "
-                f"{self.num_features}; use the run's own config.yaml"
-            )
-        self.mean, self.scale = state["mean"], state["scale"]
+        """Take all of it from a checkpoint.
 
-    def _given_points(self, points: list[list[float]]) -> Tensor:
-        """`points_to_predict` as (N, F), checked."""
-        width = self.points("train")[0].shape[1]
-        for number, point in enumerate(points):
-            if len(point) != width:
+        Raises:
+            ValueError: the checkpoint was trained on other features or classes, or is damaged.
+        """
+        super().load_state_dict(state)
+        if missing := [name for name in STATE if name not in state]:
+            raise ValueError(f"the checkpoint holds no {', '.join(missing)} of the data; use one that fit has written")
+        for name in NAMES:
+            if name in vars(self) and state[name] != vars(self)[name]:
                 raise ValueError(
-                    f"points_to_predict: expected {width} numbers ({', '.join(self.feature_names[:width])}), "
-                    f"got {point} as point {number}"
+                    f"the checkpoint was trained on {name} {state[name]}, the configuration asks for "
+                    f"{vars(self)[name]}; use the run's own config.yaml"
                 )
-            if not all(map(math.isfinite, point)):
-                raise ValueError(f"points_to_predict: expected finite numbers, got {point} as point {number}")
-        return torch.tensor(points, dtype=torch.float32).reshape(-1, width)
+        width = self._width(len(state["feature_names"]))
+        if len(state["mean"]) != width:
+            raise ValueError(
+                f"the checkpoint was trained on {len(state['mean'])} columns, the configuration makes {width}; "
+                "use the run's own config.yaml"
+            )
+        for name in STATE:
+            setattr(self, name, state[name])
+
+    @cached_property
+    def _table(self) -> Table:
+        """What `load_table` returns, checked, as tensors and lists of plain str."""
+        x, target, *names = self.load_table()
+        x, target = np.asarray(x, dtype=np.float32), np.asarray(target)
+        feature_names, class_names = ([str(name) for name in each] for each in names)
+        if target.ndim != 1 or x.shape != (len(target), len(feature_names)):
+            raise ValueError(
+                f"load_table: expected x (N, F), target (N,) and F feature names, got x {x.shape}, "
+                f"target {target.shape} and {len(feature_names)} feature names"
+            )
+        if target.dtype.kind not in "biu" or not 0 <= target.min() <= target.max() < len(class_names):
+            raise ValueError(
+                f"load_table: expected whole class numbers from 0 to {len(class_names) - 1} as target, one for each of "
+                f"the class names, got {', '.join(map(str, np.unique(target)[:10]))}"
+            )
+        for name, found in zip(NAMES, (feature_names, class_names), strict=True):
+            if vars(self).get(name, found) != found:
+                raise ValueError(f"the checkpoint was trained on {name} {vars(self)[name]}, the data has {found}")
+        return Table(torch.tensor(x), torch.tensor(target).long(), feature_names, class_names)
+
+    @cached_property
+    def _splits(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """What `load_splits` returns, checked."""
+        splits = self.load_splits()
+        for split, (x, _) in splits.items():
+            if not torch.isfinite(x).all():
+                row = int((~torch.isfinite(x)).any(dim=1).nonzero()[0])
+                raise ValueError(
+                    f"expected finite numbers, got {x[row].tolist()} in row {row} of the {split} split; "
+                    "drop or repair that row"
+                )
+        return splits
+
+    def _raw(self, split: str) -> tuple[Tensor, Tensor]:
+        """Raw features (N, F) and target (N,) of a split; those of "predict" are the inputs given, or the test rows."""
+        if split != "predict" or self.predict_inputs is None:
+            return self.points("test" if split == "predict" else split)
+        names = self.feature_names
+        for number, row in enumerate(self.predict_inputs):
+            if len(row) != len(names):
+                raise ValueError(
+                    f"predict_inputs: expected {len(names)} numbers ({', '.join(names)}), got {row} as point {number}"
+                )
+            if not all(map(math.isfinite, row)):
+                raise ValueError(f"predict_inputs: expected finite numbers, got {row} as point {number}")
+        x = torch.tensor(self.predict_inputs, dtype=torch.float32).reshape(-1, len(names))
+        return x, torch.full((len(x),), -1)
+
+    def _width(self, num_raw: int) -> int:
+        """D, where F = num_raw."""
+        return self.add_features(torch.zeros(1, num_raw)).shape[1]

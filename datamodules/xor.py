@@ -1,4 +1,4 @@
-"""XOR: the four corners no straight line can part, and the one extra column that lets a linear model do it."""
+"""XOR: four corners that no straight line separates, and the one extra column with which a linear model does."""
 
 import torch
 from torch import Tensor
@@ -15,12 +15,11 @@ class XORDataModule(TabularDataModule):
 
     Args:
         rows_per_corner: points around each corner, in each split.
-        noise: standard deviation of the points around their corner; 0 puts them all on it.
-        interaction: add the product x1·x2 of the centred coordinates as a third column: the cure.
+        noise: standard deviation of the points around their corner; 0 puts all of them on it.
+        interaction: add the product x1·x2 of the centred coordinates as a third column, which separates the classes.
         batch_size: rows per update, over all devices together.
-        seed: of the noise and of the order of the rows.
-        num_workers: processes that cut batches.
-        points_to_predict: points for `predict`, as [[0, 1]]; None predicts the test rows.
+        seed: of the noise and of the order of the rows; null takes the run's own (seed_everything), or else 42.
+        predict_inputs: points for `predict`, as [[0, 1]]; null predicts the test rows.
 
     Raises:
         ValueError: rows_per_corner below 1 or negative noise.
@@ -32,11 +31,10 @@ class XORDataModule(TabularDataModule):
         noise: float = 0.0,
         interaction: bool = False,
         batch_size: int = 4,
-        seed: int = 42,
-        num_workers: int = 0,
-        points_to_predict: list[list[float]] | None = None,
+        seed: int | None = None,
+        predict_inputs: list[list[float]] | None = None,
     ) -> None:
-        super().__init__(batch_size, seed, num_workers, points_to_predict)
+        super().__init__(batch_size=batch_size, seed=seed, predict_inputs=predict_inputs)
         if rows_per_corner < 1 or not 0 <= noise < float("inf"):
             raise ValueError(
                 "expected rows_per_corner of at least 1 and noise of at least 0, "
@@ -46,12 +44,7 @@ class XORDataModule(TabularDataModule):
         self.feature_names = ["x1", "x2"]
         self.class_names = ["0 (equal)", "1 (different)"]
 
-    @property
-    def num_features(self) -> int:
-        """2, or 3 with the interaction."""
-        return 3 if self.interaction else 2
-
-    def load(self) -> dict[str, tuple[Tensor, Tensor]]:
+    def load_splits(self) -> dict[str, tuple[Tensor, Tensor]]:
         """Draw the three splits."""
         corners = torch.tensor(CORNERS).repeat_interleave(self.rows_per_corner, dim=0)  # (4 · rows_per_corner, 2)
         target = (corners[:, 0] != corners[:, 1]).long()
@@ -61,7 +54,7 @@ class XORDataModule(TabularDataModule):
             for split in ("train", "val", "test")
         }
 
-    def expand(self, x: Tensor) -> Tensor:
+    def add_features(self, x: Tensor) -> Tensor:
         """Append the product of the centred coordinates: (N, 2) to (N, 3), positive where both are on one side."""
         if not self.interaction:
             return x

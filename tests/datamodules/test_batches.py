@@ -1,6 +1,7 @@
-"""Which rows make up which batch: a function of seed and epoch, whatever the number of processes or a resume."""
+"""Which samples make up which batch: a function of seed and epoch, whatever the number of processes or a resume."""
 
 import itertools
+from functools import partial
 
 import lightning as L
 import pytest
@@ -9,23 +10,33 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from datamodules.batches import EVAL_BATCH_SIZE, Draw, EpochBatches, EpochLoader, Rows, RowsDataModule
+from datamodules.batches import (
+    BatchedDataModule,
+    BatchedDataset,
+    BatchIndices,
+    ResumableBatchSampler,
+    StatefulDataLoader,
+    generator,
+)
+from logreg.binary import BinaryLogit
 
 
-class Numbers(RowsDataModule):
-    """Row i holds the one feature i; enough to see which rows a batch has."""
+class Numbers(BatchedDataModule):
+    """Sample i holds the one feature i; enough to see which samples a batch has."""
 
-    def __init__(self, num_rows=10, batch_size=4, seed=0, num_workers=0):
-        super().__init__(batch_size, seed, num_workers)
-        self.num_rows = num_rows
+    class_names = ("even", "odd")
 
-    def rows(self, split):
-        x = torch.arange(self.num_rows, dtype=torch.float32).unsqueeze(1)
-        return Rows(lambda draw: x[draw.rows], torch.arange(self.num_rows) % 2)
+    def __init__(self, num_samples=10, batch_size=4, seed=0, stratified_batches=False):
+        super().__init__(batch_size, seed, stratified_batches)
+        self.num_samples = num_samples
+
+    def dataset(self, split):
+        x = torch.arange(self.num_samples, dtype=torch.float32).unsqueeze(1)
+        return BatchedDataset(lambda batch: x[batch.indices], torch.arange(self.num_samples) % 2)
 
 
 class Recorder(L.LightningModule):
-    """A model that learns nothing but notes the rows of each training batch."""
+    """A model that learns nothing but records the samples of each training batch."""
 
     def __init__(self):
         super().__init__()
@@ -33,7 +44,7 @@ class Recorder(L.LightningModule):
         self.seen = []
 
     def training_step(self, batch, batch_idx):
-        self.seen.append((self.current_epoch, batch.rows.tolist()))
+        self.seen.append((self.current_epoch, batch.indices.tolist()))
         return self.weight * 0
 
     def configure_optimizers(self):
@@ -42,7 +53,7 @@ class Recorder(L.LightningModule):
 
 def epoch(sampler, number=0):
     sampler.set_epoch(number)
-    return [draw.rows.tolist() for draw in sampler]
+    return [batch.indices.tolist() for batch in sampler]
 
 
 def flat(batches):
@@ -56,77 +67,89 @@ def fit(data, model, epochs, ckpt_path=None, **options):
     return trainer
 
 
-sizes = {"num_rows": st.integers(1, 40), "batch_size": st.integers(1, 12), "seed": st.integers(0, 2**31)}
+sizes = {"num_samples": st.integers(1, 40), "batch_size": st.integers(1, 12), "seed": st.integers(0, 2**31)}
 
 
 @given(**sizes, number=st.integers(0, 10_000))
-def test_order_is_a_function_of_seed_and_epoch(num_rows, batch_size, seed, number):
-    first, second = (EpochBatches(num_rows, batch_size, shuffle=True, seed=seed) for _ in range(2))
+def test_order_is_a_function_of_seed_and_epoch(num_samples, batch_size, seed, number):
+    first, second = (ResumableBatchSampler(num_samples, batch_size, shuffle=True, seed=seed) for _ in range(2))
     epoch(first, number + 1)
     torch.manual_seed(number)  # whatever the global generator does
     assert epoch(first, number) == epoch(second, number)
 
 
 def test_order_changes_with_the_epoch_and_with_the_seed():
-    orders = [flat(epoch(EpochBatches(50, 8, shuffle=True, seed=s), e)) for s in range(4) for e in range(4)]
+    orders = [flat(epoch(ResumableBatchSampler(50, 8, shuffle=True, seed=s), e)) for s in range(4) for e in range(4)]
     assert len(set(map(tuple, orders))) == 16
 
 
 @given(**sizes)
-def test_every_row_comes_once_an_epoch_in_batches_of_the_size_asked_for(num_rows, batch_size, seed):
-    sampler = EpochBatches(num_rows, batch_size, shuffle=True, seed=seed)
+def test_every_sample_is_in_one_batch_of_each_epoch_and_only_the_last_batch_is_smaller(num_samples, batch_size, seed):
+    sampler = ResumableBatchSampler(num_samples, batch_size, shuffle=True, seed=seed)
     batches = epoch(sampler)
-    assert sorted(flat(batches)) == list(range(num_rows))
+    assert sorted(flat(batches)) == list(range(num_samples))
     assert all(len(batch) == batch_size for batch in batches[:-1])
     assert len(batches) == len(sampler)
 
 
 @given(**sizes, world_size=st.sampled_from([1, 2, 4]))
-def test_processes_together_see_the_batches_of_one(num_rows, batch_size, seed, world_size):
-    alone = epoch(EpochBatches(num_rows, batch_size, shuffle=True, seed=seed), 3)
+def test_processes_together_see_the_batches_of_one(num_samples, batch_size, seed, world_size):
+    alone = epoch(ResumableBatchSampler(num_samples, batch_size, shuffle=True, seed=seed), 3)
     shares = [
-        epoch(EpochBatches(num_rows, batch_size, shuffle=True, seed=seed, rank=rank, world_size=world_size), 3)
+        epoch(
+            ResumableBatchSampler(num_samples, batch_size, shuffle=True, seed=seed, rank=rank, world_size=world_size), 3
+        )
         for rank in range(world_size)
     ]
     for number, batch in enumerate(alone):
         parts = [share[number] for share in shares]
         assert sorted(flat(parts)) == sorted(batch)
         assert max(map(len, parts)) - min(map(len, parts)) <= 1
-    assert {len(share) for share in shares} == {len(alone)}  # nobody waits for a batch that another does not have
+    assert {len(share) for share in shares} == {len(alone)}  # else one process would wait for the others forever
 
 
-def test_a_process_may_be_left_without_a_row_of_the_last_batch():
-    shares = [epoch(EpochBatches(5, 4, rank=rank, world_size=2)) for rank in range(2)]
+def test_a_process_may_have_no_sample_of_the_last_batch():
+    shares = [epoch(ResumableBatchSampler(5, 4, rank=rank, world_size=2)) for rank in range(2)]
     assert shares == [[[0, 2], [4]], [[1, 3], []]]
 
 
-def test_without_shuffling_rows_keep_their_order_in_every_epoch():
-    sampler = EpochBatches(5, 2)
+def test_without_shuffling_samples_keep_their_order_in_every_epoch():
+    sampler = ResumableBatchSampler(5, 2)
     assert epoch(sampler, 0) == epoch(sampler, 7) == [[0, 1], [2, 3], [4]]
 
 
-def test_a_draw_tells_the_epoch():
-    sampler = EpochBatches(4, 2, shuffle=True)
+def test_batch_indices_name_the_epoch():
+    sampler = ResumableBatchSampler(4, 2, shuffle=True)
     sampler.set_epoch(5)
-    assert [draw.epoch for draw in sampler] == [5, 5]
+    assert [batch.epoch for batch in sampler] == [5, 5]
+
+
+def test_random_numbers_depend_on_seed_epoch_and_stream_and_stay_what_they_were():
+    """A changed generator would silently give resumed runs another order; these numbers are from the first version."""
+    assert torch.randperm(8, generator=generator(42, 3)).tolist() == [3, 1, 5, 7, 4, 0, 2, 6]
+    assert generator(42, 3, stream=1).initial_seed() == 42 * 1_000_003 + 3 + 500_000
+    seeds = {generator(s, e, stream).initial_seed() for s in range(3) for e in range(3) for stream in range(2)}
+    assert len(seeds) == 18
 
 
 @given(**sizes, world_size=st.sampled_from([1, 3]), first=st.integers(0, 3))
-def test_rows_are_announced_before_they_are_asked_for(num_rows, batch_size, seed, world_size, first):
+def test_indices_are_announced_before_they_are_asked_for(num_samples, batch_size, seed, world_size, first):
     for rank in range(world_size):
-        sampler = EpochBatches(num_rows, batch_size, shuffle=True, seed=seed, rank=rank, world_size=world_size)
-        sampler.first_batch = min(first, len(sampler))
+        sampler = ResumableBatchSampler(
+            num_samples, batch_size, shuffle=True, seed=seed, rank=rank, world_size=world_size
+        )
+        sampler.start_batch = min(first, len(sampler))
         announced = []
-        for draw in sampler:
-            announced = draw.upcoming.tolist() if draw.upcoming is not None else announced
-            asked, announced = announced[: len(draw.rows)], announced[len(draw.rows) :]
-            assert asked == draw.rows.tolist()
+        for batch in sampler:
+            announced = batch.prefetch.tolist() if batch.prefetch is not None else announced
+            asked, announced = announced[: len(batch.indices)], announced[len(batch.indices) :]
+            assert asked == batch.indices.tolist()
         assert announced == []
 
 
-def test_weights_draw_rows_with_replacement_by_their_probability():
+def test_weights_draw_samples_with_replacement_by_their_probability():
     weights = torch.tensor([0.0] * 50 + [1.0] * 40 + [9.0] * 10)
-    sampler = EpochBatches(100, 10, shuffle=True, weights=weights)
+    sampler = ResumableBatchSampler(100, 10, shuffle=True, weights=weights)
     rows = torch.tensor(flat(flat([epoch(sampler, number)]) for number in range(50)))
     counts = torch.bincount(rows.flatten(), minlength=100)
     assert counts.sum() == 50 * 100
@@ -142,8 +165,12 @@ classes = st.lists(st.integers(0, 4), min_size=1, max_size=60).map(torch.tensor)
 
 
 @given(target=classes, batch_size=st.integers(1, 20), seed=st.integers(0, 2**31), number=st.integers(0, 99))
-def test_stratified_batches_hold_every_row_once_and_are_a_function_of_seed_and_epoch(target, batch_size, seed, number):
-    first, second = (EpochBatches(len(target), batch_size, shuffle=True, seed=seed, strata=target) for _ in range(2))
+def test_stratified_batches_hold_every_sample_once_and_are_a_function_of_seed_and_epoch(
+    target, batch_size, seed, number
+):
+    first, second = (
+        ResumableBatchSampler(len(target), batch_size, shuffle=True, seed=seed, strata=target) for _ in range(2)
+    )
     rows = epoch(first, number)
     assert sorted(flat(rows)) == list(range(len(target)))
     torch.manual_seed(number)
@@ -151,8 +178,8 @@ def test_stratified_batches_hold_every_row_once_and_are_a_function_of_seed_and_e
 
 
 @given(target=classes, seed=st.integers(0, 2**31))
-def test_after_any_number_of_rows_each_class_has_come_in_proportion(target, seed):
-    order = EpochBatches(len(target), 8, shuffle=True, seed=seed, strata=target).order()
+def test_after_any_number_of_samples_each_class_has_been_seen_in_proportion(target, seed):
+    order = ResumableBatchSampler(len(target), 8, shuffle=True, seed=seed, strata=target).order()
     seen = torch.nn.functional.one_hot(target[order]).cumsum(0)  # (N, K)
     share = target.bincount() / len(target)
     expected = torch.arange(1, len(target) + 1).unsqueeze(1) * share
@@ -160,53 +187,52 @@ def test_after_any_number_of_rows_each_class_has_come_in_proportion(target, seed
     assert bool(((seen - expected).abs() <= 1 + len(share) * share + 1e-4).all())
 
 
-def test_stratified_batches_lack_hardly_a_class():
+def test_stratified_batches_miss_hardly_a_class():
     target = torch.arange(3_000) % 100
 
-    def lacking(strata):
-        batches = EpochBatches(3_000, 200, shuffle=True, strata=strata)
-        return sum(100 - len(target[draw.rows].unique()) for draw in batches) / len(batches)
+    def missing(strata):
+        batches = ResumableBatchSampler(3_000, 200, shuffle=True, strata=strata)
+        return sum(100 - len(target[batch.indices].unique()) for batch in batches) / len(batches)
 
-    assert lacking(None) > 10
-    assert lacking(target) < 1
+    assert missing(None) > 10
+    assert missing(target) < 1
 
 
 def test_stratified_batches_differ_from_epoch_to_epoch():
-    sampler = EpochBatches(50, 8, shuffle=True, strata=torch.arange(50) % 5)
+    sampler = ResumableBatchSampler(50, 8, shuffle=True, strata=torch.arange(50) % 5)
     assert len({tuple(flat(epoch(sampler, number))) for number in range(5)}) == 5
 
 
 def test_only_training_batches_are_stratified():
-    data = Numbers(num_rows=12)
-    data.stratified_batches = True
-    assert data.train_dataloader().batches.strata.tolist() == [0, 1] * 6
+    data = Numbers(num_samples=12, stratified_batches=True)
+    assert data.train_dataloader().sampler.strata.tolist() == [0, 1] * 6
     for loader in (data.val_dataloader(), data.test_dataloader(), data.predict_dataloader()):
-        assert loader.batches.strata is None
-        assert flat(batch.rows.tolist() for batch in loader) == list(range(12))
+        assert loader.sampler.strata is None
+        assert flat(batch.indices.tolist() for batch in loader) == list(range(12))
 
 
 # Batches
 
 
-def test_a_batch_holds_features_targets_and_row_numbers_of_the_same_rows():
+def test_a_batch_holds_features_targets_and_indices_of_the_same_samples():
     for batch in Numbers().train_dataloader():
-        assert batch.x.squeeze(1).tolist() == batch.rows.tolist()
-        assert batch.target.tolist() == [row % 2 for row in batch.rows.tolist()]
+        assert batch.x.squeeze(1).tolist() == batch.indices.tolist()
+        assert batch.target.tolist() == [index % 2 for index in batch.indices.tolist()]
 
 
-def test_rows_asked_for_one_by_one_are_batches_of_one():
-    batch = Numbers().rows("train")[3]
-    assert (batch.x.tolist(), batch.target.tolist(), batch.rows.tolist()) == ([[3.0]], [1], [3])
+def test_a_single_sample_is_a_batch_of_one():
+    batch = Numbers().dataset("train")[3]
+    assert tuple(tensor.tolist() for tensor in batch) == ([[3.0]], [1], [3])
 
 
-def test_only_training_rows_are_shuffled_and_the_others_come_in_large_batches():
-    data = Numbers(num_rows=EVAL_BATCH_SIZE + 10)
-    train = flat(batch.rows.tolist() for batch in data.train_dataloader())
+def test_only_training_samples_are_shuffled_and_the_others_are_in_large_batches():
+    data = Numbers(num_samples=BatchedDataModule.eval_batch_size + 10)
+    train = flat(batch.indices.tolist() for batch in data.train_dataloader())
     assert train != sorted(train)
     for loader in (data.val_dataloader(), data.test_dataloader(), data.predict_dataloader()):
-        assert [batch.rows.tolist() for batch in loader] == [
-            list(range(EVAL_BATCH_SIZE)),
-            list(range(EVAL_BATCH_SIZE, EVAL_BATCH_SIZE + 10)),
+        assert [batch.indices.tolist() for batch in loader] == [
+            list(range(BatchedDataModule.eval_batch_size)),
+            list(range(BatchedDataModule.eval_batch_size, BatchedDataModule.eval_batch_size + 10)),
         ]
 
 
@@ -221,65 +247,174 @@ def test_a_batch_size_below_one_is_refused(batch_size):
 
 def test_state_of_a_loader_skips_the_batches_that_were_done_and_only_once():
     loader, resumed = Numbers().train_dataloader(), Numbers().train_dataloader()
-    whole = [batch.rows.tolist() for batch in loader]
+    whole = [batch.indices.tolist() for batch in loader]
     batches = iter(loader)
     next(batches)
     state = loader.state_dict()
-    assert state == {"batches_done": 1}
+    assert state == {"batches_yielded": 1}
     resumed.load_state_dict(state)
-    assert [batch.rows.tolist() for batch in resumed] == whole[1:]
-    assert [batch.rows.tolist() for batch in resumed] == whole  # the next epoch is whole again
+    assert [batch.indices.tolist() for batch in resumed] == whole[1:]
+    assert [batch.indices.tolist() for batch in resumed] == whole  # the next epoch is whole again
 
 
 def test_state_at_the_end_of_an_epoch_skips_nothing():
     loader = Numbers().train_dataloader()
     assert len(list(loader)) == 3
-    assert loader.state_dict() == {"batches_done": 0}
+    assert loader.state_dict() == {"batches_yielded": 0}
 
 
 def test_state_counts_the_skipped_batches_too():
     loader = Numbers().train_dataloader()
-    loader.load_state_dict({"batches_done": 1})
+    loader.load_state_dict({"batches_yielded": 1})
     next(iter(loader))
-    assert loader.state_dict() == {"batches_done": 2}
+    assert loader.state_dict() == {"batches_yielded": 2}
 
 
-def test_trainer_shows_every_row_once_an_epoch_in_the_order_of_that_epoch():
+def test_trainer_takes_every_sample_once_an_epoch_in_the_order_of_that_epoch():
     model = Recorder()
     fit(Numbers(seed=3), model, 3, enable_checkpointing=False)
-    sampler = EpochBatches(10, 4, shuffle=True, seed=3)
+    sampler = ResumableBatchSampler(10, 4, shuffle=True, seed=3)
     assert model.seen == [(number, rows) for number in range(3) for rows in epoch(sampler, number)]
 
 
 @pytest.mark.parametrize("after", [2, 3, 4])  # batches; an epoch has 3
-def test_a_run_stopped_after_any_batch_goes_on_with_the_batches_it_would_have_seen(tmp_path, after):
+def test_a_run_stopped_after_any_batch_resumes_with_the_batches_it_would_have_seen(tmp_path, after):
     straight, before, resumed = Recorder(), Recorder(), Recorder()
     fit(Numbers(), straight, 3, enable_checkpointing=False)
 
     saved = {"dirpath": tmp_path, "filename": "at", "every_n_train_steps": after, "save_top_k": -1}
     stopped = fit(Numbers(), before, 3, max_steps=after, callbacks=[ModelCheckpoint(**saved)])
     assert stopped.global_step == after
-    going_on = {"ckpt_path": tmp_path / "at.ckpt", "callbacks": [ModelCheckpoint(**saved)]}
-    assert fit(Numbers(), resumed, 3, **going_on).global_step == 9
+    resumed_run = {"ckpt_path": tmp_path / "at.ckpt", "callbacks": [ModelCheckpoint(**saved)]}
+    assert fit(Numbers(), resumed, 3, **resumed_run).global_step == 9
     assert before.seen + resumed.seen == straight.seen
 
 
-def test_worker_processes_cut_the_same_batches():
-    assert isinstance(Numbers().train_dataloader(), EpochLoader)
-    data = Numbers(num_workers=1)
-    with_worker = [batch.rows.tolist() for batch in data.train_dataloader()]
-    assert with_worker == [batch.rows.tolist() for batch in Numbers().train_dataloader()]
+def test_worker_processes_gather_the_same_batches():
+    loader = Numbers().train_dataloader()
+    assert isinstance(loader, StatefulDataLoader)
+    with_worker = StatefulDataLoader(loader.dataset, sampler=loader.sampler, num_workers=1)
+    assert [batch.indices.tolist() for batch in with_worker] == [batch.indices.tolist() for batch in loader]
 
 
-def test_a_dataset_is_asked_for_a_whole_draw_at_once():
+def test_a_dataset_is_asked_for_a_whole_batch_at_once():
     asked = []
     x = torch.arange(6.0).unsqueeze(1)
 
-    def cut(draw):
-        asked.append(draw)
-        return x[draw.rows]
+    def gather(batch):
+        asked.append(batch)
+        return x[batch.indices]
 
-    loader = EpochLoader(Rows(cut, torch.zeros(6)), sampler=EpochBatches(6, 3))
+    loader = StatefulDataLoader(BatchedDataset(gather, torch.zeros(6)), sampler=ResumableBatchSampler(6, 3))
     assert len(list(loader)) == 2
-    assert [type(draw) for draw in asked] == [Draw, Draw]
-    assert [draw.rows.tolist() for draw in asked] == [[0, 1, 2], [3, 4, 5]]
+    assert [type(batch) for batch in asked] == [BatchIndices, BatchIndices]
+    assert [batch.indices.tolist() for batch in asked] == [[0, 1, 2], [3, 4, 5]]
+
+
+# Trainer(overfit_batches=...)
+
+
+@pytest.mark.parametrize("overfit", [1, 2, 1.0])
+@pytest.mark.filterwarnings("ignore:You passed in a `val_dataloader` but have no `validation_step`")
+def test_overfit_batches_takes_the_first_real_batches_in_every_epoch(overfit):
+    model, data = Recorder(), Numbers(seed=3)
+    plain = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False, "accelerator": "cpu"}
+    L.Trainer(max_epochs=2, overfit_batches=overfit, enable_checkpointing=False, **plain).fit(model, data)
+    first = epoch(ResumableBatchSampler(10, 4, shuffle=True, seed=3))
+    first = first if overfit == 1.0 and isinstance(overfit, float) else first[:overfit]
+    assert model.seen == [(number, batch) for number in range(2) for batch in first]
+
+
+def test_overfit_batches_validates_on_real_batches():
+    class Validating(Recorder):
+        def validation_step(self, batch, batch_idx):
+            self.validated = batch.indices.tolist()
+
+    model = Validating()
+    plain = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False, "accelerator": "cpu"}
+    L.Trainer(max_epochs=1, overfit_batches=1, enable_checkpointing=False, **plain).fit(model, Numbers())
+    assert model.validated == list(range(10))
+
+
+# What a subclass must offer: as BatchedDataModule's docstring says, and nothing else
+
+
+class Minimal(BatchedDataModule):
+    """Two clouds of points."""
+
+    class_names = ("left", "right")
+
+    def dataset(self, split):
+        random = torch.Generator().manual_seed({"train": 0, "val": 1, "test": 2, "predict": 3}[split])
+        target = torch.arange(60) % 2
+        x = torch.randn(60, 2, generator=random) + 6 * target.unsqueeze(1) - 3
+        return BatchedDataset(lambda batch: x[batch.indices], target)
+
+
+@pytest.mark.parametrize("model", ["binary", "softmax"])
+def test_a_datamodule_that_offers_only_a_dataset_and_class_names_fits_tests_and_predicts(tmp_path, model):
+    data = Minimal()
+    if model == "binary":
+        model = BinaryLogit(data.num_features, optimizer=partial(torch.optim.SGD, lr=1.0))
+    else:
+        softmax = pytest.importorskip("logreg.softmax", reason="deleted with its tasks")
+        model = softmax.SoftmaxRegression(data.num_features, data.num_classes, lr=1.0)
+    plain = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False, "accelerator": "cpu"}
+    trainer = L.Trainer(max_epochs=20, default_root_dir=tmp_path, log_every_n_steps=1, **plain)
+    trainer.fit(model, datamodule=data)
+    [path] = tmp_path.rglob("*.ckpt")
+    for options in ({"model": model}, {"model": model, "ckpt_path": path, "weights_only": True}):
+        [metrics] = trainer.test(**options, datamodule=Minimal(), verbose=False)
+        assert metrics["test/accuracy"] > 0.95
+        proba = torch.cat(trainer.predict(**options, datamodule=Minimal()))
+        assert proba.shape == (60, 2)
+    assert (data.num_features, data.num_classes) == (2, 2)
+    assert data.describe([4, 5], "test") == [{"row": 4}, {"row": 5}]
+
+
+def test_the_contract_names_every_method_that_a_subclass_may_replace():
+    own = {name for name in vars(BatchedDataModule) if not name.startswith("_")}
+    hooks = {*(f"{split}_dataloader" for split in ("train", "val", "test", "predict")), "transfer_batch_to_device"}
+    for name in own - hooks - {"load_from_checkpoint"}:
+        assert name in BatchedDataModule.__doc__
+
+
+def test_eval_batch_size_is_an_attribute_that_a_subclass_may_lower():
+    class Small(Numbers):
+        eval_batch_size = 5
+
+    assert [len(batch.indices) for batch in Small().val_dataloader()] == [5, 5]
+
+
+# Seed and state
+
+
+def test_without_a_seed_the_run_s_own_is_taken_or_else_42(monkeypatch):
+    monkeypatch.delenv("PL_GLOBAL_SEED", raising=False)
+    assert Minimal().seed == 42
+    monkeypatch.setenv("PL_GLOBAL_SEED", "7")
+    assert Minimal().seed == 7
+    assert Minimal(seed=0).seed == 0
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_a_seed_that_no_generator_takes_is_refused(seed):
+    with pytest.raises(ValueError, match=f"seed must be at least 0 and at most 4294967295, got {seed}"):
+        Minimal(seed=seed)
+
+
+@pytest.mark.parametrize(
+    ("state", "message"),
+    [
+        ({}, r"an earlier version of this project \(format None, this one reads 1\): train again"),
+        ({"format_version": 0}, r"an earlier version of this project \(format 0, "),
+        ({"format_version": 2}, r"a later version of this project \(format 2, this one reads 1\): train again"),
+        ({"format_version": "1"}, "an earlier version"),
+        (None, "an earlier version"),
+    ],
+)
+def test_state_of_another_format_is_refused_in_one_line(state, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        Minimal().load_state_dict(state)
+    assert "\n" not in str(caught.value)
+    assert Minimal().load_state_dict(Minimal().state_dict()) is None

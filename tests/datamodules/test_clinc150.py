@@ -17,8 +17,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from jsonargparse import ArgumentError, ArgumentParser
 
 from datamodules import CLINC150DataModule, clinc150
+from datamodules.tfidf import Ngrams
 
 TINY = {
     "train": [[f"book a flight to city{n}", "travel"] for n in range(4)]
@@ -57,7 +59,7 @@ def put(folder, content=CONTENT, variant="full"):
 
 
 def texts(data):
-    return {split: rows for split, (rows, _) in data.read_splits().items()}
+    return {split: rows for split, (rows, _) in data.load_splits().items()}
 
 
 def one_line(caught):
@@ -71,7 +73,7 @@ def one_line(caught):
 
 def test_splits_are_the_official_ones_each_with_its_out_of_scope_rows(folder):
     put(folder)
-    splits = CLINC150DataModule(data_dir=str(folder)).read_splits()
+    splits = CLINC150DataModule(data_dir=str(folder)).load_splits()
     for split, (rows, labels) in splits.items():
         assert list(map(list, zip(rows, labels, strict=True))) == TINY[split] + TINY[f"oos_{split}"]
     assert list(splits) == ["train", "val", "test"]
@@ -91,6 +93,17 @@ def test_the_folder_given_beats_the_environment_which_beats_the_default(folder, 
     assert CLINC150DataModule("small", data_dir=str(folder)).file == folder / "data_small.json"
     monkeypatch.setenv("CLINC150_DIR", "")
     assert CLINC150DataModule().file == Path("data/clinc150/data_full.json")
+
+
+def test_the_command_line_offers_the_options_of_the_parent_with_clinc150s_defaults(folder):
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(CLINC150DataModule, "data")
+    data = parser.instantiate_classes(parser.parse_args(["--data.variant=small", "--data.feature_dropout=0.5"])).data
+    assert (data.variant, data.feature_dropout, data.oos_label) == ("small", 0.5, "oos")
+    assert data.ngrams == {"words": Ngrams(ngram_range=(1, 2), max_features=10_000)}
+    for option in ("variant=big", "oos_label=none", "train_file=x.csv", "seed=first"):
+        with pytest.raises(ArgumentError):
+            parser.parse_args([f"--data.{option}"])
 
 
 def test_a_file_that_is_there_is_used_without_the_network_and_left_as_it_is(folder):
@@ -116,7 +129,7 @@ def test_an_unknown_variant_is_refused_by_naming_the_known_ones():
 def test_a_file_that_is_not_the_published_one_is_refused_and_left_as_it_is(folder, content):
     put(folder, content)
     with pytest.raises(ValueError, match=r"data_full\.json: expected the published file .*remove the file") as caught:
-        CLINC150DataModule(data_dir=str(folder)).read_splits()
+        CLINC150DataModule(data_dir=str(folder)).load_splits()
     assert str(len(content)) in one_line(caught)
     assert (folder / "data_full.json").read_bytes() == content
 
@@ -129,7 +142,7 @@ def test_a_file_of_the_right_checksum_but_the_wrong_shape_is_refused_by_name(fol
     monkeypatch.setitem(clinc150.SHA256, "full", sha256(content))
     put(folder, content)
     with pytest.raises(ValueError, match=r"data_full\.json") as caught:
-        CLINC150DataModule(data_dir=str(folder)).read_splits()
+        CLINC150DataModule(data_dir=str(folder)).load_splits()
     one_line(caught)
 
 
@@ -140,8 +153,8 @@ def test_a_folder_that_cannot_be_one_is_an_os_error(folder):
     assert folder.read_text() == "a file"
 
 
-def test_without_network_one_line_says_both_ways_out(folder):
-    for method in ("prepare_data", "read_splits"):
+def test_without_network_one_line_names_both_remedies(folder):
+    for method in ("prepare_data", "load_splits"):
         with pytest.raises(OSError, match=r"cannot download data_small\.json") as caught:
             getattr(CLINC150DataModule("small", data_dir=str(folder)), method)()
         message = one_line(caught)
@@ -155,20 +168,20 @@ def test_with_a_vocabulary_from_a_checkpoint_neither_file_nor_network_is_needed(
     put(folder)
     torch.save(CLINC150DataModule(data_dir=str(folder)).state_dict(), tmp_path / "state")
     (folder / "data_full.json").unlink()
-    data = CLINC150DataModule(data_dir=str(folder), texts=["book a bill"])
+    data = CLINC150DataModule(data_dir=str(folder), predict_inputs=["book a bill"])
     data.load_state_dict(torch.load(tmp_path / "state", weights_only=True))
     data.prepare_data()
-    assert len(data.rows("predict")) == 1
+    assert len(data.dataset("predict")) == 1
     assert data.class_names == ["pay", "travel", "oos"]
     with pytest.raises(OSError, match="cannot download"):  # the rows of a split are another matter
-        data.rows("test")
+        data.dataset("test")
 
 
 # --- the download ---------------------------------------------------------------------------------------------------
 
 
 class Server(ThreadingHTTPServer):
-    """Serves `CONTENT`, or what its name says, and counts what it was asked for."""
+    """Serves `CONTENT`, or what the path names, and counts what it was asked for."""
 
     daemon_threads = True
 
@@ -203,7 +216,7 @@ class Answer(BaseHTTPRequestHandler):
             return self.answer(200, CONTENT)
         if name == "endless":
             self.answer(200, b"")
-            for _ in range(100):  # of 2 MB; nobody should take more than the first few
+            for _ in range(100):  # of 2 MB; a client should read no more than the first few
                 self.wfile.write(b"0" * 2_000_000)
                 self.server.asked["megabytes"] += 2
             return None
@@ -293,7 +306,7 @@ def test_no_more_than_the_largest_file_is_taken_from_an_endless_answer(tmp_path,
     assert server.asked["megabytes"] < 40  # 10 are read; some more fit into the buffers in between
 
 
-def test_a_server_that_is_down_is_one_line_that_says_both_ways_out(tmp_path, server):
+def test_a_server_that_is_down_is_one_line_that_names_both_remedies(tmp_path, server):
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{unused.getsockname()[1]}/data"
@@ -381,7 +394,7 @@ real = pytest.mark.skipif(
 )
 def test_the_published_files_have_the_official_sizes(variant, in_scope, out_of_scope):
     data = CLINC150DataModule(variant)
-    splits = data.read_splits()
+    splits = data.load_splits()
     assert tuple(len(labels) - labels.count("oos") for _, labels in splits.values()) == in_scope
     assert tuple(labels.count("oos") for _, labels in splits.values()) == out_of_scope
     assert (data.num_classes, data.class_names[-1], data.oos_class) == (151, "oos", 150)
@@ -391,4 +404,4 @@ def test_the_published_files_have_the_official_sizes(variant, in_scope, out_of_s
 def test_the_published_file_gives_ten_thousand_features():
     data = CLINC150DataModule()
     assert data.num_features == 10_000
-    assert data.rows("train").target.bincount().tolist() == [100] * 151
+    assert data.dataset("train").target.bincount().tolist() == [100] * 151

@@ -8,7 +8,7 @@ import torch
 from sklearn import datasets as sklearn_datasets
 
 from datamodules import IrisDataModule
-from datamodules.batches import Draw
+from datamodules.batches import BatchIndices
 from datamodules.iris import CLASSES, FEATURES
 
 SPLITS = ("train", "val", "test")
@@ -19,8 +19,8 @@ def counts(data, split):
     return torch.bincount(data.points(split)[1], minlength=data.num_classes).tolist()
 
 
-def draw_all(count):
-    return Draw(torch.arange(count), epoch=0)
+def all_indices(count):
+    return BatchIndices(torch.arange(count), epoch=0)
 
 
 def flowers(data):
@@ -85,26 +85,26 @@ def test_model_facts_are_known_before_training():
 
 
 def test_training_rows_have_mean_zero_and_deviation_one():
-    x = IrisDataModule().rows("train").cut(draw_all(90))
+    x = IrisDataModule().dataset("train").gather(all_indices(90))
     torch.testing.assert_close(x.mean(dim=0), torch.zeros(4), rtol=0, atol=1e-5)
     torch.testing.assert_close(x.std(dim=0, correction=0), torch.ones(4), rtol=0, atol=1e-5)
 
 
 def test_scaling_is_fitted_on_the_training_rows_alone(monkeypatch):
     plain = IrisDataModule()
-    plain.rows("train")
+    plain.dataset("train")
     seen = {tuple(row) for row in plain.points("train")[0].tolist()}
     whole = sklearn_datasets.load_iris()
     for index, row in enumerate(torch.from_numpy(whole.data).float().tolist()):
         if tuple(row) not in seen:
-            whole.data[index] *= 100  # rows held out go wild
+            whole.data[index] *= 100  # held-out rows become outliers
     monkeypatch.setattr(sklearn_datasets, "load_iris", lambda: whole)
     wild = IrisDataModule()
     assert wild.points("test")[0].max() > 100
     for order in (("test", "train"), ("val", "train")):  # also if held-out rows are asked for first
         wild.mean = wild.scale = None
         for split in order:
-            wild.rows(split)
+            wild.dataset(split)
         torch.testing.assert_close(wild.mean, plain.mean)
         torch.testing.assert_close(wild.scale, plain.scale)
 
@@ -113,7 +113,7 @@ def test_held_out_rows_are_scaled_as_the_training_rows_are():
     data = IrisDataModule()
     train, test = data.points("train")[0], data.points("test")[0]
     expected = (test - train.mean(dim=0)) / train.std(dim=0, correction=0)
-    torch.testing.assert_close(data.rows("test").cut(draw_all(30)), expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(data.dataset("test").gather(all_indices(30)), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_state_survives_a_checkpoint_that_may_hold_data_alone(tmp_path):
@@ -142,7 +142,7 @@ def test_state_of_other_features_or_classes_is_refused(options, key):
 # Imbalance
 
 
-def test_imbalance_thins_the_named_class_alone():
+def test_imbalance_leaves_out_rows_of_the_named_class_alone():
     data = IrisDataModule(classes=PAIR, imbalance={"virginica": 0.3})
     assert [counts(data, split) for split in SPLITS] == [[30, 9], [10, 3], [10, 3]]
     assert data.class_counts == [30, 9]
@@ -167,13 +167,13 @@ def test_weighted_sampler_draws_all_classes_equally_often():
             drawn += torch.bincount(batch.target, minlength=2)
     assert drawn.sum() == 60 * 39
     assert float(drawn[1] / drawn.sum()) == pytest.approx(0.5, abs=0.04)
-    rare = {row for batch in loader for row in batch.rows[batch.target == 1].tolist()}
+    rare = {row for batch in loader for row in batch.indices[batch.target == 1].tolist()}
     assert len(rare) > 3
 
 
 def test_without_the_weighted_sampler_every_training_row_comes_once():
     data = IrisDataModule(classes=PAIR, imbalance={"virginica": 0.3})
-    rows = [row for batch in data.train_dataloader() for row in batch.rows.tolist()]
+    rows = [row for batch in data.train_dataloader() for row in batch.indices.tolist()]
     assert sorted(rows) == list(range(39))
 
 
@@ -182,15 +182,15 @@ def test_without_the_weighted_sampler_every_training_row_comes_once():
 
 def test_rows_to_predict_are_the_test_rows_unless_points_are_given():
     data = IrisDataModule(features=("petal length", "petal width"))
-    assert len(data.rows("predict")) == 30
-    given = IrisDataModule(features=("petal length", "petal width"), points_to_predict=[[4.9, 1.7], [1.4, 0.2]])
-    rows = given.rows("predict")
-    torch.testing.assert_close(rows.cut(draw_all(2)), given.transform(torch.tensor([[4.9, 1.7], [1.4, 0.2]])))
-    assert rows.target.tolist() == [-1, -1]
+    assert len(data.dataset("predict")) == 30
+    given = IrisDataModule(features=("petal length", "petal width"), predict_inputs=[[4.9, 1.7], [1.4, 0.2]])
+    dataset = given.dataset("predict")
+    torch.testing.assert_close(dataset.gather(all_indices(2)), given.transform(torch.tensor([[4.9, 1.7], [1.4, 0.2]])))
+    assert dataset.target.tolist() == [-1, -1]
 
 
 def test_a_report_describes_rows_in_raw_units_by_feature_name():
-    data = IrisDataModule(features=("petal length", "petal width"), points_to_predict=[[4.9, 1.7]])
+    data = IrisDataModule(features=("petal length", "petal width"), predict_inputs=[[4.9, 1.7]])
     assert data.describe([0], "predict") == [{"petal length (cm)": 4.9, "petal width (cm)": 1.7}]
     first = data.points("test")[0][0].tolist()
     assert list(data.describe([0], "test")[0].values()) == pytest.approx(first, abs=1e-4)
@@ -205,9 +205,9 @@ def test_a_report_describes_rows_in_raw_units_by_feature_name():
     ],
 )
 def test_points_of_the_wrong_width_or_without_a_value_are_refused(points, message):
-    data = IrisDataModule(features=("petal length", "petal width"), points_to_predict=points)
+    data = IrisDataModule(features=("petal length", "petal width"), predict_inputs=points)
     with pytest.raises(ValueError, match=message):
-        data.rows("predict")
+        data.dataset("predict")
 
 
 # What is refused
@@ -245,7 +245,7 @@ def test_a_class_with_too_few_rows_to_split_is_refused_by_name(options):
 
 @pytest.mark.parametrize("share", [0.1, 0.12, 0.15, 0.2, 0.5])
 @pytest.mark.parametrize(("val", "test"), [(0.2, 0.2), (0.25, 0.2), (0.5, 0.3), (0.3, 0.5)])
-def test_whatever_is_not_refused_has_every_class_in_every_split(share, val, test):
+def test_options_that_are_not_refused_give_every_class_in_every_split(share, val, test):
     data = IrisDataModule(imbalance={"setosa": share}, val_fraction=val, test_fraction=test)
     try:
         data.points("train")

@@ -1,4 +1,4 @@
-"""Files nobody has checked before: every format, every way to be wrong, and any bytes at all."""
+"""Files that nothing has checked before: every format, every way to be wrong, and any bytes at all."""
 
 import csv
 import io

@@ -12,13 +12,15 @@ import lightning as L
 import numpy as np
 import pytest
 import torch
+from jsonargparse import ArgumentError, ArgumentParser
 from scipy.sparse import hstack
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from datamodules import TextDataModule
-from datamodules.batches import Draw
-from datamodules.text import Ngrams
-from logreg import SoftmaxRegression
+from datamodules.batches import BatchIndices
+from datamodules.tfidf import Ngrams
+from logreg.optimizers import DecayToZero
+from logreg.softmax import SoftmaxRegression
 
 SUBJECTS = ["snow", "rain", "sun", "wind", "storm", "fog", "hail", "cloud", "frost", "thunder"]
 SONGS = ["song", "tune", "track", "album", "record", "playlist", "band", "singer", "chorus", "melody"]
@@ -51,18 +53,18 @@ def one_file(tmp_path):
 
 
 def texts_of(data, split):
-    rows = data.rows(split)
-    return [described["text"] for described in data.describe(range(len(rows)), split)]
+    dataset = data.dataset(split)
+    return [described["text"] for described in data.describe(range(len(dataset)), split)]
 
 
 def labels_of(data, split):
-    return [data.class_names[number] for number in data.rows(split).target.tolist()]
+    return [data.class_names[number] for number in data.dataset(split).target.tolist()]
 
 
 def everything(data, split):
     """All rows of a split as a dense matrix."""
-    rows = data.rows(split)
-    return rows.cut(Draw(torch.arange(len(rows)), 0)).to_dense()
+    dataset = data.dataset(split)
+    return dataset.gather(BatchIndices(torch.arange(len(dataset)), 0)).to_dense()
 
 
 def through_a_file(state, path):
@@ -162,15 +164,15 @@ def test_a_vocabulary_that_is_empty_after_min_df_is_refused_by_the_option_to_cha
 
 def test_batches_are_stratified_by_label_if_asked_for(files):
     plain, stratified = TextDataModule(**files), TextDataModule(**files, stratified_batches=True)
-    assert plain.train_dataloader().batches.strata is None
-    assert stratified.train_dataloader().batches.strata.tolist() == stratified.rows("train").target.tolist()
+    assert plain.train_dataloader().sampler.strata is None
+    assert stratified.train_dataloader().sampler.strata.tolist() == stratified.dataset("train").target.tolist()
 
 
-def test_feature_dropout_thins_training_rows_alone(files):
-    plain, thinned = TextDataModule(**files), TextDataModule(**files, feature_dropout=0.6)
-    assert (everything(thinned, "train") != 0).sum() < 0.7 * (everything(plain, "train") != 0).sum()
+def test_feature_dropout_changes_training_rows_alone(files):
+    plain, dropped = TextDataModule(**files), TextDataModule(**files, feature_dropout=0.6)
+    assert (everything(dropped, "train") != 0).sum() < 0.7 * (everything(plain, "train") != 0).sum()
     for split in ("val", "test", "predict"):
-        assert torch.equal(everything(plain, split), everything(thinned, split))
+        assert torch.equal(everything(plain, split), everything(dropped, split))
 
 
 # --- splits ---------------------------------------------------------------------------------------------------------
@@ -212,7 +214,7 @@ def test_where_one_file_is_missing_only_that_split_is_held_out_of_training(files
     assert sorted(texts_of(data, "train") + texts_of(data, made)) == sorted(texts_of(whole, "train"))
 
 
-def test_a_label_with_a_single_row_cannot_be_split_and_the_line_says_the_ways_out(tmp_path):
+def test_a_label_with_a_single_row_cannot_be_split_and_the_line_names_the_remedies(tmp_path):
     path = write(tmp_path / "rows.csv", [*WEATHER, *MUSIC, ("alone", "odd")])
     with pytest.raises(ValueError, match=r"cannot hold out .* for test: .*or give a test_file") as caught:
         _ = TextDataModule(path).num_features
@@ -280,15 +282,15 @@ def test_a_bad_file_is_named_whichever_it_is(files, kind):
         ({"test_fraction": 1.5}, "val_fraction and test_fraction must be in"),
         ({"words": None}, "expected n-grams of words, of chars or of both"),
         ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
-        ({"texts": ["a"], "predict_file": "a.txt"}, "expected texts or predict_file, got both"),
-        ({"texts": ["a", " "]}, "expected no empty text"),
-        ({"texts": []}, "expected at least one text"),
+        ({"predict_inputs": ["a"], "predict_file": "a.txt"}, "expected predict_inputs or predict_file, got both"),
+        ({"predict_inputs": ["a", " "]}, "expected no empty text"),
+        ({"predict_inputs": []}, "expected at least one text"),
     ],
     ids=str,
 )
 def test_an_option_out_of_its_range_is_refused(one_file, options, message):
     with pytest.raises(ValueError, match=message):
-        TextDataModule(one_file, **options).rows("predict")
+        TextDataModule(one_file, **options).dataset("predict")
 
 
 def test_no_training_file_is_refused_by_the_option_to_give():
@@ -316,7 +318,9 @@ def test_a_checkpoint_gives_bit_identical_vectors_without_the_files(tmp_path, fi
     expected = fitted.vectorize(questions)
     for name in files.values():
         Path(name).unlink()
-    loaded = TextDataModule(train_file="gone.csv", texts=["will it snow"])  # and with other options than at training
+    loaded = TextDataModule(
+        train_file="gone.csv", predict_inputs=["will it snow"]
+    )  # and with other options than at training
     loaded.load_state_dict(state)
     found = loaded.vectorize(questions)
     for part in ("indptr", "indices", "data"):
@@ -365,19 +369,51 @@ def changed(state, *keys, value="deleted"):
         (("class_names",), "deleted"),
         (("class_names",), "music"),
         (("class_counts",), "deleted"),
+        (("class_counts",), [1, 2]),
+        (("class_counts",), [1.5, 2, 3]),
+        (("class_names",), ["music", "music", "other"]),
         (("oos_label",), "deleted"),
         (("oos_label",), "no such label"),
     ],
     ids=str,
 )
-def test_a_checkpoint_with_a_broken_vocabulary_is_refused_in_one_line(files, keys, value):
+def test_a_damaged_checkpoint_is_refused_in_one_line(files, keys, value):
     state = TextDataModule(**files, oos_label="other").state_dict()
     changed(state, *keys, value=value)
     with pytest.raises(ValueError, match="checkpoint") as caught:
-        loaded = TextDataModule(texts=["will it snow"])
+        loaded = TextDataModule(predict_inputs=["will it snow"])
         loaded.load_state_dict(state)
-        _ = loaded.oos_class, loaded.rows("predict")
+        _ = loaded.oos_class, loaded.dataset("predict")
     assert "\n" not in str(caught.value)
+
+
+def test_restoring_the_same_state_again_costs_nothing(files, monkeypatch):
+    """The command line restores it to build the model, and Lightning once more when the run starts."""
+    state, data = TextDataModule(**files).state_dict(), TextDataModule()
+    data.load_state_dict(state)
+    features = data.features
+    data.load_state_dict(state)
+    assert data.features is features
+
+
+def test_a_checkpoint_of_another_format_is_refused(files):
+    state = TextDataModule(**files).state_dict() | {"format_version": 2}
+    with pytest.raises(ValueError, match="a later version of this project"):
+        TextDataModule().load_state_dict(state)
+
+
+# --- command line ---------------------------------------------------------------------------------------------------
+
+
+def test_the_command_line_offers_the_options_of_the_parent_with_their_types():
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(TextDataModule, "data")
+    options = ["--data.words={ngram_range: [1, 3], min_df: 2}", "--data.predict_inputs=[a, b]", "--data.seed=3"]
+    given = parser.instantiate_classes(parser.parse_args(options)).data
+    assert given.ngrams == {"words": Ngrams(ngram_range=(1, 3), min_df=2)}
+    assert (given.predict_inputs, given.seed, given.batch_size) == (["a", "b"], 3, 256)
+    with pytest.raises(ArgumentError, match="feature_dropout"):
+        parser.parse_args(["--data.feature_dropout=much"])
 
 
 # --- all together ---------------------------------------------------------------------------------------------------
@@ -393,7 +429,7 @@ def messy(generator, label, number):
 
 
 def fitted(data, **options):
-    model = SoftmaxRegression(data.num_features, data.num_classes, schedule="linear", **options)
+    model = SoftmaxRegression(data.num_features, data.num_classes, lr_scheduler=DecayToZero, **options)
     trainer = L.Trainer(
         max_epochs=5,
         logger=False,
@@ -412,7 +448,7 @@ def test_77_labels_and_10_000_rows_with_quotes_commas_and_newlines_train(tmp_pat
     rows = [(messy(generator, n % 77, n), f'intent, "{n % 77}"') for n in range(10_000)]
     data = TextDataModule(write(tmp_path / "rows.csv", rows), words=Ngrams(min_df=2), batch_size=256)
     assert (data.num_classes, sum(data.class_counts)) == (77, 8_100)
-    assert [len(data.rows(split)) for split in ("train", "val", "test")] == [8_100, 900, 1_000]
+    assert [len(data.dataset(split)) for split in ("train", "val", "test")] == [8_100, 900, 1_000]
     assert data.describe([0], "test")[0]["text"].count("\n") == 2
     assert fitted(data, lr=100.0)["val/accuracy"] > 0.95
 
@@ -430,7 +466,7 @@ def test_separate_train_and_test_files_train_without_a_validation_file(tmp_path,
     data = TextDataModule(
         file("train", 200), test_file=file("test", 40), text_column="utterance", label_column="intent", batch_size=16
     )
-    assert [len(data.rows(split)) for split in ("train", "val", "test")] == [180, 20, 40]
+    assert [len(data.dataset(split)) for split in ("train", "val", "test")] == [180, 20, 40]
     assert data.class_names == ["0", "1", "2", "3"]
     assert fitted(data, lr=20.0)["val/accuracy"] > 0.9
 
@@ -438,5 +474,5 @@ def test_separate_train_and_test_files_train_without_a_validation_file(tmp_path,
 def test_standard_input_is_read_once_however_often_it_is_asked_for(monkeypatch, one_file):
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"will it snow\nplay\n"), encoding="utf-8"))
     data = TextDataModule(one_file, predict_file="-")
-    assert len(data.rows("predict")) == len(data.rows("predict")) == 2
+    assert len(data.dataset("predict")) == len(data.dataset("predict")) == 2
     assert data.describe([1], "predict") == [{"text": "play"}]

@@ -1,4 +1,4 @@
-"""XOR: the four corners, their noise, and the column that is the cure."""
+"""XOR: the four corners, their noise, and the column that separates them."""
 
 import math
 
@@ -51,8 +51,8 @@ def test_interaction_adds_the_product_of_the_centred_coordinates():
     assert corners.shape == (4, 2)  # raw rows, and so the pictures, stay two-dimensional
     x = data.transform(corners)
     assert x.shape == (4, 3)
-    assert data.expand(corners)[:, 2].tolist() == [0.25, -0.25, -0.25, 0.25]
-    assert torch.equal((x[:, 2] < 0).long(), target)  # one threshold parts the classes now
+    assert data.add_features(corners)[:, 2].tolist() == [0.25, -0.25, -0.25, 0.25]
+    assert torch.equal((x[:, 2] < 0).long(), target)  # one threshold separates the classes now
 
 
 def test_without_the_interaction_there_are_two_columns():
@@ -82,11 +82,11 @@ def test_state_with_the_interaction_does_not_fit_a_datamodule_without_it():
 
 
 def test_given_points_are_two_raw_coordinates_also_with_the_interaction():
-    data = XORDataModule(interaction=True, points_to_predict=[[0.0, 1.0]])
-    assert len(data.rows("predict")) == 1
+    data = XORDataModule(interaction=True, predict_inputs=[[0.0, 1.0]])
+    assert len(data.dataset("predict")) == 1
     assert data.describe([0], "predict") == [{"x1": 0.0, "x2": 1.0}]
     with pytest.raises(ValueError, match=r"expected 2 numbers \(x1, x2\), got \[0.0, 1.0, 0.0\] as point 0"):
-        XORDataModule(interaction=True, points_to_predict=[[0.0, 1.0, 0.0]]).rows("predict")
+        XORDataModule(interaction=True, predict_inputs=[[0.0, 1.0, 0.0]]).dataset("predict")
 
 
 @pytest.mark.parametrize("options", [{"rows_per_corner": 0}, {"noise": -0.1}, {"noise": math.nan}, {"noise": math.inf}])

@@ -1,0 +1,215 @@
+"""TF-IDF of texts, fitted with scikit-learn and kept in a checkpoint without pickle."""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from inspect import formatannotation
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin
+
+import torch
+
+
+@dataclass
+class Ngrams:
+    """Options of scikit-learn's TfidfVectorizer.
+
+    Args:
+        analyzer: n-grams of words, of characters, or of characters within the boundaries of a word.
+        ngram_range: length of the shortest and of the longest n-gram.
+        max_features: keep only this many, the most frequent; null keeps all.
+        min_df: leave out n-grams in fewer texts (a count, or a share from 0.0 to 1.0).
+        max_df: leave out n-grams in more texts (a count, or a share from 0.0 to 1.0).
+        lowercase: fold case first.
+        strip_accents: turn é into e, for "ascii" or all of "unicode"; null keeps accents.
+        stop_words: "english", a list of words to leave out, or null.
+        token_pattern: what counts as a word, as a regular expression.
+        binary: count an n-gram once per text.
+        sublinear_tf: 1 + log(count) instead of the count.
+        use_idf: lower the weight of n-grams that are in many texts.
+        smooth_idf: add one to document counts.
+        norm: scale each row to length 1 ("l2"), to sum 1 ("l1"), or not (null).
+    """
+
+    analyzer: Literal["word", "char", "char_wb"] = "word"
+    ngram_range: tuple[int, int] = (1, 1)
+    max_features: int | None = None
+    min_df: int | float = 1
+    max_df: int | float = 1.0
+    lowercase: bool = True
+    strip_accents: Literal["ascii", "unicode"] | None = None
+    stop_words: Literal["english"] | list[str] | None = None
+    token_pattern: str = r"(?u)\b\w\w+\b"
+    binary: bool = False
+    sublinear_tf: bool = False
+    use_idf: bool = True
+    smooth_idf: bool = True
+    norm: Literal["l1", "l2"] | None = "l2"
+
+
+class TfidfFeatures:
+    """One or more TF-IDF vectorizers side by side, whose state is plain values and tensors.
+
+    `load_state_dict` checks everything in a state against a closed list of types and values, and calls nothing of it,
+    so that a state from an unknown source can do no more than give useless features.
+
+    Args:
+        ngrams: options of each vectorizer by its name, in the order of their columns.
+    """
+
+    def __init__(self, ngrams: dict[str, Ngrams]) -> None:
+        self.ngrams = ngrams
+        self._vectorizers: dict[str, Any] = {}  # fitted TfidfVectorizers, empty until fitted or restored
+
+    @property
+    def num_features(self) -> int:
+        """D, the size of all vocabularies together; 0 until fitted."""
+        return sum(len(vectorizer.vocabulary_) for vectorizer in self._vectorizers.values())
+
+    @property
+    def feature_names(self) -> list[str]:
+        """The n-gram of each column, (D,)."""
+        return [name for v in self._vectorizers.values() for name in v.get_feature_names_out().tolist()]
+
+    def fit_transform(self, texts: Sequence[str]) -> Any:
+        """Fit vocabulary and idf; returns an (N, D) scipy CSR matrix in float32.
+
+        Raises:
+            ValueError: an option is out of range, or leaves no n-gram; begins with the vectorizer's name.
+        """
+        vectorizers, matrices = {}, []
+        for name, options in self.ngrams.items():
+            vectorizers[name] = _vectorizer(options)
+            try:
+                matrices.append(vectorizers[name].fit_transform(texts))
+            except ValueError as error:  # scikit-learn's
+                raise ValueError(f"{name}: {error} (options: {asdict(options)})") from error
+        self._vectorizers = vectorizers
+        return _side_by_side(matrices)
+
+    def transform(self, texts: Sequence[str]) -> Any:
+        """TF-IDF of texts: an (N, D) scipy CSR matrix in float32."""
+        return _side_by_side([vectorizer.transform(texts) for vectorizer in self._vectorizers.values()])
+
+    def state_dict(self) -> dict[str, Any]:
+        """Options, vocabulary and idf of each vectorizer."""
+        return {
+            name: {
+                "options": asdict(self.ngrams[name]) | {"ngram_range": tuple(self.ngrams[name].ngram_range)},
+                # One string: a list of many is slower to write than all of W
+                "vocabulary": json.dumps(vectorizer.get_feature_names_out().tolist()),
+                "idf": torch.from_numpy(vectorizer.idf_) if vectorizer.use_idf else None,
+            }
+            for name, vectorizer in self._vectorizers.items()
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Replace options, vocabularies and idf by those of a state.
+
+        Raises:
+            ValueError: the state is not one that `state_dict` could have returned; names the key.
+        """
+        _require(isinstance(state, dict) and len(state) > 0, "vectorizers", "a map from name to vectorizer", state)
+        ngrams, vectorizers = {}, {}
+        for name, saved in state.items():
+            _require(type(name) is str and name.isidentifier(), "vectorizers", "names", name)
+            _require_keys(saved, ("options", "vocabulary", "idf"), name)
+            options = _checked_options(saved["options"], f"{name}.options")
+            vocabulary = _checked_vocabulary(saved["vocabulary"], f"{name}.vocabulary")
+            idf = _checked_idf(saved["idf"], f"{name}.idf", len(vocabulary) if options.use_idf else None)
+            vectorizer = _vectorizer(options, vocabulary)
+            if idf is None:
+                vectorizer.fit([""])  # learns nothing, for the vocabulary is given; only marks it as fitted
+            else:
+                vectorizer.idf_ = idf.numpy()
+            ngrams[name], vectorizers[name] = options, vectorizer
+        self.ngrams, self._vectorizers = ngrams, vectorizers
+
+
+def _vectorizer(options: Ngrams, vocabulary: list[str] | None = None) -> Any:
+    import numpy as np
+    from sklearn.feature_extraction.text import TfidfVectorizer  # slow to import, so not at the top
+
+    arguments = asdict(options) | {"ngram_range": tuple(options.ngram_range), "dtype": np.float32}
+    if options.analyzer != "word":  # scikit-learn warns of options that it ignores
+        del arguments["token_pattern"], arguments["stop_words"]
+    return TfidfVectorizer(**arguments, vocabulary=vocabulary)
+
+
+def _side_by_side(matrices: list[Any]) -> Any:
+    """The columns of all matrices, as CSR, each row's columns in ascending order."""
+    from scipy.sparse import hstack
+
+    matrix = matrices[0] if len(matrices) == 1 else hstack(matrices, format="csr")
+    # fit_transform and transform return different orders; a resumed run must add, and drop out, in the same one.
+    matrix.sort_indices()
+    return matrix
+
+
+# --- checks of a state ------------------------------------------------------------------------------------------------
+
+
+def _require(condition: bool, key: str, expected: str, found: Any) -> None:
+    if not condition:
+        plain = found is None or type(found) in (bool, int, float, str)
+        raise ValueError(f"{key}: expected {expected}, got {f'{found!r:.60}' if plain else type(found).__name__}")
+
+
+def _require_keys(value: Any, keys: Sequence[str], key: str) -> None:
+    _require(isinstance(value, dict), key, f"a map of {', '.join(keys)}", value)
+    for name in keys:
+        _require(name in value, f"{key}.{name}", "a value", None)
+    for name in value:
+        _require(name in keys, key, f"nothing but {', '.join(keys)}", name)
+
+
+def _checked_options(value: Any, key: str) -> Ngrams:
+    _require_keys(value, [field.name for field in fields(Ngrams)], key)
+    for field in fields(Ngrams):
+        found, expected = value[field.name], formatannotation(field.type)
+        _require(_is_of_type(found, field.type), f"{key}.{field.name}", expected, found)
+    low, high = value["ngram_range"]
+    _require(1 <= low <= high, f"{key}.ngram_range", "1 <= shortest <= longest", f"{low}, {high}")
+    try:
+        groups = re.compile(value["token_pattern"]).groups
+    except (re.error, RecursionError, OverflowError):
+        groups = -1
+    expected = "a regular expression with at most one group"
+    _require(0 <= groups <= 1, f"{key}.token_pattern", expected, value["token_pattern"])
+    return Ngrams(**value)
+
+
+def _checked_vocabulary(value: Any, key: str) -> list[str]:
+    expected = "a JSON list of different n-grams"
+    _require(type(value) is str, key, expected, value)
+    try:
+        ngrams = json.loads(value)
+    except (ValueError, RecursionError):
+        ngrams = None
+    _require(_is_of_type(ngrams, list[str]) and 0 < len(ngrams) == len(set(ngrams)), key, expected, value)
+    return ngrams
+
+
+def _checked_idf(value: Any, key: str, length: int | None) -> torch.Tensor | None:
+    if length is None:
+        _require(value is None, key, "None, as use_idf is False", value)
+        return None
+    plain = isinstance(value, torch.Tensor) and value.layout == torch.strided and value.dtype == torch.float32
+    plain = plain and value.shape == (length,) and bool(value.isfinite().all())
+    _require(plain, key, f"a tensor of {length} finite numbers in float32", value)
+    return value.detach().cpu()
+
+
+def _is_of_type(value: Any, hint: Any) -> bool:
+    """Whether a value is exactly of a type that `Ngrams` declares: no subclass of it, and no bool for an int."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
+        return any(_is_of_type(value, argument) for argument in arguments)
+    if origin is Literal:
+        return type(value) is str and value in arguments
+    if origin is tuple:
+        return type(value) is tuple and len(value) == len(arguments) and all(map(_is_of_type, value, arguments))
+    if origin is list:
+        return type(value) is list and all(type(item) is arguments[0] for item in value)
+    return type(value) is hint
