@@ -1,19 +1,23 @@
-"""Pictures, reports and a run's files; they see a model and its data only through public methods."""
+"""Reports, pictures and a run's files. What they need of a model and its data is written in `callbacks.protocols`."""
 
-from callbacks.decision_boundary import DecisionBoundary
-from callbacks.graceful_stop import GracefulStop
-from callbacks.progress_bar import CalmProgressBar
-from callbacks.reports import PredictionWriter, TestReport
-from callbacks.run_files import CheckpointFiles, MetricsCSV, RunCheckpoint, TensorBoardCurves
+from importlib import import_module
+from typing import Any
 
-__all__ = [
-    "CalmProgressBar",
-    "CheckpointFiles",
-    "DecisionBoundary",
-    "GracefulStop",
-    "MetricsCSV",
-    "PredictionWriter",
-    "RunCheckpoint",
-    "TensorBoardCurves",
-    "TestReport",
-]
+# Imported on first use, so that deleting a file deletes its callbacks and nothing else.
+EXPORTS = {
+    "AtomicCheckpointIO": "checkpoints",
+    "DecisionBoundary": "decision_boundary",
+    "EvaluationReport": "reports",
+    "GracefulStop": "graceful_stop",
+    "PredictionWriter": "reports",
+    "RelocatableModelCheckpoint": "checkpoints",
+    "ResumableCSVLogger": "loggers",
+    "ThrottledProgressBar": "progress_bar",
+    "ThrottledTensorBoardLogger": "loggers",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in EXPORTS:
+        return getattr(import_module(f"{__name__}.{EXPORTS[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

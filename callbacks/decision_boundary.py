@@ -2,8 +2,8 @@
 
 Three separate things, in this order:
 
-* `boundary_grid` asks a model for its probabilities on a grid; it knows nothing of pictures.
-* `draw` puts such a grid and the data points on a matplotlib Axes; it knows nothing of training.
+* `boundary_grid` computes a model's probabilities on a grid; no picture is involved.
+* `draw` puts such a grid and the data points on a matplotlib Axes; no training is involved.
 * `DecisionBoundary`, the Lightning callback, decides when to draw and where the picture goes.
 
 N rows, K classes, R grid points along each axis; `proba` has one column per class.
@@ -11,20 +11,31 @@ N rows, K classes, R grid points along each axis; `proba` has one column per cla
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import lightning as L
 import torch
+from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 
-# matplotlib, Pillow and numpy are imported where they are used: `train.py --help` need not wait for them.
+from callbacks.atomic_files import write_then_rename
+from callbacks.protocols import (
+    PerClassClassifier,
+    PlottableData,
+    ProbabilisticClassifier,
+    datamodule_of,
+    lack,
+    offers,
+)
+
+# matplotlib, Pillow and numpy are imported where they are used, to keep `train.py --help` fast.
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Okabe and Ito's palette (https://jfly.uni-koeln.de/color/): colour-blind people can tell all eight apart.
+# Okabe and Ito's palette (https://jfly.uni-koeln.de/color/): eight colours that colour-blind people can tell apart.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#F0E442", "#000000")
 INK, GREY = "#222222", "#777777"
 CONFIDENT_FROM = 0.75  # a point whose highest probability is lower than this is drawn hollow
@@ -48,16 +59,16 @@ Points = tuple[Tensor, Tensor, Tensor]  # x (N, 2) in raw units, target (N,) cla
 def boundary_grid(x: Tensor, predict: Callable[[Tensor], Tensor], resolution: int = 200, margin: float = 0.1) -> Grid:
     """Evaluate a model on a grid that covers the given points.
 
-    The place of the grid depends on the points alone, so that pictures of different epochs match.
+    The grid's position depends on the points alone, so that pictures of different epochs match.
 
     Args:
-        x: (N, 2) all points that the picture has to show, in raw units.
+        x: (N, 2) all points that the picture shows, in raw units.
         predict: maps raw rows (M, 2) to probabilities (M, K).
         resolution: R, grid points along each axis.
         margin: free space on each side, as a share of the range of that feature.
     """
     low, high = x.min(dim=0).values, x.max(dim=0).values
-    span = torch.where(high > low, high - low, 1.0)  # a feature that never varies still needs some width
+    span = torch.where(high > low, high - low, 1.0)  # a constant feature still needs some width
     low, high = low - margin * span, high + margin * span
     x1, x2 = (torch.linspace(float(low[i]), float(high[i]), resolution, dtype=x.dtype) for i in (0, 1))
     rows = torch.stack([x1.repeat(resolution), x2.repeat_interleave(resolution)], dim=1)  # (R², 2)
@@ -68,10 +79,10 @@ def draw(
     ax: Axes,
     grid: Grid,
     points: dict[str, Points],
-    feature_names: list[str],
-    class_names: list[str],
+    feature_names: Sequence[str],
+    class_names: Sequence[str],
     title: str,
-    members: Grid | None = None,
+    per_class: Grid | None = None,
 ) -> None:
     """Draw regions, borders, points and a legend to the right of them.
 
@@ -82,7 +93,7 @@ def draw(
         feature_names: two names, with units.
         class_names: K names, in the order of the columns of `proba`.
         title: printed above the picture.
-        members: for one-vs-all, each member's own probability (its sigmoid) on the same grid.
+        per_class: for one-vs-all, each binary classifier's own probability (its sigmoid) on the same grid.
     """
     from matplotlib.colors import to_rgb
 
@@ -90,28 +101,28 @@ def draw(
     colours = torch.tensor([to_rgb(colour) for colour in COLOURS[:K]])  # (K, 3)
 
     # Regions: the colour of the predicted class, from white at a tie (p = 1/K) to a strong tint at p = 1. The
-    # square root lets it rise fast beside the border, so that the two sides differ at a glance.
+    # square root makes it rise fast beside the border, so that the two sides differ at a glance.
     p, predicted = grid.proba.max(dim=-1)  # (R, R)
     tint = 0.55 * ((p * K - 1).clamp_min(0) / (K - 1)).sqrt().float().unsqueeze(-1)
-    tint = tint.nan_to_num()  # weights that ran off to infinity leave the picture white
+    tint = tint.nan_to_num()  # the picture of a diverged model stays white
     x1_range, x2_range = (float(grid.x1[0]), float(grid.x1[-1])), (float(grid.x2[0]), float(grid.x2[-1]))
     image = (1 - tint + tint * colours[predicted]).numpy()
     ax.imshow(image, extent=x1_range + x2_range, origin="lower", aspect="auto", interpolation="bilinear")
 
-    # Borders: the zero lines of log-odds. These are smooth, so a line can be placed between grid points; the
+    # Borders: the zero lines of log-odds. Log-odds are smooth, so a line can be interpolated between grid points; the
     # probabilities of a confident model jump from 0 to 1 there, and their 0.5 line would be a staircase.
     log_proba = grid.proba.clamp_min(1e-7).log()
     for k in range(1 if K == 2 else 0, K):
-        rivals = torch.cat([log_proba[..., :k], log_proba[..., k + 1 :]], dim=-1)
-        _zero_line(ax, grid, log_proba[..., k] - rivals.amax(dim=-1), INK, linestyles="solid", linewidths=1.8)
-    if members is not None:
+        others = torch.cat([log_proba[..., :k], log_proba[..., k + 1 :]], dim=-1)
+        _zero_line(ax, grid, log_proba[..., k] - others.amax(dim=-1), INK, linestyles="solid", linewidths=1.8)
+    if per_class is not None:
         for k in range(K):
-            darker = 0.75 * colours[k].numpy()  # to be seen on the region of its own class
-            log_odds = members.proba[..., k].logit(eps=1e-7)
-            _zero_line(ax, members, log_odds, darker, linestyles="dashed", linewidths=1.6)
+            darker = 0.75 * colours[k].numpy()  # visible on the region of its own class
+            log_odds = per_class.proba[..., k].logit(eps=1e-7)
+            _zero_line(ax, per_class, log_odds, darker, linestyles="dashed", linewidths=1.6)
 
     _draw_points(ax, points, colours)
-    _draw_legends(ax, list(points), class_names, with_members=members is not None)
+    _draw_legends(ax, list(points), class_names, with_per_class=per_class is not None)
     ax.set(xlim=x1_range, ylim=x2_range)
     ax.set_xlabel(feature_names[0], fontsize=12)
     ax.set_ylabel(feature_names[1], fontsize=12)
@@ -120,20 +131,19 @@ def draw(
 
 
 def _zero_line(ax: Axes, grid: Grid, score: Tensor, colour: Any, **style: Any) -> None:
-    # Scores this near to zero everywhere (a line on XOR: all p = 0.5) are rounding noise and have no border.
+    # Scores this close to zero everywhere (a line on XOR: all p = 0.5) are rounding noise and have no border.
     if score.min() < 0 < score.max() and score.abs().max() > 1e-4:
         ax.contour(grid.x1.numpy(), grid.x2.numpy(), score.numpy(), levels=[0], colors=[colour], **style)
 
 
 def _draw_points(ax: Axes, points: dict[str, Points], colours: Tensor) -> None:
-    # No point is moved. On one spot, rows of different class or split are drawn inside each other, the larger
-    # marker below; rows that are alike in everything look like one.
-    columns = []
+    # No jitter. Coinciding points of different class or split become concentric markers, the largest at the bottom.
+    tables = []
     for number, (x, target, proba) in enumerate(points.values()):
         p, predicted = proba.max(dim=1)
-        facts = [target, torch.full_like(target, number), p >= CONFIDENT_FROM, predicted != target]
-        columns.append(torch.cat([x.double(), torch.stack(facts, dim=1).double()], dim=1))  # (N, 6)
-    rows = torch.cat(columns).unique(dim=0)  # sorted, so the rows of one spot are neighbours
+        attributes = [target, torch.full_like(target, number), p >= CONFIDENT_FROM, predicted != target]
+        tables.append(torch.cat([x.double(), torch.stack(attributes, dim=1).double()], dim=1))  # (N, 6)
+    rows = torch.cat(tables).unique(dim=0)  # sorted, so coinciding rows are neighbours
     _, spot, count = rows[:, :2].unique_consecutive(dim=0, return_inverse=True, return_counts=True)
     depth = torch.arange(len(rows)) - (count.cumsum(0) - count)[spot]  # 0 is the topmost of its spot
 
@@ -146,14 +156,14 @@ def _draw_points(ax: Axes, points: dict[str, Points], colours: Tensor) -> None:
             here = (depth == level) & (rows[:, 3] == number)
             area = MARKER_AREA[split] * (1 + 1.6 * level)
             x1, x2 = rows[here, :2].T.numpy()
-            look: dict[str, Any] = {"edgecolors": edge[here].numpy(), "linewidths": width[here].numpy()}
-            ax.scatter(x1, x2, area, face[here].numpy(), marker=MARKERS[split], zorder=3, **look)
+            style: dict[str, Any] = {"edgecolors": edge[here].numpy(), "linewidths": width[here].numpy()}
+            ax.scatter(x1, x2, area, face[here].numpy(), marker=MARKERS[split], zorder=3, **style)
             x1, x2 = rows[here & wrong, :2].T.numpy()
             ax.scatter(x1, x2, 3.5 * area, "none", edgecolors=INK, linewidths=1.4, zorder=4)
 
 
-def _draw_legends(ax: Axes, splits: list[str], class_names: list[str], with_members: bool) -> None:
-    # They list every mark at every epoch, drawn or not, so that the frames of the GIF match.
+def _draw_legends(ax: Axes, splits: list[str], class_names: Sequence[str], with_per_class: bool) -> None:
+    # Every mark is listed at every epoch, drawn or not, so that the frames of the GIF match.
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
@@ -169,7 +179,7 @@ def _draw_legends(ax: Axes, splits: list[str], class_names: list[str], with_memb
     marks.append(mark("misclassified", "o", face="none", edge=INK, size=11))
     border = "border, p = 0.5" if len(class_names) == 2 else "border of regions"
     marks.append(Line2D([], [], color=INK, linewidth=1.8, label=border))
-    if with_members:
+    if with_per_class:
         label = "p = 0.5 of one class\nagainst the rest"
         marks.append(Line2D([], [], color=GREY, linewidth=1.6, linestyle="dashed", label=label))
 
@@ -177,76 +187,73 @@ def _draw_legends(ax: Axes, splits: list[str], class_names: list[str], with_memb
     title = "Point: true class\nRegion: predicted class,\nstronger = more certain"
     upper = ax.legend(handles=classes, title=title, loc="upper left", bbox_to_anchor=(1.01, 1.02), **style)
     ax.legend(handles=marks, loc="lower left", bbox_to_anchor=(1.01, -0.02), **style)
-    ax.add_artist(upper)  # the second call of legend() has taken it off
+    ax.add_artist(upper)  # the second call of legend() removed it
 
 
 class DecisionBoundary(L.Callback):
-    """Draw the decision boundary every few epochs and after the last one.
+    """Draws the decision boundary every few epochs and after the last one.
 
     Writes `figures/boundary_epoch_00030.png` in the run directory (`trainer.default_root_dir`), where 30 is the number
     of epochs completed, and at the end of training `figures/boundary.gif`, made of all of them. The same pixels go to
     TensorBoard, under the tag "decision_boundary". A `fast_dev_run` draws nothing.
 
-    The datamodule must offer `feature_names` (two, with units), `class_names`, `points(split)` for "train" and "val"
-    (raw rows (N, 2) and class indices (N,)), and `transform(x)` from raw rows to what the model takes. The model must
-    offer `predict_proba(x)` (N, K); if it also offers `member_proba(x)` (N, K), the raw sigmoids of one-vs-all, the
-    line of each member is drawn too. The title shows `val/loss` if this epoch was validated, else the `train/loss`
-    logged in `training_step`.
+    The model must be a `ProbabilisticClassifier`, the datamodule `PlottableData` with two features (see
+    `callbacks.protocols`). For a `PerClassClassifier`, the border of each class's own classifier is drawn too. The
+    title shows `val/loss` if this epoch was validated, else the `train/loss` logged in `training_step`.
 
     Args:
         every_n_epochs: draw after every so many epochs; the last epoch is drawn in any case.
-        resolution: number of grid points along each feature.
-        margin: free space around the data, as a share of each feature's range.
+        resolution: number of grid points along each feature, 2 to 2000.
+        margin: free space around the data, as a share of each feature's range, 0 to 10.
 
     Raises:
-        ValueError: an argument is out of range.
+        ValueError: an argument is out of range; or, from `setup`, model or data cannot be drawn.
     """
 
     def __init__(self, every_n_epochs: int = 10, resolution: int = 200, margin: float = 0.1) -> None:
         super().__init__()
         if every_n_epochs < 1:
             raise ValueError(f"expected every_n_epochs of at least 1, got {every_n_epochs}")
-        if resolution < 2:
-            raise ValueError(f"expected resolution of at least 2, got {resolution}")
-        if not 0 <= margin < float("inf"):
-            raise ValueError(f"expected margin of at least 0, got {margin}")
+        if not 2 <= resolution <= 2000:
+            raise ValueError(f"expected resolution of at least 2 and at most 2000, got {resolution}")
+        if not 0 <= margin <= 10:
+            raise ValueError(f"expected margin of at least 0 and at most 10, got {margin}")
         self.every_n_epochs, self.resolution, self.margin = every_n_epochs, resolution, margin
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Refuse what cannot be drawn, with a ValueError, before training starts and on every rank alike."""
+        """Refuse what cannot be drawn, with a ValueError, before training starts and on every rank."""
         if stage != "fit":
             return
-        data: Any = getattr(trainer, "datamodule", None)
-        needed = ("feature_names", "class_names", "points", "transform")
-        missing = [f"datamodule.{part}" for part in needed if not hasattr(data, part)]
-        missing += [] if hasattr(pl_module, "predict_proba") else ["model.predict_proba"]
-        if missing:
-            raise ValueError(f"DecisionBoundary expected {', '.join(missing)}, got none: remove the callback")
-        names, classes = data.feature_names, len(data.class_names)
+        data = datamodule_of(trainer)
+        unmet = lack(pl_module, ProbabilisticClassifier) or lack(data, PlottableData)
+        if unmet:
+            raise ValueError(f"DecisionBoundary does not apply: {unmet}; add it, or remove the callback")
+        names, num_classes = data.feature_names, len(data.class_names)
         if len(names) != 2:
             listed = ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
             raise ValueError(
                 f"DecisionBoundary draws exactly 2 features, got {len(names)} ({listed}): "
                 "set data.init_args.features to two names, or remove the callback"
             )
-        if not 2 <= classes <= len(COLOURS):
+        if not 2 <= num_classes <= len(COLOURS):
             raise ValueError(
-                f"DecisionBoundary has colours for 2 to {len(COLOURS)} classes, got {classes}: "
+                f"DecisionBoundary has colours for 2 to {len(COLOURS)} classes, got {num_classes}: "
                 "choose fewer classes, or remove the callback"
             )
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Note where this fit sets out: pictures on disk from beyond belong to a run that was given up."""
+        """Remember the first epoch, so that frames left by an abandoned run stay out of the GIF."""
         self._start = self._epoch = trainer.current_epoch  # epochs completed
         self._drawn: set[int] = set()
         self._validated_step = -1
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Note which weights the validation loss belongs to."""
+        """Remember which weights the validation loss belongs to."""
         self._validated_step = trainer.global_step
 
+    # Lightning calls this after the epoch's validation and before the hooks of checkpoint callbacks. So when a
+    # checkpoint counts an epoch as completed, its frame is on the disk, and a run resumed from there misses none.
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Draw on schedule. Lightning has validated this epoch by now."""
         self._epoch = trainer.current_epoch + 1
         if self._epoch % self.every_n_epochs == 0:
             self._draw(trainer, pl_module)
@@ -258,34 +265,32 @@ class DecisionBoundary(L.Callback):
         if self._drawn:
             self._write_gif(Path(trainer.default_root_dir, "figures"))
 
-    def _draw(self, trainer: Any, model: Any) -> None:
-        if trainer.fast_dev_run or not trainer.is_global_zero:
+    def _draw(self, trainer: L.Trainer, model: L.LightningModule) -> None:
+        if trainer.fast_dev_run or not trainer.is_global_zero:  # type: ignore[attr-defined]
             return  # from here on one process works alone, so nothing may wait for the others
         import numpy as np
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
         from PIL import Image
 
-        # A bare Figure leaves no trace, unlike pyplot, which TensorBoard's add_figure would import.
+        # A bare Figure has no global state, unlike pyplot, which TensorBoard's add_figure would import.
         figure = Figure(figsize=INCHES, dpi=DPI, layout="constrained")
         canvas = FigureCanvasAgg(figure)
         with _evaluating(model):
-            scene = self._scene(trainer.datamodule, model)
+            scene = self._scene(datamodule_of(trainer), model)
         draw(figure.add_subplot(), **scene, title=self._title(trainer))
         canvas.draw()
         pixels = np.asarray(canvas.buffer_rgba())[..., :3]
 
         path = Path(trainer.default_root_dir, "figures", f"boundary_epoch_{self._epoch:05d}.png")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(pixels).save(path)
+        write_then_rename(path, lambda temporary: Image.fromarray(pixels).save(temporary, "PNG"))
         self._drawn.add(self._epoch)
         for logger in trainer.loggers:
-            experiment: Any = getattr(logger, "experiment", None)
-            if hasattr(experiment, "add_figure"):  # TensorBoard
+            if isinstance(logger, TensorBoardLogger):
                 step = trainer.global_step - 1  # loss curves count steps from 0
-                experiment.add_image("decision_boundary", pixels, step, dataformats="HWC")
+                logger.experiment.add_image("decision_boundary", pixels, step, dataformats="HWC")
 
-    def _scene(self, data: Any, model: Any) -> dict[str, Any]:
+    def _scene(self, data: PlottableData, model: Any) -> dict[str, Any]:
         weight = next(model.parameters())
 
         def on_raw_rows(method: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
@@ -294,13 +299,13 @@ class DecisionBoundary(L.Callback):
         predict = on_raw_rows(model.predict_proba)
         splits = {"train": data.points("train"), "validation": data.points("val")}
         points = {name: (x, target, predict(x)) for name, (x, target) in splits.items() if len(x) > 0}
-        everything = torch.cat([x for x, _, _ in points.values()])
-        members = None
-        if hasattr(model, "member_proba"):
-            members = boundary_grid(everything, on_raw_rows(model.member_proba), self.resolution, self.margin)
+        x = torch.cat([x for x, _, _ in points.values()])
+        per_class = None
+        if offers(model, PerClassClassifier):
+            per_class = boundary_grid(x, on_raw_rows(model.predict_proba_per_class), self.resolution, self.margin)
         return {
-            "grid": boundary_grid(everything, predict, self.resolution, self.margin),
-            "members": members,
+            "grid": boundary_grid(x, predict, self.resolution, self.margin),
+            "per_class": per_class,
             "points": points,
             "feature_names": data.feature_names,
             "class_names": data.class_names,
@@ -321,20 +326,21 @@ class DecisionBoundary(L.Callback):
         for path in sorted(folder.glob("boundary_epoch_*.png")):
             epoch = int(path.stem.rpartition("_")[2])
             if epoch <= self._start or epoch in self._drawn:
-                frames.append(Image.open(path).quantize(256, dither=Image.Dither.NONE))
+                with Image.open(path) as image:
+                    frames.append(image.quantize(256, dither=Image.Dither.NONE))
         durations = [FRAME_MS] * (len(frames) - 1) + [LAST_FRAME_MS]
-        path = folder / "boundary.gif"
-        frames[0].save(path, save_all=True, append_images=frames[1:], duration=durations, loop=0)
+        options = {"save_all": True, "append_images": frames[1:], "duration": durations, "loop": 0}
+        write_then_rename(folder / "boundary.gif", lambda temporary: frames[0].save(temporary, "GIF", **options))
 
 
 @contextmanager
-def _evaluating(module: torch.nn.Module) -> Iterator[None]:
+def _evaluating(model: torch.nn.Module) -> Iterator[None]:
     """Evaluation mode without gradients; afterwards every submodule is in the mode it was in."""
-    modes = [(part, part.training) for part in module.modules()]
-    module.eval()
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
     try:
         with torch.no_grad():
             yield
     finally:
-        for part, training in modes:
-            part.training = training
+        for module, training in modes:
+            module.training = training

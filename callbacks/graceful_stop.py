@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM in the middle of a fit: finish the step, save, say where."""
+"""Ctrl-C and SIGTERM during a fit: finish the step, save, print how to resume."""
 
 import signal
 from pathlib import Path
@@ -10,58 +10,53 @@ import torch
 import torch.distributed as dist
 from lightning.pytorch.callbacks import Checkpoint
 
-from callbacks.run_files import validation_follows
+from callbacks.checkpoints import validates_before_next_batch
 
 
-class GracefulStop(Checkpoint):  # by which Lightning calls it last, when other checkpoints are written
-    """On the first SIGINT or SIGTERM during `fit`, saves checkpoints/last.ckpt after the step under way and stops.
+class GracefulStop(Checkpoint):  # a Checkpoint, because Lightning runs those last: after the other callbacks' files
+    """On the first SIGINT or SIGTERM during `fit`, saves checkpoints/last.ckpt and stops.
 
-    Stopping in the middle of a step could leave W updated and b not, which no resume could put right. A step that a
-    validation follows is done after the validation, and the last of an epoch after the epoch. A second signal stops at
-    once, without saving.
+    Stops only between steps, so that W and b are never from different steps. If a validation or the end of the epoch is
+    due, it runs first. A second signal stops at once, without saving.
     """
 
     def __init__(self) -> None:
-        self.received: int | None = None
-        self._handlers: dict[int, Any] = {}
+        self.received: int | None = None  # number of the first signal
+        self._previous_handlers: dict[int, Any] = {}
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Listen, from now on."""
         for number in (signal.SIGINT, signal.SIGTERM):
-            self._handlers[number] = signal.signal(number, self._note)
+            self._previous_handlers[number] = signal.signal(number, self._handle)
 
     def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
-        """Stop here, if a signal has come to any of the processes."""
-        if self._any_received(trainer) and not validation_follows(trainer):
+        if self._any_received(trainer) and not validates_before_next_batch(trainer):
             self._stop(trainer)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Likewise after a validation within an epoch."""
-        within = trainer.state.fn == "fit" and not trainer.sanity_checking and not trainer.is_last_batch
-        if within and self._any_received(trainer):
+        """Stop after a validation within an epoch; after the epoch's last batch, its end is still due."""
+        within_epoch = trainer.state.fn == "fit" and not trainer.sanity_checking and not trainer.is_last_batch
+        if within_epoch and self._any_received(trainer):
             self._stop(trainer)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Likewise, but for the last epoch: the run ends anyway, and properly."""
+        """Stop after an epoch; not after the last one, with which the run ends normally."""
         if trainer.current_epoch + 1 != trainer.max_epochs and self._any_received(trainer):
             self._stop(trainer)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Leave signals to whom they belonged."""
-        self._restore()
+        self._restore_handlers()
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        """Likewise."""
-        self._restore()
+        self._restore_handlers()
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
+    def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.received is not None:
             raise KeyboardInterrupt
         self.received = number
 
     def _stop(self, trainer: L.Trainer) -> None:
         path = Path(trainer.default_root_dir) / "checkpoints" / "last.ckpt"
-        trainer.save_checkpoint(path)
+        trainer.save_checkpoint(path, weights_only=False)
         number = self.received or signal.SIGTERM
         if trainer.is_global_zero:
             print(
@@ -73,12 +68,12 @@ class GracefulStop(Checkpoint):  # by which Lightning calls it last, when other 
     def _any_received(self, trainer: L.Trainer) -> bool:
         if trainer.world_size == 1:
             return self.received is not None
-        # Processes hear of a signal at different steps; they must stop after the same one.
+        # A signal reaches the processes at different steps, but they must stop after the same one.
         received = torch.tensor(float(self.received is not None), device=trainer.strategy.root_device)
         dist.all_reduce(received, op=dist.ReduceOp.MAX)
         return bool(received)
 
-    def _restore(self) -> None:
-        for number, handler in self._handlers.items():
+    def _restore_handlers(self) -> None:
+        for number, handler in self._previous_handlers.items():
             signal.signal(number, handler)
-        self._handlers = {}
+        self._previous_handlers = {}

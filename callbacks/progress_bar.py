@@ -1,4 +1,4 @@
-"""A progress bar that costs less than the progress."""
+"""A RichProgressBar that updates five times a second instead of after every batch."""
 
 import math
 import time
@@ -8,20 +8,20 @@ import lightning as L
 from lightning.pytorch.callbacks import RichProgressBar
 
 
-class CalmProgressBar(RichProgressBar):
-    """Lightning's Rich bar, five times a second.
+class ThrottledProgressBar(RichProgressBar):
+    """Lightning's Rich bar at five updates a second.
 
-    Lightning redraws it 100 times a second and tells it of every batch, which takes a sixth of a fit with steps of a
-    millisecond or two.
+    Lightning redraws it 100 times a second and updates it after every batch, which takes a sixth of a fit whose steps
+    last a millisecond or two.
     """
 
     def __init__(self) -> None:
         super().__init__(refresh_rate=5)
-        self._told = -math.inf  # when
+        self._updated = -math.inf  # time of the last update
 
     def on_train_batch_end(self, trainer: L.Trainer, *rest: Any) -> None:
-        """Hear of this batch, if it will be seen."""
+        """Forward the hook at most `refresh_rate` times per second, and after an epoch's last batch."""
         now = time.monotonic()
-        if now - self._told >= 1 / self.refresh_rate or trainer.is_last_batch:
-            self._told = now
+        if now - self._updated >= 1 / self.refresh_rate or trainer.is_last_batch:
+            self._updated = now
             super().on_train_batch_end(trainer, *rest)

@@ -1,187 +1,290 @@
-"""What `test` and `predict` leave behind: metrics, per-class figures, errors, predictions.
+"""What `test` and `predict` write: metrics, per-class metrics, errors, predictions.
 
-The callbacks see a model only through `predict_step`, `test_step`, `answer` and, where it has one, `contributions`;
-and the data through `class_names`, `feature_names` and `describe`.
+N rows of a batch, K classes.
 """
 
-import itertools
 import json
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Iterator
+from operator import itemgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import lightning as L
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from callbacks.run_files import write_csv, write_whole
+from callbacks.atomic_files import atomic_write_csv, atomic_write_text, write_then_rename
+from callbacks.protocols import (
+    Classifier,
+    ExplainableClassifier,
+    LabelledData,
+    NamedFeatures,
+    OutOfScopeData,
+    datamodule_of,
+    lack,
+    offers,
+)
+
+MAX_DESCRIBED_COLUMNS = 3  # in the table on the terminal, of what the datamodule tells about a row
+PRINTED_NAMES = {
+    "label": "label",
+    "probability": "p",
+    "out_of_scope": "oos",
+    "words_for": "for",
+    "words_against": "against",
+}
 
 
-class _Rows:
-    """Results of single rows, collected batch by batch, brought together from all processes, in the split's order."""
+class _Report(L.Callback):
+    """Collects tensors over the rows of a split, batch by batch.
 
-    def __init__(self) -> None:
-        self.parts: list[tuple[Any, ...]] = []
-
-    def add(self, rows: Tensor, *columns: Any) -> None:
-        """Keep the batch's row numbers (n,) and, for each row, whatever stands in the columns (tensors or lists)."""
-        self.parts += zip(rows.tolist(), *(c.cpu() if isinstance(c, Tensor) else c for c in columns), strict=True)
-
-    def gather(self) -> list[tuple[Any, ...]]:
-        """Every process's rows, sorted by row number."""
-        parts = self.parts
-        if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
-            everyone: list[Any] = [None] * dist.get_world_size()
-            dist.all_gather_object(everyone, parts)
-            parts = [row for process in everyone for row in process]
-        self.parts = []
-        return sorted(parts, key=lambda part: part[0])
-
-
-class TestReport(L.Callback):
-    """After `test`: test_metrics.json, per_class.csv and errors.csv, in the run directory.
-
-    per_class.csv and errors.csv speak of the answers that `predict` would give, so with an out-of-scope threshold where
-    the model has one.
+    A batch is `(x, target, indices)`, as the datamodules here yield it, where `indices` (N,) are the numbers of its
+    rows within their split. Without them, `(x, target)` or a bare `x`, rows are numbered in the order they come.
     """
 
     def __init__(self) -> None:
-        self.collected = _Rows()
+        self._clear()
+
+    @staticmethod
+    def unmet(model: object, datamodule: object) -> str | None:
+        """What this report needs that model or datamodule lacks, in one line with signatures; None if it applies."""
+        return lack(model, Classifier) or lack(datamodule, LabelledData)
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Refuse a model or a datamodule that lacks something, with a ValueError, before anything runs."""
+        unmet = self.unmet(pl_module, datamodule_of(trainer))
+        if unmet:
+            raise ValueError(f"{type(self).__name__} does not apply: {unmet}; add it, or leave this callback out")
+
+    def _clear(self) -> None:
+        self._batches: list[tuple[Tensor, ...]] = []
+        self._num_rows = 0
+
+    def _predict(self, trainer: L.Trainer, pl_module: object, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Probabilities (N, K), labels (N,) and the labels' probabilities (N,)."""
+        model = cast(Classifier, pl_module)  # setup has checked
+        with trainer.precision_plugin.forward_context():
+            proba = model.predict_proba(x)
+        label = model.predict_label(proba)
+        return proba, label, proba.gather(1, label.unsqueeze(1)).squeeze(1)
+
+    def _collect(self, trainer: L.Trainer, indices: Tensor | None, *columns: Tensor) -> None:
+        """Keep tensors of N rows each."""
+        if indices is None:
+            if trainer.world_size > 1:
+                raise ValueError(
+                    f"{type(self).__name__} expected batches (x, target, indices), got no indices, and several "
+                    "processes cannot number their rows without: add them, or use --trainer.devices 1"
+                )
+            indices = torch.arange(self._num_rows, self._num_rows + len(columns[0]))
+        self._num_rows += len(indices)
+        self._batches.append((indices, *columns))
+
+    def _gather(self) -> tuple[Tensor, ...]:
+        """Indices and columns, of all batches and processes, in the order of the indices; empty if there was no row."""
+        columns = [torch.cat([part.cpu() for part in column]) for column in zip(*self._batches, strict=True)]
+        if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+            of_process: list[Any] = [None] * dist.get_world_size()
+            dist.all_gather_object(of_process, columns)
+            columns = [torch.cat(parts) for parts in zip(*filter(None, of_process), strict=True)]
+        self._clear()
+        if not columns or not len(columns[0]):
+            return ()
+        order = columns[0].argsort()
+        return tuple(column[order] for column in columns)
+
+
+class EvaluationReport(_Report):
+    """After `test`: test_metrics.json, per_class.csv and errors.csv, in the run directory.
+
+    The last two use the labels that `predict` would give, an out-of-scope threshold included. errors.csv lists the
+    misclassified rows, those with the highest probability first.
+    """
+
+    def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._clear()
 
     def on_test_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, *_: Any
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, *rest: Any
     ) -> None:
-        """Keep truth, answer and probability of the answer."""
-        answer = pl_module.answer(outputs)  # type: ignore[operator]
-        self.collected.add(batch.rows, batch.target, answer, outputs.gather(1, answer.unsqueeze(1)).squeeze(1))
+        x, target, indices = _parts(batch)
+        if target is None:
+            raise ValueError("EvaluationReport expected batches (x, target) or (x, target, indices), got x alone")
+        _, predicted, confidence = self._predict(trainer, pl_module, x)
+        self._collect(trainer, indices, target, predicted, confidence)
 
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Write the three files."""
-        rows = self.collected.gather()
-        if not trainer.is_global_zero or trainer.fast_dev_run or not rows:  # type: ignore[attr-defined]
+        columns = self._gather()
+        if not trainer.is_global_zero or trainer.fast_dev_run or not columns:  # type: ignore[attr-defined]
             return
         from sklearn.metrics import precision_recall_fscore_support  # slow to import, so not at the top
 
-        run, names = Path(trainer.default_root_dir), trainer.datamodule.class_names  # type: ignore[attr-defined]
+        indices, target, predicted, confidence = columns
+        data: LabelledData = datamodule_of(trainer)
+        run, names = Path(trainer.default_root_dir), data.class_names
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("test")}
-        write_whole(run / "test_metrics.json", json.dumps(metrics, indent=2) + "\n")
+        atomic_write_text(run / "test_metrics.json", json.dumps(metrics, indent=2) + "\n")
 
-        target, answer = (torch.tensor([row[column] for row in rows]).numpy() for column in (1, 2))
-        figures = precision_recall_fscore_support(target, answer, labels=range(len(names)), zero_division=0)
-        write_csv(
+        per_class = precision_recall_fscore_support(
+            target.numpy(), predicted.numpy(), labels=range(len(names)), zero_division=0
+        )
+        atomic_write_csv(
             run / "per_class.csv",
             ("label", "precision", "recall", "f1", "rows"),
-            ((name, *(f"{v:.4f}" for v in row[:3]), int(row[3])) for name, *row in zip(names, *figures, strict=True)),
+            ((name, *(f"{v:.4f}" for v in row[:3]), int(row[3])) for name, *row in zip(names, *per_class, strict=True)),
         )
-        wrong = [row for row in rows if row[1] != row[2]]
-        described = trainer.datamodule.describe([row[0] for row in wrong], "test")  # type: ignore[attr-defined]
-        keys = list(trainer.datamodule.describe([rows[0][0]], "test")[0])  # type: ignore[attr-defined]
-        wrong_rows = sorted(zip(wrong, described, strict=True), key=lambda pair: -pair[0][3])  # the surest first
-        write_csv(
+        wrong = (predicted != target).nonzero().squeeze(1)
+        wrong = wrong[confidence[wrong].argsort(descending=True, stable=True)]
+        keys = list(data.describe(indices[:1].tolist(), "test")[0])
+        errors = zip(
+            data.describe(indices[wrong].tolist(), "test"),
+            *(column[wrong].tolist() for column in (target, predicted, confidence)),
+            strict=True,
+        )
+        atomic_write_csv(
             run / "errors.csv",
-            (*keys, "truth", "answer", "probability"),
-            (
-                (*(info[k] for k in keys), names[int(truth)], names[int(said)], f"{proba:.4f}")
-                for (_, truth, said, proba), info in wrong_rows
-            ),
+            (*keys, "target", "predicted", "probability"),
+            ((*(row[key] for key in keys), names[t], names[k], f"{p:.4f}") for row, t, k, p in errors),
         )
-        print(f"{len(rows) - len(wrong)} of {len(rows)} test rows right; reports in {run}")
+        print(f"{len(target) - len(wrong)} of {len(target)} test rows right; reports in {run}")
 
 
-class PredictionWriter(L.Callback):
+class PredictionWriter(_Report):
     """After `predict`: predictions.jsonl in the run directory, and a table of the first rows on the terminal.
 
+    A line holds what the datamodule tells about the row, then `label`, `probability` and `top_k`; `out_of_scope` where
+    the data has such a class; `words_for` and `words_against`, the features that contributed most to the label and most
+    against it, where the model has contributions and the features have names.
+
     Args:
-        top_k: how many classes, the most probable first, each line lists.
-        words: for a model with `contributions`: how many features that spoke for, and against, the answer to list.
-        show: rows in the table on the terminal.
+        top_k: number of classes to list, the most probable first.
+        num_features: number of features in `words_for`, and in `words_against`.
+        num_printed: rows in the table on the terminal.
     """
 
-    def __init__(self, top_k: int = 5, words: int = 3, show: int = 20) -> None:
-        if min(top_k, words, show) < 0:
-            raise ValueError(f"top_k, words and show must not be negative, got {top_k}, {words} and {show}")
-        self.top_k, self.words, self.show = top_k, words, show
-        self.collected = _Rows()
+    def __init__(self, top_k: int = 5, num_features: int = 3, num_printed: int = 20) -> None:
+        if min(top_k, num_features, num_printed) < 0:
+            given = f"{top_k}, {num_features} and {num_printed}"
+            raise ValueError(f"top_k, num_features and num_printed must not be negative, got {given}")
+        super().__init__()
+        self.top_k, self.num_features, self.num_printed = top_k, num_features, num_printed
+
+    def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._clear()
 
     def on_predict_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, *_: Any
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, *rest: Any
     ) -> None:
-        """Keep answer, probability, top classes and, for text, the words for and against."""
-        proba = outputs
-        answer = pl_module.answer(proba)  # type: ignore[operator]
+        x, _, indices = _parts(batch)
+        proba, label, confidence = self._predict(trainer, pl_module, x)
         top = proba.topk(min(self.top_k, proba.shape[1]), dim=1)
-        words: Sequence[Any] = [None] * len(answer)
-        if hasattr(pl_module, "contributions"):
-            contributions = pl_module.contributions(batch.x, answer)  # type: ignore[operator]
-            words = self._words(batch.x.cpu(), contributions.cpu(), trainer)
-        chosen = proba.gather(1, answer.unsqueeze(1)).squeeze(1)
-        self.collected.add(
-            batch.rows, answer.tolist(), chosen.tolist(), top.indices.tolist(), top.values.tolist(), words
-        )
+        strongest = torch.zeros(len(label), 0, 2)
+        if offers(pl_module, ExplainableClassifier) and offers(datamodule_of(trainer), NamedFeatures):
+            strongest = _strongest(pl_module.contributions(x, label), self.num_features)
+        self._collect(trainer, indices, label, confidence, top.indices, top.values, strongest)
 
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Write the file and print the table."""
-        rows = self.collected.gather()
+        columns = self._gather()
         if not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        names, oos = data.class_names, getattr(data, "oos_class", None)
-        records = []
-        described = data.describe([row[0] for row in rows], "predict")
-        for (_, answer, chosen, labels, values, words), record in zip(rows, described, strict=True):
-            record |= {"label": names[answer], "probability": round(chosen, 6)}
-            record["top_k"] = [
-                {"label": names[i], "probability": round(p, 6)} for i, p in zip(labels, values, strict=True)
-            ]
-            if oos is not None:
-                record["out_of_scope"] = answer == oos
-            if words is not None:
-                record["words_for"], record["words_against"] = words
-            records.append(record)
+        explained = offers(pl_module, ExplainableClassifier)
+        records = _records(columns, datamodule_of(trainer), explained) if columns else iter(())
         path = Path(trainer.default_root_dir) / "predictions.jsonl"
-        write_whole(path, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records))
-        self._print(records, path)
+        first: list[dict[str, Any]] = []
 
-    def _words(self, x: Tensor, contributions: Tensor, trainer: L.Trainer) -> list[Any]:
-        """For each row of a CSR batch the features that raised and lowered the answer's score most."""
-        names = trainer.datamodule.feature_names  # type: ignore[attr-defined]
-        found = []
-        ends, columns = x.crow_indices().tolist(), x.col_indices()
-        for start, end in itertools.pairwise(ends):
-            part = contributions[start:end]
-            order = part.argsort(descending=True).tolist()
-            pairs = [(names[int(columns[start + i])], round(float(part[i]), 3)) for i in order]
-            found.append(
-                (
-                    [pair for pair in pairs[: self.words] if pair[1] > 0],
-                    [pair for pair in pairs[::-1][: self.words] if pair[1] < 0],
-                )
-            )
-        return found
+        def write(temporary: Path) -> None:
+            with temporary.open("w", encoding="utf-8") as file:
+                for record in records:
+                    file.write(json.dumps(record, ensure_ascii=False) + "\n")
+                    if len(first) < self.num_printed:
+                        first.append(record)
 
-    def _print(self, records: list[dict[str, Any]], path: Path) -> None:
-        from rich.console import Console
-        from rich.table import Table
+        write_then_rename(path, write)
+        _print_table(first)
+        total = len(columns[0]) if columns else 0
+        more = f"... and {total - len(first)} more; " if total > len(first) else ""
+        print(f"{more}{total} predictions in {path}")
 
-        short = {"probability": "p", "out_of_scope": "oos", "words_for": "for", "words_against": "against"}
-        table = Table()
-        for key in records[0] if records else {}:
-            if key != "top_k":
-                table.add_column(short.get(key, key), no_wrap=key == "label", overflow="fold")
-        for record in records[: self.show]:
-            cells = [value for key, value in record.items() if key != "top_k"]
-            table.add_row(*(_cell(value) for value in cells))
-        Console().print(table)
-        hidden = len(records) - self.show
-        print(f"{f'... and {hidden} more; ' if hidden > 0 else ''}{len(records)} predictions in {path}")
+
+def _parts(batch: Any) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """x, target and indices of a batch; None for what it lacks."""
+    parts = [batch] if isinstance(batch, Tensor) else batch
+    if not isinstance(parts, list | tuple) or not 1 <= len(parts) <= 3:
+        raise ValueError(f"expected a batch x, (x, target) or (x, target, indices), got a {type(batch).__name__}")
+    x, target, indices = (*parts, None, None)[:3]
+    return x, target, indices
+
+
+def _strongest(contributions: list[list[tuple[int, float]]], number: int) -> Tensor:
+    """Of N rows the features with the highest amounts above 0, then those with the lowest below 0.
+
+    (N, 2 · number, 2) pairs of feature index and amount; those that a row lacks have amount 0.
+    """
+    rows = []
+    for pairs in contributions:
+        ordered = sorted(pairs, key=itemgetter(1))
+        chosen = [pair for pair in ordered[::-1][:number] if pair[1] > 0]
+        chosen += [pair for pair in ordered[:number] if pair[1] < 0]
+        rows.append(chosen + [(0, 0.0)] * (2 * number - len(chosen)))
+    return torch.tensor(rows, dtype=torch.float64).reshape(len(rows), 2 * number, 2)
+
+
+def _records(columns: tuple[Tensor, ...], data: Any, explained: bool) -> Iterator[dict[str, Any]]:
+    """The lines of predictions.jsonl, made piece by piece: as Python objects, all of them would need much memory."""
+    names = data.class_names
+    oos_class = data.oos_class if offers(data, OutOfScopeData) else None
+    feature_names = data.feature_names if explained and offers(data, NamedFeatures) else None
+    for piece in zip(*(column.split(4096) for column in columns), strict=True):
+        indices, *predictions = (column.tolist() for column in piece)
+        described = data.describe(indices, "predict")
+        for record, label, p, top, top_p, strongest in zip(described, *predictions, strict=True):
+            record |= {"label": names[label], "probability": round(p, 6)}
+            record["top_k"] = [{"label": names[k], "probability": round(q, 6)} for k, q in zip(top, top_p, strict=True)]
+            if oos_class is not None:
+                record["out_of_scope"] = label == oos_class
+            if feature_names is not None:
+                pairs = [(feature_names[int(feature)], round(amount, 3)) for feature, amount in strongest]
+                record["words_for"] = [pair for pair in pairs if pair[1] > 0]
+                record["words_against"] = [pair for pair in pairs if pair[1] < 0]
+            yield record
+
+
+def _print_table(records: list[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text  # takes a cell as it is, while a plain string could hold markup
+
+    keys = [key for key in (records[0] if records else {}) if key != "top_k"]
+    described = [key for key in keys if key not in PRINTED_NAMES]
+    hidden = described[MAX_DESCRIBED_COLUMNS:]
+    hidden = hidden if len(hidden) > 1 else []  # "… 1 more" would take as much room as that one
+    table = Table()
+    for key in keys:
+        if key in hidden[1:]:
+            continue
+        name = f"… {len(hidden)} more" if key in hidden else PRINTED_NAMES.get(key, key)
+        table.add_column(Text(_visible(name)), no_wrap=key == "label", overflow="fold")
+    for record in records:
+        cells = ["…" if key in hidden else _cell(record[key]) for key in keys if key not in hidden[1:]]
+        table.add_row(*(Text(_visible(cell)) for cell in cells))
+    Console().print(table)
 
 
 def _cell(value: Any) -> str:
-    from rich.markup import escape
-
     if isinstance(value, float):
         return f"{value:.3f}"
     if isinstance(value, list):
-        return escape(", ".join(f"{word} {amount:+.2f}" for word, amount in value))
-    return escape("yes" if value is True else "no" if value is False else str(value))
+        return ", ".join(f"{word} {amount:+.2f}" for word, amount in value)
+    return "yes" if value is True else "no" if value is False else str(value)
+
+
+def _visible(text: str) -> str:
+    """Control, formatting and line-breaking characters as escapes: one such as \\x1b could rewrite the terminal.
+
+    >>> print(_visible("a\\x1b[31mb"))
+    a\\x1b[31mb
+    """
+    hidden = ("Cc", "Cf", "Cs", "Zl", "Zp")
+    return "".join(c.encode("unicode_escape").decode() if unicodedata.category(c) in hidden else c for c in text)

@@ -19,7 +19,7 @@ from PIL import Image
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from callbacks import decision_boundary
+from callbacks import RelocatableModelCheckpoint, decision_boundary
 from callbacks.decision_boundary import COLOURS, DecisionBoundary, boundary_grid, draw
 
 
@@ -78,11 +78,11 @@ class TinyModel(L.LightningModule):
 
 
 class OneVersusAll(TinyModel):
-    def member_proba(self, x):
+    def predict_proba_per_class(self, x):
         return self(x).sigmoid()
 
     def predict_proba(self, x):
-        return self.member_proba(x) / self.member_proba(x).sum(dim=1, keepdim=True)
+        return self.predict_proba_per_class(x) / self.predict_proba_per_class(x).sum(dim=1, keepdim=True)
 
 
 @pytest.fixture(autouse=True)
@@ -119,7 +119,7 @@ def lines(weight, bias=0.0):
     return predict
 
 
-def picture(predict, x, target, members=None, resolution=40, num_classes=2):
+def picture(predict, x, target, per_class=None, resolution=40, num_classes=2):
     """Draw the rows as the train split on a fresh Axes."""
     ax = Figure(figsize=(7.5, 5), layout="constrained").add_subplot()
     grid = boundary_grid(x, predict, resolution)
@@ -132,7 +132,7 @@ def picture(predict, x, target, members=None, resolution=40, num_classes=2):
         ["a (cm)", "b (cm)"],
         names,
         "Epoch 3",
-        members and boundary_grid(x, members, resolution),
+        per_class and boundary_grid(x, per_class, resolution),
     )
     return ax
 
@@ -222,7 +222,7 @@ def test_border_of_a_very_confident_model_is_no_staircase():
     np.testing.assert_allclose(distance, 0.0, atol=0.001)  # the probabilities alone would give 0.008
 
 
-def test_a_model_that_says_one_half_everywhere_has_no_border():
+def test_a_model_that_gives_one_half_everywhere_has_no_border():
     def predict(x):
         rounding = 1e-8 * torch.sin(1000 * x[:, 0].double())
         return torch.stack([0.5 - rounding, 0.5 + rounding], dim=1)
@@ -247,20 +247,20 @@ def test_interaction_makes_the_border_a_curve():
     assert np.linalg.matrix_rank(border - border.mean(axis=0), tol=0.1) == 2  # no straight line holds it
 
 
-def test_one_versus_all_gets_a_dashed_line_for_each_member_besides_the_borders_of_the_regions():
+def test_one_versus_all_gets_a_dashed_line_for_each_classifier_besides_the_borders_of_the_regions():
     weight = torch.tensor([[-1.0, 0.0], [0.0, 1.0], [1.0, -1.0]]).T
     x = torch.tensor([[-2.0, -2.0], [0.0, 2.0], [2.0, -2.0]])
 
-    def members(rows):
+    def per_class(rows):
         return (rows @ weight - torch.tensor([0.5, 0.2, 0.1])).sigmoid()
 
     def predict(rows):
-        return members(rows) / members(rows).sum(dim=1, keepdim=True)
+        return per_class(rows) / per_class(rows).sum(dim=1, keepdim=True)
 
-    ax = picture(predict, x, torch.tensor([0, 1, 2]), members=members, num_classes=3)
+    ax = picture(predict, x, torch.tensor([0, 1, 2]), per_class=per_class, num_classes=3)
     assert len(borders(ax)) == 3
     for k, line in enumerate(borders(ax, "dashed")):
-        np.testing.assert_allclose(members(torch.tensor(line).float())[:, k], 0.5, atol=1e-3)
+        np.testing.assert_allclose(per_class(torch.tensor(line).float())[:, k], 0.5, atol=1e-3)
     assert len(borders(ax, "dashed")) == 3
     assert len(borders(picture(predict, x, torch.tensor([0, 1, 2]), num_classes=3), "dashed")) == 0
 
@@ -280,7 +280,17 @@ def test_legends_name_classes_and_marks_and_lie_beside_the_data():
 # The callback
 
 
-@pytest.mark.parametrize("bad", [{"every_n_epochs": 0}, {"resolution": 1}, {"margin": -0.1}, {"margin": float("nan")}])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"every_n_epochs": 0},
+        {"resolution": 1},
+        {"resolution": 2001},
+        {"margin": -0.1},
+        {"margin": 10.1},
+        {"margin": float("nan")},
+    ],
+)
 def test_options_out_of_range_are_refused(bad):
     (name,) = bad
     with pytest.raises(ValueError, match=f"expected {name} of at least .*, got {bad[name]}"):
@@ -306,8 +316,20 @@ def test_a_datamodule_without_points_is_refused(tmp_path):
     rows = TensorDataset(torch.zeros(2, 2))
     data = L.LightningDataModule.from_datasets(rows, rows)
     data.feature_names, data.class_names = ["a", "b"], ["c", "d"]
-    with pytest.raises(ValueError, match=r"expected datamodule.points, datamodule.transform, got none"):
+    message = (
+        r"LightningDataModule has no points\(split: str\) -> .*, transform\(x: Tensor\) -> Tensor; add it, or remove"
+    )
+    with pytest.raises(ValueError, match=message):
         fit(tmp_path, DecisionBoundary(), data=data)
+
+
+def test_a_model_without_probabilities_is_refused(tmp_path):
+    class Plain(L.LightningModule):
+        training_step = validation_step = TinyModel.training_step
+        configure_optimizers = TinyModel.configure_optimizers
+
+    with pytest.raises(ValueError, match=r"Plain has no predict_proba\(x: Tensor\) -> Tensor"):
+        fit(tmp_path, DecisionBoundary(), model=Plain())
 
 
 @pytest.mark.parametrize(("epochs", "expected"), [(4, [2, 4]), (5, [2, 4, 5]), (1, [1])])
@@ -363,15 +385,15 @@ def test_other_precisions_are_drawn(tmp_path, precision):
     assert epochs_drawn(tmp_path) == [1]
 
 
-def test_one_versus_all_model_is_drawn_with_its_members(tmp_path, monkeypatch):
+def test_one_versus_all_model_is_drawn_with_its_classifiers(tmp_path, monkeypatch):
     drawn = []
     monkeypatch.setattr(decision_boundary, "draw", lambda ax, **scene: drawn.append(scene))
     model = fit(tmp_path, DecisionBoundary(resolution=7), data=TinyData(2, 3), model=OneVersusAll(2, 3)).eval()
     data = TinyData(2, 3)
-    corner = torch.stack([drawn[0]["members"].x1[0], drawn[0]["members"].x2[0]])[None]
+    corner = torch.stack([drawn[0]["per_class"].x1[0], drawn[0]["per_class"].x2[0]])[None]
     with torch.no_grad():
         torch.testing.assert_close(
-            drawn[0]["members"].proba[0, 0].float(), model.member_proba(data.transform(corner))[0]
+            drawn[0]["per_class"].proba[0, 0].float(), model.predict_proba_per_class(data.transform(corner))[0]
         )
         torch.testing.assert_close(drawn[0]["grid"].proba[0, 0].float(), model.predict_proba(data.transform(corner))[0])
 
@@ -411,7 +433,7 @@ def test_drawing_leaves_random_generators_modes_gradients_and_matplotlib_as_they
             "torch": torch.get_rng_state().tolist(),
             "numpy": (numpy_state[1].tolist(), numpy_state[2]),
             "python": random.getstate(),
-            "modes": [part.training for part in model.modules()],
+            "modes": [module.training for module in model.modules()],
             "gradients": torch.is_grad_enabled(),
             "rcParams": dict(matplotlib.rcParams.copy()),
             "pyplot": "matplotlib.pyplot" in sys.modules,
@@ -419,7 +441,7 @@ def test_drawing_leaves_random_generators_modes_gradients_and_matplotlib_as_they
 
     class Before(Callback):
         def on_train_epoch_end(self, trainer, pl_module):
-            pl_module.dropout.eval()  # one part frozen, the rest training: neither may be touched
+            pl_module.dropout.eval()  # one submodule frozen, the rest training: neither may be touched
             self.state = state(pl_module)
 
     class After(Callback):
@@ -453,3 +475,63 @@ def test_gif_of_a_resumed_run_keeps_the_frames_before_and_drops_those_of_the_los
             gif.seek(number)
             corners.append(gif.convert("RGB").getpixel((0, 0))[0])
     assert corners == [10, 20, 255, 255]  # the old 1 and 2, the new 4 and 5; the old 3 led nowhere
+
+
+def test_a_resumed_run_ends_with_the_gif_of_the_unbroken_one(tmp_path):
+    """Also where the run was killed between a frame and the checkpoint of its epoch."""
+
+    def run(folder, epochs, kill_at=None, ckpt_path=None):
+        L.seed_everything(7, verbose=False)
+
+        class Killed(BaseException):
+            pass
+
+        class Kill(ModelCheckpoint):  # before the checkpoint of that epoch
+            def on_train_epoch_end(self, trainer, pl_module):
+                if trainer.current_epoch + 1 == kill_at:
+                    raise Killed
+                super().on_train_epoch_end(trainer, pl_module)
+
+        callbacks = [Kill(folder, "last", enable_version_counter=False)]
+        data = TinyData()
+        data.train_dataloader = lambda: DataLoader(TensorDataset(*data.points("train")), batch_size=6)
+        model = TinyModel()
+        model.dropout.p = 0.0
+        try:
+            options = {"callbacks": callbacks, "enable_checkpointing": True, "data": data, "model": model}
+            fit(folder, DecisionBoundary(2, resolution=9), epochs, ckpt_path=ckpt_path, **options)
+        except Killed:
+            pass
+
+    run(tmp_path / "straight", 5)
+    for kill_at in (3, 4):
+        folder = tmp_path / f"killed_at_{kill_at}"
+        run(folder, 5, kill_at)
+        run(folder, 5, ckpt_path=folder / "last.ckpt")
+        for name in ("boundary.gif", *(f"boundary_epoch_0000{epoch}.png" for epoch in (2, 4, 5))):
+            assert (folder / "figures" / name).read_bytes() == (tmp_path / "straight/figures" / name).read_bytes()
+
+
+def test_a_frame_is_on_the_disk_before_the_checkpoint_of_its_epoch(tmp_path):
+    found = []
+
+    class Watching(RelocatableModelCheckpoint):
+        def on_train_epoch_end(self, trainer, pl_module):
+            found.append(epochs_drawn(tmp_path))
+            super().on_train_epoch_end(trainer, pl_module)
+
+    callbacks = {"callbacks": [Watching()], "enable_checkpointing": True}
+    fit(tmp_path, DecisionBoundary(every_n_epochs=1), 3, **callbacks)
+    assert found == [[1], [1, 2], [1, 2, 3]]
+
+
+def test_symbolic_links_are_replaced_and_not_followed(tmp_path):
+    target = tmp_path / "precious"
+    target.write_text("keep")
+    (tmp_path / "figures").mkdir()
+    for name in ("boundary_epoch_00001.png", "boundary.gif"):
+        (tmp_path / "figures" / name).symlink_to(target)
+    fit(tmp_path, DecisionBoundary())
+    assert target.read_text() == "keep"
+    assert not any(path.is_symlink() for path in (tmp_path / "figures").iterdir())
+    assert len(list((tmp_path / "figures").iterdir())) == 2  # and nothing temporary

@@ -1,4 +1,4 @@
-"""The bar is brought up to date when it will be seen, and at the end of an epoch."""
+"""The bar is updated at most five times a second, and at the end of an epoch."""
 
 from types import SimpleNamespace
 
@@ -6,7 +6,7 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import RichProgressBar
 
-from callbacks import CalmProgressBar, progress_bar
+from callbacks import ThrottledProgressBar, progress_bar
 
 
 class Model(L.LightningModule):
@@ -23,20 +23,22 @@ class Model(L.LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
 
-def batches_told(monkeypatch, seconds):
-    """Of two epochs of 10 batches, which the bar hears of when a batch takes that long."""
-    told, passed = [], iter(range(1_000))
-    monkeypatch.setattr(progress_bar, "time", SimpleNamespace(monotonic=lambda: next(passed) * seconds))
-    monkeypatch.setattr(RichProgressBar, "on_train_batch_end", lambda bar, t, m, out, batch, index: told.append(index))
+def batches_forwarded(monkeypatch, seconds):
+    """Of two epochs of 10 batches, those that are forwarded to Rich when a batch takes that long."""
+    forwarded, ticks = [], iter(range(1_000))
+    monkeypatch.setattr(progress_bar, "time", SimpleNamespace(monotonic=lambda: next(ticks) * seconds))
+    monkeypatch.setattr(
+        RichProgressBar, "on_train_batch_end", lambda bar, t, m, out, batch, index: forwarded.append(index)
+    )
     off = dict.fromkeys(("logger", "enable_checkpointing", "enable_model_summary"), False)
-    trainer = L.Trainer(accelerator="cpu", max_epochs=2, callbacks=[CalmProgressBar()], **off)
+    trainer = L.Trainer(accelerator="cpu", max_epochs=2, callbacks=[ThrottledProgressBar()], **off)
     trainer.fit(Model(), torch.utils.data.DataLoader(torch.zeros(10)))
-    return told
+    return forwarded
 
 
-def test_of_slow_batches_it_hears_of_each(monkeypatch):
-    assert batches_told(monkeypatch, seconds=0.3) == [*range(10), *range(10)]
+def test_slow_batches_are_all_forwarded(monkeypatch):
+    assert batches_forwarded(monkeypatch, seconds=0.3) == [*range(10), *range(10)]
 
 
-def test_of_quick_batches_it_hears_five_times_a_second_and_of_an_epoch_s_last(monkeypatch):
-    assert batches_told(monkeypatch, seconds=0.0625) == [0, 4, 8, 9, 3, 7, 9]
+def test_quick_batches_are_forwarded_five_times_a_second_and_at_the_end_of_an_epoch(monkeypatch):
+    assert batches_forwarded(monkeypatch, seconds=0.0625) == [0, 4, 8, 9, 3, 7, 9]

@@ -1,4 +1,4 @@
-"""What `test` and `predict` leave behind, for a model that answers what it is told."""
+"""What `test` and `predict` write, for a model whose probabilities are given."""
 
 import csv
 import json
@@ -9,44 +9,55 @@ import torch
 from sklearn.metrics import f1_score
 from torch.utils.data import DataLoader
 
-from callbacks import PredictionWriter, TestReport
-from callbacks.reports import write_whole
-from datamodules.batches import Batch
-
-TestReport.__test__ = False  # a callback, whatever pytest makes of its name
+from callbacks import EvaluationReport, PredictionWriter
 
 PROBA = torch.tensor([[0.9, 0.1, 0.0], [0.2, 0.5, 0.3], [0.1, 0.2, 0.7], [0.6, 0.3, 0.1], [0.0, 0.05, 0.95]])
-TARGET = torch.tensor([0, 2, 2, 1, 0])  # rows 1, 3 and 4 are answered wrongly, row 4 with most confidence
+TARGET = torch.tensor([0, 2, 2, 1, 0])  # rows 1, 3 and 4 are misclassified, row 4 with the highest probability
 
 
 class Oracle(L.LightningModule):
-    """Row i gets the probabilities PROBA[i]."""
+    """Feature 0 of a row is its number i, and PROBA[i] its probabilities; what the steps return is not used."""
 
-    def answer(self, proba):
+    def predict_proba(self, x):
+        return PROBA[x[:, 0].long()].to(self.dtype)
+
+    def predict_label(self, proba):
         return proba.argmax(dim=1)
 
     def test_step(self, batch, batch_idx):
-        self.log("test/loss", 0.25, batch_size=len(batch.rows))
-        self.log("other", 1.0, batch_size=len(batch.rows))
-        return PROBA[batch.rows]
+        self.log("test/loss", 0.25, batch_size=1)
+        self.log("other", 1.0, batch_size=1)
 
     def predict_step(self, batch, batch_idx):
-        return PROBA[batch.rows]
+        return "nothing of use"
+
+
+class Explained(Oracle):
+    """Row i has the contributions of features 0 to 3 to its label."""
+
+    amounts = ((3.0, -1.0, 0.0, 2.0), (-5.0, 1.0, -7.0, -6.0), (0.0,) * 4, (0.0004, 1.0, 2.0, 3.0), (1.0,) * 4)
+
+    def contributions(self, x, label):
+        assert label.tolist() == PROBA[x[:, 0].long()].argmax(dim=1).tolist()
+        return [[(k, a) for k, a in enumerate(self.amounts[int(i)]) if a] for i in x[:, 0]]
 
 
 class Answers(L.LightningDataModule):
-    """Batches of two rows in an order of their own, as several processes would leave them."""
+    """Batches of one or two rows out of order, as several processes would leave them."""
 
     class_names = ("red", "green", "blue, or so")
+    order = ([4, 1], [0, 3], [2])
+
+    def batch(self, indices):
+        return torch.tensor(indices)[:, None].float(), TARGET[indices], torch.tensor(indices)
 
     def loader(self):
-        pieces = [torch.tensor(rows) for rows in ([4, 1], [0, 3], [2])]
-        return DataLoader([Batch(torch.zeros(len(r), 1), TARGET[r], r) for r in pieces], batch_size=None)
+        return DataLoader([self.batch(indices) for indices in self.order], batch_size=None)
 
     test_dataloader = predict_dataloader = loader
 
-    def describe(self, rows, split):
-        return [{"name": f"{split} {row}"} for row in rows]
+    def describe(self, indices, split):
+        return [{"name": f"{split} {index}"} for index in indices]
 
 
 def trainer_in(directory, callback, **options):
@@ -54,39 +65,39 @@ def trainer_in(directory, callback, **options):
     return L.Trainer(accelerator="cpu", devices=1, default_root_dir=directory, callbacks=[callback], **plain, **options)
 
 
-def table(path):
+def read_table(path):
     with path.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
 
 
 def test_test_metrics_are_a_flat_map_from_name_to_number(tmp_path):
-    trainer_in(tmp_path, TestReport()).test(Oracle(), Answers(), verbose=False)
+    trainer_in(tmp_path, EvaluationReport()).test(Oracle(), Answers(), verbose=False)
     assert json.loads((tmp_path / "test_metrics.json").read_text()) == {"test/loss": 0.25}
 
 
-def test_every_class_has_its_own_line_of_figures(tmp_path):
-    trainer_in(tmp_path, TestReport()).test(Oracle(), Answers(), verbose=False)
-    lines = table(tmp_path / "per_class.csv")
+def test_every_class_has_its_own_line_of_metrics(tmp_path):
+    trainer_in(tmp_path, EvaluationReport()).test(Oracle(), Answers(), verbose=False)
+    lines = read_table(tmp_path / "per_class.csv")
     assert [line["label"] for line in lines] == ["red", "green", "blue, or so"]
     assert [line["rows"] for line in lines] == ["2", "1", "2"]
     expected = f1_score(TARGET, PROBA.argmax(dim=1), average=None, zero_division=0)
     assert [float(line["f1"]) for line in lines] == pytest.approx(expected, abs=1e-4)
 
 
-def test_errors_list_the_wrong_rows_the_surest_first(tmp_path):
-    trainer_in(tmp_path, TestReport()).test(Oracle(), Answers(), verbose=False)
-    assert table(tmp_path / "errors.csv") == [
-        {"name": "test 4", "truth": "red", "answer": "blue, or so", "probability": "0.9500"},
-        {"name": "test 3", "truth": "green", "answer": "red", "probability": "0.6000"},
-        {"name": "test 1", "truth": "blue, or so", "answer": "green", "probability": "0.5000"},
+def test_errors_list_the_misclassified_rows_the_most_confident_first(tmp_path):
+    trainer_in(tmp_path, EvaluationReport()).test(Oracle(), Answers(), verbose=False)
+    assert read_table(tmp_path / "errors.csv") == [
+        {"name": "test 4", "target": "red", "predicted": "blue, or so", "probability": "0.9500"},
+        {"name": "test 3", "target": "green", "predicted": "red", "probability": "0.6000"},
+        {"name": "test 1", "target": "blue, or so", "predicted": "green", "probability": "0.5000"},
     ]
 
 
 def test_a_second_test_does_not_count_the_rows_of_the_first(tmp_path):
-    trainer = trainer_in(tmp_path, TestReport())
+    trainer = trainer_in(tmp_path, EvaluationReport())
     for _ in range(2):
         trainer.test(Oracle(), Answers(), verbose=False)
-    assert sum(int(line["rows"]) for line in table(tmp_path / "per_class.csv")) == 5
+    assert sum(int(line["rows"]) for line in read_table(tmp_path / "per_class.csv")) == 5
 
 
 def test_predictions_come_in_the_order_of_the_rows_with_the_likeliest_classes_first(tmp_path):
@@ -98,8 +109,8 @@ def test_predictions_come_in_the_order_of_the_rows_with_the_likeliest_classes_fi
     assert lines[1]["top_k"] == [{"label": "green", "probability": 0.5}, {"label": "blue, or so", "probability": 0.3}]
 
 
-def test_the_terminal_shows_only_the_first_rows_and_says_how_many_more_there_are(tmp_path, capsys):
-    trainer_in(tmp_path, PredictionWriter(show=2)).predict(Oracle(), Answers(), return_predictions=False)
+def test_the_terminal_shows_only_the_first_rows_and_counts_the_others(tmp_path, capsys):
+    trainer_in(tmp_path, PredictionWriter(num_printed=2)).predict(Oracle(), Answers(), return_predictions=False)
     printed = capsys.readouterr().out
     assert "predict 1" in printed
     assert "predict 2" not in printed
@@ -107,22 +118,208 @@ def test_the_terminal_shows_only_the_first_rows_and_says_how_many_more_there_are
 
 
 def test_a_dry_run_writes_nothing(tmp_path):
-    trainer_in(tmp_path, TestReport(), fast_dev_run=True).test(Oracle(), Answers(), verbose=False)
+    trainer_in(tmp_path, EvaluationReport(), fast_dev_run=True).test(Oracle(), Answers(), verbose=False)
     writer = trainer_in(tmp_path, PredictionWriter(), fast_dev_run=True)
     writer.predict(Oracle(), Answers(), return_predictions=False)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_file_is_there_in_whole_or_not_at_all(tmp_path):
-    path = tmp_path / "new" / "file.txt"
-    write_whole(path, "first")
-    with pytest.raises(UnicodeEncodeError):
-        write_whole(path, "second \ud800")  # half a character cannot be written
-    assert path.read_text() == "first"
-    assert [p.name for p in path.parent.iterdir()] == ["file.txt"]
-
-
-@pytest.mark.parametrize("option", ["top_k", "words", "show"])
+@pytest.mark.parametrize("option", ["top_k", "num_features", "num_printed"])
 def test_negative_counts_are_refused(option):
     with pytest.raises(ValueError, match=r"must not be negative, got .*-1"):
         PredictionWriter(**{option: -1})
+
+
+def predictions(folder):
+    return [json.loads(line) for line in (folder / "predictions.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def predict(folder, model=None, data=None, writer=None, **options):
+    trainer = trainer_in(folder, writer or PredictionWriter(), **options)
+    return trainer.predict(model or Oracle(), data or Answers(), return_predictions=False)
+
+
+# Batches of other kinds
+
+
+class TwoParts(Answers):
+    """(x, target) without indices, in order, as from DataLoader(TensorDataset(x, y))."""
+
+    order = ([0, 1], [2, 3], [4])
+
+    def batch(self, indices):
+        return list(super().batch(indices)[:2])
+
+
+class OnePart(TwoParts):
+    """A bare x."""
+
+    def batch(self, indices):
+        return super().batch(indices)[0]
+
+
+@pytest.mark.parametrize("kind", [Answers, TwoParts, OnePart])
+def test_rows_without_indices_are_numbered_in_the_order_they_come(tmp_path, kind):
+    predict(tmp_path, data=kind())
+    assert [line["name"] for line in predictions(tmp_path)] == [f"predict {row}" for row in range(5)]
+    assert [line["probability"] for line in predictions(tmp_path)] == [0.9, 0.5, 0.7, 0.6, 0.95]
+
+
+def test_errors_are_found_without_indices(tmp_path):
+    trainer_in(tmp_path, EvaluationReport()).test(Oracle(), TwoParts(), verbose=False)
+    assert [line["name"] for line in read_table(tmp_path / "errors.csv")] == ["test 4", "test 3", "test 1"]
+
+
+def test_a_test_without_targets_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"expected batches \(x, target\) or \(x, target, indices\), got x alone"):
+        trainer_in(tmp_path, EvaluationReport()).test(Oracle(), OnePart(), verbose=False)
+
+
+def test_a_batch_of_another_kind_is_refused(tmp_path):
+    class Dictionaries(Answers):
+        def batch(self, indices):
+            return {"x": super().batch(indices)[0]}
+
+    with pytest.raises(ValueError, match=r"expected a batch x, \(x, target\) or .*, got a dict"):
+        predict(tmp_path, data=Dictionaries())
+
+
+def test_several_processes_cannot_number_rows_without_indices(tmp_path, monkeypatch):
+    monkeypatch.setattr(L.Trainer, "world_size", 2)
+    with pytest.raises(ValueError, match=r"expected batches .*, got no indices, .*--trainer.devices 1"):
+        predict(tmp_path, data=TwoParts())
+
+
+def test_nothing_to_predict_is_an_empty_file(tmp_path):
+    class Nothing(Answers):
+        order = ([],)
+
+    predict(tmp_path, data=Nothing())
+    assert (tmp_path / "predictions.jsonl").read_text() == ""
+
+
+@pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true", "64-true"])
+def test_probabilities_are_computed_in_the_trainers_precision(tmp_path, precision):
+    class Network(Oracle):
+        def __init__(self):
+            super().__init__()
+            self.linear = torch.nn.Linear(1, 3)
+
+        def predict_proba(self, x):
+            logits = self.linear(x)
+            assert logits.dtype == (torch.float64 if precision == "64-true" else torch.bfloat16)
+            assert x.dtype == (torch.float32 if precision == "bf16-mixed" else logits.dtype)
+            return logits.softmax(dim=1)
+
+    predict(tmp_path, Network(), precision=precision)
+    trainer_in(tmp_path, EvaluationReport(), precision=precision).test(Network(), Answers(), verbose=False)
+    assert sum(line["probability"] > 1 / 3 for line in predictions(tmp_path)) == 5
+
+
+# What a model and a datamodule must offer
+
+
+class Plain(L.LightningModule):
+    def test_step(self, batch, batch_idx):
+        raise AssertionError("ran")
+
+    predict_step = test_step
+
+
+@pytest.mark.parametrize("kind", [EvaluationReport, PredictionWriter])
+def test_what_is_missing_is_refused_before_anything_runs_and_left_to_ask_for(tmp_path, kind):
+    expected = "Plain has no predict_proba(x: Tensor) -> Tensor, predict_label(proba: Tensor) -> Tensor"
+    assert kind.unmet(Plain(), Answers()) == expected
+    assert "LightningDataModule has no class_names: Sequence[str]" in kind.unmet(Oracle(), L.LightningDataModule())
+    assert kind.unmet(Oracle(), Answers()) is None
+    trainer = trainer_in(tmp_path, kind())
+    for run in (trainer.test, trainer.predict):
+        with pytest.raises(
+            ValueError, match=r"does not apply: Plain has no .*, predict_label\(proba: Tensor\) -> Tensor"
+        ):
+            run(Plain(), Answers())
+    with pytest.raises(ValueError, match="a run without a datamodule has no class_names"):
+        trainer_in(tmp_path, kind()).test(Oracle(), Answers().loader())
+
+
+# Contributions
+
+
+class NamedAnswers(Answers):
+    feature_names = ("a", "b", "c", "d")
+    oos_class = 2
+
+
+def test_predictions_list_the_features_that_contributed_most(tmp_path):
+    predict(tmp_path, Explained(), NamedAnswers(), PredictionWriter(num_features=2))
+    words = [(line["words_for"], line["words_against"]) for line in predictions(tmp_path)]
+    assert words[:4] == [
+        ([["a", 3.0], ["d", 2.0]], [["b", -1.0]]),
+        ([["b", 1.0]], [["c", -7.0], ["d", -6.0]]),
+        ([], []),
+        ([["d", 3.0], ["c", 2.0]], []),
+    ]
+    assert [line["out_of_scope"] for line in predictions(tmp_path)] == [False, False, True, False, True]
+
+
+@pytest.mark.parametrize(("model", "data"), [(Oracle(), NamedAnswers()), (Explained(), Answers())])
+def test_without_contributions_or_names_no_features_are_listed(tmp_path, model, data):
+    predict(tmp_path, model, data)
+    assert list(predictions(tmp_path)[0])[:4] == ["name", "label", "probability", "top_k"]
+    assert not {"words_for", "words_against"} & set(predictions(tmp_path)[0])
+
+
+# On the terminal
+
+
+def test_control_characters_and_markup_are_shown_and_not_obeyed(tmp_path, capsys):
+    class Hostile(Answers):
+        class_names = ("[red]r[/red]", "\x1b]0;title\x07", "\u202eevil")
+
+        def describe(self, indices, split):
+            return [{"te\x1bxt": f"\x1b[2J{index}"} for index in indices]
+
+    predict(tmp_path, data=Hostile())
+    printed = capsys.readouterr().out
+    assert not set("\x1b\x07\u202e") & set(printed)
+    assert "[red]r[/red]" in printed
+    assert r"\x1b[2J0" in printed
+    assert predictions(tmp_path)[1]["label"] == "\x1b]0;title\x07"  # exact in the file
+    assert predictions(tmp_path)[2]["te\x1bxt"] == "\x1b[2J2"
+
+
+def test_many_columns_are_counted_and_not_squeezed(tmp_path, capsys):
+    class Wide(Answers):
+        def describe(self, indices, split):
+            return [{f"feature_{k}": float(k) for k in range(13)} for _ in indices]
+
+    predict(tmp_path, data=Wide())
+    printed = capsys.readouterr().out
+    assert [f"feature_{k}" in printed for k in range(5)] == [True, True, True, False, False]
+    assert "… 10 more" in printed
+    assert "green" in printed
+    assert all(f"feature_{k}" in predictions(tmp_path)[0] for k in range(13))
+
+
+def test_errors_with_a_formula_are_disarmed_for_spreadsheets(tmp_path):
+    class Formula(Answers):
+        def describe(self, indices, split):
+            return [{"text": "=cmd()"} for _ in indices]
+
+    trainer_in(tmp_path, EvaluationReport()).test(Oracle(), Formula(), verbose=False)
+    assert {line["text"] for line in read_table(tmp_path / "errors.csv")} == {"'=cmd()"}
+
+
+def test_many_predictions_are_written_piece_by_piece(tmp_path):
+    class Many(Answers):
+        order = ([index % 5 for index in range(9_000)],)
+
+        def batch(self, indices):
+            return super().batch(indices)[:2]
+
+        def describe(self, indices, split):
+            assert len(indices) <= 4096
+            return super().describe(indices, split)
+
+    predict(tmp_path, data=Many())
+    assert [line["name"] for line in predictions(tmp_path)] == [f"predict {row}" for row in range(9_000)]

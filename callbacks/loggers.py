@@ -1,0 +1,124 @@
+"""Loggers that write to the disk once a second and that a resumed run continues."""
+
+import csv
+import math
+import time
+from argparse import Namespace
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.loggers.logger import Logger
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from torch import Tensor
+
+from callbacks.atomic_files import write_then_rename
+
+
+class _ThrottledSave(Logger):
+    """Writes at most once a second, but always after a checkpoint and at the end.
+
+    Lightning calls `save` after every logged step, which costs more than the step.
+    """
+
+    _written = -math.inf  # time of the last write
+
+    def save(self) -> None:
+        if time.monotonic() - self._written >= 1:
+            self._write_now()
+
+    def after_save_checkpoint(self, checkpoint_callback: Any) -> None:
+        """Write, so that a run killed later can be resumed from the checkpoint without a gap in its curves."""
+        self._write_now()
+        self._written = -math.inf  # the checkpoint's own step is logged after it: write that without delay
+
+    def finalize(self, status: str) -> None:
+        self._written = -math.inf
+        super().finalize(status)
+
+    def _write_now(self) -> None:
+        self._write()
+        self._written = time.monotonic()
+
+    def _write(self) -> None:
+        raise NotImplementedError
+
+
+class ThrottledTensorBoardLogger(_ThrottledSave, TensorBoardLogger):
+    """TensorBoard events, flushed once a second."""
+
+    def _write(self) -> None:
+        TensorBoardLogger.save(self)
+
+
+class ResumableCSVLogger(_ThrottledSave):
+    """Writes metrics.csv, in the format of Lightning's CSVLogger: a column for each metric, sorted by name.
+
+    The file is only ever appended to or replaced whole, so a kill costs at most the line being appended, and the next
+    resume drops that.
+
+    Args:
+        save_dir: the run directory.
+        resumed_at: number of updates done when the run was resumed. Rows from that step on, written by the interrupted
+            run after its last checkpoint, are dropped at the first write, because the resumed run logs those steps
+            again. None starts a new file.
+    """
+
+    def __init__(self, save_dir: str, resumed_at: int | None = None) -> None:
+        super().__init__()
+        self.path = Path(save_dir) / "metrics.csv"
+        self.resumed_at = resumed_at
+        self._columns: list[str] = []  # of the file; none before the first write
+        self._rows: list[dict[str, Any]] = []  # logged since the last write
+
+    @property
+    def name(self) -> str:
+        return ""
+
+    @property
+    def version(self) -> str:
+        return ""
+
+    @property
+    def save_dir(self) -> str:
+        return str(self.path.parent)
+
+    def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
+        """Write none: they are in the run's config.yaml."""
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
+        values = {name: value.item() if isinstance(value, Tensor) else value for name, value in metrics.items()}
+        self._rows.append(values | {"step": len(self._rows) if step is None else step})
+
+    @rank_zero_only
+    def _write(self) -> None:
+        if not self._rows:
+            return
+        if set().union(*self._rows) <= set(self._columns):
+            with self.path.open("a", newline="", encoding="utf-8") as file:
+                csv.DictWriter(file, self._columns).writerows(self._rows)
+        else:  # a new metric, or the first write
+            rows = [*self._rows_to_keep(), *self._rows]
+            columns = sorted(set().union(*rows))
+            write_then_rename(self.path, lambda temporary: _write_table(temporary, columns, rows))
+            self._columns = columns
+        self._rows = []
+
+    def _rows_to_keep(self) -> list[dict[str, Any]]:
+        is_first_write = not self._columns
+        if is_first_write and (self.resumed_at is None or not self.path.is_file()):
+            return []
+        with self.path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(line for line in file if line.endswith("\n")))  # a kill may leave half a line
+        if is_first_write:
+            return [row for row in rows if int(row["step"]) < (self.resumed_at or 0)]
+        return rows
+
+
+def _write_table(path: Path, columns: list[str], rows: list[dict[str, Any]]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(rows)

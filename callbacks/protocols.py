@@ -1,0 +1,133 @@
+"""What reports and pictures need of a model and of its datamodule.
+
+Any class with these members fits; it need not inherit from anything here. N rows, D features, K classes. `x` is (N, D)
+as the model takes it: dense, or sparse CSR.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, TypeGuard, TypeVar
+
+import lightning as L
+from torch import Tensor
+
+T = TypeVar("T")
+ABSENT = object()
+
+
+class ProbabilisticClassifier(Protocol):
+    """All that a picture needs of a model."""
+
+    def predict_proba(self, x: Tensor) -> Tensor:
+        """Probabilities (N, K) whose rows sum to 1."""
+
+
+class Classifier(ProbabilisticClassifier, Protocol):
+    """All that a report needs of a model."""
+
+    def predict_label(self, proba: Tensor) -> Tensor:
+        """The decision rule: probabilities (N, K) to class indices (N,)."""
+
+
+class ExplainableClassifier(Classifier, Protocol):
+    """Optional for reports: which features led to a label."""
+
+    def contributions(self, x: Tensor, label: Tensor) -> list[list[tuple[int, float]]]:
+        """How much each feature raised (> 0) or lowered (< 0) the score of its row's label.
+
+        One list for each of the N rows, of pairs (feature index, amount) in any order; features that contribute nothing
+        are left out. `label` is (N,) class indices.
+        """
+
+
+class PerClassClassifier(ProbabilisticClassifier, Protocol):
+    """Optional for pictures: one-vs-all, where every class has a binary classifier of its own."""
+
+    def predict_proba_per_class(self, x: Tensor) -> Tensor:
+        """Each classifier's own probability, (N, K); rows need not sum to 1."""
+
+
+class NamedClasses(Protocol):
+    """Data with K classes."""
+
+    @property
+    def class_names(self) -> Sequence[str]:
+        """K names, in the order of the class indices."""
+
+
+class NamedFeatures(Protocol):
+    """Data with D features; optional for reports, which list a label's contributions by these names."""
+
+    @property
+    def feature_names(self) -> Sequence[str]:
+        """D names, in the order of the columns of x."""
+
+
+class LabelledData(NamedClasses, Protocol):
+    """All that a report needs of a datamodule."""
+
+    def describe(self, indices: Sequence[int], split: str) -> list[dict[str, Any]]:
+        """What a report writes about rows of the split "test" or "predict": column name to value, for each row."""
+
+
+class OutOfScopeData(Protocol):
+    """Optional for reports: one class may stand for "none of the others"."""
+
+    @property
+    def oos_class(self) -> int | None:
+        """Its index, None where there is no such class."""
+
+
+class PlottableData(NamedClasses, NamedFeatures, Protocol):
+    """All that a picture needs of a datamodule."""
+
+    def points(self, split: str) -> tuple[Tensor, Tensor]:
+        """Of the split "train" or "val": raw features (N, D), before any scaling, and class indices (N,)."""
+
+    def transform(self, x: Tensor) -> Tensor:
+        """Raw features (N, D) to what the model takes."""
+
+
+def missing(thing: object, protocol: Callable[..., object]) -> list[str]:
+    """The members of a protocol that an object lacks, each with its signature.
+
+    They are looked up statically: no property is evaluated, because one of a datamodule may read files. A member that
+    only a `__getattr__` provides counts as missing.
+
+    >>> missing(object(), Classifier)
+    ['predict_proba(x: Tensor) -> Tensor', 'predict_label(proba: Tensor) -> Tensor']
+    """
+    return [
+        _signature(name, member)
+        for parent in reversed(inspect.getmro(protocol))  # type: ignore[arg-type]  # a Protocol is a class
+        if parent.__module__ == __name__
+        for name, member in vars(parent).items()
+        if not name.startswith("_") and inspect.getattr_static(thing, name, ABSENT) is ABSENT
+    ]
+
+
+def lack(thing: object, protocol: Callable[..., object]) -> str | None:
+    """One line on what an object lacks: "MLP has no predict_label(proba: Tensor) -> Tensor"; None if it fits."""
+    members = missing(thing, protocol)
+    owner = "a run without a datamodule" if thing is None else type(thing).__name__
+    return f"{owner} has no {', '.join(members)}" if members else None
+
+
+def offers(thing: object, protocol: Callable[..., T]) -> TypeGuard[T]:
+    """Whether an object has every member of a protocol."""
+    return not missing(thing, protocol)
+
+
+def datamodule_of(trainer: L.Trainer) -> Any:
+    """The datamodule of this run, None for a run on bare loaders, for which the Trainer has no such attribute."""
+    return getattr(trainer, "datamodule", None)
+
+
+def _signature(name: str, member: Any) -> str:
+    if isinstance(member, property):
+        return f"{name}: {inspect.signature(member.fget).return_annotation}"  # type: ignore[arg-type]
+    signature = inspect.signature(member)
+    parameters = [parameter for parameter in signature.parameters.values() if parameter.name != "self"]
+    return f"{name}{signature.replace(parameters=parameters)}".replace("'", "")  # annotations are strings here
