@@ -55,7 +55,7 @@ class BinaryMacroF1(MulticlassF1Score):
     def __init__(self) -> None:
         super().__init__(2, average="macro")
 
-    def update(self, logits: Tensor, target: Tensor) -> None:  # type: ignore[override]
+    def update(self, logits: Tensor, target: Tensor) -> None:
         """Add rows: logits (N,) and true classes (N,)."""
         super().update((logits > 0).long(), target)
 
@@ -71,7 +71,7 @@ class PerClassAccuracy(MultilabelAccuracy):
         super().__init__(len(class_names), average="none")
         self.class_names = class_names
 
-    def update(self, logits: Tensor, target: Tensor) -> None:  # type: ignore[override]
+    def update(self, logits: Tensor, target: Tensor) -> None:
         """Add rows: logits (N, K) and true classes (N,)."""
         super().update(sigmoid(logits), nn.functional.one_hot(target, len(self.class_names)))
 

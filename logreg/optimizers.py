@@ -21,7 +21,7 @@ class HandUpdate(Optimizer):
     def __init__(self, params: Iterable[Parameter], lr: float) -> None:
         super().__init__(params, {"lr": lr})
 
-    def step(self, closure: Any = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Any = None) -> Any:
         """Run the closure, if Lightning passes one."""
         return None if closure is None else closure()
 
@@ -74,11 +74,14 @@ def build_optimizers(
     """
     try:
         built = optimizer(parameters)
-        if scheduler is None:
-            return built
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"model.optimizer: expected options in range (an lr of at least 0, ...): {error}") from error
+    if scheduler is None:
+        return built
+    try:
         rate = scheduler(built)
-    except (ValueError, ZeroDivisionError, TypeError) as error:
-        raise ValueError(f"model.optimizer, model.lr_scheduler: expected options in range: {error}") from error
+    except (ValueError, TypeError, ZeroDivisionError) as error:
+        raise ValueError(f"model.lr_scheduler: expected options in range: {error}") from error
     interval = "step" if isinstance(rate, DecayToZero | OneCycleLR | CyclicLR) else "epoch"
     return {"optimizer": built, "lr_scheduler": {"scheduler": rate, "interval": interval}}
 

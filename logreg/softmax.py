@@ -35,8 +35,8 @@ class SoftmaxRegression(ClassifierModule):
         clip_norm: maximum norm of the gradient over W and b together; null disables clipping.
         seed: of the 0.01 · N(0, 1) that W starts from; null takes the run's seed.
         threshold: below which largest in-scope probability a row is out of scope. "validation" chooses it after every
-            validation, "none" leaves the answer to the most probable class, "auto" is "validation" if the data has an
-            out-of-scope label; or a number in [0, 1].
+            validation, "none" takes the most probable class, "auto" is "validation" if the data has an out-of-scope
+            label; or a number in [0, 1].
         oos_class: number of the out-of-scope class; train.py takes it from the datamodule.
         class_counts: training rows of each class, for "balanced"; train.py takes it from the datamodule.
 
@@ -142,7 +142,6 @@ class SoftmaxRegression(ClassifierModule):
         return self.l2 * self.W.squared_norm()
 
     def log_evaluation(self, evaluation: Evaluation) -> None:
-        """Log also what the decision with a threshold gets right; while training, choose the threshold first."""
         self.decision.choose_and_log(self, evaluation)
         super().log_evaluation(evaluation)
 

@@ -15,11 +15,12 @@ ROOT = Path(__file__).parents[1]
 @pytest.fixture
 def cli(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """`cli("fit", "--config", ...)` is `python train.py fit --config ...`, without the seconds for importing."""
-    import train
+    from cli.main import main
 
     def run(*arguments: object) -> None:
+        monkeypatch.delenv("PL_GLOBAL_SEED", raising=False)  # of the command before
         monkeypatch.setattr(sys, "argv", ["train.py", *map(str, arguments)])
         monkeypatch.chdir(ROOT)
-        train.main()
+        main()
 
     return run

@@ -116,14 +116,14 @@ def test_the_bare_loop_does_the_same_steps_shrinking_early_or_late():
     import torch
 
     from benchmarks.loops import BareLoop, MadeUpRows
-    from datamodules.batches import EpochBatches
+    from datamodules.batches import ResumableBatchSampler
 
     data = MadeUpRows(rows=20, features=30, classes=4, batch_size=8, non_zeros=3)
     lazy, eager = BareLoop(30, 4, lazy=True), BareLoop(30, 4, lazy=False)
     with torch.no_grad():
         eager.W.copy_(lazy.W)
     for loop in (lazy, eager):
-        loop.epoch(data.rows("train"), EpochBatches(20, 8), number=0, lr=1.0, l2=0.01)
+        loop.epoch(data.dataset("train"), ResumableBatchSampler(20, 8), number=0, lr=1.0, l2=0.01)
     torch.testing.assert_close(lazy.W, eager.W)
     torch.testing.assert_close(lazy.b, eager.b)
 
@@ -133,14 +133,16 @@ def test_the_bare_loop_and_ours_are_the_same_arithmetic():
 
     from benchmarks.fits import slim_fit
     from benchmarks.loops import BareLoop, MadeUpRows
-    from datamodules.batches import EpochBatches
+    from datamodules.batches import ResumableBatchSampler
     from logreg import SoftmaxRegression
 
     data = MadeUpRows(rows=20, features=30, classes=4, batch_size=8, non_zeros=3)
     model, bare = SoftmaxRegression(30, 4, lr=1.0, l2=0.01), BareLoop(30, 4)
     with torch.no_grad():
         bare.W.copy_(model.W)
-    bare.epoch(data.rows("train"), EpochBatches(20, 8, shuffle=True, seed=data.seed), number=0, lr=1.0, l2=0.01)
+    bare.epoch(
+        data.dataset("train"), ResumableBatchSampler(20, 8, shuffle=True, seed=data.seed), number=0, lr=1.0, l2=0.01
+    )
     watch = slim_fit(model, data, max_epochs=1)
     assert watch.num_steps == 3
     torch.testing.assert_close(model.W, bare.W)

@@ -13,7 +13,7 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from logreg.distributed import reduces_sparse_gradients, rows_per_process
+from logreg.distributed import mean_local_batch_size, supports_sparse_allreduce
 
 ROOT = Path(__file__).parents[1]
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": ""}
@@ -42,16 +42,16 @@ class Runs:
         self.folder, self.jobs = folder, []
         self.files = {split: sentences(folder / f"{split}.csv", n, n) for split, n in (("val", 1025), ("test", 1027))}
 
-    def text(self, rows, dropout=0.0, schedule="linear"):
+    def text(self, rows, dropout=0.0, decays=True):
         """Arguments that make a softmax regression on sparse rows."""
         train = self.folder / f"train_{rows}.csv"
         if not train.exists():
             sentences(train, rows, rows)
         options = {f"{split}_file": file for split, file in (self.files | {"train": train}).items()}
         return [
-            *("--config", "configs/text_csv.yaml", "--model.init_args.schedule", schedule),
+            *("--config", "configs/text_csv.yaml", *(() if decays else ("--model.lr_scheduler", "null"))),
             # At the 20 of the config b jumps to and fro, and chaos makes any difference of rounding large.
-            *("--model.init_args.lr", "2", "--model.init_args.log_every", "50"),
+            *("--model.init_args.lr", "2", "--trainer.log_every_n_steps", "50"),
             *("--data.batch_size", "256", "--data.feature_dropout", str(dropout)),
             *(part for name, value in options.items() for part in (f"--data.{name}", str(value))),
         ]
@@ -81,7 +81,7 @@ class Runs:
         jobs = self.folder / "jobs.json"
         jobs.write_text(json.dumps(self.jobs))
         done = subprocess.run(
-            [sys.executable, "tests/on_ranks.py", str(jobs)],
+            [sys.executable, "tests/tools/on_ranks.py", str(jobs)],
             **{"cwd": ROOT, "env": ENVIRONMENT, "capture_output": True, "text": True, "timeout": 600},
         )
         assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
@@ -265,18 +265,18 @@ def test_predictions_stand_in_the_order_of_the_rows_each_once(runs):
 def test_only_gloo_is_trusted_to_add_sparse_gradients(monkeypatch, backend, answer):
     for name, value in (("is_initialized", True), ("get_world_size", 2), ("get_backend", backend)):
         monkeypatch.setattr(dist, name, lambda value=value: value)
-    assert reduces_sparse_gradients() is answer
+    assert supports_sparse_allreduce() is answer
 
 
 def test_one_process_keeps_its_gradients_sparse_whatever_the_backend(monkeypatch):
-    assert reduces_sparse_gradients() is True  # no process group
+    assert supports_sparse_allreduce() is True  # no process group
     for name, value in (("is_initialized", True), ("get_world_size", 1), ("get_backend", "nccl")):
         monkeypatch.setattr(dist, name, lambda value=value: value)
-    assert reduces_sparse_gradients() is True
+    assert supports_sparse_allreduce() is True
 
 
 def test_one_process_divides_by_its_own_rows():
-    assert rows_per_process(torch.zeros(7)) == 7
+    assert mean_local_batch_size(torch.zeros(7)) == 7
 
 
 # The real command line

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 MEASURE = """
 import resource, sys
 import sklearn.feature_extraction.text, sklearn.model_selection, tensorboard, torch, torch.utils.tensorboard
-import train
+from cli.main import main
 
 def peak():  # MB so far
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -21,7 +21,7 @@ W, gradient, rows = torch.ones(10_000, 151), torch.ones(10_000, 151), torch.ones
 before = peak()
 del W, gradient, rows
 sys.argv = ["train.py", "fit", "--config", "configs/clinc150.yaml", "--trainer.default_root_dir", sys.argv[1]]
-train.main()
+main()
 print(peak() - before, file=sys.stderr)
 """
 

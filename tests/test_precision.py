@@ -54,7 +54,7 @@ def test_with_64_true_everything_is_double_and_comes_out_as_with_single_precisio
     before, before_figures, before_predictions = expected(config)
     for name, value in found.items():
         assert value.dtype == torch.float64
-        torch.testing.assert_close(value.float(), before[name], atol=1e-4, rtol=0)
+        torch.testing.assert_close(value.float(), before[name].float(), atol=1e-4, rtol=0)
     assert figures == pytest.approx(before_figures, abs=1e-4)
     assert [row["label"] for row in predictions] == [row["label"] for row in before_predictions]
 

@@ -46,9 +46,8 @@ class Trained:
             json.loads(words["vocabulary"]),
             words["idf"].numpy(),
         )
-        extra = state["_extra_state"]
-        self.W = state["table.weight"].double().numpy() * extra["decay"]
-        self.b, self.threshold = state["b"].double().numpy(), extra["threshold"]
+        self.W = state["W.weight"].double().numpy() * float(state["W._extra_state"])
+        self.b, self.threshold = state["b"].double().numpy(), float(state["decision._extra_state"])
 
     def vectors(self, texts):
         counts = CountVectorizer(ngram_range=(1, 2), vocabulary=self.vocabulary).transform(texts)
@@ -67,13 +66,13 @@ class Trained:
 
 def command(*arguments):
     """The `cli` fixture for fixtures that live longer than one test; returns what was printed."""
-    import train
+    from cli.main import main
 
     printed = io.StringIO()
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed):
         patch.setattr(sys, "argv", ["train.py", *map(str, arguments)])
         patch.chdir(ROOT)
-        train.main()
+        main()
     return printed.getvalue()
 
 
@@ -83,7 +82,7 @@ def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("predict")
     file, run = folder / "sentences.csv", folder / "run"
     shutil.copy(SENTENCES, file)
-    short = ["--trainer.max_epochs", 3, "--model.log_every", 1, "--trainer.log_every_n_steps", 1]
+    short = ["--trainer.max_epochs", 3, "--trainer.log_every_n_steps", 1]
     command("fit", "--config", CONFIG, "--data.train_file", file, "--trainer.default_root_dir", run, *short)
     printed = command("test", "--config", run / "config.yaml", "--ckpt_path", run / "checkpoints" / "best.ckpt")
     file.unlink()
@@ -137,8 +136,8 @@ def read_csv(path):
 def held_out():
     """Texts and labels of the test split that configs/text_csv.yaml makes."""
     data = TextDataModule(str(SENTENCES), oos_label="other", val_fraction=0.2, test_fraction=0.2)
-    texts = [row["text"] for row in data.describe(range(len(data.rows("test"))), "test")]
-    return texts, data.rows("test").target.numpy()
+    texts = [row["text"] for row in data.describe(range(len(data.dataset("test"))), "test")]
+    return texts, data.dataset("test").target.numpy()
 
 
 def test_test_writes_its_metrics_by_their_names(trained, held_out):
@@ -177,8 +176,8 @@ def test_test_lists_its_errors_the_surest_first(trained, held_out):
     }
     found = read_csv(trained.run / "errors.csv")
     assert found, "this short fit should make an error; make it shorter"
-    assert list(found[0]) == ["text", "truth", "answer", "probability"]
-    assert {row["text"]: (row["truth"], row["answer"], float(row["probability"])) for row in found} == expected
+    assert list(found[0]) == ["text", "target", "predicted", "probability"]
+    assert {row["text"]: (row["target"], row["predicted"], float(row["probability"])) for row in found} == expected
     probabilities = [float(row["probability"]) for row in found]
     assert probabilities == sorted(probabilities, reverse=True)
     assert f"{len(texts) - len(found)} of {len(texts)} test rows right" in trained.printed
@@ -193,7 +192,7 @@ def test_a_list_of_no_errors_has_the_same_columns(trained, cli, tmp_path, held_o
     place = ["--ckpt_path", trained.best, "--trainer.default_root_dir", tmp_path / "out"]
     cli("test", "--config", trained.run / "config.yaml", *place, *files)
     header = (tmp_path / "out" / "errors.csv").read_text().splitlines()
-    assert header == ["text,truth,answer,probability"]
+    assert header == ["text,target,predicted,probability"]
 
 
 def test_the_checkpoint_holds_the_vocabulary_of_the_training_rows_alone(trained):
@@ -206,7 +205,7 @@ def test_the_checkpoint_holds_the_vocabulary_of_the_training_rows_alone(trained)
 
 
 def as_texts(folder, monkeypatch):
-    return ["--data.texts", json.dumps(QUESTIONS, ensure_ascii=False)]
+    return ["--data.predict_inputs", json.dumps(QUESTIONS, ensure_ascii=False)]
 
 
 def as_txt(folder, monkeypatch):
@@ -254,7 +253,7 @@ def test_predictions_are_scikit_learns_vectors_times_the_weights_by_hand(trained
 
 
 def test_unknown_words_alone_are_out_of_scope_and_nothing_spoke_for_it(trained, predict):
-    (found,) = predict("--data.texts", '["zzz qqq"]')
+    (found,) = predict("--data.predict_inputs", '["zzz qqq"]')
     assert (found["words_for"], found["words_against"]) == ([], [])
     assert found["probability"] == pytest.approx(
         trained.proba(["zzz qqq"])[0][trained.names.index(found["label"])], abs=2e-6
@@ -263,7 +262,15 @@ def test_unknown_words_alone_are_out_of_scope_and_nothing_spoke_for_it(trained, 
 
 def test_predictions_go_beside_the_run_and_leave_the_fit_as_it_was(trained, cli):
     before = snapshot(trained.run)
-    cli("predict", "--config", trained.run / "config.yaml", "--ckpt_path", trained.best, "--data.texts", '["snow"]')
+    cli(
+        "predict",
+        "--config",
+        trained.run / "config.yaml",
+        "--ckpt_path",
+        trained.best,
+        "--data.predict_inputs",
+        '["snow"]',
+    )
     after = snapshot(trained.run)
     written = trained.run / "predictions.jsonl"
     assert after.pop(written) and after == before
@@ -272,7 +279,7 @@ def test_predictions_go_beside_the_run_and_leave_the_fit_as_it_was(trained, cli)
 
 def test_a_place_named_for_predictions_leaves_the_run_alone(trained, predict):
     before = snapshot(trained.run)
-    assert len(predict("--data.texts", '["snow"]')) == 1
+    assert len(predict("--data.predict_inputs", '["snow"]')) == 1
     assert snapshot(trained.run) == before
 
 
@@ -289,7 +296,9 @@ def test_the_terminal_shows_the_first_rows_and_says_where_all_are(predict, tmp_p
 
 def test_texts_that_look_like_markup_or_formulas_are_kept_as_they_are(predict):
     texts = ["[bold]snow[/bold] [/red]", "=cmd|' /C calc'!A0", "{curly} %s \\n", "<b>song</b>", "two\nlines", "🎵"]
-    assert [record["text"] for record in predict("--data.texts", json.dumps(texts, ensure_ascii=False))] == texts
+    assert [
+        record["text"] for record in predict("--data.predict_inputs", json.dumps(texts, ensure_ascii=False))
+    ] == texts
 
 
 def test_more_texts_than_a_batch_holds_come_back_in_their_order(trained, predict, tmp_path):
@@ -314,15 +323,18 @@ def bad_file(name, content):
 @pytest.mark.parametrize(
     "options, message",
     [
-        (["--data.texts", "will it snow"], r"texts.*will it snow"),
-        (["--data.texts", '{"a": "b"}'], r"texts"),
-        (["--data.texts", "[1, 2]"], r"texts"),
-        (["--data.texts", '["open'], r"texts"),
-        (["--data.texts", "[]"], r"texts: expected at least one text"),
-        (["--data.texts", '["snow", " "]'], r"texts: expected no empty text"),
-        (["--data.texts", '["half \\ud83d"]'], r"texts"),
+        (["--data.predict_inputs", "will it snow"], r"predict_inputs.*will it snow"),
+        (["--data.predict_inputs", '{"a": "b"}'], r"predict_inputs"),
+        (["--data.predict_inputs", "[1, 2]"], r"predict_inputs"),
+        (["--data.predict_inputs", '["open'], r"predict_inputs"),
+        (["--data.predict_inputs", "[]"], r"predict_inputs: expected at least one text"),
+        (["--data.predict_inputs", '["snow", " "]'], r"predict_inputs: expected no empty text"),
+        (["--data.predict_inputs", '["half \\ud83d"]'], r"predict_inputs"),
         (["--data.predict_file", "missing.csv"], r"missing\.csv"),
-        (["--data.texts", '["snow"]', "--data.predict_file", "-"], r"texts or predict_file, got both"),
+        (
+            ["--data.predict_inputs", '["snow"]', "--data.predict_file", "-"],
+            r"predict_inputs or predict_file, got both",
+        ),
         ([], r"sentences\.csv"),  # neither: the test rows, whose file is gone
         (bad_file("q.csv", b"sentence\nsnow\n"), r"q\.csv line 2: expected a column 'text'"),
         (bad_file("q.txt", b""), r"q\.txt: expected at least one text"),
@@ -365,7 +377,7 @@ def test_a_checkpoint_without_vocabulary_is_refused_in_one_line(trained, predict
     damage(checkpoint)
     torch.save(checkpoint, tmp_path / "damaged.ckpt")
     before = snapshot(tmp_path)
-    said = refusal(lambda: predict("--data.texts", '["snow"]', checkpoint=tmp_path / "damaged.ckpt"))
+    said = refusal(lambda: predict("--data.predict_inputs", '["snow"]', checkpoint=tmp_path / "damaged.ckpt"))
     assert "checkpoint" in said
     assert snapshot(tmp_path) == before
 
@@ -376,7 +388,7 @@ def test_a_checkpoint_of_flowers_is_refused_in_one_line(predict, cli, tmp_path):
     run = tmp_path / "iris"
     cli("fit", "--config", ROOT / "configs" / "iris_ova.yaml", "--trainer.default_root_dir", run, *short)
     before = snapshot(tmp_path)
-    said = refusal(lambda: predict("--data.texts", '["snow"]', checkpoint=run / "checkpoints" / "last.ckpt"))
+    said = refusal(lambda: predict("--data.predict_inputs", '["snow"]', checkpoint=run / "checkpoints" / "last.ckpt"))
     assert "last.ckpt holds a logreg" in said and "SoftmaxRegression" in said
     assert snapshot(tmp_path) == before
 

@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from callbacks import CheckpointFiles
-from datamodules import TextDataModule
+from callbacks.checkpoints import AtomicCheckpointIO
+from datamodules.text import TextDataModule
 
 ROOT = Path(__file__).parents[1]
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": ""}
@@ -31,14 +31,14 @@ NEEDS_CLINC150 = pytest.mark.skipif("CLINC150_DIR" not in os.environ, reason="ne
 KILL = """
 import json, os, signal, sys
 from pathlib import Path
-sys.path.insert(0, "tests")
+sys.path.insert(0, "tests/tools")
 import kill_and_resume as script
 
 def in_validation(step):
     def die(callback, trainer, *_):
         if trainer.global_step >= step and not trainer.sanity_checking:
             os.kill(os.getpid(), signal.SIGKILL)
-    script.train.GracefulStop.on_validation_batch_start = die
+    script.GracefulStop.on_validation_batch_start = die
 
 def in_save(step):
     save = script.torch.save
@@ -169,13 +169,6 @@ def test_a_kill_in_a_validation_or_half_way_through_a_save_changes_nothing_eithe
 
 
 @pytest.mark.slow
-def test_with_two_worker_processes_kills_are_bit_identical(tmp_path):
-    arguments = ("--config", "configs/text_csv.yaml", "--trainer.max_epochs", 4, "--data.batch_size", 10)
-    options = ("--data.num_workers", 2, "--data.feature_dropout", 0.3)
-    assert kill_and_resume(tmp_path, *arguments, *options, kills=3) == []
-
-
-@pytest.mark.slow
 def test_a_run_with_momentum_a_scheduler_and_drawn_rows_is_bit_identical_after_a_kill(tmp_path):
     arguments = ("--config", "configs/iris_imbalanced.yaml", "--trainer.max_epochs", 5)
     optimizer = ("--model.optimizer", "torch.optim.Adam", "--model.optimizer.lr", 0.1)
@@ -197,7 +190,7 @@ def test_last_is_the_state_after_the_last_epoch_also_where_an_earlier_one_was_be
 
 SIGNALS = (signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow))  # the second is Ctrl-C
 STOPPED = (*TEXT, "--data.batch_size", "1", "--trainer.max_epochs", "10", "--data.feature_dropout", "0.2")
-STOPPED += ("--model.log_every", "10", "--save_every_n_steps", "20")
+STOPPED += ("--trainer.log_every_n_steps", "10", "--checkpoint.every_n_train_steps", "20")
 
 
 def fit_and_signal(number, run, arguments):
@@ -235,7 +228,7 @@ def test_a_signal_lets_fit_save_and_say_where_and_the_run_goes_on_to_the_same_en
     assert curves(run) == curves(straight)
 
 
-ONE_STEP_EPOCHS = ("--data.batch_size", "500", "--trainer.max_epochs", "300", "--model.log_every", "1")
+ONE_STEP_EPOCHS = ("--data.batch_size", "500", "--trainer.max_epochs", "300", "--trainer.log_every_n_steps", "1")
 VALIDATED_STEPS = ("--trainer.val_check_interval", "1", "--trainer.max_epochs", "5")
 
 
@@ -279,7 +272,7 @@ def test_a_signal_to_one_of_two_ranks_stops_both_after_the_same_step(tmp_path):
 def test_a_resumed_runs_rate_follows_the_new_plan(cli, tmp_path):
     """Planned for 4 epochs of 8 steps, the rate has come down to 0; resumed for 8, it falls from half to 0."""
     run = tmp_path / "run"
-    options = ("--model.lr", 2, "--model.l2", 0, "--data.batch_size", 8, "--model.log_every", 1)
+    options = ("--model.lr", 2, "--model.l2", 0, "--data.batch_size", 8, "--trainer.log_every_n_steps", 1)
     place = ("--trainer.default_root_dir", run)
     cli(*TEXT, *options, *place, "--trainer.max_epochs", 4)
     steps = last(run)["global_step"]
@@ -297,7 +290,7 @@ def test_a_resumed_runs_rate_follows_the_new_plan(cli, tmp_path):
     data = TextDataModule(
         "tests/data/sentences.csv", oos_label="other", val_fraction=0.2, test_fraction=0.2, batch_size=8
     )
-    W, b = before["table.weight"], before["b"]
+    W, b = before["W.weight"], before["b"]
     loader, step = data.train_dataloader(), steps
     for epoch in range(4, 8):
         loader.sampler.set_epoch(epoch)
@@ -309,9 +302,9 @@ def test_a_resumed_runs_rate_follows_the_new_plan(cli, tmp_path):
             W, b = W - rate * x.T @ error, b - rate * error.sum(dim=0)
             step += 1
     assert step == 2 * steps
-    torch.testing.assert_close(after["state_dict"]["table.weight"], W, atol=1e-5, rtol=0)
+    torch.testing.assert_close(after["state_dict"]["W.weight"], W, atol=1e-5, rtol=0)
     torch.testing.assert_close(after["state_dict"]["b"], b, atol=1e-5, rtol=0)
-    assert (W - before["table.weight"]).abs().max() > 0.05
+    assert (W - before["W.weight"]).abs().max() > 0.05
 
 
 @pytest.mark.slow
@@ -357,12 +350,12 @@ def trained(tmp_path_factory):
     """One epoch of iris_ova; copy it."""
     run = tmp_path_factory.mktemp("fit") / "run"
     with pytest.MonkeyPatch.context() as patch:
-        import train
+        from cli.main import main
 
         arguments = [*IRIS, "--trainer.max_epochs", "1", "--trainer.default_root_dir", str(run)]
         patch.setattr(sys, "argv", ["train.py", *arguments])
         patch.chdir(ROOT)
-        train.main()
+        main()
     return run
 
 
@@ -443,13 +436,13 @@ def test_a_run_that_a_full_disk_ended_goes_on_once_there_is_room(cli, monkeypatc
 def test_a_file_system_that_refuses_more_bytes_leaves_the_file_before_it_whole(tmp_path):
     """For once not played: the kernel stops this process from writing files longer than 64 KiB."""
     path = tmp_path / "last.ckpt"
-    CheckpointFiles().save_checkpoint({"epoch": 1}, path)
+    AtomicCheckpointIO().save_checkpoint({"epoch": 1}, path)
     before = path.read_bytes()
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (65_536, hard))
     try:
         with pytest.raises(OSError, match=r"cannot write .*last\.ckpt.*before it is whole"):
-            CheckpointFiles().save_checkpoint({"W": torch.zeros(100_000)}, path)
+            AtomicCheckpointIO().save_checkpoint({"W": torch.zeros(100_000)}, path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert path.read_bytes() == before

@@ -10,10 +10,16 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
-from callbacks import CheckpointFiles
-from datamodules import IrisDataModule, TextDataModule
-from logreg import BinaryLogit, OneVsAll, SoftmaxRegression
+from callbacks.checkpoints import AtomicCheckpointIO
+from datamodules.iris import IrisDataModule
+from datamodules.text import TextDataModule
+from datamodules.xor import XORDataModule
+from logreg.binary import BinaryLogit
+from logreg.net_classifier import MLP, NetClassifier
+from logreg.one_vs_all import OneVsAll
+from logreg.softmax import SoftmaxRegression
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted(path.stem for path in (ROOT / "configs").glob("*.yaml"))
@@ -33,7 +39,7 @@ class Payload:
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """`trained(config)` is the last.ckpt of one short run of that config; it stays as it is."""
-    import train
+    from cli.main import main
 
     done = {}
 
@@ -44,7 +50,7 @@ def trained(tmp_path_factory):
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(sys, "argv", ["train.py", *arguments, "--trainer.default_root_dir", str(run)])
                 patch.chdir(ROOT)
-                train.main()
+                main()
             done[config] = run / "checkpoints/last.ckpt"
         return done[config]
 
@@ -62,7 +68,7 @@ def in_state_dict(checkpoint, payload):
 
 
 def in_extra_state(checkpoint, payload):
-    checkpoint["state_dict"]["_extra_state"] = {"decay": 1.0, "threshold": payload}
+    checkpoint["state_dict"]["decision._extra_state"] = payload
 
 
 def in_hyper_parameters(checkpoint, payload):
@@ -170,7 +176,7 @@ def test_protection_cannot_be_switched_off(cli, monkeypatch, tmp_path, victim, p
 def test_a_trainer_that_is_built_by_hand_around_our_checkpoint_files_is_protected(tmp_path, victim, poison):
     import lightning as L
 
-    trainer = L.Trainer(plugins=[CheckpointFiles()], default_root_dir=tmp_path, max_epochs=1, barebones=True)
+    trainer = L.Trainer(plugins=[AtomicCheckpointIO()], default_root_dir=tmp_path, max_epochs=1, barebones=True)
     model, data = BinaryLogit(2), IrisDataModule(classes=["versicolor", "virginica"], features=["petal length"])
     for command in (trainer.fit, trainer.validate, trainer.test, trainer.predict):
         with pytest.raises(pickle.UnpicklingError):
@@ -199,7 +205,10 @@ def test_files_that_are_no_checkpoints_are_not_run_either(cli, tmp_path, victim,
 # load_from_checkpoint
 
 MODELS = [(BinaryLogit, "iris_binary"), (OneVsAll, "iris_ova"), (SoftmaxRegression, "text_csv")]
-DATA = [(IrisDataModule, "iris_binary"), (TextDataModule, "text_csv")]
+MODELS += [(NetClassifier, "xor_mlp")]
+DATA = [(IrisDataModule, "iris_binary"), (XORDataModule, "xor_mlp"), (TextDataModule, "text_csv")]
+each_model = pytest.mark.parametrize(("kind", "config"), MODELS, ids=lambda value: getattr(value, "__name__", None))
+each_datamodule = pytest.mark.parametrize(("kind", "config"), DATA, ids=lambda value: getattr(value, "__name__", None))
 
 
 @pytest.mark.parametrize(("kind", "config"), [*MODELS, *DATA], ids=lambda value: getattr(value, "__name__", None))
@@ -215,6 +224,122 @@ def test_load_from_checkpoint_does_not_run_a_payload(monkeypatch, trained, tmp_p
         with pytest.raises(ValueError, match="weights_only=True"):
             kind.load_from_checkpoint(path, weights_only=False)
     assert not victim.exists()
+
+
+# Payloads of plain strings, which weights_only=True lets through: class paths that jsonargparse would import and call
+
+
+def as_instantiated(checkpoint, key, hyper_parameters):
+    """Hyperparameters as LightningCLI writes them, for jsonargparse to instantiate what they name."""
+    checkpoint[key] = {"_instantiator": "lightning.pytorch.cli.instantiate_module"} | hyper_parameters
+
+
+def calling(victim):
+    """What jsonargparse would make a directory of."""
+    return {"class_path": "os.mkdir", "init_args": {"path": str(victim), "mode": 511}}
+
+
+STRINGS = {
+    "optimizer": lambda victim: {"optimizer": calling(victim)},
+    "lr_scheduler": lambda victim: {"lr_scheduler": calling(victim)},
+    "option": lambda victim: {"l2": calling(victim)},
+    "deep_option": lambda victim: {"class_weight": [{"a": calling(victim)}]},
+    "class_path": lambda victim: {"_class_path": "os.mkdir", "path": str(victim)},
+    "second_file": lambda victim: {"_class_path": "torch.load", "f": str(victim), "weights_only": False},
+    "import": lambda victim: {"_class_path": f"{victim.name}.Thing"},
+}
+
+
+@pytest.fixture
+def importable(monkeypatch, tmp_path, victim):
+    """A module of the victim's name, which makes the directory when it is imported."""
+    folder = tmp_path / "modules"
+    folder.mkdir()
+    (folder / f"{victim.name}.py").write_text(f"import os\nos.mkdir({str(victim)!r})\nclass Thing: pass\n")
+    monkeypatch.syspath_prepend(folder)
+
+
+@each_model
+@pytest.mark.parametrize("payload", STRINGS.values(), ids=STRINGS)
+def test_a_model_is_not_built_from_what_a_file_names(trained, tmp_path, victim, importable, kind, config, payload):
+    checkpoint = torch.load(trained(config), weights_only=True)
+    as_instantiated(checkpoint, "hyper_parameters", checkpoint["hyper_parameters"] | payload(victim))
+    torch.save(checkpoint, tmp_path / "evil.ckpt")
+    with pytest.raises(ValueError, match=r"^hyper_parameters: expected .*, got") as caught:
+        kind.load_from_checkpoint(tmp_path / "evil.ckpt", **({"net": MLP(2, 2)} if kind is NetClassifier else {}))
+    assert "\n" not in str(caught.value)
+    assert not victim.exists()
+
+
+@each_datamodule
+@pytest.mark.parametrize("payload", STRINGS.values(), ids=STRINGS)
+def test_a_datamodule_is_not_built_from_what_a_file_names(trained, tmp_path, victim, importable, kind, config, payload):
+    checkpoint = torch.load(trained(config), weights_only=True)
+    as_instantiated(checkpoint, "datamodule_hyper_parameters", payload(victim))
+    torch.save(checkpoint, tmp_path / "evil.ckpt")
+    with pytest.raises(ValueError, match="expected no datamodule_hyper_parameters"):
+        kind.load_from_checkpoint(tmp_path / "evil.ckpt")
+    assert not victim.exists()
+
+
+@pytest.mark.parametrize(("kind", "config"), [*MODELS, *DATA], ids=lambda value: getattr(value, "__name__", None))
+def test_no_second_file_of_hyperparameters_is_read(trained, tmp_path, victim, kind, config):
+    (tmp_path / "hparams.yaml").write_text(f"_instantiator: os.mkdir\npath: {victim}\n")
+    with pytest.raises(ValueError, match="expected no hparams_file"):
+        kind.load_from_checkpoint(trained(config), hparams_file=tmp_path / "hparams.yaml")
+    assert not victim.exists()
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("config", ["iris_binary", "iris_ova", "text_csv", "xor_mlp"])
+def test_the_command_line_builds_nothing_that_a_checkpoint_names(
+    cli, trained, tmp_path, victim, importable, command, config
+):
+    checkpoint = torch.load(trained(config), weights_only=True)
+    everything = {name: value for payload in STRINGS.values() for name, value in payload(victim).items()}
+    as_instantiated(checkpoint, "hyper_parameters", everything)
+    as_instantiated(checkpoint, "datamodule_hyper_parameters", everything)
+    torch.save(checkpoint, tmp_path / "evil.ckpt")
+    place = ("--trainer.default_root_dir", tmp_path / "run", "--trainer.max_epochs", 2)
+    cli(command, "--config", f"configs/{config}.yaml", *QUIET, *place, "--ckpt_path", tmp_path / "evil.ckpt")
+    assert not victim.exists()
+
+
+@pytest.mark.parametrize("config", ["iris_binary", "iris_ova", "text_csv", "xor_mlp"])
+def test_checkpoints_name_nothing_to_instantiate(trained, config):
+    checkpoint = torch.load(trained(config), weights_only=True)
+    keys = [value for where, value in leaves(checkpoint) if "/key" in where]
+    assert not {"_instantiator", "_class_path", "class_path"} & set(keys)
+    assert "datamodule_hyper_parameters" not in checkpoint
+
+
+# A configuration is as trusted as a script, but an optimizer is an optimizer
+
+CALLABLES = {
+    "function": "os.mkdir",
+    "function with arguments": {"class_path": "os.mkdir", "init_args": {"path": "VICTIM"}},
+    "class": {"class_path": "pathlib.Path", "init_args": {}},
+    "process": {"class_path": "subprocess.Popen", "init_args": {"args": ["mkdir", "VICTIM"]}},
+    "scheduler_or_optimizer": {"class_path": "torch.nn.Linear", "init_args": {"in_features": 1, "out_features": 1}},
+}
+
+
+@pytest.mark.parametrize("value", CALLABLES.values(), ids=CALLABLES)
+@pytest.mark.parametrize("option", ["optimizer", "lr_scheduler"])
+@pytest.mark.parametrize("command", COMMANDS)
+def test_nothing_but_torchs_is_called_as_optimizer_or_scheduler(cli, trained, tmp_path, victim, command, option, value):
+    saved = yaml.safe_load((trained("iris_binary").parents[1] / "config.yaml").read_text())
+    saved["model"]["init_args"][option] = yaml.safe_load(yaml.safe_dump(value).replace("VICTIM", str(victim)))
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(saved))
+    place = ("--trainer.default_root_dir", tmp_path / "run")
+    checkpoint = () if command == "fit" else ("--ckpt_path", trained("iris_binary"))
+    with pytest.raises(SystemExit) as exit:
+        cli(command, "--config", tmp_path / "config.yaml", *place, *checkpoint)
+    assert str(exit.value.code).startswith("error: ")
+    assert "\n" not in exit.value.code
+    assert option in exit.value.code
+    assert not victim.exists()
+    assert not (tmp_path / "run").exists()
 
 
 # URLs
@@ -318,7 +443,16 @@ def test_every_checkpoint_of_every_config_is_plain_data(cli, tmp_path, config):
     arguments = ("--config", f"configs/{config}.yaml", "--trainer.enable_progress_bar", "false", *limits)
     if config != "iris_binary":  # drawing takes time, and nothing new comes of it
         arguments += ("--trainer.callbacks", "null")
-    cli("fit", *arguments, "--trainer.max_epochs", 1, "--trainer.default_root_dir", run, "--save_every_n_steps", 1)
+    cli(
+        "fit",
+        *arguments,
+        "--trainer.max_epochs",
+        1,
+        "--trainer.default_root_dir",
+        run,
+        "--checkpoint.every_n_train_steps",
+        1,
+    )
     names = {path.name for path in (run / "checkpoints").iterdir()}
     assert names == {"best.ckpt", "last.ckpt"}
     for name in names:

@@ -1,6 +1,6 @@
 """Kill a training run at random steps, resume each, and compare with the run that nobody killed, bit for bit.
 
-python tests/kill_and_resume.py --kills 20 --save-every 5 -- --config configs/iris_ova.yaml --trainer.max_epochs 8
+python tests/tools/kill_and_resume.py --kills 20 --save-every 5 -- --config configs/iris_ova.yaml --trainer.max_epochs 8
 
 What stands after `--` goes to `train.py fit`. Every run is a process of its own, forked from one that has imported
 everything; with --ranks 2 it is two, that train together.
@@ -11,52 +11,19 @@ import csv
 import os
 import random
 import signal
-import socket
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-torch.set_num_threads(1)
+sys.path.insert(0, str(Path(__file__).parent))
 
-import train  # noqa: E402 - only now can it be found
+from forked_cli import run_cli
 
-
-def fit(arguments: list[str], log: Path, ranks: int = 1, kill_at: int | None = None) -> list[int]:
-    """`train.py fit` in forked processes; with `kill_at`, each dies by SIGKILL at that step. Returns their statuses."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    children = []
-    for rank in range(ranks):
-        child = os.fork()
-        if child:
-            children.append(child)
-            continue
-        try:
-            output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-            os.dup2(output, 1), os.dup2(output, 2)
-            sys.argv = ["train.py", "fit", *arguments]
-            if ranks > 1:
-                sys.argv += ["--trainer.devices", str(ranks), "--trainer.strategy", "ddp"]
-                rank_zero_only.rank = rank  # a fresh process would have read it from LOCAL_RANK while importing
-                os.environ |= {"LOCAL_RANK": str(rank), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-            if kill_at is not None:
-                die_at(kill_at)
-            train.main()
-            sys.stdout.flush()
-            os._exit(0)
-        except BaseException:
-            import traceback
-
-            traceback.print_exc()
-            sys.stderr.flush()
-            os._exit(1)
-    return [os.waitpid(child, 0)[1] for child in children]
+from callbacks.graceful_stop import GracefulStop
 
 
 def die_at(step: int) -> None:
@@ -67,15 +34,15 @@ def die_at(step: int) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     if step % 2:
-        ordinary = train.GracefulStop.on_train_batch_end
+        ordinary = GracefulStop.on_train_batch_end
 
         def die_after(callback: Any, trainer: Any, *rest: Any) -> None:
             ordinary(callback, trainer, *rest)
             die(callback, trainer)
 
-        train.GracefulStop.on_train_batch_end = die_after
+        GracefulStop.on_train_batch_end = die_after
     else:
-        train.GracefulStop.on_train_batch_start = die
+        GracefulStop.on_train_batch_start = die
 
 
 def differences(one: Any, other: Any, where: str = "") -> list[str]:
@@ -115,9 +82,16 @@ def kill_and_resume(
     arguments: list[str], folder: Path, kills: int, save_every: int, ranks: int = 1, seed: int = 0
 ) -> list[str]:
     """What differed, one line for each killed and resumed run that did not end like the straight one."""
-    arguments = [*arguments, "--save_every_n_steps", str(save_every), "--trainer.enable_progress_bar", "false"]
+    arguments = [
+        *arguments,
+        "--checkpoint.every_n_train_steps",
+        str(save_every),
+        "--trainer.enable_progress_bar",
+        "false",
+    ]
     straight = folder / "straight"
-    if any(fit([*arguments, "--trainer.default_root_dir", str(straight)], folder / "straight.log", ranks)):
+    arguments = ["fit", *arguments]
+    if any(run_cli([*arguments, "--trainer.default_root_dir", str(straight)], folder / "straight.log", ranks)):
         raise RuntimeError((folder / "straight.log").read_text())
     expected = outcome(straight)
     total = expected["last"]["global_step"]
@@ -126,8 +100,8 @@ def kill_and_resume(
     for step in sorted(steps):
         run, log = folder / f"killed_at_{step}", folder / f"killed_at_{step}.log"
         place = ["--trainer.default_root_dir", str(run)]
-        died = fit([*arguments, *place], log, ranks, kill_at=step)
-        resumed = fit([*arguments, *place, "--ckpt_path", str(run / "checkpoints" / "last.ckpt")], log, ranks)
+        died = run_cli([*arguments, *place], log, ranks, first=partial(die_at, step))
+        resumed = run_cli([*arguments, *place, "--ckpt_path", str(run / "checkpoints" / "last.ckpt")], log, ranks)
         if set(died) != {signal.SIGKILL} or any(resumed):
             failures.append(f"step {step}: statuses {died} and {resumed}\n{log.read_text()[-2000:]}")
             continue

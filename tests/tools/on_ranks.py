@@ -1,16 +1,13 @@
 """Run `train.py` in one or several processes, and let each of them write down what it did.
 
-python tests/on_ranks.py JOBS.json
+python tests/tools/on_ranks.py JOBS.json
 
 JOBS.json is a list of jobs, {"ranks": 2, "arguments": ["fit", "--config", ...], "dense": false}, run one after another.
 Every process is forked from this one, which has imported everything. "dense" lets the model believe that its backend
 cannot add sparse tensors, as NCCL can't. The first job that fails ends the script with its output.
 """
 
-import faulthandler
 import json
-import os
-import socket
 import sys
 from pathlib import Path
 from typing import Any
@@ -20,15 +17,15 @@ import sklearn.feature_extraction.text
 import sklearn.metrics  # noqa: F401 - so that the forked processes need not
 import torch
 import torch.distributed as dist
-from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from torch import Tensor
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-torch.set_num_threads(1)
+sys.path.insert(0, str(Path(__file__).parent))
 
-import logreg.distributed  # noqa: E402 - only now can it be found
-import train  # noqa: E402
-from datamodules.tabular import TabularDataModule  # noqa: E402
+from forked_cli import run_cli
+
+import logreg.distributed
+from datamodules.tabular import TabularDataModule
+from logreg.softmax import SoftmaxRegression
 
 
 class Table(TabularDataModule):
@@ -38,12 +35,11 @@ class Table(TabularDataModule):
     """
 
     def __init__(self, num_rows: int, num_classes: int, batch_size: int = 256, seed: int = 1) -> None:
-        super().__init__(batch_size, seed)
+        super().__init__(batch_size=batch_size, seed=seed)
         self.num_rows, self.class_names = num_rows, [f"cloud {number}" for number in range(num_classes)]
         self.feature_names = ["x1", "x2", "x3"]
 
-    def load(self) -> dict[str, tuple[Tensor, Tensor]]:
-        """Draw them."""
+    def load_splits(self) -> dict[str, tuple[Tensor, Tensor]]:
         generator = torch.Generator().manual_seed(self.seed)
         centres = 2 * torch.randn(self.num_classes, 3, generator=generator)
         splits = {}
@@ -60,24 +56,20 @@ class Notes(L.Callback):
         self.rows: dict[str, list[list[int]]] = {"train": [], "val": [], "test": [], "predict": []}
 
     def on_train_batch_start(self, trainer: L.Trainer, model: L.LightningModule, batch: Any, *_: Any) -> None:
-        """Note the rows."""
-        self.rows["train"].append(batch.rows.tolist())
+        self.rows["train"].append(batch.indices.tolist())
 
     def on_validation_start(self, *_: Any) -> None:
         """Only the last validation is of interest."""
         self.rows["val"] = []
 
     def on_validation_batch_start(self, trainer: L.Trainer, model: L.LightningModule, batch: Any, *_: Any) -> None:
-        """Note the rows."""
-        self.rows["val"].append(batch.rows.tolist())
+        self.rows["val"].append(batch.indices.tolist())
 
     def on_test_batch_start(self, trainer: L.Trainer, model: L.LightningModule, batch: Any, *_: Any) -> None:
-        """Note the rows."""
-        self.rows["test"].append(batch.rows.tolist())
+        self.rows["test"].append(batch.indices.tolist())
 
     def on_predict_batch_start(self, trainer: L.Trainer, model: L.LightningModule, batch: Any, *_: Any) -> None:
-        """Note the rows."""
-        self.rows["predict"].append(batch.rows.tolist())
+        self.rows["predict"].append(batch.indices.tolist())
 
     def teardown(self, trainer: L.Trainer, model: L.LightningModule, stage: str) -> None:
         """Write it all."""
@@ -85,8 +77,8 @@ class Notes(L.Callback):
             "steps": trainer.global_step,
             "rows": self.rows,
             "weights": {name: value.detach().clone() for name, value in model.named_parameters()},
-            "threshold": getattr(model, "threshold", None),
-            "sparse": getattr(getattr(model, "table", None), "sparse", None),
+            "threshold": model.decision.threshold if isinstance(model, SoftmaxRegression) else None,
+            "sparse": model.W.sparse if isinstance(model, SoftmaxRegression) else None,
             "metrics": {name: float(value) for name, value in trainer.callback_metrics.items()},
         }
         run = Path(trainer.default_root_dir)
@@ -94,43 +86,14 @@ class Notes(L.Callback):
         torch.save(notes, run / f"notes_{trainer.global_rank}.pt")
 
 
-def run(arguments: list[str], log: Path, ranks: int, dense: bool) -> list[int]:
-    """`train.py` with these arguments in forked processes; returns their statuses."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    children = []
-    for rank in range(ranks):
-        child = os.fork()
-        if child:
-            children.append(child)
-            continue
-        try:
-            output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-            os.dup2(output, 1), os.dup2(output, 2)
-            faulthandler.enable()  # in DDP a crash below Python would leave no trace but a broken connection
-            sys.argv = ["train.py", *arguments, "--trainer.callbacks", "on_ranks.Notes", "--trainer.accelerator", "cpu"]
-            if ranks > 1:
-                sys.argv += ["--trainer.devices", str(ranks), "--trainer.strategy", "ddp"]
-                rank_zero_only.rank = rank  # a fresh process would have read it from LOCAL_RANK while importing
-                os.environ |= {"LOCAL_RANK": str(rank), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-            if dense:
+def without_sparse_allreduce() -> None:
+    """Let the model believe that the backend of torch.distributed is NCCL."""
 
-                class Backend:  # what torch.distributed looks like where the backend is NCCL
-                    def __getattr__(self, name: str) -> Any:
-                        return (lambda *_: "nccl") if name == "get_backend" else getattr(dist, name)
+    class Backend:
+        def __getattr__(self, name: str) -> Any:
+            return (lambda *_: "nccl") if name == "get_backend" else getattr(dist, name)
 
-                logreg.distributed.dist = Backend()  # type: ignore[assignment]
-            train.main()
-            sys.stdout.flush()
-            os._exit(0)
-        except BaseException as error:
-            import traceback
-
-            traceback.print_exc()
-            print(error, file=sys.stderr, flush=True)
-            os._exit(1)
-    return [os.waitpid(child, 0)[1] for child in children]
+    logreg.distributed.dist = Backend()  # type: ignore[assignment]
 
 
 def main() -> None:
@@ -138,7 +101,9 @@ def main() -> None:
     jobs = Path(sys.argv[1])
     for number, job in enumerate(json.loads(jobs.read_text())):
         log = jobs.with_name(f"job_{number}.log")
-        statuses = run(job["arguments"], log, job["ranks"], job.get("dense", False))
+        arguments = [*job["arguments"], "--trainer.callbacks", "on_ranks.Notes", "--trainer.accelerator", "cpu"]
+        first = without_sparse_allreduce if job.get("dense") else lambda: None
+        statuses = run_cli(arguments, log, job["ranks"], first)
         if any(statuses):
             sys.exit(f"{job}: statuses {statuses}\n{log.read_text()[-3000:]}")
 

@@ -1,0 +1,27 @@
+"""Logistic regression under the Lightning Trainer.
+
+usage: python train.py {fit,validate,test,predict} --config FILE [--ckpt_path best|last|FILE]
+                                                   [--trainer.X ...] [--data.X ...] [--model.X ...]
+
+  fit       train, validating as it goes; prints the run directory at its end
+  validate  loss and metrics on the validation rows     (needs --ckpt_path)
+  test      loss, metrics and reports on the test rows  (needs --ckpt_path)
+  predict   labels for new rows, in predictions.jsonl   (needs --ckpt_path)
+
+first steps:
+  python train.py fit     --config configs/iris_binary.yaml
+  python train.py test    --config configs/iris_binary.yaml --ckpt_path best
+  python train.py predict --config configs/iris_binary.yaml --ckpt_path best --data.predict_inputs '[[4.9, 1.7]]'
+  tensorboard --logdir runs
+
+every option with its meaning and default:
+  python train.py fit --help
+  python train.py fit --model.help logreg.SoftmaxRegression
+  python train.py fit --data.help datamodules.TextDataModule
+
+`best` and `last` are the checkpoints of the newest run of that config. A run's directory holds config.yaml,
+checkpoints/{best,last}.ckpt, metrics.csv, TensorBoard events and figures/. It is runs/NAME/version_N for
+configs/NAME.yaml, or what --trainer.default_root_dir says. `fit --ckpt_path last` continues a run where it was; any
+other checkpoint starts a new run. Of a value in the configuration and on the command line, the later one wins, and
+both win over a checkpoint. A configuration names classes to import and call: trust it as you would trust a script.
+"""

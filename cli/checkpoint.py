@@ -1,0 +1,79 @@
+"""Reading the checkpoint that --ckpt_path names, once and safely, and what of it the datamodule takes."""
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+
+from callbacks.checkpoints import AtomicCheckpointIO
+from datamodules.batches import BatchedDataModule
+
+
+def read_checkpoint(path: str) -> dict[str, Any]:
+    """The content of a checkpoint, a local path or a URL; nothing in it is run.
+
+    Raises:
+        ValueError: no such file, or no checkpoint.
+    """
+    if "://" not in path and not Path(path).is_file():
+        raise ValueError(f"--ckpt_path: expected a checkpoint file, found none at {path}")
+    try:
+        checkpoint = AtomicCheckpointIO().load_checkpoint(path)
+    except pickle.UnpicklingError as error:  # torch's own text advises to load it without protection
+        raise ValueError(
+            f"--ckpt_path: {path} is no checkpoint that can be loaded safely: it holds more than tensors and plain "
+            "values, or is damaged; nothing in it was run; use one that fit has written"
+        ) from error
+    except Exception as error:  # torch raises a dozen types for a file that is cut short or something else
+        raise ValueError(
+            f"--ckpt_path: {path} is no checkpoint that can be loaded safely: reading it ended in a "
+            f"{type(error).__name__}, as if it were cut short; use one that fit has written"
+        ) from error
+    if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("state_dict"), dict):
+        raise ValueError(f"--ckpt_path: expected a Lightning checkpoint, {path} holds something else")
+    return checkpoint
+
+
+class RecordClasses(L.Callback):
+    """Names the model's and the datamodule's class in each checkpoint, to be compared with a configuration's.
+
+    Without the module they stand in, so that a checkpoint outlives a renamed folder.
+    """
+
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        checkpoint["model_class"] = type(pl_module).__qualname__
+        checkpoint["data_class"] = type(trainer.datamodule).__qualname__  # type: ignore[attr-defined]
+
+
+def require_same_class(checkpoint: dict[str, Any], kind: str, configured: str) -> None:
+    """Refuse a checkpoint of another class than the configuration asks for.
+
+    Args:
+        checkpoint: one without names of classes, as a plain Trainer writes it, passes.
+        kind: "model" or "data".
+        configured: class path.
+
+    Raises:
+        ValueError: names both classes.
+    """
+    name = configured.rpartition(".")[2]
+    trained = checkpoint.get(f"{kind}_class", name)
+    if trained != name:
+        raise ValueError(
+            f"the checkpoint holds a {trained}, but the configuration asks for a {name}; use the run's config.yaml"
+        )
+
+
+def restore_state(data: L.LightningDataModule, checkpoint: dict[str, Any]) -> None:
+    """Give a datamodule its state from the checkpoint.
+
+    Raises:
+        ValueError: there is none, and the datamodule is one of this project's, which all keep some. Others need not:
+            Lightning stores no empty state.
+    """
+    name = type(data).__qualname__
+    if name in checkpoint:
+        data.load_state_dict(checkpoint[name])
+    elif isinstance(data, BatchedDataModule):
+        raise ValueError(f"the checkpoint holds no state of a {name}; use one that fit has written")

@@ -1,0 +1,130 @@
+"""LightningCLI, for a project in which a run has its directory and a model is built to fit its data."""
+
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+
+from callbacks.checkpoints import AtomicCheckpointIO, RelocatableModelCheckpoint
+from callbacks.graceful_stop import GracefulStop
+from cli.checkpoint import read_checkpoint, require_same_class, restore_state
+from cli.config import require_classes
+from cli.links import LINKED_ATTRIBUTES, linked_value
+from cli.run_paths import base_directory, choose_run, newest_checkpoint
+from cli.trainer_defaults import as_list, refuse_impossible, trainer_settings
+
+
+class TemplateCLI(LightningCLI):
+    """Adds three things to LightningCLI: links from data to model, a directory for each run, options that beat the
+    checkpoint's.
+
+    Args:
+        on_exit: closed by the caller; removes the directory of a run in which nothing was saved.
+    """
+
+    def __init__(self, on_exit: ExitStack) -> None:
+        self.on_exit = on_exit
+        self.checkpoint: dict[str, Any] | None = None
+        super().__init__(
+            L.LightningModule,
+            L.LightningDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            auto_configure_optimizers=False,  # each model takes its optimizer as an argument, or does without
+            load_from_checkpoint_support=False,  # which writes class paths to instantiate into every checkpoint
+            save_config_callback=None,  # the run directory writes config.yaml
+            trainer_defaults={"callbacks": [GracefulStop()]},  # after the checkpoint's, so that it saves first
+            parser_kwargs={"exit_on_error": False, **{n: {"exit_on_error": False} for n in self.subcommands()}},
+        )
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Without `predict --return_predictions`: nobody reads the list, which would hold all probabilities."""
+        subcommands = LightningCLI.subcommands()
+        return {**subcommands, "predict": subcommands["predict"] | {"return_predictions"}}
+
+    def predict(self, **options: Any) -> None:
+        self.trainer.predict(**options, return_predictions=False)
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Declare `checkpoint` (which epoch is best, how often to save) and the links from data to model."""
+        parser.add_lightning_class_args(RelocatableModelCheckpoint, "checkpoint")
+        for name in LINKED_ATTRIBUTES:
+            value = partial(self._linked_value, name)
+            parser.link_arguments("data", f"model.init_args.{name}", compute_fn=value, apply_on="instantiate")
+
+    def _linked_value(self, name: str, data: L.LightningDataModule) -> Any:
+        return linked_value(name, self.options.model, data)
+
+    @property
+    def options(self) -> Any:
+        """The parsed options of the subcommand."""
+        return self.config[self.config.subcommand]
+
+    def _parse_ckpt_path(self) -> None:
+        """Read the checkpoint, but leave the configuration as the user gave it.
+
+        LightningCLI would let the checkpoint's hyperparameters replace options given on the command line.
+        """
+        options = self.options
+        if options.ckpt_path is None:
+            if self.config.subcommand != "fit":
+                raise ValueError(
+                    f"{self.config.subcommand} needs a trained model: add --ckpt_path best, last or a file"
+                )
+            return
+        if options.ckpt_path in ("best", "last"):
+            options.ckpt_path = str(newest_checkpoint(self._base_directory(), options.ckpt_path))
+        self.checkpoint = read_checkpoint(options.ckpt_path)
+        require_same_class(self.checkpoint, "model", options.model.class_path)
+        require_same_class(self.checkpoint, "data", options.data.class_path)
+
+    def before_instantiate_classes(self) -> None:
+        require_classes(self.options)
+        self.parser.add_instantiator(self._instantiate_data, L.LightningDataModule, subclasses=True)
+
+    def _instantiate_data(self, data_class: type[L.LightningDataModule], *args: Any, **options: Any) -> Any:
+        """The place where a datamodule takes its state from the checkpoint, before the model asks it for sizes."""
+        data = data_class(*args, **options)
+        if self.checkpoint is not None:
+            restore_state(data, self.checkpoint)
+        return data
+
+    def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
+        """Only now, with data and model in order, claim the run directory, and log and save into it."""
+        options, configured = self.options, self._get(self.config_init, "trainer")
+        if self.subcommand == "fit":
+            refuse_impossible(self.model, options.trainer)
+        writes = rank_zero_only.rank == 0 and not options.trainer.fast_dev_run  # type: ignore[attr-defined]
+        named = bool(options.trainer.default_root_dir)
+        run = choose_run(str(self.subcommand), self._base_directory(), named, options.ckpt_path, writes)
+        self.run = self.on_exit.enter_context(run)
+        step = None if run.is_new or self.checkpoint is None else self.checkpoint["global_step"]
+        after_save = run.save_config(self._config_text()) if self.subcommand == "fit" and writes else None
+        # The Trainer gets the very content that was checked, and drops it once it has restored from it.
+        loaded = {} if self.checkpoint is None else {options.ckpt_path: self.checkpoint}
+        self.checkpoint = None
+        kwargs["plugins"] = [*as_list(configured.plugins), AtomicCheckpointIO(loaded, after_save=after_save)]
+        kwargs |= trainer_settings(
+            str(self.subcommand), configured, self.model, self.datamodule, run.path, resumed_at=step
+        )
+        return super().instantiate_trainer(**kwargs)
+
+    def after_fit(self) -> None:
+        """Say where everything is."""
+        if self.trainer.is_global_zero and not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
+            print(f"run directory: {self.run.path}")
+
+    def _config_text(self) -> str:
+        """The resolved configuration, without the place and the start of the run, which are no part of it."""
+        config = self.options.clone()
+        config.trainer.default_root_dir = config.ckpt_path = None
+        return self._parser(self.subcommand).dump(config, skip_none=False)
+
+    def _base_directory(self) -> Path:
+        files = self.options.get("config") or []
+        return base_directory(Path(str(files[0])) if files else None, self.options.trainer.default_root_dir)

@@ -1,0 +1,39 @@
+"""What a model is told of its data."""
+
+import inspect
+from pydoc import locate
+from typing import Any
+
+import lightning as L
+from jsonargparse import Namespace
+
+# Arguments of the model that are attributes of the datamodule.
+LINKED_ATTRIBUTES = ("num_features", "num_classes", "class_names", "class_counts", "oos_class")
+
+
+def linked_value(name: str, model: Namespace, data: L.LightningDataModule) -> Any:
+    """The model's argument `name`: what the datamodule offers, else what is configured, else the argument's default.
+
+    Args:
+        name: one of LINKED_ATTRIBUTES.
+        model: the model's part of the configuration, a class_path and its init_args.
+        data: the datamodule, with its state restored where there is a checkpoint.
+
+    Raises:
+        ValueError: nothing of the three, or a configured value that differs from the datamodule's.
+    """
+    parameter = inspect.signature(locate(model.class_path)).parameters.get(name)  # type: ignore[arg-type]
+    if parameter is None:
+        return None  # the model takes no such argument, and gets none
+    configured = model.get("init_args", Namespace()).get(name)
+    if name in vars(data) or inspect.getattr_static(data, name, None) is not None:
+        value = getattr(data, name)
+        if configured is not None and configured != value:
+            raise ValueError(f"model.{name} is {configured}, but the data has {value}; leave it out")
+        return value
+    if configured is None and parameter.default is parameter.empty:
+        raise ValueError(
+            f"{model.class_path} needs {name}, which {type(data).__name__} does not offer: "
+            f"define it there, or set --model.{name}"
+        )
+    return parameter.default if configured is None else configured

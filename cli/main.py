@@ -1,0 +1,36 @@
+"""The command line behind train.py."""
+
+import logging
+import os
+import sys
+import warnings
+from contextlib import ExitStack
+
+from cli.config import install_loader
+from cli.errors import USER_ERRORS, one_line
+from cli.lightning_cli import TemplateCLI
+
+# Warnings the user cannot act on, each with its cause.
+HARMLESS_WARNINGS = (
+    r".*isinstance\(treespec, LeafSpec\).*",  # Lightning 2.6 uses an old name of torch's
+    r".*does not have many workers.*",  # the data is in memory: workers would only copy it
+    r".*Using ModelCheckpoint with manual optimization.*",  # the state after the update is what a resume needs
+    r".*Checkpoint directory .* exists and is not empty.*",  # the run directory was made for this run
+    r".*not supported by the model summary.*",  # of bf16-mixed: the size it prints, nothing else
+    r".*Sparse CSR tensor support is in beta.*",  # a CSR tensor carries a batch; nothing beta is done with it
+)
+
+
+def main() -> None:
+    """Run the command line; bad input ends in one line on standard error and exit status 1."""
+    for message in HARMLESS_WARNINGS:
+        warnings.filterwarnings("ignore", message)
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(lambda r: "litlogger" not in r.getMessage())
+    install_loader()
+    try:
+        with ExitStack() as on_exit:
+            TemplateCLI(on_exit)
+    except USER_ERRORS as error:
+        if os.environ.get("LOGREG_DEBUG"):
+            raise
+        sys.exit(f"error: {one_line(error)}")

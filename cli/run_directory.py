@@ -1,0 +1,98 @@
+"""Where a run's files go: one directory for each run, never shared and never overwritten."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain, count
+from pathlib import Path
+from types import TracebackType
+
+from callbacks.atomic_files import atomic_write_text
+
+# What a fit writes before its first checkpoint.
+OWN_FILES = (
+    "config.yaml",
+    "hparams.yaml",
+    "metrics.csv",
+    "events.out.tfevents.*",
+    "figures/boundary*",
+    "checkpoints/.*",
+)
+OWN_FOLDERS = ("figures", "checkpoints")
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """The directory of one run, as a context manager: a new one in which nothing was saved is removed on an error.
+
+    Only what a fit writes is removed, by name, so that notes, and other runs below it, stay.
+
+    Args:
+        path: the directory.
+        is_new: whether this process is the one that claimed it.
+        was_there: whether the folder itself existed before.
+    """
+
+    path: Path
+    is_new: bool = False
+    was_there: bool = True
+
+    @classmethod
+    def claim(cls, base: Path, named: bool) -> "RunDirectory":
+        """Make a directory for one run that no other run has, not even one that starts at the same moment.
+
+        Args:
+            base: for a directory named by the user the run's own, unless it holds something already; else, and for
+                every other run, the parent of version_0, version_1, ...
+            named: whether the user named the directory.
+
+        Raises:
+            OSError: the directory cannot be made.
+        """
+        own = [base] if named and not (base.is_dir() and any(base.iterdir())) else []
+        for path in chain(own, (base / f"version_{number}" for number in count())):
+            was_there = path.is_dir()
+            path.mkdir(parents=True, exist_ok=True)
+            try:
+                (path / "checkpoints").mkdir()  # of two processes only one succeeds
+            except FileExistsError:
+                continue
+            return cls(path, is_new=True, was_there=was_there)
+        raise AssertionError("there is always another number")
+
+    def __enter__(self) -> "RunDirectory":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        saved = any(not path.name.startswith(".") for path in (self.path / "checkpoints").glob("*"))
+        if error is None or not self.is_new or saved:
+            return
+        for pattern in OWN_FILES:
+            for file in self.path.glob(pattern):
+                file.unlink(missing_ok=True)
+        for folder in (*(self.path / name for name in OWN_FOLDERS), *([] if self.was_there else [self.path])):
+            if folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()
+
+    def save_config(self, text: str) -> Callable[[], None] | None:
+        """Write config.yaml of a new run; of a resumed one, return what writes it once a checkpoint has been saved.
+
+        Until then config.yaml describes what last.ckpt was trained with, also if the new options prove impossible.
+        """
+        if not self.is_new:
+            return partial(self.write_config, text)
+        self.write_config(text)
+        return None
+
+    def write_config(self, text: str) -> None:
+        """Write config.yaml whole; an earlier one with other options is kept as config.before_resume_N.yaml."""
+        path = self.path / "config.yaml"
+        before = path.read_text(encoding="utf-8") if path.is_file() else None
+        if before == text:
+            return
+        if before is not None:
+            number = 1 + len(list(self.path.glob("config.before_resume_*.yaml")))
+            atomic_write_text(self.path / f"config.before_resume_{number}.yaml", before)
+        atomic_write_text(path, text)

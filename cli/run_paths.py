@@ -1,0 +1,64 @@
+"""Which directory a command works in: pure functions of the options and of what is on the disk."""
+
+from pathlib import Path
+
+from cli.run_directory import RunDirectory
+
+
+def choose_run(subcommand: str, base: Path, named: bool, ckpt_path: str | None, writes: bool) -> RunDirectory:
+    """The checkpoint's own run if it is resumed or evaluated, else a new one.
+
+    Args:
+        subcommand: "fit", "validate", "test" or "predict".
+        base: see `base_directory`.
+        named: whether the user named it.
+        ckpt_path: --ckpt_path, a local path or a URL.
+        writes: whether this process writes files; a dry run and all but the first of several processes do not.
+    """
+    if ckpt_path and "://" not in ckpt_path:
+        run = run_of(Path(ckpt_path))
+        if subcommand != "fit":
+            return RunDirectory(base if named else run)
+        resumes = Path(ckpt_path).name == "last.ckpt" and (run / "config.yaml").is_file()
+        if resumes and (not named or base.resolve() == run):
+            return RunDirectory(run)
+    return RunDirectory.claim(base, named) if writes else RunDirectory(base)
+
+
+def run_of(checkpoint: Path) -> Path:
+    """The run directory that a checkpoint belongs to."""
+    folder = checkpoint.resolve().parent
+    return folder.parent if folder.name == "checkpoints" else folder
+
+
+def base_directory(config_file: Path | None, named: str | None) -> Path:
+    """Where the runs of a configuration go.
+
+    Args:
+        config_file: the first --config.
+        named: --trainer.default_root_dir.
+
+    Raises:
+        ValueError: an address instead of a folder.
+    """
+    if named:
+        if "://" in named:
+            raise ValueError(f"trainer.default_root_dir: expected a folder on this machine, got {named}")
+        return Path(named).expanduser()
+    config_file = config_file or Path("run.yaml")
+    if (config_file.parent / "checkpoints").is_dir():  # a run's own config.yaml: its runs go beside it
+        run = config_file.parent
+        return run.parent if run.name.startswith("version_") else run
+    return Path("runs") / config_file.stem
+
+
+def newest_checkpoint(base: Path, name: str) -> Path:
+    """The newest checkpoint "best" or "last" among the runs of a configuration.
+
+    Raises:
+        ValueError: there is none.
+    """
+    found = sorted(base.glob(f"**/checkpoints/{name}.ckpt"), key=lambda path: path.stat().st_mtime)
+    if not found:
+        raise ValueError(f"--ckpt_path {name}: no {name}.ckpt below {base}; run fit first, or name a checkpoint file")
+    return found[-1]

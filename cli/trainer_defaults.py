@@ -1,0 +1,88 @@
+"""What train.py gives the Trainer beside what the configuration asks for."""
+
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import LearningRateMonitor, ProgressBar
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+
+from callbacks.loggers import ResumableCSVLogger, ThrottledTensorBoardLogger
+from callbacks.progress_bar import ThrottledProgressBar
+from callbacks.reports import EvaluationReport, PredictionWriter
+from cli.checkpoint import RecordClasses
+
+
+def refuse_impossible(model: L.LightningModule, options: Any) -> None:
+    """Refuse Trainer options with which a fit cannot do what it is for.
+
+    Raises:
+        ValueError: names the option and the remedy.
+    """
+    # The model refuses this too, but on a CPU Lightning makes it bf16-mixed before the model can see it.
+    if not model.automatic_optimization and str(options.precision) in ("16", "16-mixed"):
+        raise ValueError(
+            "trainer.precision 16-mixed does not reach an update written by hand: use --trainer.precision bf16-mixed"
+        )
+    if options.barebones:
+        raise ValueError("trainer.barebones writes nothing, and fit is there to write a run; leave it out")
+
+
+def trainer_settings(
+    subcommand: str,
+    configured: Any,
+    model: L.LightningModule,
+    data: L.LightningDataModule,
+    run: Path,
+    resumed_at: int | None,
+) -> dict[str, Any]:
+    """Directory, callbacks and loggers: those of the configuration, and of ours what it leaves open.
+
+    Args:
+        subcommand: "fit", "validate", "test" or "predict".
+        configured: the Trainer's options, instantiated.
+        model: to be trained or evaluated.
+        data: its data.
+        run: the run directory.
+        resumed_at: the step after which a resumed run goes on.
+    """
+    callbacks = [*as_list(configured.callbacks), RecordClasses(), *report_callbacks(subcommand, model, data)]
+    logger = configured.logger
+    if subcommand == "fit":
+        if configured.enable_progress_bar is not False and not any(isinstance(c, ProgressBar) for c in callbacks):
+            callbacks.append(ThrottledProgressBar())
+        if logger is not False and not configured.fast_dev_run:
+            callbacks.append(LearningRateMonitor("step"))
+        if logger in (None, True):
+            logger = fit_loggers(run, resumed_at)
+    elif logger in (None, True):
+        logger = False  # the curves of the fit stay as they are
+    return {"default_root_dir": str(run), "callbacks": callbacks, "logger": logger}
+
+
+def fit_loggers(run: Path, resumed_at: int | None) -> list[Logger]:
+    """TensorBoard events and metrics.csv; those of a resumed run go on after step `resumed_at`."""
+    board = ThrottledTensorBoardLogger(str(run), name="", version="", default_hp_metric=False, purge_step=resumed_at)
+    return [board, ResumableCSVLogger(str(run), resumed_at=resumed_at)]
+
+
+def report_callbacks(subcommand: str, model: L.LightningModule, data: L.LightningDataModule) -> list[L.Callback]:
+    """The report of `test` and of `predict`, where model and data offer what it needs; else a line that says why not.
+
+    `fit` gets none, but prints the line: then there is still time to add the method.
+    """
+    reports: dict[str, Any] = {"test": EvaluationReport, "predict": PredictionWriter}
+    callbacks: list[L.Callback] = []
+    for command, report in reports.items():
+        unmet = report.unmet(model, data)
+        if unmet is not None and subcommand in ("fit", command):
+            rank_zero_only(print)(f"`{command}` leaves out {report.__name__}: {unmet}")
+        elif unmet is None and subcommand == command:
+            callbacks.append(report())
+    return callbacks
+
+
+def as_list(value: Any) -> list[Any]:
+    """An option that may be missing, one thing or a list of them, as a list."""
+    return [] if value is None else list(value) if isinstance(value, list | tuple) else [value]
