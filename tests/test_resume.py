@@ -330,6 +330,80 @@ def test_torchs_own_scheduler_follows_the_new_plan_too(cli, tmp_path):
     assert len(set(resumed)) == 4
 
 
+# A resume that fails
+
+
+@pytest.fixture
+def straight_and_half(cli, tmp_path):
+    """Two runs of 2 epochs, one of which goes on to 4 without a stop."""
+    for name, epochs in (("straight", 4), ("half", 2)):
+        cli(*IRIS, "--trainer.max_epochs", epochs, "--trainer.default_root_dir", tmp_path / name)
+    return tmp_path / "straight", tmp_path / "half"
+
+
+def resume(cli, run, *options):
+    cli(*IRIS, "--trainer.max_epochs", 4, *options, "--trainer.default_root_dir", run, "--ckpt_path", "last")
+
+
+BAD_RESUMES = {
+    "misspelt metric": ("--checkpoint.monitor", "val/nope"),
+    "other data": ("--data.features", "[petal length]"),
+    "negative rate": ("--model.optimizer.init_args.lr", "-1"),
+    "rate that is a word": ("--model.optimizer.init_args.lr", "fast"),
+    "picture of nothing": ("--trainer.callbacks", "[{class_path: callbacks.decision_boundary.DecisionBoundary}]"),
+}
+
+
+@pytest.mark.parametrize("bad", BAD_RESUMES.values(), ids=BAD_RESUMES)
+def test_after_a_resume_that_failed_the_next_one_ends_like_the_straight_run(cli, straight_and_half, bad):
+    straight, run = straight_and_half
+    if "DecisionBoundary" in bad[-1]:
+        bad += ("--data.features", "[petal length]")
+    config, rows = (run / "config.yaml").read_text(), curves(run)
+    with pytest.raises(SystemExit) as exit:
+        resume(cli, run, *bad)
+    assert str(exit.value.code).startswith("error: ")
+    assert (run / "config.yaml").read_text() == config
+    assert {name: values[: len(rows[name])] for name, values in curves(run).items() if name in rows} == rows
+    assert not list(run.glob("version_*"))
+
+    resume(cli, run)
+    assert_same_state(run, straight)
+    assert curves(run) == curves(straight)
+    assert not list(run.glob("version_*"))
+
+
+def test_a_resume_killed_before_its_first_checkpoint_loses_neither_config_nor_curves(tmp_path):
+    """The killed resume asks for another rate, which must not be taken for that of last.ckpt."""
+    script = """
+import sys
+sys.path.insert(0, "tests/tools")
+from functools import partial
+from pathlib import Path
+from forked_cli import run_cli
+from kill_and_resume import die_at
+folder, *arguments = sys.argv[1:]
+run, log = Path(folder, "run"), Path(folder, "log")
+fit = [*arguments, "--trainer.default_root_dir", str(run)]
+on = [*fit, "--ckpt_path", str(run / "checkpoints/last.ckpt"), "--trainer.max_epochs"]
+assert run_cli([*fit, "--trainer.max_epochs", "2"], log) == [0], log.read_text()
+before = (run / "config.yaml").read_bytes(), (run / "metrics.csv").read_bytes()
+other_rate = ["5", "--model.optimizer.init_args.lr", "0.125"]
+assert run_cli([*on, *other_rate], log, first=partial(die_at, 14)) == [9], log.read_text()
+after = (run / "config.yaml").read_bytes(), (run / "metrics.csv").read_bytes()
+assert after[0] == before[0]
+assert after[1].startswith(before[1])
+assert run_cli([*on, "4"], log) == [0], log.read_text()
+place = ["--trainer.default_root_dir", folder + "/straight"]
+assert run_cli([*arguments, *place, "--trainer.max_epochs", "4"], log) == [0]
+"""
+    command = [sys.executable, "-c", script, str(tmp_path), *IRIS]
+    done = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert_same_state(tmp_path / "run", tmp_path / "straight")
+    assert curves(tmp_path / "run") == curves(tmp_path / "straight")
+
+
 # No checkpoint, or a bad one
 
 

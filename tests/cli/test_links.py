@@ -1,0 +1,65 @@
+"""What a model is told of its data: found, configured, or missed loudly."""
+
+import lightning as L
+import pytest
+from jsonargparse import Namespace
+
+from cli.links import linked_value
+from datamodules.iris import IrisDataModule
+
+
+class Needy(L.LightningModule):
+    def __init__(self, num_features: int, num_classes: int = 7, oos_class: int | None = None):
+        super().__init__()
+
+
+class Misspelt(L.LightningDataModule):
+    num_feature = 3
+
+
+class Broken(L.LightningDataModule):
+    @property
+    def num_features(self):
+        raise AttributeError("no such file")
+
+
+def value(name, data, **init_args):
+    return linked_value(name, Namespace(class_path=f"{__name__}.Needy", init_args=Namespace(**init_args)), data)
+
+
+@pytest.fixture(autouse=True)
+def found_by_its_class_path(monkeypatch):
+    monkeypatch.setattr("cli.links.locate", lambda path: Needy)
+
+
+def test_what_the_datamodule_offers_reaches_the_model():
+    assert value("num_features", IrisDataModule()) == 4
+    assert value("num_classes", IrisDataModule(), num_features=None) == 3
+
+
+def test_a_missing_attribute_that_the_model_needs_is_named():
+    with pytest.raises(
+        ValueError, match=r"Needy needs num_features, which Misspelt does not offer: define it there, or"
+    ):
+        value("num_features", Misspelt())
+
+
+def test_a_missing_attribute_leaves_what_is_configured_or_the_default():
+    assert value("num_features", Misspelt(), num_features=3) == 3
+    assert value("num_classes", Misspelt()) == 7
+    assert value("oos_class", Misspelt()) is None
+
+
+def test_an_argument_that_the_model_does_not_take_is_left_out():
+    assert value("class_names", IrisDataModule()) is None
+
+
+def test_a_configured_value_that_contradicts_the_data_is_refused():
+    assert value("num_features", IrisDataModule(), num_features=4) == 4
+    with pytest.raises(ValueError, match=r"model\.num_features is 9, but the data has 4; leave it out"):
+        value("num_features", IrisDataModule(), num_features=9)
+
+
+def test_an_error_inside_a_property_is_not_taken_for_a_missing_attribute():
+    with pytest.raises(AttributeError, match="no such file"):
+        value("num_features", Broken())

@@ -1,0 +1,164 @@
+"""A run directory is one run's own: never shared, never overwritten, and removed by name when nothing came of it."""
+
+import os
+import threading
+
+import pytest
+
+from cli.run_directory import RunDirectory
+from cli.run_paths import base_directory, choose_run, newest_checkpoint, run_of
+
+STARTED = ("config.yaml", "hparams.yaml", "metrics.csv", "events.out.tfevents.1.host.2.0", "figures/boundary.gif")
+
+
+def start_a_fit_in(run):
+    """The files that a fit writes before its first checkpoint."""
+    for name in (*STARTED, "checkpoints/.last.ckpt.123"):
+        (run / name).parent.mkdir(exist_ok=True)
+        (run / name).write_text("x")
+
+
+def fail(run):
+    with pytest.raises(ValueError, match="went wrong"), run:
+        start_a_fit_in(run.path)
+        raise ValueError("went wrong")
+
+
+def files(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def test_a_failed_run_leaves_nothing(tmp_path):
+    fail(RunDirectory.claim(tmp_path / "run", named=True))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failed_run_leaves_the_empty_folder_that_was_there(tmp_path):
+    (tmp_path / "run").mkdir()
+    fail(RunDirectory.claim(tmp_path / "run", named=True))
+    assert list((tmp_path / "run").iterdir()) == []
+
+
+def test_a_failed_run_leaves_every_file_that_is_not_its_own(tmp_path):
+    run = RunDirectory.claim(tmp_path / "run", named=True)
+    other = RunDirectory.claim(tmp_path / "run", named=True)  # started meanwhile, below the first
+    assert other.path == tmp_path / "run/version_0"
+    start_a_fit_in(other.path)
+    (other.path / "checkpoints/best.ckpt").write_text("weights")
+    (run.path / "notes.txt").write_text("mine")
+    (run.path / "figures").mkdir()
+    (run.path / "figures/drawing.png").write_text("mine")
+    (run.path / "data").mkdir()
+    before = files(run.path)
+    fail(run)
+    assert files(run.path) == before
+
+
+def test_a_run_that_saved_a_checkpoint_is_kept(tmp_path):
+    run = RunDirectory.claim(tmp_path / "run", named=True)
+    (run.path / "checkpoints/last.ckpt").write_text("weights")
+    fail(run)
+    assert set(files(run.path)) >= {*STARTED, "checkpoints/last.ckpt"}
+
+
+def test_a_run_that_this_process_did_not_claim_is_never_removed(tmp_path):
+    start_a_fit_in(tmp_path)
+    fail(RunDirectory(tmp_path))
+    assert set(files(tmp_path)) >= set(STARTED)
+
+
+def test_a_run_without_an_error_is_kept(tmp_path):
+    with RunDirectory.claim(tmp_path / "run", named=True) as run:
+        start_a_fit_in(run.path)
+    assert set(files(run.path)) >= set(STARTED)
+
+
+def test_claims_at_the_same_moment_get_directories_of_their_own(tmp_path):
+    claimed, go = [], threading.Barrier(8)
+
+    def claim():
+        go.wait()
+        claimed.append(RunDirectory.claim(tmp_path / "runs", named=False).path)
+
+    threads = [threading.Thread(target=claim) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(claimed) == [tmp_path / f"runs/version_{number}" for number in range(8)]
+
+
+def test_the_config_of_a_resumed_run_is_replaced_only_when_asked_to_and_kept_beside(tmp_path):
+    new = RunDirectory.claim(tmp_path / "run", named=True)
+    assert new.save_config("lr: 1\n") is None
+    resumed = RunDirectory(new.path)
+    accept = resumed.save_config("lr: 2\n")
+    assert (new.path / "config.yaml").read_text() == "lr: 1\n"
+    for _ in range(2):  # at every checkpoint; only the first changes anything
+        accept()
+    assert (new.path / "config.yaml").read_text() == "lr: 2\n"
+    assert (new.path / "config.before_resume_1.yaml").read_text() == "lr: 1\n"
+    assert not (new.path / "config.before_resume_2.yaml").exists()
+
+
+# Paths
+
+
+def test_runs_go_below_the_name_of_their_config_or_where_the_user_says(tmp_path):
+    assert str(base_directory(tmp_path / "iris.yaml", None)) == os.path.join("runs", "iris")
+    assert base_directory(tmp_path / "iris.yaml", str(tmp_path / "x")) == tmp_path / "x"
+    assert str(base_directory(None, None)) == os.path.join("runs", "run")
+
+
+def test_a_home_directory_is_understood_and_an_address_is_refused(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert base_directory(None, "~/runs") == tmp_path / "runs"
+    for address in ("s3://bucket/x", "file:///tmp/x", "https://host/x"):
+        with pytest.raises(ValueError, match=r"default_root_dir: expected a folder on this machine, got \w+://"):
+            base_directory(None, address)
+
+
+def test_runs_of_a_runs_own_config_go_beside_it(tmp_path):
+    run = RunDirectory.claim(tmp_path / "runs/iris", named=False).path
+    assert base_directory(run / "config.yaml", None) == tmp_path / "runs/iris"
+
+
+def test_the_newest_checkpoint_is_found_whatever_its_version(tmp_path):
+    for number, time in ((0, 300), (1, 100), (10, 200)):
+        path = tmp_path / f"version_{number}/checkpoints/best.ckpt"
+        path.parent.mkdir(parents=True)
+        path.write_text("x")
+        os.utime(path, (time, time))
+    assert newest_checkpoint(tmp_path, "best") == tmp_path / "version_0/checkpoints/best.ckpt"
+    with pytest.raises(ValueError, match=r"--ckpt_path last: no last\.ckpt below .*; run fit first"):
+        newest_checkpoint(tmp_path, "last")
+
+
+@pytest.fixture
+def finished(tmp_path):
+    run = RunDirectory.claim(tmp_path / "run", named=True).path
+    for name in ("config.yaml", "checkpoints/best.ckpt", "checkpoints/last.ckpt"):
+        (run / name).write_text("x")
+    return run
+
+
+def test_only_last_resumes_a_run_and_only_in_its_place(finished, tmp_path):
+    last, best = (str(finished / f"checkpoints/{name}.ckpt") for name in ("last", "best"))
+    assert run_of(finished / "checkpoints/last.ckpt") == finished
+    assert choose_run("fit", tmp_path / "runs", False, last, writes=True) == RunDirectory(finished)
+    assert choose_run("fit", finished, True, last, writes=True) == RunDirectory(finished)
+    for base, named, checkpoint in ((tmp_path / "else", True, last), (tmp_path / "runs", False, best)):
+        chosen = choose_run("fit", base, named, checkpoint, writes=True)
+        assert chosen.is_new and chosen.path != finished
+
+
+@pytest.mark.parametrize("subcommand", ["validate", "test", "predict"])
+def test_reports_go_beside_the_checkpoint_or_where_the_user_says(finished, tmp_path, subcommand):
+    best = str(finished / "checkpoints/best.ckpt")
+    assert choose_run(subcommand, tmp_path / "runs", False, best, writes=True) == RunDirectory(finished)
+    assert choose_run(subcommand, tmp_path / "else", True, best, writes=True) == RunDirectory(tmp_path / "else")
+
+
+def test_a_process_that_writes_nothing_claims_nothing(tmp_path):
+    assert choose_run("fit", tmp_path / "runs", False, None, writes=False) == RunDirectory(tmp_path / "runs")
+    assert list(tmp_path.iterdir()) == []
