@@ -135,10 +135,21 @@ def _remedy(value: Any, where: str) -> str:
 def validates_before_next_batch(trainer: L.Trainer) -> bool:
     """Whether a validation, or the end of the epoch, comes before the next batch.
 
-    A run resumed from a checkpoint written before it would skip it.
+    A run resumed from a checkpoint written before it would skip it. A validation that is only there because the run is
+    about to stop does not count: a run that goes on has none at this place.
     """
-    loop = trainer.fit_loop
-    return trainer.is_last_batch or loop.epoch_loop._should_check_val_fx(loop._data_fetcher)  # type: ignore[arg-type]
+    loop, stops = trainer.fit_loop, trainer.should_stop
+    trainer.should_stop = False
+    try:
+        return trainer.is_last_batch or loop.epoch_loop._should_check_val_fx(loop._data_fetcher)  # type: ignore[arg-type]
+    finally:
+        trainer.should_stop = stops
+
+
+def stops_within_epoch(trainer: L.Trainer) -> bool:
+    """Whether the fit ends after this batch although the epoch has more: max_steps, max_time, or a callback's stop."""
+    stops = trainer.should_stop or trainer.global_step == trainer.max_steps
+    return stops and not trainer.is_last_batch
 
 
 class RelocatableModelCheckpoint(ModelCheckpoint):
@@ -200,6 +211,8 @@ class RelocatableModelCheckpoint(ModelCheckpoint):
 
     def on_train_batch_end(self, trainer: L.Trainer, *rest: Any) -> None:
         due = self.every_n_train_steps is not None and trainer.global_step % self.every_n_train_steps == 0
+        # At the end of an epoch that was cut short Lightning counts it as done, and a resume would skip its rest.
+        due = due or stops_within_epoch(trainer)
         if due and not self._is_saved(trainer) and not validates_before_next_batch(trainer):
             self._save(trainer, ["last.ckpt"])
 

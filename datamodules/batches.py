@@ -135,15 +135,29 @@ class StatefulDataLoader(DataLoader):
     """A DataLoader over a `ResumableBatchSampler` that can resume in the middle of an epoch.
 
     Lightning stores `state_dict` in the checkpoint and passes it to `load_state_dict` on resume.
+
+    Args:
+        dataset: indexed by `BatchIndices`.
+        sampler: yields them.
+        batch_size: None; the sampler makes the batches.
+        limit: the batches of an epoch that the Trainer takes (limit_train_batches): a number, or a share up to 1.0.
+        options: of DataLoader.
     """
 
     sampler: ResumableBatchSampler
 
     # For `predict` Lightning makes a copy of a loader from its attributes, hence the keywords.
     def __init__(
-        self, dataset: Dataset, *, sampler: ResumableBatchSampler, batch_size: None = None, **options: Any
+        self,
+        dataset: Dataset,
+        *,
+        sampler: ResumableBatchSampler,
+        batch_size: None = None,
+        limit: int | float = 1.0,
+        **options: Any,
     ) -> None:
         super().__init__(dataset, sampler=sampler, batch_size=batch_size, **options)
+        self.limit = limit
         self.batches_yielded = 0  # in this epoch, those before a resume included
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
@@ -155,7 +169,8 @@ class StatefulDataLoader(DataLoader):
 
     def state_dict(self) -> dict[str, int]:
         """The batches of this epoch that are done; 0 at its end, because the next epoch starts with its first batch."""
-        return {"batches_yielded": self.batches_yielded % len(self) if len(self) else 0}
+        epoch_length = min(len(self), self.limit) if isinstance(self.limit, int) else int(len(self) * self.limit)
+        return {"batches_yielded": self.batches_yielded % epoch_length if epoch_length else 0}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Skip the batches that the interrupted epoch had done."""
@@ -334,7 +349,8 @@ class BatchedDataModule(L.LightningDataModule):
             weights=self.train_weights() if shuffle else None,
             strata=dataset.target if shuffle and self.stratified_batches else None,
         )
-        loader = StatefulDataLoader(dataset, sampler=sampler)
+        limit = self.trainer.limit_train_batches if self.trainer and split == "train" else 1.0
+        loader = StatefulDataLoader(dataset, sampler=sampler, limit=limit)
         if self.trainer and self.trainer.overfit_batches:  # type: ignore[attr-defined]
             # Lightning wants the same batches in every epoch, and would replace any sampler that may shuffle by one
             # that yields single samples. Of a list of batches it takes the first ones.

@@ -13,6 +13,7 @@ import sys
 import time
 from pathlib import Path
 
+import lightning as L
 import pytest
 import torch
 
@@ -264,6 +265,91 @@ def test_a_signal_to_one_of_two_ranks_stops_both_after_the_same_step(tmp_path):
     assert output.count("stopped by SIGTERM") == 1
     assert f"after step {last(run)['global_step']}" in output
     assert "Traceback" not in output
+
+
+# Stopped by an option in the middle of an epoch
+
+PLANS = {
+    "plain": (),
+    "part of each epoch": ("--trainer.limit_train_batches", 4),
+    "a share of each epoch": ("--trainer.limit_train_batches", 0.7),
+    "validations within epochs": ("--trainer.val_check_interval", 2),
+    "validations across epochs": ("--trainer.val_check_interval", 4, "--trainer.check_val_every_n_epoch", "null"),
+}
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory):
+    """`unbroken(config, plan)` is a run of 4 epochs, by its configuration and plan, that was never stopped."""
+    done = {}
+
+    def fit(config, plan):
+        if (config, plan) not in done:
+            run = tmp_path_factory.mktemp("unbroken") / "run"
+            with pytest.MonkeyPatch.context() as patch:
+                from cli.main import main
+
+                patch.delenv("PL_GLOBAL_SEED", raising=False)
+                patch.setattr(
+                    sys, "argv", ["train.py", *map(str, stopped_fit(config, plan, run)), "--trainer.max_epochs", "4"]
+                )
+                patch.chdir(ROOT)
+                main()
+            done[config, plan] = run
+        return done[config, plan]
+
+    return fit
+
+
+def stopped_fit(config, plan, run):
+    place = ("--trainer.default_root_dir", run)
+    smaller = ("--data.batch_size", "10", "--data.feature_dropout", "0.3") if config == "text_csv" else ()
+    smaller += ("--model.lr_scheduler", "null") if smaller else ()  # which would fall to 0 at max_steps
+    return ("fit", "--config", f"configs/{config}.yaml", *QUIET, *smaller, *PLANS[plan], *place)
+
+
+SLOW_STOPS = [pytest.param(n, marks=pytest.mark.slow) for n in (1, 2, 4, 5, 7, 8, 10, 11, 12)]
+
+
+@pytest.mark.parametrize("step", [3, 9, *SLOW_STOPS])
+@pytest.mark.parametrize("plan", PLANS)
+@pytest.mark.parametrize("config", ["iris_ova", "text_csv"])
+def test_a_run_stopped_by_max_steps_goes_on_to_the_same_end(cli, tmp_path, unbroken, config, plan, step):
+    fit = stopped_fit(config, plan, tmp_path / "run")
+    cli(*fit, "--trainer.max_epochs", 4, "--trainer.max_steps", step)
+    assert last(tmp_path / "run")["global_step"] == step
+    cli(*fit, "--trainer.max_epochs", 4, "--ckpt_path", tmp_path / "run/checkpoints/last.ckpt")
+    assert_same_weights(tmp_path / "run", unbroken(config, plan))
+
+
+def assert_same_weights(run, other):
+    one, two = last(run), last(other)
+    assert one["global_step"] == two["global_step"]
+    for name, value in one["state_dict"].items():
+        assert torch.equal(value, two["state_dict"][name]), name
+
+
+class StopAfter(L.Callback):
+    """Asks the Trainer to stop after so many steps, as max_time and EarlyStopping do."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_train_batch_end(self, trainer, *_) -> None:
+        trainer.should_stop = trainer.should_stop or trainer.global_step == self.step
+
+
+@pytest.mark.parametrize("step", [4, 9])
+@pytest.mark.parametrize("plan", PLANS)
+def test_a_run_that_a_callback_stopped_goes_on_to_the_same_end(cli, monkeypatch, tmp_path, unbroken, plan, step):
+    monkeypatch.syspath_prepend(Path(__file__).parent)
+    fit = stopped_fit("iris_ova", plan, tmp_path / "run")
+    monkeypatch.setitem(sys.modules, "stop_after", sys.modules[__name__])
+    callback = f"{{class_path: stop_after.StopAfter, init_args: {{step: {step}}}}}"
+    cli(*fit, "--trainer.max_epochs", 4, "--trainer.callbacks", f"[{callback}]")
+    assert last(tmp_path / "run")["global_step"] == step
+    cli(*fit, "--trainer.max_epochs", 4, "--ckpt_path", tmp_path / "run/checkpoints/last.ckpt")
+    assert_same_weights(tmp_path / "run", unbroken("iris_ova", plan))
 
 
 # Resumed for more epochs than were planned
