@@ -1,1 +1,1 @@
-"""How fast this project is, beside what else one would use and beside the limit of the machine."""
+"""How fast this project is, compared with its alternatives and with the limits of the machine."""

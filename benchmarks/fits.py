@@ -1,8 +1,9 @@
-"""Fits under the Trainer that are timed: with everything off, and as `train.py` ships."""
+"""Timed fits under the Trainer: with everything optional off, and as `train.py fit` runs them."""
 
 import logging
 import os
 import pty
+import statistics
 import sys
 import tempfile
 import time
@@ -15,91 +16,104 @@ from typing import Any, ClassVar
 import lightning as L
 import torch
 
-import train
 from benchmarks.loops import CONFIG
+from cli.main import main
 
 
-class Stopwatch(L.Callback):
-    """Writes down when things happen in a fit; `Stopwatch.latest` is that of the last one."""
+class FitTimer(L.Callback):
+    """Records when the stages of a fit begin and end, in seconds."""
 
-    latest: ClassVar["Stopwatch"]
+    last: ClassVar["FitTimer"]  # of the most recent fit: under the command line, jsonargparse makes the instance
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """The first that a callback hears of a fit."""
-        Stopwatch.latest, self.started = self, time.perf_counter()
-        self.steps: list[float] = []  # when each step began
-        self.epochs: list[float] = []  # seconds of training in each epoch, validation excluded
-        self.curve: list[tuple[float, float]] = []  # seconds since the start, in-scope accuracy
+        """Start the clock, in the first hook of a fit."""
+        FitTimer.last, self.started = self, time.perf_counter()
+        self.step_starts: list[float] = []
+        self.epoch_seconds: list[float] = []  # training only, without validation
+        self.curve: list[tuple[float, float]] = []  # seconds since the start, in-scope validation accuracy
+        self._epoch_started: float | None = None
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """After the sanity check."""
+        """Start a second clock, after the sanity check."""
         self.training_started = time.perf_counter()
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """The epoch begins."""
-        self.device = pl_module.device
-        self.epoch: float | None = time.perf_counter()
+        self._device = pl_module.device
+        self._epoch_started = time.perf_counter()
 
     def on_train_batch_start(self, *_: Any) -> None:
-        """A step begins."""
-        self.steps.append(time.perf_counter())
+        self.step_starts.append(time.perf_counter())
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """The epoch's training is over."""
         if not trainer.sanity_checking:
-            self._end_of_training()
+            self._record_epoch()
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Likewise, where nothing was validated."""
-        self._end_of_training()
+        """Record the epoch's training, unless a validation has done so before."""
+        self._record_epoch()
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """The accuracy of these weights is known."""
         if not trainer.sanity_checking:
             accuracy = float(trainer.callback_metrics["val/in_scope_accuracy"])
             self.curve.append((time.perf_counter() - self.started, accuracy))
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Validation, curves and checkpoints are done too."""
-        end = time.perf_counter()
-        self.fit, self.whole = end - self.training_started, end - self.started
+        """Stop the clocks, after the last validation and checkpoint."""
+        self.fit_seconds = time.perf_counter() - self.training_started
         self.num_epochs, self.num_steps = trainer.current_epoch, trainer.global_step
 
-    def _end_of_training(self) -> None:
-        if self.epoch is not None:
-            if self.device.type == "cuda":  # it may still be at work
+    @property
+    def seconds_per_step(self) -> float:
+        """Of the median epoch, its validation excluded."""
+        return statistics.median(self.epoch_seconds) / (self.num_steps / self.num_epochs)
+
+    def _record_epoch(self) -> None:
+        if self._epoch_started is not None:
+            if self._device.type == "cuda":  # kernels run asynchronously
                 torch.cuda.synchronize()
-            self.epochs.append(time.perf_counter() - self.epoch)
-            self.epoch = None
+            self.epoch_seconds.append(time.perf_counter() - self._epoch_started)
+            self._epoch_started = None
 
 
-def slim_fit(
+def minimal_fit(
     model: L.LightningModule, data: L.LightningDataModule, *callbacks: L.Callback, **options: Any
-) -> Stopwatch:
-    """A fit under a Trainer with everything off that can be: no logger, bar, checkpoints, or validation."""
+) -> FitTimer:
+    """A fit under a Trainer without logger, progress bar, model summary, checkpoints and validation.
+
+    Args:
+        model: to be trained.
+        data: to train on.
+        callbacks: in addition to the FitTimer.
+        options: of the Trainer; they replace the defaults here.
+    """
     off = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
     none = {"num_sanity_val_steps": 0, "limit_val_batches": 0}
-    with quiet():
-        L.Trainer(**{"accelerator": "cpu"} | off | none | options, callbacks=[Stopwatch(), *callbacks]).fit(model, data)
-    return Stopwatch.latest
+    timer = FitTimer()
+    with silence_lightning():
+        L.Trainer(**{"accelerator": "cpu"} | off | none | options, callbacks=[timer, *callbacks]).fit(model, data)
+    return timer
 
 
-def shipped_fit(*arguments: str) -> Stopwatch:
-    """`python train.py fit --config configs/clinc150.yaml` with all its defaults, on a terminal, in this process."""
-    with tempfile.TemporaryDirectory() as folder, terminal(), quiet():
+def cli_fit(*arguments: str) -> FitTimer:
+    """`python train.py fit --config configs/clinc150.yaml`, on a CPU and a terminal, in this process.
+
+    Args:
+        arguments: further ones, as on the command line.
+    """
+    with tempfile.TemporaryDirectory() as folder, fake_terminal(), silence_lightning():
         command = ["train.py", "fit", "--config", str(CONFIG), "--trainer.default_root_dir", f"{folder}/run"]
-        watch = ["--trainer.accelerator", "cpu", "--trainer.callbacks+=benchmarks.fits.Stopwatch"]
-        kept, sys.argv = sys.argv, [*command, *watch, *arguments]
+        timed = ["--trainer.accelerator", "cpu", "--trainer.callbacks+=benchmarks.fits.FitTimer"]
+        argv, sys.argv = sys.argv, [*command, *timed, *arguments]
         try:
-            train.main()
+            main()
         finally:
-            sys.argv = kept
-    return Stopwatch.latest
+            sys.argv = argv
+    return FitTimer.last
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
-    """Without what Lightning has to say: its advice does not fit a measurement."""
+def silence_lightning() -> Iterator[None]:
+    """Silence warnings and Lightning's log messages."""
     loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
     levels = [logger.level for logger in loggers]
     with warnings.catch_warnings():
@@ -114,28 +128,28 @@ def quiet() -> Iterator[None]:
 
 
 @contextmanager
-def terminal() -> Iterator[None]:
-    """Let standard output be a terminal whose text nobody reads, for a progress bar draws itself only on one."""
+def fake_terminal() -> Iterator[None]:
+    """Make standard output a terminal and discard what is written to it: Rich draws a progress bar only on one."""
     master, slave = pty.openpty()
     sys.stdout.flush()
-    kept = os.dup(1)
+    stdout = os.dup(1)
     os.dup2(slave, 1)
     os.close(slave)
-    reader = Thread(target=_read_all, args=(master,), daemon=True)
+    reader = Thread(target=_discard, args=(master,), daemon=True)
     reader.start()
     try:
         yield
     finally:
         sys.stdout.flush()
-        os.dup2(kept, 1)
-        os.close(kept)
+        os.dup2(stdout, 1)
+        os.close(stdout)
         reader.join(timeout=5)
         os.close(master)
 
 
-def _read_all(master: int) -> None:
+def _discard(descriptor: int) -> None:
     try:
-        while os.read(master, 65536):
+        while os.read(descriptor, 65536):
             pass
     except OSError:  # the other end is closed
         pass

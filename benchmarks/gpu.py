@@ -1,9 +1,9 @@
-"""GPU: step time, and the share of the GPU's memory bandwidth, where one is at hand; else this says so and ends.
+"""GPU: time per step, and share of the GPU's memory bandwidth; without a GPU it says so and ends.
 
   bare step   batches on the GPU beforehand; bytes as in `bandwidth.py`
-  Trainer     SoftmaxRegression under a Trainer with everything off that can be: batches cut on the CPU and sent over
+  Trainer     SoftmaxRegression under a minimal Trainer: batches are gathered on the CPU and copied to the GPU
 
-on CLINC150 (batch 256), and on made-up rows with D = 10⁶ and batches of 8,192.
+on CLINC150 (batch 256), and on synthetic rows with D = 10⁶ and batches of 8,192.
 """
 
 import statistics
@@ -15,56 +15,60 @@ from typing import TYPE_CHECKING
 from benchmarks import bandwidth, measure
 
 if TYPE_CHECKING:
-    from benchmarks.loops import MadeUpRows
-    from datamodules import CLINC150DataModule
+    from datamodules.batches import BatchedDataModule
 
-QUESTION = "On a GPU: step time, and the share of its memory bandwidth"
-CLASSES = 151
+QUESTION = "On a GPU: time per step, and share of its memory bandwidth"
 
 
 def main() -> None:
-    """Measure, print, write; without a GPU only say so."""
-    arguments = measure.options(__doc__).parse_args()
+    """Measure, print, write."""
+    arguments = measure.argument_parser(__doc__).parse_args()
     import torch
 
     if not torch.cuda.is_available():
-        print("no GPU here: nothing measured")
+        print("no GPU found: nothing measured")
         return
     from benchmarks import loops
 
     warnings.filterwarnings("ignore", ".*Sparse CSR tensor support is in beta.*")
-    measure_on("cuda", loops.clinc150(), loops.MadeUpRows(200_000, 1_000_000, CLASSES, 8192), arguments)
+    measure_on("cuda", loops.clinc150(), loops.SyntheticData(200_000, 1_000_000, 151, 8192), arguments)
 
 
-def measure_on(device: str, clinc150: "CLINC150DataModule", made_up: "MadeUpRows", arguments: Namespace) -> None:
-    """All of it, on that device."""
-    race: dict[str, Callable[[], float]] = {"copy": bandwidth.copies(device, times=20)}
-    jobs: dict[str, CLINC150DataModule | MadeUpRows] = {
-        "CLINC150, D = 10⁴, batch 256": clinc150,
-        "made-up rows, D = 10⁶, batch 8,192": made_up,
-    }
+def measure_on(
+    device: str, clinc150: "BatchedDataModule", synthetic: "BatchedDataModule", arguments: Namespace
+) -> None:
+    """Measure on "cuda", or on "cpu" to test this file."""
+    contestants: dict[str, Callable[[], float]] = {"copy": bandwidth.copy_bandwidth(device, times=20)}
     moved = {}
-    for name, data in jobs.items():
-        race[f"bare step: {name}"], moved[name] = bandwidth.steps(data, CLASSES, device)
-        race[f"Trainer: {name}"] = _under_a_trainer(device, data)
-    taken = measure.interleaved(race, arguments.rounds)
+    for name, data in {
+        "CLINC150, D = 10⁴, batch 256": clinc150,
+        "synthetic rows, D = 10⁶, batch 8,192": synthetic,
+    }.items():
+        contestants[f"bare step: {name}"], moved[name] = bandwidth.bare_steps(data, device)
+        contestants[f"Trainer: {name}"] = _trainer_step(device, data)
+    values = measure.interleaved(contestants, arguments.rounds)
 
-    figures = [measure.figure("memory bandwidth, copying", "GB/s", [rate / 1e9 for rate in taken.pop("copy")])]
-    figures += [measure.figure(name, "ms", [1e3 * t for t in times]) for name, times in taken.items()]
+    copied = values.pop("copy")
+    measurements = [measure.summarize("memory bandwidth, copying", "GB/s", [rate / 1e9 for rate in copied])]
+    measurements += [measure.summarize(name, "ms", [1e3 * t for t in times]) for name, times in values.items()]
     for name, size in moved.items():
-        shares = [size / t / 1e9 / figures[0].median for t in taken[f"bare step: {name}"]]
-        figures.append(measure.figure(f"share of the bandwidth: {name}", "", shares, f"{size / 1e6:.0f} MB a step"))
-    measure.publish("gpu", QUESTION, figures, [], arguments.out)
+        shares = [size / t / 1e9 / measurements[0].median for t in values[f"bare step: {name}"]]
+        measurements.append(
+            measure.summarize(f"share of the bandwidth: {name}", "", shares, f"{size / 1e6:.0f} MB a step")
+        )
+    measure.publish("gpu", QUESTION, measurements, [], arguments.out)
 
 
-def _under_a_trainer(device: str, data: "CLINC150DataModule | MadeUpRows") -> Callable[[], float]:
+def _trainer_step(device: str, data: "BatchedDataModule") -> Callable[[], float]:
+    """A function that measures the seconds per step under a minimal Trainer."""
+
     def run() -> float:
-        from benchmarks.fits import slim_fit
-        from logreg import SoftmaxRegression
+        from benchmarks.fits import minimal_fit
+        from logreg.softmax import SoftmaxRegression
 
-        model = SoftmaxRegression(data.num_features, CLASSES, lr=1.0, l2=1e-7)
-        watch = slim_fit(model, data, max_epochs=4, accelerator=device, devices=1)
-        return statistics.median(watch.epochs[1:]) / (watch.num_steps / watch.num_epochs)
+        model = SoftmaxRegression(data.num_features, data.num_classes, lr=1.0, l2=1e-7)
+        timer = minimal_fit(model, data, max_epochs=4, log_every_n_steps=10, accelerator=device, devices=1)
+        return statistics.median(timer.epoch_seconds[1:]) / (timer.num_steps / timer.num_epochs)
 
     return run
 

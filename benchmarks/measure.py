@@ -1,12 +1,12 @@
-"""What every benchmark here shares: taking turns, medians, facts about the machine, a table, a JSON file.
+"""What all benchmarks share: interleaving, medians, a description of the machine, a table, a JSON file.
 
-A figure is the median of at least five measurements. Those of contestants that are compared with each other are taken
-in turns (A B C A B C ...), so that whatever else the machine does meets all of them alike. Where a first call
-imports something or fills a cache, a round that does not count goes before.
+Each reported number is the median of at least five measurements. Contestants that are compared with each other are
+measured in turns (A B C A B C ...), so that background load affects all of them equally. Where a first call imports
+something or fills a cache, an unrecorded round comes first.
 
-Memory that is freed stays with the process. By default the C library on Linux may give large blocks back to the system
-and fetch them anew in every step, or may not, depending on what was freed before: the dense loop then takes 12 or 24 ms
-by chance. Here it always takes 12.
+Freed memory stays with the process. By default glibc may return large blocks to the system and fetch them again in
+every step, or may not, depending on what was freed before: the dense loop then takes 12 or 24 ms by chance. With the
+thresholds below it always takes 12.
 """
 
 import argparse
@@ -34,8 +34,8 @@ if sys.platform == "linux":
 
 
 @dataclass
-class Figure:
-    """One measured quantity: its median and its range."""
+class Measurement:
+    """A measured quantity: median and range over `rounds` measurements, in `unit`."""
 
     what: str
     unit: str
@@ -48,7 +48,7 @@ class Figure:
 
 @dataclass
 class Goal:
-    """A ratio, or a share, that is to be at least or at most so much."""
+    """A measured ratio or share, and its lower or upper limit."""
 
     what: str
     figure: float
@@ -57,7 +57,7 @@ class Goal:
 
     @property
     def met(self) -> bool:
-        """Whether the figure lies on the right side of its limits; a figure that is not a number does not."""
+        """Whether the figure is within its limits; NaN is not."""
         above = self.at_least is None or self.figure >= self.at_least
         return above and (self.at_most is None or self.figure <= self.at_most)
 
@@ -72,52 +72,54 @@ def seconds(work: Callable[[], Any]) -> float:
 def interleaved(
     contestants: Mapping[str, Callable[[], float]], rounds: int = 5, warm_up: bool = True
 ) -> dict[str, list[float]]:
-    """Let the contestants take turns; each call returns its own measurement.
+    """Measure contestants in turns.
 
     Args:
-        contestants: by name; they run in this order in every round.
-        rounds: how many measurements to take of each.
-        warm_up: let each run once beforehand, unrecorded.
+        contestants: by name; each call returns one measurement. They run in this order in every round.
+        rounds: number of measurements of each.
+        warm_up: run each once beforehand, unrecorded.
 
     Returns:
         The measurements of each contestant, in the order they were taken.
     """
-    taken: dict[str, list[float]] = {name: [] for name in contestants}
+    measurements: dict[str, list[float]] = {name: [] for name in contestants}
     for number in range(-1 if warm_up else 0, rounds):
         for name, measure in contestants.items():
-            measured = measure()
+            value = measure()
             if number >= 0:
-                taken[name].append(measured)
-    return taken
+                measurements[name].append(value)
+    return measurements
 
 
-def figure(what: str, unit: str, taken: Sequence[float], note: str = "") -> Figure:
-    """Median and range of what was measured."""
-    return Figure(what, unit, statistics.median(taken), min(taken), max(taken), len(taken), note)
+def summarize(what: str, unit: str, values: Sequence[float], note: str = "") -> Measurement:
+    """Median and range of repeated measurements."""
+    return Measurement(what, unit, statistics.median(values), min(values), max(values), len(values), note)
 
 
 def ratio(numerator: Sequence[float], denominator: Sequence[float]) -> float:
-    """Of two contestants: the median of the ratios within each round, which a slow minute of the machine spares."""
+    """The median of the ratios within each round, so that a slow round counts no more than any other."""
     return statistics.median(a / b for a, b in zip(numerator, denominator, strict=True))
 
 
-def options(description: str | None) -> argparse.ArgumentParser:
-    """The options that every benchmark has."""
+def argument_parser(description: str | None) -> argparse.ArgumentParser:
+    """A parser with the options that every benchmark has."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5, help="measurements of each contestant (default: 5)")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder for the JSON file")
     return parser
 
 
-def publish(name: str, question: str, figures: Sequence[Figure], goals: Sequence[Goal], out: Path, **more: Any) -> None:
+def publish(
+    name: str, question: str, measurements: Sequence[Measurement], goals: Sequence[Goal], out: Path, **more: Any
+) -> None:
     """Print the table, and write everything to `out`/`name`.json."""
-    width = max(len(f.what) for f in figures)
+    width = max(len(m.what) for m in measurements)
     print(f"\n{question}")
-    for f in figures:
-        print(f"  {f.what:{width}}  {number(f.median):>8} {f.unit:8}  [{number(f.low)} to {number(f.high)}]  {f.note}")
+    for m in measurements:
+        print(f"  {m.what:{width}}  {number(m.median):>8} {m.unit:8}  [{number(m.low)} to {number(m.high)}]  {m.note}")
     for goal in goals:
         print(f"  {'met   ' if goal.met else 'MISSED'}  {goal.what}: {number(goal.figure)}, goal {limit(goal)}")
-    content = {"name": name, "question": question, "machine": machine(), "figures": [asdict(f) for f in figures]}
+    content = {"name": name, "question": question, "machine": machine(), "figures": [asdict(m) for m in measurements]}
     content["goals"] = [asdict(goal) | {"met": goal.met} for goal in goals]
     out.mkdir(parents=True, exist_ok=True)
     text = json.dumps(content | more, indent=1, ensure_ascii=False)
@@ -125,7 +127,7 @@ def publish(name: str, question: str, figures: Sequence[Figure], goals: Sequence
 
 
 def limit(goal: Goal) -> str:
-    """The goal as a sign and a number."""
+    """The limit of a goal as a sign and a number."""
     return f"≥ {number(goal.at_least)}" if goal.at_least is not None else f"≤ {number(goal.at_most or 0.0)}"
 
 
@@ -137,13 +139,13 @@ def number(value: float) -> str:
 
 
 def machine() -> dict[str, Any]:
-    """Versions, threads and the kind of machine; nothing that names this one."""
+    """Versions, threads and the kind of machine; nothing that identifies this one."""
     import torch
 
-    found = {}
+    versions = {}
     for package in PACKAGES:
         try:
-            found[package] = version(package)
+            versions[package] = version(package)
         except PackageNotFoundError:
             continue
     cpuinfo = Path("/proc/cpuinfo")
@@ -156,5 +158,5 @@ def machine() -> dict[str, Any]:
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "system": platform.system(),
         "python": platform.python_version(),
-        "versions": found,
+        "versions": versions,
     }

@@ -1,22 +1,20 @@
-"""Step time: what does a training step cost, from article 2's dense loop to the Trainer with everything on?
+"""Step time: what does a training step cost, from the article's dense loop to the whole command line?
 
 All on CLINC150 with the features, batch size, rate and L2 of configs/clinc150.yaml, in turns:
 
-  dense loop       article 2's, word for word: rows dense, L2 in the loss, autograd over all of W
-  bare loop        the same arithmetic on sparse rows in twenty lines; L2's shrinking kept as one number, or of all of W
-  Trainer, slim    SoftmaxRegression under a Trainer with everything off that can be
-  Trainer, as shipped   python train.py fit on a terminal: bar, TensorBoard, CSV, validation, checkpoints
+  dense loop        examples/from_scratch.py: dense rows, L2 in the loss, autograd over all of W
+  bare loop         the arithmetic of SoftmaxRegression on sparse rows; L2 shrinks one factor, or all of W
+  minimal Trainer   SoftmaxRegression under a Trainer with everything optional off
+  train.py fit      on a terminal: progress bar, TensorBoard, CSV, validation, checkpoints
 
-Sparse rows are cut out of the matrix anew in every step, by the same code for all. They are measured with the shipped
-feature dropout, and without any; dense rows have none. Per step means an epoch's training divided by its steps; per
-epoch means the whole fit, validation and checkpoints included, divided by its epochs.
+Every step gathers its sparse rows from the matrix, with the same code for all. They are measured with the
+configuration's feature dropout, and without; dense rows have none. Time per step is an epoch's training over its
+number of steps; time per epoch is the whole fit, validation and checkpoints included, over its number of epochs.
 """
 
 import statistics
 import warnings
 from collections.abc import Callable
-
-import torch
 
 from benchmarks import measure
 
@@ -26,72 +24,81 @@ EPOCHS = 5  # of each fit
 
 def main() -> None:
     """Measure, print, write."""
-    arguments = measure.options(__doc__).parse_args()
-    from benchmarks import fits, loops  # takes seconds, which --help need not wait for
-    from benchmarks.loops import MODEL
-    from datamodules.batches import EpochBatches
-    from logreg import SoftmaxRegression
+    arguments = measure.argument_parser(__doc__).parse_args()
+    from benchmarks import fits, loops  # takes seconds, and --help doesn't need it
+    from datamodules.batches import ResumableBatchSampler
+    from logreg.softmax import SoftmaxRegression
 
     warnings.filterwarnings("ignore", ".*Sparse CSR tensor support is in beta.*")
-    data = loops.clinc150()
-    rows, D, K, lr, l2 = data.rows("train"), data.num_features, data.num_classes, MODEL["lr"], MODEL["l2"]
-    X = rows.cut(next(iter(EpochBatches(len(rows), len(rows))))).to_dense()  # (N, D), 604 MB
-    epochs: dict[str, list[float]] = {}  # measured on the side: seconds of a whole epoch
+    data, options = loops.clinc150(), loops.model_options()
+    log_every_n_steps = loops.config()["trainer"]["log_every_n_steps"]
+    dropouts = (loops.config()["data"]["init_args"]["feature_dropout"], 0.0)
+    dataset, D, K = data.dataset("train"), data.num_features, data.num_classes
+    X = dataset[next(iter(ResumableBatchSampler(len(dataset), len(dataset))))].x.to_dense()  # (N, D), 604 MB
+    epoch_times: dict[str, list[float]] = {}  # seconds of a whole epoch, measured along with the steps
 
     def dense() -> float:
-        step, epoch = loops.dense_epoch(X, rows.target, K, data.batch_size, lr=0.1, l2=1e-4)
-        epochs.setdefault("dense", []).append(epoch)
+        step, epoch = loops.dense_epoch(X, dataset.target, K, data.batch_size, lr=0.1, l2=1e-4)
+        epoch_times.setdefault("dense", []).append(epoch)
         return step
 
     def bare(dropout: float, lazy: bool) -> Callable[[], float]:
         def run() -> float:
             data.feature_dropout = dropout
-            loop, thinned = loops.BareLoop(D, K, lazy), data.rows("train")
-            batches = EpochBatches(len(rows), data.batch_size, shuffle=True, seed=data.seed)
-            return statistics.median(loop.epoch(thinned, batches, epoch, lr, l2) for epoch in range(EPOCHS))
+            loop, rows = loops.BareLoop(D, K, lazy), data.dataset("train")
+            sampler = ResumableBatchSampler(len(rows), data.batch_size, shuffle=True, seed=data.seed)
+            return statistics.median(
+                loop.epoch(rows, sampler, epoch, options["lr"], options["l2"]) for epoch in range(EPOCHS)
+            )
 
         return run
 
-    def slim(dropout: float) -> Callable[[], float]:
+    def minimal(dropout: float) -> Callable[[], float]:
         def run() -> float:
             data.feature_dropout = dropout
-            watch = fits.slim_fit(SoftmaxRegression(D, K, **MODEL), data, max_epochs=EPOCHS)
-            return statistics.median(watch.epochs) / (watch.num_steps / watch.num_epochs)
+            model = SoftmaxRegression(D, K, **options)
+            return fits.minimal_fit(
+                model, data, max_epochs=EPOCHS, log_every_n_steps=log_every_n_steps
+            ).seconds_per_step
 
         return run
 
-    def shipped(dropout: float) -> Callable[[], float]:
+    def cli(dropout: float) -> Callable[[], float]:
         def run() -> float:
-            watch = fits.shipped_fit("--data.feature_dropout", str(dropout), "--trainer.max_epochs", str(EPOCHS))
-            epochs.setdefault(f"shipped {dropout}", []).append(watch.fit / watch.num_epochs)
-            return statistics.median(watch.epochs) / (watch.num_steps / watch.num_epochs)
+            timer = fits.cli_fit("--data.feature_dropout", str(dropout), "--trainer.max_epochs", str(EPOCHS))
+            epoch_times.setdefault(f"cli {dropout}", []).append(timer.fit_seconds / timer.num_epochs)
+            return timer.seconds_per_step
 
         return run
 
-    race = {"dense loop": dense}
-    for dropout in (loops.FEATURE_DROPOUT, 0.0):
-        race |= {
+    contestants = {"dense loop": dense}
+    for dropout in dropouts:
+        contestants |= {
             f"bare loop, dropout {dropout:g}": bare(dropout, lazy=True),
-            f"bare loop, dropout {dropout:g}, all of W shrunk": bare(dropout, lazy=False),
-            f"Trainer, slim, dropout {dropout:g}": slim(dropout),
-            f"Trainer, as shipped, dropout {dropout:g}": shipped(dropout),
+            f"bare loop, dropout {dropout:g}, shrinking all of W": bare(dropout, lazy=False),
+            f"minimal Trainer, dropout {dropout:g}": minimal(dropout),
+            f"train.py fit, dropout {dropout:g}": cli(dropout),
         }
-    taken = measure.interleaved(race, arguments.rounds)
-    epochs = {name: figures[-arguments.rounds :] for name, figures in epochs.items()}  # less the first round's
+    values = measure.interleaved(contestants, arguments.rounds)
+    epoch_times = {name: times[-arguments.rounds :] for name, times in epoch_times.items()}  # without the warm-up
 
-    figures = [measure.figure(f"a step: {name}", "ms", [1e3 * t for t in times]) for name, times in taken.items()]
-    figures.append(measure.figure("an epoch: dense loop", "ms", [1e3 * t for t in epochs["dense"]], "with its shuffle"))
+    measurements = [measure.summarize(f"a step: {name}", "ms", [1e3 * t for t in v]) for name, v in values.items()]
+    dense_epochs = epoch_times["dense"]
+    measurements.append(
+        measure.summarize("an epoch: dense loop", "ms", [1e3 * t for t in dense_epochs], "with its shuffle")
+    )
     goals = []
-    for dropout in (loops.FEATURE_DROPOUT, 0.0):
-        whole = epochs[f"shipped {dropout}"]
-        name = f"an epoch: Trainer, as shipped, dropout {dropout:g}"
-        figures.append(measure.figure(name, "ms", [1e3 * t for t in whole], "validation and checkpoints included"))
-        times = measure.ratio(epochs["dense"], whole)
-        goals.append(measure.Goal(f"as shipped, times faster per epoch than dense, dropout {dropout:g}", times, 20))
-        ours, theirs = taken[f"Trainer, as shipped, dropout {dropout:g}"], taken[f"bare loop, dropout {dropout:g}"]
-        over = measure.ratio(ours, theirs)
-        goals.append(measure.Goal(f"as shipped / bare loop, per step, dropout {dropout:g}", over, at_most=1.5))
-    measure.publish("step_time", QUESTION, figures, goals, arguments.out, torch_threads=torch.get_num_threads())
+    for dropout in dropouts:
+        epochs = epoch_times[f"cli {dropout}"]
+        name, note = f"an epoch: train.py fit, dropout {dropout:g}", "validation and checkpoints included"
+        measurements.append(measure.summarize(name, "ms", [1e3 * t for t in epochs], note))
+        speedup = measure.ratio(dense_epochs, epochs)
+        goals.append(measure.Goal(f"dense loop / train.py fit, per epoch, dropout {dropout:g}", speedup, at_least=20))
+        overhead = measure.ratio(
+            values[f"train.py fit, dropout {dropout:g}"], values[f"bare loop, dropout {dropout:g}"]
+        )
+        goals.append(measure.Goal(f"train.py fit / bare loop, per step, dropout {dropout:g}", overhead, at_most=1.5))
+    measure.publish("step_time", QUESTION, measurements, goals, arguments.out)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import torch
 
 from callbacks.checkpoints import AtomicCheckpointIO
 from datamodules.batches import BatchedDataModule
@@ -14,7 +15,7 @@ def read_checkpoint(path: str) -> dict[str, Any]:
     """The content of a checkpoint, a local path or a URL; nothing in it is run.
 
     Raises:
-        ValueError: no such file, or no checkpoint.
+        ValueError: no such file, no checkpoint, or weights that are not finite.
     """
     if "://" not in path and not Path(path).is_file():
         raise ValueError(f"--ckpt_path: expected a checkpoint file, found none at {path}")
@@ -32,6 +33,10 @@ def read_checkpoint(path: str) -> dict[str, Any]:
         ) from error
     if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("state_dict"), dict):
         raise ValueError(f"--ckpt_path: expected a Lightning checkpoint, {path} holds something else")
+    for name, value in checkpoint["state_dict"].items():
+        diverged = isinstance(value, torch.Tensor) and value.is_floating_point() and value.ndim > 0
+        if diverged and not torch.isfinite(value.sum(dtype=torch.float64)):
+            raise ValueError(f"--ckpt_path: {path} holds {name} with numbers that are not finite: train again")
     return checkpoint
 
 

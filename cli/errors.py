@@ -1,12 +1,26 @@
 """Bad input ends in one line."""
 
 import re
+import traceback
 
 from jsonargparse import ArgumentError
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-# Caused by user input: print one line. Anything else is a bug and keeps its traceback.
 USER_ERRORS = (ArgumentError, MisconfigurationException, ValueError, OSError)
+# Where Lightning and torch check the options of Trainer, callbacks, strategies, optimizers and schedulers. They raise
+# RuntimeError, TypeError or AssertionError as well.
+OPTION_CHECKS = re.compile(
+    r"(lightning/(pytorch/(callbacks|trainer|strategies|accelerators|plugins|tuner|utilities|core/optimizer)|fabric)|torch/optim)\W"
+)
+
+
+def is_user_error(error: BaseException) -> bool:
+    """Whether bad input caused an error, which then ends in one line; a bug keeps its traceback."""
+    if isinstance(error, USER_ERRORS):
+        return True
+    frames = traceback.extract_tb(error.__traceback__)
+    raised_in = frames[-1].filename.replace("\\", "/") if frames else ""
+    return isinstance(error, Exception) and OPTION_CHECKS.search(raised_in) is not None
 
 
 def one_line(error: BaseException) -> str:

@@ -99,7 +99,8 @@ class TemplateCLI(LightningCLI):
         options, configured = self.options, self._get(self.config_init, "trainer")
         if self.subcommand == "fit":
             refuse_impossible(self.model, options.trainer)
-        writes = rank_zero_only.rank == 0 and not options.trainer.fast_dev_run  # type: ignore[attr-defined]
+        rank = rank_zero_only.rank  # type: ignore[attr-defined]
+        writes = rank == 0 and not options.trainer.fast_dev_run
         named = bool(options.trainer.default_root_dir)
         run = choose_run(str(self.subcommand), self._base_directory(), named, options.ckpt_path, writes)
         self.run = self.on_exit.enter_context(run)
@@ -112,7 +113,13 @@ class TemplateCLI(LightningCLI):
         kwargs |= trainer_settings(
             str(self.subcommand), configured, self.model, self.datamodule, run.path, resumed_at=step
         )
-        return super().instantiate_trainer(**kwargs)
+        trainer = super().instantiate_trainer(**kwargs)
+        if rank != 0 and trainer.is_global_zero:
+            raise ValueError(
+                f"the environment (RANK, LOCAL_RANK or SLURM_PROCID) makes this process number {rank} of several, but "
+                "the Trainer has one: unset it, or start all of them"
+            )
+        return trainer
 
     def after_fit(self) -> None:
         """Say where everything is."""

@@ -7,7 +7,7 @@ import warnings
 from contextlib import ExitStack
 
 from cli.config import install_loader
-from cli.errors import USER_ERRORS, one_line
+from cli.errors import is_user_error, one_line
 from cli.lightning_cli import TemplateCLI
 
 # Warnings the user cannot act on, each with its cause.
@@ -30,7 +30,9 @@ def main() -> None:
     try:
         with ExitStack() as on_exit:
             TemplateCLI(on_exit)
-    except USER_ERRORS as error:
-        if os.environ.get("LOGREG_DEBUG"):
+    except Exception as error:
+        if os.environ.get("LOGREG_DEBUG") or not is_user_error(error):
             raise
         sys.exit(f"error: {one_line(error)}")
+    except KeyboardInterrupt:
+        sys.exit("stopped before anything was trained")

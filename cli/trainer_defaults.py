@@ -8,17 +8,24 @@ from lightning.pytorch.callbacks import LearningRateMonitor, ProgressBar
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
+from callbacks.divergence import StopOnDivergence
 from callbacks.loggers import ResumableCSVLogger, ThrottledTensorBoardLogger
 from callbacks.progress_bar import ThrottledProgressBar
 from callbacks.reports import EvaluationReport, PredictionWriter
 from cli.checkpoint import RecordClasses
 
 
+POSITIVE_OPTIONS = (
+    *("max_epochs", "max_steps", "limit_train_batches", "accumulate_grad_batches"),
+    *("log_every_n_steps", "val_check_interval", "check_val_every_n_epoch"),
+)
+
+
 def refuse_impossible(model: L.LightningModule, options: Any) -> None:
     """Refuse Trainer options with which a fit cannot do what it is for.
 
     Raises:
-        ValueError: names the option and the remedy.
+        ValueError: names the option, what was expected and what came.
     """
     # The model refuses this too, but on a CPU Lightning makes it bf16-mixed before the model can see it.
     if not model.automatic_optimization and str(options.precision) in ("16", "16-mixed"):
@@ -27,6 +34,11 @@ def refuse_impossible(model: L.LightningModule, options: Any) -> None:
         )
     if options.barebones:
         raise ValueError("trainer.barebones writes nothing, and fit is there to write a run; leave it out")
+    for name in POSITIVE_OPTIONS:
+        value = options.get(name)
+        endless = name in ("max_epochs", "max_steps") and value == -1
+        if isinstance(value, int | float) and value <= 0 and not endless:
+            raise ValueError(f"trainer.{name}: expected more than 0, got {value}")
 
 
 def trainer_settings(
@@ -50,6 +62,7 @@ def trainer_settings(
     callbacks = [*as_list(configured.callbacks), RecordClasses(), *report_callbacks(subcommand, model, data)]
     logger = configured.logger
     if subcommand == "fit":
+        callbacks.append(StopOnDivergence())
         if configured.enable_progress_bar is not False and not any(isinstance(c, ProgressBar) for c in callbacks):
             callbacks.append(ThrottledProgressBar())
         if logger is not False and not configured.fast_dev_run:

@@ -1,21 +1,24 @@
-import importlib
+import importlib.util
 import json
+import os
 import sys
+from pathlib import Path
 
 import pytest
+import torch
 
-from benchmarks import __main__ as everything
+from benchmarks import __main__ as run_all
 from benchmarks import bandwidth, measure, report
 
-FIGURES = [measure.figure("a step", "ms", [3.0, 1.0, 2.0])]
+MEASUREMENTS = [measure.summarize("a step", "ms", [3.0, 1.0, 2.0])]
 
 
-def fake(out, name="step_time", figure=1.4, **more):
-    goals = [measure.Goal("ours / theirs", figure, at_most=1.5), measure.Goal("times faster", 12.0, at_least=20)]
-    measure.publish(name, "How long?", FIGURES, goals, out, **more)
+def publish_example(out, name="step_time", **more):
+    goals = [measure.Goal("ours / theirs", 1.4, at_most=1.5), measure.Goal("times faster", 12.0, at_least=20)]
+    measure.publish(name, "How long?", MEASUREMENTS, goals, out, **more)
 
 
-def test_contestants_take_turns_after_a_round_that_does_not_count():
+def test_contestants_take_turns_after_an_unrecorded_round():
     calls = []
 
     def contestant(name):
@@ -25,14 +28,14 @@ def test_contestants_take_turns_after_a_round_that_does_not_count():
 
         return run
 
-    taken = measure.interleaved({"a": contestant("a"), "b": contestant("b")}, rounds=2)
+    values = measure.interleaved({"a": contestant("a"), "b": contestant("b")}, rounds=2)
     assert calls == ["a", "b", "a", "b", "a", "b"]
-    assert taken == {"a": [3, 5], "b": [4, 6]}
+    assert values == {"a": [3, 5], "b": [4, 6]}
 
 
-def test_a_figure_is_the_median_with_its_range():
-    [figure] = FIGURES
-    assert (figure.median, figure.low, figure.high, figure.rounds) == (2.0, 1.0, 3.0, 3)
+def test_a_measurement_is_the_median_with_its_range():
+    [measurement] = MEASUREMENTS
+    assert (measurement.median, measurement.low, measurement.high, measurement.rounds) == (2.0, 1.0, 3.0, 3)
 
 
 def test_a_ratio_compares_within_rounds_so_one_slow_round_does_not_matter():
@@ -62,8 +65,8 @@ def test_a_number_has_three_digits_and_no_exponent(value, text):
     assert measure.number(value) == text
 
 
-def test_json_says_versions_threads_and_kind_of_machine_but_not_which(tmp_path):
-    fake(tmp_path)
+def test_json_holds_versions_threads_and_kind_of_machine_but_no_names(tmp_path):
+    publish_example(tmp_path)
     text = (tmp_path / "step_time.json").read_text(encoding="utf-8")
     machine = json.loads(text)["machine"]
     assert {"processor", "cores", "threads", "gpu", "python", "versions"} <= set(machine)
@@ -76,28 +79,28 @@ def test_json_says_versions_threads_and_kind_of_machine_but_not_which(tmp_path):
 
 
 def test_the_table_marks_a_missed_goal_as_missed(tmp_path):
-    fake(tmp_path)
+    publish_example(tmp_path)
     table = report.markdown(tmp_path)
     assert "| ours / theirs | 1.4 | ≤ 1.5 | yes |" in table
     assert "| times faster | 12 | ≥ 20 | **no** |" in table
     assert "| a step | 2 | 1 to 3 | ms |" in table
 
 
-def test_everything_can_be_rendered_again_without_running(tmp_path, monkeypatch):
+def test_results_can_be_rendered_again_without_running(tmp_path, monkeypatch):
     points = [
         {"name": name, "seconds": seconds, "accuracy": 0.9}
         for name, seconds in (("lbfgs", 3.0), ("saga, max_iter=12", 1.5))
     ]
-    fake(tmp_path, "time_to_accuracy", target=0.9, curve=[(0.2, 0.8), (0.4, 0.91)], points=points)
+    publish_example(tmp_path, "time_to_accuracy", target=0.9, curve=[(0.2, 0.8), (0.4, 0.91)], points=points)
     image = tmp_path / "images/plot.png"
     monkeypatch.setattr(sys, "argv", ["benchmarks", "--render", "--out", str(tmp_path), "--image", str(image)])
-    everything.main()
+    run_all.main()
     assert "How long?" in (tmp_path / "table.md").read_text(encoding="utf-8")
     assert image.read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize("name", [*report.ORDER, "__main__"])
-def test_each_benchmark_explains_itself(name, monkeypatch, capsys):
+def test_each_benchmark_has_a_help_text(name, monkeypatch, capsys):
     module = importlib.import_module(f"benchmarks.{name}")
     monkeypatch.setattr(sys, "argv", [name, "--help"])
     with pytest.raises(SystemExit) as end:
@@ -107,43 +110,88 @@ def test_each_benchmark_explains_itself(name, monkeypatch, capsys):
 
 
 def test_bytes_of_a_step_by_hand():
-    # 2 rows with 3 non-zeros in all, 5 classes: 5·3·5 = 75 numbers of W and its gradient, 4·2·5 = 40 of logits and
-    # theirs, 2·3 = 6 of the batch; 4 bytes each.
-    assert bandwidth.bytes_moved(rows=2, non_zeros=3, classes=5) == 4 * (75 + 40 + 6)
+    # 2 rows with 3 non-zeros in total, 5 classes: 5·3·5 = 75 numbers of W and its gradient, 4·2·5 = 40 of the logits
+    # and their gradient, 2·3 = 6 of the batch; 4 bytes each.
+    assert bandwidth.bytes_moved(num_samples=2, non_zeros=3, num_classes=5) == 4 * (75 + 40 + 6)
 
 
-def test_the_bare_loop_does_the_same_steps_shrinking_early_or_late():
-    import torch
+def make_data():
+    from benchmarks.loops import SyntheticData
 
-    from benchmarks.loops import BareLoop, MadeUpRows
+    return SyntheticData(num_samples=20, num_features=30, num_classes=4, batch_size=8, non_zeros=3)
+
+
+def test_the_bare_loop_takes_the_same_steps_lazy_or_not():
+    from benchmarks.loops import BareLoop
     from datamodules.batches import ResumableBatchSampler
 
-    data = MadeUpRows(rows=20, features=30, classes=4, batch_size=8, non_zeros=3)
     lazy, eager = BareLoop(30, 4, lazy=True), BareLoop(30, 4, lazy=False)
     with torch.no_grad():
-        eager.W.copy_(lazy.W)
+        eager.weight.copy_(lazy.weight)
     for loop in (lazy, eager):
-        loop.epoch(data.dataset("train"), ResumableBatchSampler(20, 8), number=0, lr=1.0, l2=0.01)
-    torch.testing.assert_close(lazy.W, eager.W)
+        loop.epoch(make_data().dataset("train"), ResumableBatchSampler(20, 8), epoch=0, lr=1.0, l2=0.01)
+    torch.testing.assert_close(lazy.dense(), eager.dense())
     torch.testing.assert_close(lazy.b, eager.b)
 
 
 def test_the_bare_loop_and_ours_are_the_same_arithmetic():
-    import torch
-
-    from benchmarks.fits import slim_fit
-    from benchmarks.loops import BareLoop, MadeUpRows
+    from benchmarks.fits import minimal_fit
+    from benchmarks.loops import BareLoop
     from datamodules.batches import ResumableBatchSampler
-    from logreg import SoftmaxRegression
+    from logreg.softmax import SoftmaxRegression
 
-    data = MadeUpRows(rows=20, features=30, classes=4, batch_size=8, non_zeros=3)
+    data = make_data()
     model, bare = SoftmaxRegression(30, 4, lr=1.0, l2=0.01), BareLoop(30, 4)
     with torch.no_grad():
-        bare.W.copy_(model.W)
-    bare.epoch(
-        data.dataset("train"), ResumableBatchSampler(20, 8, shuffle=True, seed=data.seed), number=0, lr=1.0, l2=0.01
-    )
-    watch = slim_fit(model, data, max_epochs=1)
-    assert watch.num_steps == 3
-    torch.testing.assert_close(model.W, bare.W)
+        bare.weight.copy_(model.W.dense())
+    sampler = ResumableBatchSampler(20, 8, shuffle=True, seed=data.seed)
+    bare.epoch(data.dataset("train"), sampler, epoch=0, lr=1.0, l2=0.01)
+    timer = minimal_fit(model, data, max_epochs=1)
+    assert timer.num_steps == 3
+    assert len(timer.epoch_seconds) == 1 and len(timer.step_starts) == 3
+    assert timer.seconds_per_step == timer.epoch_seconds[0] / 3
+    torch.testing.assert_close(model.W.dense(), bare.dense())
     torch.testing.assert_close(model.b.data, bare.b.data)
+
+
+def test_the_dense_epoch_is_timed_with_and_without_its_shuffle():
+    from benchmarks.loops import dense_epoch
+    from datamodules.batches import BatchIndices
+
+    data = make_data()
+    x, y, _ = data.dataset("train")[BatchIndices(torch.arange(20), epoch=0)]
+    step, epoch = dense_epoch(x.to_dense(), y, num_classes=4, batch_size=8, lr=1.0, l2=0.01)
+    assert 0 < 3 * step < epoch
+
+
+@pytest.mark.parametrize("name", ["loops", "fits"])
+def test_importing_reads_no_configuration(name, monkeypatch):
+    spec = importlib.util.spec_from_file_location(f"a_copy_of_{name}", measure.ROOT / f"benchmarks/{name}.py")
+    monkeypatch.setattr(Path, "read_text", lambda path, **_: pytest.fail(f"read {path}"))
+    spec.loader.exec_module(importlib.util.module_from_spec(spec))
+
+
+@pytest.mark.skipif(not (measure.ROOT / "configs/clinc150.yaml").is_file(), reason="that configuration is deleted")
+def test_the_models_options_are_those_of_the_configuration():
+    from benchmarks.loops import model_options
+    from logreg.optimizers import DecayToZero
+    from logreg.softmax import SoftmaxRegression
+
+    options = model_options()
+    model = SoftmaxRegression(30, 4, **options)
+    configured = model.configure_optimizers()
+    assert model.l2 == options["l2"] == 1e-7
+    assert configured["optimizer"].param_groups[0]["lr"] == options["lr"] == 300
+    assert isinstance(configured["lr_scheduler"]["scheduler"], DecayToZero)
+    assert configured["lr_scheduler"]["scheduler"].shape == "cosine"
+
+
+def test_the_fake_terminal_is_one_for_a_while_and_shows_nothing(capfd):
+    from benchmarks.fits import fake_terminal
+
+    with fake_terminal():
+        assert os.isatty(1)
+        os.write(1, b"discarded")
+    os.write(1, b"shown")
+    assert not os.isatty(1)
+    assert capfd.readouterr().out == "shown"

@@ -1,0 +1,173 @@
+"""The documents for newcomers: what they show is the source, what they print is real, and what they name exists."""
+
+import inspect
+import io
+import os
+import re
+import shlex
+import shutil
+import sys
+import textwrap
+from pathlib import Path
+from pydoc import locate
+
+import lightning as L
+import pytest
+import yaml
+
+from callbacks.checkpoints import RelocatableModelCheckpoint
+from logreg.softmax import SoftmaxRegression
+
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+TEMPLATE = ROOT / "docs/template.md"  # names files that it lets the reader make; tests/test_template.py follows it
+DOCUMENTS = [README, ROOT / "CONTRIBUTING.md", *sorted({*ROOT.glob("docs/*.md")} - {TEMPLATE})]
+EVERY_PAGE = [*DOCUMENTS, ROOT / "CHANGELOG.md", TEMPLATE]
+SEVERAL_PROCESSES = "--trainer.devices"
+IN_A_RUN = re.compile(r"config\.yaml|(runs|checkpoints|figures)(/.*)?")  # of what is named, not in the checkout
+
+each_document = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+
+
+def text_of(document):
+    return document.read_text(encoding="utf-8")
+
+
+def commands(document):
+    """The arguments of each train.py that a document calls, in its order; comments and what follows `&&` left out."""
+    lines = re.findall(r"train\.py ((?:fit|validate|test|predict|--help)[^`\n]*)", text_of(document))
+    return [shlex.split(line.partition("&&")[0], comments=True) for line in lines]
+
+
+def code_spans(document):
+    """What stands between single backticks, outside of code blocks."""
+    return re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", text_of(document), flags=re.DOTALL | re.MULTILINE))
+
+
+def named_paths(document):
+    """The files and folders of the checkout that a document names, in code spans and in commands."""
+    tops = "|".join(re.escape(path.name) for path in ROOT.iterdir() if path.is_dir())
+    words = re.findall(r"[\w./*-]+", " ".join(code_spans(document)))
+    words += re.findall(r"(?:configs|tests|examples)/[\w./-]+", text_of(document))
+    pattern = re.compile(rf"(?:{tops})/.*|[\w/-]+\.(?:py|md|yaml|yml|toml)")
+    paths = {word.rstrip(".,/") for word in words if pattern.fullmatch(word) and not IN_A_RUN.fullmatch(word)}
+    return sorted(paths)
+
+
+def options():
+    """The names of all options below --trainer, --checkpoint, --model and --data, of the classes that configs name."""
+    classes = {"trainer": {L.Trainer}, "checkpoint": {RelocatableModelCheckpoint}, "model": set(), "data": set()}
+    for path in ROOT.glob("configs/*.yaml"):
+        config = yaml.safe_load(text_of(path))
+        for group in ("model", "data"):
+            cls = locate(config[group]["class_path"])
+            classes[group] |= {parent for parent in cls.__mro__ if "__init__" in vars(parent)}
+    names = {group: {name for cls in classes[group] for name in inspect.signature(cls).parameters} for group in classes}
+    return {f"{group}.{name}" for group in names for name in names[group]} | {"model.help", "data.help"}
+
+
+@pytest.fixture
+def newcomer(cli, monkeypatch, tmp_path):
+    """Runs a command as it stands in a document, and what it is given besides; its runs go to a temporary folder."""
+    shutil.copy(ROOT / "tests/data/sentences.csv", tmp_path / "intents.csv")
+
+    def run(arguments, *more):
+        config = Path(arguments[arguments.index("--config") + 1]) if "--config" in arguments else Path("none")
+        arguments = [str(tmp_path / word) if word == "intents.csv" else word for word in arguments]
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"will it rain\nplay some jazz\n")))
+        if arguments[-1].endswith("help") or any(word.endswith(".help") for word in arguments):
+            with pytest.raises(SystemExit) as end:
+                cli(*arguments)
+            assert end.value.code == 0
+        else:
+            cli(*arguments, *more, "--trainer.default_root_dir", tmp_path / "runs" / config.stem)
+        return tmp_path / "runs" / config.stem
+
+    return run
+
+
+def needs_missing_data(arguments):
+    return any("clinc150" in word for word in arguments) and not os.environ.get("CLINC150_DIR")
+
+
+@each_document
+def test_every_command_runs(newcomer, document):
+    for arguments in commands(document):
+        if SEVERAL_PROCESSES in arguments or needs_missing_data(arguments):
+            continue
+        epochs = 2 if "last" in arguments else 1
+        newcomer(arguments, *(["--trainer.max_epochs", epochs] if arguments[0] == "fit" else []))
+
+
+@each_document
+def test_the_options_of_commands_for_several_devices_exist(cli, capsys, document):
+    for arguments in commands(document):
+        if SEVERAL_PROCESSES in arguments:
+            with pytest.raises(SystemExit) as end:
+                cli(*arguments, "--print_config")
+            assert end.value.code == 0
+            assert "strategy: ddp" in capsys.readouterr().out
+
+
+def test_an_option_that_does_not_exist_would_be_found(cli):
+    with pytest.raises(SystemExit, match="device_count"):
+        cli("fit", "--config", "configs/iris_binary.yaml", "--trainer.device_count", 4, "--print_config")
+
+
+def test_the_output_in_the_readme_is_what_the_commands_print(newcomer, capfd, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "110")
+    console = re.search(r"^```console\n(.*?)^```", text_of(README), re.DOTALL | re.MULTILINE)[1]
+    sessions = re.findall(r"^\$ python train\.py (.*)\n((?:[^$].*\n)*)", console, re.MULTILINE)
+    assert [shlex.split(command)[0] for command, _ in sessions] == ["fit", "test", "predict"]
+    for command, output in sessions:
+        run = newcomer(shlex.split(command))
+        printed = capfd.readouterr().out.replace(str(run), f"runs/{run.name}/version_0").splitlines()
+        assert output.splitlines()
+        assert [line for line in output.splitlines() if line not in printed] == []
+
+
+def test_the_five_steps_in_the_readme_are_the_source():
+    blocks = re.findall(r"^```python\n(.*?)^```", text_of(README), re.DOTALL | re.MULTILINE)
+    assert blocks == [textwrap.dedent(inspect.getsource(SoftmaxRegression.training_step))]
+
+
+def test_the_readme_is_short_and_has_the_two_lines_that_ci_runs():
+    lines = text_of(README).splitlines()
+    assert len(lines) <= 130
+    assert len(commands(README)) >= 10
+    install, test = [line for line in lines if line.startswith("python3 -m venv")]
+    assert "pip install" in install
+    assert "train.py fit" in install
+    assert 'pip install -q -e ".[dev]"' in test
+    assert "-m pytest" in test
+
+
+@each_document
+def test_every_file_that_a_document_names_exists(document):
+    paths = named_paths(document)
+    assert paths
+    assert [path for path in paths if not any(ROOT.glob(path.rstrip("/")))] == []
+
+
+@each_document
+def test_every_python_name_in_a_document_exists(document):
+    names = [span for span in code_spans(document) if re.fullmatch(r"(logreg|datamodules|callbacks|cli)(\.\w+)+", span)]
+    assert [name for name in names if locate(name) is None] == []
+
+
+@each_document
+def test_every_option_that_a_document_names_exists(document):
+    spans = " ".join(code_spans(document))
+    found = re.findall(r"(?<![\w-])(?:--)?((?:trainer|checkpoint|model|data)\.[a-z]\w*)", spans)
+    assert set(found) - options() == set()
+
+
+@pytest.mark.parametrize("document", EVERY_PAGE, ids=lambda path: path.name)
+def test_every_relative_link_resolves(document):
+    links = re.findall(r"\]\(([^)\s]+)\)", text_of(document))
+    for file, _, anchor in (link.partition("#") for link in links if not link.startswith("https:")):
+        target = document.parent / file if file else document
+        assert target.exists(), f"{document.name} links to {file}"
+        if anchor:
+            titles = re.findall(r"^#+ (.*)$", text_of(target), re.MULTILINE)
+            assert anchor in [re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in titles]
