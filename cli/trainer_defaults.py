@@ -14,7 +14,6 @@ from callbacks.progress_bar import ThrottledProgressBar
 from callbacks.reports import EvaluationReport, PredictionWriter
 from cli.checkpoint import RecordClasses
 
-
 POSITIVE_OPTIONS = (
     *("max_epochs", "max_steps", "limit_train_batches", "accumulate_grad_batches"),
     *("log_every_n_steps", "val_check_interval", "check_val_every_n_epoch"),

@@ -171,3 +171,9 @@ def test_every_relative_link_resolves(document):
         if anchor:
             titles = re.findall(r"^#+ (.*)$", text_of(target), re.MULTILINE)
             assert anchor in [re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in titles]
+
+
+def test_the_configs_that_the_design_promises_are_there():
+    promised = {"iris_binary", "iris_ova", "iris_imbalanced", "xor", "xor_interaction", "xor_mlp", "text_csv"}
+    promised |= {"clinc150", "clinc150_article", "clinc150_best"}
+    assert {path.stem for path in (ROOT / "configs").glob("*.yaml")} >= promised

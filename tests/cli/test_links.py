@@ -5,12 +5,15 @@ import pytest
 from jsonargparse import Namespace
 
 from cli.links import linked_value
-from datamodules.iris import IrisDataModule
 
 
 class Needy(L.LightningModule):
     def __init__(self, num_features: int, num_classes: int = 7, oos_class: int | None = None):
         super().__init__()
+
+
+class Flowers(L.LightningDataModule):
+    num_features, num_classes, class_names = 4, 3, ["a", "b", "c"]
 
 
 class Misspelt(L.LightningDataModule):
@@ -33,8 +36,8 @@ def found_by_its_class_path(monkeypatch):
 
 
 def test_what_the_datamodule_offers_reaches_the_model():
-    assert value("num_features", IrisDataModule()) == 4
-    assert value("num_classes", IrisDataModule(), num_features=None) == 3
+    assert value("num_features", Flowers()) == 4
+    assert value("num_classes", Flowers(), num_features=None) == 3
 
 
 def test_a_missing_attribute_that_the_model_needs_is_named():
@@ -51,13 +54,13 @@ def test_a_missing_attribute_leaves_what_is_configured_or_the_default():
 
 
 def test_an_argument_that_the_model_does_not_take_is_left_out():
-    assert value("class_names", IrisDataModule()) is None
+    assert value("class_names", Flowers()) is None
 
 
 def test_a_configured_value_that_contradicts_the_data_is_refused():
-    assert value("num_features", IrisDataModule(), num_features=4) == 4
+    assert value("num_features", Flowers(), num_features=4) == 4
     with pytest.raises(ValueError, match=r"model\.num_features is 9, but the data has 4; leave it out"):
-        value("num_features", IrisDataModule(), num_features=9)
+        value("num_features", Flowers(), num_features=9)
 
 
 def test_an_error_inside_a_property_is_not_taken_for_a_missing_attribute():
