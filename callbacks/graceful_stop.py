@@ -22,6 +22,7 @@ class GracefulStop(Checkpoint):  # a Checkpoint, because Lightning runs those la
 
     def __init__(self) -> None:
         self.received: int | None = None  # number of the first signal
+        self._saved: Path | None = None  # once stopping
         self._previous_handlers: dict[int, Any] = {}
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -29,7 +30,12 @@ class GracefulStop(Checkpoint):  # a Checkpoint, because Lightning runs those la
             self._previous_handlers[number] = signal.signal(number, self._handle)
 
     def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
+        """Save here, but stop before the next batch: Lightning logs this step's curves in between."""
         if self._any_received(trainer) and not validates_before_next_batch(trainer):
+            self._save(trainer)
+
+    def on_train_batch_start(self, trainer: L.Trainer, *_: Any) -> None:
+        if self._saved is not None:
             self._stop(trainer)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -54,10 +60,14 @@ class GracefulStop(Checkpoint):  # a Checkpoint, because Lightning runs those la
             raise KeyboardInterrupt
         self.received = number
 
+    def _save(self, trainer: L.Trainer) -> None:
+        self._saved = Path(trainer.default_root_dir) / "checkpoints" / "last.ckpt"
+        trainer.save_checkpoint(self._saved, weights_only=False)
+
     def _stop(self, trainer: L.Trainer) -> None:
-        path = Path(trainer.default_root_dir) / "checkpoints" / "last.ckpt"
-        trainer.save_checkpoint(path, weights_only=False)
-        number = self.received or signal.SIGTERM
+        if self._saved is None:
+            self._save(trainer)
+        path, number = self._saved, self.received or signal.SIGTERM
         if trainer.is_global_zero:
             print(
                 f"\nstopped by {signal.Signals(number).name} after step {trainer.global_step}; saved {path}\n"
