@@ -88,8 +88,11 @@ class ScaledMatrix(nn.EmbeddingBag):
             self._row_squares = torch.linalg.vector_norm(self.weight, dim=1).square()
             self._changed = torch.zeros_like(self._row_squares, dtype=torch.bool)
         rows = self._changed.nonzero().squeeze(1)
-        self._row_squares[rows] = torch.linalg.vector_norm(self.weight[rows], dim=1).square()
-        self._changed[rows] = False
+        if 8 * len(rows) > len(self._changed):  # gathering so many costs more than reading all in order
+            self._row_squares = torch.linalg.vector_norm(self.weight, dim=1).square()
+        elif len(rows):
+            self._row_squares[rows] = torch.linalg.vector_norm(self.weight[rows], dim=1).square()
+        self._changed.zero_()
         return self._row_squares.sum() * self.scale**2
 
     @torch.no_grad()
