@@ -187,6 +187,7 @@ class RelocatableModelCheckpoint(ModelCheckpoint):
             raise ValueError(f"expected every_n_train_steps of at least 1, got {every_n_train_steps}")
         super().__init__(monitor=monitor, mode=mode, save_top_k=save_top_k)
         self.every_n_train_steps = every_n_train_steps
+        self.best_state = ""  # such as "epoch 12"
         self._saved_step = self._validated_step = 0  # a run that has taken no step saves nothing
 
     @property
@@ -199,13 +200,15 @@ class RelocatableModelCheckpoint(ModelCheckpoint):
     def state_dict(self) -> dict[str, Any]:
         """The scores by file name, without the folder."""
         kept = {Path(path).name: score for path, score in self.best_k_models.items()}
-        return {"monitor": self.monitor, "mode": self.mode, "best": self.best_model_score, "kept": kept}
+        best = {"best": self.best_model_score, "best_state": self.best_state}
+        return {"monitor": self.monitor, "mode": self.mode, **best, "kept": kept}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue from the best so far; start afresh in another run's directory or with another monitor."""
         same = (self.monitor, self.mode) == (state_dict["monitor"], state_dict["mode"])
         if same and state_dict["best"] is not None and self._path("best.ckpt").is_file():
             self.best_model_path, self.best_model_score = str(self._path("best.ckpt")), state_dict["best"]
+            self.best_state = state_dict["best_state"]
             kept = {self._path(name): score for name, score in state_dict["kept"].items()}
             self.best_k_models = {str(path): score for path, score in kept.items() if path.is_file()}
 
@@ -262,6 +265,8 @@ class RelocatableModelCheckpoint(ModelCheckpoint):
         best = self.best_model_score
         if best is None or (score < best if self.mode == "min" else score > best):
             self.best_model_path, self.best_model_score = str(self._path("best.ckpt")), score
+            unit, number = name.removesuffix(".ckpt").split("_")
+            self.best_state = f"{unit} {int(number)}"
             names.append("best.ckpt")
         if self.save_top_k != 1:
             self.best_k_models[str(self._path(name))] = score

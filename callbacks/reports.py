@@ -148,7 +148,11 @@ class EvaluationReport(_Report):
             (*keys, "target", "predicted", "probability"),
             ((*(row[key] for key in keys), names[t], names[k], f"{p:.4f}") for row, t, k, p in errors),
         )
-        print(f"{len(target) - len(wrong)} of {len(target)} test rows right; reports in {run}")
+        right = f"{len(target) - len(wrong)} of {len(target)} test rows right"
+        if "test_at_threshold/threshold" in metrics:
+            right += f" with the threshold {metrics['test_at_threshold/threshold']:.4g}, as `predict` answers"
+            right += " (test/accuracy is without it)"
+        print(f"{right}; reports in {run}")
 
 
 class PredictionWriter(_Report):
@@ -205,7 +209,7 @@ class PredictionWriter(_Report):
         _print_table(first)
         total = len(columns[0]) if columns else 0
         more = f"... and {total - len(first)} more; " if total > len(first) else ""
-        print(f"{more}{total} predictions in {path}")
+        print(f"{more}{total} prediction{'' if total == 1 else 's'} in {path}")
 
 
 def _parts(batch: Any) -> tuple[Tensor, Tensor | None, Tensor | None]:

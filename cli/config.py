@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 from jsonargparse import Namespace, get_loader, set_loader
+from lightning.pytorch.cli import LightningArgumentParser
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -41,6 +42,13 @@ def load_yaml(text: str, path: str = "") -> Any:
     if path:
         require_sections(value, path)
     return value
+
+
+def config_text(parser: LightningArgumentParser, options: Namespace) -> str:
+    """The resolved configuration, without the place and the start of the run, which are no part of the experiment."""
+    options = options.clone()
+    options.trainer.default_root_dir = options.ckpt_path = None
+    return parser.dump(options, skip_none=False)
 
 
 def require_bounded(value: Any, source: str) -> None:

@@ -12,10 +12,10 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from callbacks.checkpoints import AtomicCheckpointIO, RelocatableModelCheckpoint
 from callbacks.graceful_stop import GracefulStop
 from cli.checkpoint import read_checkpoint, require_same_class, restore_state
-from cli.config import require_classes
+from cli.config import config_text, require_classes
 from cli.links import LINKED_ATTRIBUTES, linked_value
 from cli.run_paths import base_directory, choose_run, newest_checkpoint
-from cli.trainer_defaults import as_list, refuse_impossible, trainer_settings
+from cli.trainer_defaults import as_list, describe_best, refuse_impossible, refuse_stale_rank, trainer_settings
 
 
 class TemplateCLI(LightningCLI):
@@ -72,13 +72,12 @@ class TemplateCLI(LightningCLI):
         """
         options = self.options
         if options.ckpt_path is None:
-            if self.config.subcommand != "fit":
-                raise ValueError(
-                    f"{self.config.subcommand} needs a trained model: add --ckpt_path best, last or a file"
-                )
+            if (command := self.config.subcommand) != "fit":
+                raise ValueError(f"{command} needs a trained model: add --ckpt_path best, last or a file")
             return
         if options.ckpt_path in ("best", "last"):
-            options.ckpt_path = str(newest_checkpoint(self._base_directory(), options.ckpt_path))
+            config = None if options.trainer.default_root_dir else self._config_file()
+            options.ckpt_path = str(newest_checkpoint(self._base_directory(), options.ckpt_path, config))
         self.checkpoint = read_checkpoint(options.ckpt_path)
         require_same_class(self.checkpoint, "model", options.model.class_path)
         require_same_class(self.checkpoint, "data", options.data.class_path)
@@ -105,33 +104,27 @@ class TemplateCLI(LightningCLI):
         run = choose_run(str(self.subcommand), self._base_directory(), named, options.ckpt_path, writes)
         self.run = self.on_exit.enter_context(run)
         step = None if run.is_new or self.checkpoint is None else self.checkpoint["global_step"]
-        after_save = run.save_config(self._config_text()) if self.subcommand == "fit" and writes else None
+        after_save = None
+        if self.subcommand == "fit" and writes:
+            after_save = run.save_config(config_text(self._parser(self.subcommand), options))
         # The Trainer gets the very content that was checked, and drops it once it has restored from it.
         loaded = {} if self.checkpoint is None else {options.ckpt_path: self.checkpoint}
         self.checkpoint = None
         kwargs["plugins"] = [*as_list(configured.plugins), AtomicCheckpointIO(loaded, after_save=after_save)]
-        kwargs |= trainer_settings(
-            str(self.subcommand), configured, self.model, self.datamodule, run.path, resumed_at=step
-        )
+        kwargs |= trainer_settings(str(self.subcommand), configured, self.model, self.datamodule, run.path, step)
         trainer = super().instantiate_trainer(**kwargs)
-        if rank != 0 and trainer.is_global_zero:
-            raise ValueError(
-                f"the environment (RANK, LOCAL_RANK or SLURM_PROCID) makes this process number {rank} of several, but "
-                "the Trainer has one: unset it, or start all of them"
-            )
+        refuse_stale_rank(trainer, rank)
         return trainer
 
     def after_fit(self) -> None:
-        """Say where everything is."""
+        """Say which state is the best, and where everything is."""
         if self.trainer.is_global_zero and not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
+            print(describe_best(self.trainer))
             print(f"run directory: {self.run.path}")
 
-    def _config_text(self) -> str:
-        """The resolved configuration, without the place and the start of the run, which are no part of it."""
-        config = self.options.clone()
-        config.trainer.default_root_dir = config.ckpt_path = None
-        return self._parser(self.subcommand).dump(config, skip_none=False)
+    def _config_file(self) -> Path | None:
+        files = self.options.get("config") or []
+        return Path(str(files[0])) if files else None
 
     def _base_directory(self) -> Path:
-        files = self.options.get("config") or []
-        return base_directory(Path(str(files[0])) if files else None, self.options.trainer.default_root_dir)
+        return base_directory(self._config_file(), self.options.trainer.default_root_dir)

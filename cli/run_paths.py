@@ -52,12 +52,14 @@ def base_directory(config_file: Path | None, named: str | None) -> Path:
     return Path("runs") / config_file.stem
 
 
-def newest_checkpoint(base: Path, name: str) -> Path:
-    """The newest checkpoint "best" or "last" among the runs of a configuration.
+def newest_checkpoint(base: Path, name: str, config_file: Path | None = None) -> Path:
+    """The newest checkpoint "best" or "last" among the runs of a configuration; a run's own config.yaml means that run.
 
     Raises:
         ValueError: there is none.
     """
+    if config_file is not None and (own := config_file.parent / "checkpoints" / f"{name}.ckpt").is_file():
+        return own
     found = sorted(base.glob(f"**/checkpoints/{name}.ckpt"), key=lambda path: path.stat().st_mtime)
     if not found:
         raise ValueError(f"--ckpt_path {name}: no {name}.ckpt below {base}; run fit first, or name a checkpoint file")

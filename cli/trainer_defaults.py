@@ -8,6 +8,7 @@ from lightning.pytorch.callbacks import LearningRateMonitor, ProgressBar
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
+from callbacks.checkpoints import RelocatableModelCheckpoint
 from callbacks.divergence import StopOnDivergence
 from callbacks.loggers import ResumableCSVLogger, ThrottledTensorBoardLogger
 from callbacks.progress_bar import ThrottledProgressBar
@@ -38,6 +39,19 @@ def refuse_impossible(model: L.LightningModule, options: Any) -> None:
         endless = name in ("max_epochs", "max_steps") and value == -1
         if isinstance(value, int | float) and value <= 0 and not endless:
             raise ValueError(f"trainer.{name}: expected more than 0, got {value}")
+
+
+def refuse_stale_rank(trainer: L.Trainer, rank: int) -> None:
+    """Refuse a rank in the environment that the Trainer does not share; such a process would not claim a directory.
+
+    Raises:
+        ValueError: names the variables.
+    """
+    if rank != 0 and trainer.is_global_zero:
+        raise ValueError(
+            f"the environment (RANK, LOCAL_RANK or SLURM_PROCID) makes this process number {rank} of several, but the "
+            "Trainer has one: unset it, or start all of them"
+        )
 
 
 def trainer_settings(
@@ -98,3 +112,11 @@ def report_callbacks(subcommand: str, model: L.LightningModule, data: L.Lightnin
 def as_list(value: Any) -> list[Any]:
     """An option that may be missing, one thing or a list of them, as a list."""
     return [] if value is None else list(value) if isinstance(value, list | tuple) else [value]
+
+
+def describe_best(trainer: L.Trainer) -> str:
+    """Which state best.ckpt holds, in one line, with the metric that decided."""
+    best = next(c for c in trainer.callbacks if isinstance(c, RelocatableModelCheckpoint))  # type: ignore[attr-defined]
+    if best.best_model_score is None:
+        return f"no best.ckpt: {best.monitor} was never logged, or never finite"
+    return f"best.ckpt: {best.best_state}, {best.monitor} {float(best.best_model_score):.4f}"

@@ -135,6 +135,12 @@ class TfidfDataModule(BatchedDataModule):
             return BatchedDataset(SparseRows(self.vectorize(texts)).gather, torch.full((len(texts),), -1))
         texts, labels = self._splits[split]
         number = {name: n for n, name in enumerate(self.class_names)}
+        unknown = sorted(set(labels) - set(number))
+        if unknown:  # the model is from a checkpoint, and these files are others than it was trained on
+            raise ValueError(
+                f"label {unknown[0]!r} of the {split} rows is none of the {len(number)} that the model was trained on "
+                f"({', '.join(self.class_names[:5])}{', ...' if len(number) > 5 else ''}): use the run's config.yaml"
+            )
         target = torch.tensor([number[label] for label in labels])
         if split != "train":
             return BatchedDataset(SparseRows(self.vectorize(texts)).gather, target)

@@ -178,6 +178,7 @@ class RejectBelowThreshold(nn.Module):
             self.threshold = evaluation.metrics["out_of_scope"].choose_threshold()  # type: ignore[operator]
         if self.threshold is not None:
             metrics = evaluation.metrics["out_of_scope"].compute_at(self.threshold)  # type: ignore[operator]
+            metrics |= {"threshold": torch.tensor(self.threshold)}
             module.log_dict({f"{evaluation.split}_at_threshold/{k}": v for k, v in metrics.items()}, sync_dist=True)
 
     def get_extra_state(self) -> Tensor:

@@ -22,6 +22,7 @@ import cli as cli_package
 import logreg
 from cli.lightning_cli import TemplateCLI
 from cli.main import main
+from cli.trainer_defaults import POSITIVE_OPTIONS
 from datamodules.batches import BatchIndices
 from datamodules.iris import IrisDataModule
 from logreg.binary import BinaryLogit
@@ -612,6 +613,77 @@ def test_our_own_mistakes_keep_their_traceback(cli, monkeypatch, tmp_path):
     with pytest.raises(RuntimeError, match="a bug of ours"):
         cli(*IRIS, *QUICK, "--trainer.default_root_dir", tmp_path / "run")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("rate", [1e4, 1e30])
+def test_a_fit_that_diverges_ends_in_one_line_with_the_last_good_checkpoint(cli, capsys, tmp_path, rate):
+    place = ("--trainer.default_root_dir", tmp_path / "run", "--trainer.max_epochs", 20)
+    line = refused(cli, capsys, *IRIS, *QUICK, *place, "--model.optimizer.init_args.lr", rate)
+    assert re.search(r"loss became (inf|nan) after step \d+ at a learning rate of 1e?\+?\d+: lower the rate", line)
+    for path in tmp_path.rglob("*.ckpt"):
+        assert str(tmp_path / "run/checkpoints/last.ckpt") in line
+        assert all(torch.isfinite(value).all() for value in load(path)["state_dict"].values())
+
+
+@pytest.mark.parametrize("command", ["test", "predict"])
+def test_weights_that_are_not_finite_are_refused(cli, capsys, run, command):
+    best = run / "checkpoints/best.ckpt"
+    checkpoint = load(best)
+    checkpoint["state_dict"]["model.linear.weight"][0, 1] = float("nan")
+    torch.save(checkpoint, best)
+    line = refused(cli, capsys, command, "--config", run / "config.yaml", "--ckpt_path", best)
+    assert "holds model.linear.weight with numbers that are not finite" in line
+
+
+MEANINGLESS = {
+    **{name: (f"--trainer.{name}", 0, f"trainer.{name}: expected more than 0, got 0") for name in POSITIVE_OPTIONS},
+    "negative accumulation": ("--trainer.accumulate_grad_batches", -2, "expected more than 0, got -2"),
+    "no such number of devices": ("--trainer.devices", -7, "devices"),
+    "misspelt metric to stop at": (
+        "--trainer.callbacks",
+        "[{class_path: EarlyStopping, init_args: {monitor: val/nope}}]",
+        "val/nope.*not available",
+    ),
+}
+
+
+@pytest.mark.parametrize(("option", "value", "message"), MEANINGLESS.values(), ids=MEANINGLESS)
+def test_an_option_without_meaning_ends_in_one_line(cli, capsys, tmp_path, option, value, message):
+    place = ("--trainer.default_root_dir", tmp_path / "run", "--trainer.max_epochs", 1)
+    line = refused(cli, capsys, *IRIS, *QUICK, *place, option, value)
+    assert re.search(message, line), line
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_rank_without_a_world_is_refused_and_harms_nothing(cli, capsys, monkeypatch, run):
+    before = hashes(run)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setattr("cli.lightning_cli.rank_zero_only.rank", 1)  # read from the environment while importing
+    line = refused(cli, capsys, *IRIS, *QUICK, "--trainer.default_root_dir", run, "--trainer.max_epochs", 1)
+    assert "makes this process number 1 of several" in line
+    assert hashes(run) == before
+
+
+def test_one_seed_rules_where_a_config_sets_no_other(cli, tmp_path):
+    text = ("fit", "--config", "configs/text_csv.yaml", *QUICK, "--trainer.max_epochs", 1)
+    weights = []
+    for name, seed in (("a", 1), ("b", 2), ("c", 1)):
+        cli(*text, "--seed_everything", seed, "--trainer.default_root_dir", tmp_path / name)
+        weights.append(load(tmp_path / name / "checkpoints/last.ckpt")["state_dict"]["W.weight"])
+    assert not torch.equal(weights[0], weights[1])
+    assert torch.equal(weights[0], weights[2])
+
+
+def test_fit_says_which_epoch_is_the_best(cli, capsys, tmp_path):
+    cli(*IRIS, *QUICK, "--trainer.default_root_dir", tmp_path / "run", "--trainer.max_epochs", 3)
+    assert re.search(r"^best\.ckpt: epoch \d+, val/loss 0\.\d{4}$", capsys.readouterr().out, re.MULTILINE)
+
+
+def test_best_of_a_runs_own_config_is_that_runs_and_not_the_newest(cli, monkeypatch, run, tmp_path):
+    cli(*IRIS, *QUICK, "--trainer.default_root_dir", run, "--trainer.max_epochs", 1)  # version_0, below it
+    cli("test", "--config", run / "config.yaml", "--ckpt_path", "best")
+    assert (run / "test_metrics.json").is_file()
+    assert not (run / "version_0/test_metrics.json").exists()
 
 
 # How good the models are
