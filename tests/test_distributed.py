@@ -60,9 +60,9 @@ class Runs:
         """Arguments that make another model, on dense rows."""
         classes = 2 if model == "BinaryLogit" else 3
         return [
-            *("--config", "configs/iris_ova.yaml", "--model", f"logreg.{model}", "--data", "on_ranks.Table"),
+            *("--seed_everything", "42", "--model", f"logreg.{model}", "--data", "on_ranks.Table"),
             *("--model.optimizer", "torch.optim.SGD", "--model.optimizer.lr", "0.5", "--model.l2", "0.001"),
-            *("--data.num_rows", str(rows), "--data.num_classes", str(classes)),
+            *("--data.num_rows", str(rows), "--data.num_classes", str(classes), "--data.seed", "0"),
         ]
 
     def add(self, name, data_and_model, ranks, dense=False, evaluate=True):
@@ -100,6 +100,7 @@ class Runs:
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     """The comparisons of the default run, with a last batch of 1 row, which leaves one of two ranks without any."""
+    pytest.importorskip("datamodules.text")
     runs = Runs(tmp_path_factory.mktemp("ranks"))
     runs.add("softmax_1", runs.text(2049, dropout=0.3), ranks=1)
     runs.add("softmax_2", runs.text(2049, dropout=0.3), ranks=2)
@@ -107,14 +108,27 @@ def runs(tmp_path_factory):
     return runs.run()
 
 
-@pytest.fixture(scope="module")
-def more_runs(tmp_path_factory):
+@pytest.fixture
+def more_runs(request, name):
     """The slow ones: the other combinations of model and rows, and 4 ranks."""
+    return request.getfixturevalue("more_text_runs" if name in ("softmax", "dense") else "table_runs")
+
+
+@pytest.fixture(scope="module")
+def more_text_runs(tmp_path_factory):
+    pytest.importorskip("datamodules.text")
     runs = Runs(tmp_path_factory.mktemp("more_ranks"))
     for ranks in (1, 2, 4):
         runs.add(f"softmax_{ranks}", runs.text(2053), ranks, evaluate=False)
-        runs.add(f"ova_{ranks}", runs.table("OneVsAll", 2049), ranks)
     runs.add("dense_2", runs.text(2053), ranks=2, dense=True, evaluate=False)
+    return runs.run()
+
+
+@pytest.fixture(scope="module")
+def table_runs(tmp_path_factory):
+    runs = Runs(tmp_path_factory.mktemp("table_ranks"))
+    for ranks in (1, 2, 4):
+        runs.add(f"ova_{ranks}", runs.table("OneVsAll", 2049), ranks)
     for ranks in (1, 2):
         runs.add(f"binary_{ranks}", runs.table("BinaryLogit", 2049), ranks)
         runs.add(f"binary2053_{ranks}", runs.table("BinaryLogit", 2053), ranks, evaluate=False)
@@ -317,6 +331,7 @@ FIT = ["fit", "--config", "configs/text_csv.yaml", "--data.batch_size", "25", "-
 
 @pytest.mark.slow
 def test_the_command_line_starts_the_second_process_by_itself(cli, tmp_path):
+    pytest.importorskip("datamodules.text")
     ranks = ["--trainer.accelerator", "cpu", "--trainer.devices", "2", "--trainer.strategy", "ddp"]
     process = fresh("train.py", *FIT, *ranks, "--trainer.default_root_dir", tmp_path / "two")
     cli(*FIT, "--trainer.default_root_dir", tmp_path / "one")
@@ -331,6 +346,7 @@ def test_the_command_line_starts_the_second_process_by_itself(cli, tmp_path):
 
 @pytest.mark.slow
 def test_two_nodes_under_torchrun_do_what_one_process_does(cli, tmp_path):
+    pytest.importorskip("datamodules.text")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -389,6 +405,7 @@ def test_weights_are_right_where_ranks_hold_unequal_shares_of_the_last_batch(mor
 @pytest.mark.slow
 @pytest.mark.skipif("CLINC150_DIR" not in os.environ, reason="needs the CLINC150 files: set CLINC150_DIR")
 def test_two_ranks_train_and_test_clinc150_as_one_does(tmp_path):
+    pytest.importorskip("datamodules.clinc150")
     runs = Runs(tmp_path)
     for ranks in (1, 2):
         # The rate of the config makes weights in the hundreds, of which float32 keeps no fifth decimal.

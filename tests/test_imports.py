@@ -1,6 +1,7 @@
 """The rule of docs: logreg, datamodules and callbacks never import each other, so that each can be copied out."""
 
 import ast
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 import pytest
@@ -63,3 +64,11 @@ def test_every_way_to_import_is_seen(source):
 
 def test_a_name_that_is_only_spoken_of_is_no_import():
     assert imported("from .iris import x\nprint('import datamodules')  # from datamodules") == set()
+
+
+def test_nothing_is_installed_under_a_name_that_other_projects_use_too():
+    try:
+        installed = distribution("lightning-logistic-regression").read_text("top_level.txt")
+    except PackageNotFoundError:
+        pytest.skip("not installed; everything runs from the checkout")
+    assert installed.split() == []

@@ -4,22 +4,17 @@ import functools
 import http.server
 import os
 import pickle
-import sys
 import threading
 from pathlib import Path
+from pydoc import locate
 
 import pytest
 import torch
 import yaml
 
 from callbacks.checkpoints import AtomicCheckpointIO
-from datamodules.iris import IrisDataModule
-from datamodules.text import TextDataModule
-from datamodules.xor import XORDataModule
 from logreg.binary import BinaryLogit
 from logreg.net_classifier import MLP, NetClassifier
-from logreg.one_vs_all import OneVsAll
-from logreg.softmax import SoftmaxRegression
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted(path.stem for path in (ROOT / "configs").glob("*.yaml"))
@@ -37,20 +32,15 @@ class Payload:
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
+def trained(cli, tmp_path_factory):
     """`trained(config)` is the last.ckpt of one short run of that config; it stays as it is."""
-    from cli.main import main
-
     done = {}
 
     def fit(config):
         if config not in done:
             run = tmp_path_factory.mktemp(config) / "run"
-            arguments = ["fit", "--config", f"configs/{config}.yaml", *QUIET, "--trainer.max_epochs", "2"]
-            with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(sys, "argv", ["train.py", *arguments, "--trainer.default_root_dir", str(run)])
-                patch.chdir(ROOT)
-                main()
+            place = ("--trainer.default_root_dir", run, "--trainer.max_epochs", 2)
+            cli("fit", "--config", f"configs/{config}.yaml", *QUIET, *place)
             done[config] = run / "checkpoints/last.ckpt"
         return done[config]
 
@@ -176,6 +166,8 @@ def test_protection_cannot_be_switched_off(cli, monkeypatch, tmp_path, victim, p
 def test_a_trainer_that_is_built_by_hand_around_our_checkpoint_files_is_protected(tmp_path, victim, poison):
     import lightning as L
 
+    from datamodules.iris import IrisDataModule
+
     trainer = L.Trainer(plugins=[AtomicCheckpointIO()], default_root_dir=tmp_path, max_epochs=1, barebones=True)
     model, data = BinaryLogit(2), IrisDataModule(classes=["versicolor", "virginica"], features=["petal length"])
     for command in (trainer.fit, trainer.validate, trainer.test, trainer.predict):
@@ -204,9 +196,23 @@ def test_files_that_are_no_checkpoints_are_not_run_either(cli, tmp_path, victim,
 
 # load_from_checkpoint
 
-MODELS = [(BinaryLogit, "iris_binary"), (OneVsAll, "iris_ova"), (SoftmaxRegression, "text_csv")]
-MODELS += [(NetClassifier, "xor_mlp")]
-DATA = [(IrisDataModule, "iris_binary"), (XORDataModule, "xor_mlp"), (TextDataModule, "text_csv")]
+
+def with_config(*cases):
+    """Of pairs (class path, config) those whose config was not deleted with its task, with the class itself."""
+    return [(locate(path), config) for path, config in cases if config in CONFIGS]
+
+
+MODELS = with_config(
+    ("logreg.binary.BinaryLogit", "iris_binary"),
+    ("logreg.one_vs_all.OneVsAll", "iris_ova"),
+    ("logreg.softmax.SoftmaxRegression", "text_csv"),
+    ("logreg.net_classifier.NetClassifier", "xor_mlp"),
+)
+DATA = with_config(
+    ("datamodules.iris.IrisDataModule", "iris_binary"),
+    ("datamodules.xor.XORDataModule", "xor_mlp"),
+    ("datamodules.text.TextDataModule", "text_csv"),
+)
 each_model = pytest.mark.parametrize(("kind", "config"), MODELS, ids=lambda value: getattr(value, "__name__", None))
 each_datamodule = pytest.mark.parametrize(("kind", "config"), DATA, ids=lambda value: getattr(value, "__name__", None))
 
@@ -376,6 +382,8 @@ def served(monkeypatch, tmp_path):
     "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
 )  # fsspec's own
 def test_a_payload_behind_a_url_is_not_run(cli, request, tmp_path, victim, poison, kind, command):
+    from datamodules.iris import IrisDataModule
+
     address = f"file://{tmp_path}" if kind == "file" else request.getfixturevalue("served")
     arguments = ("--config", "configs/iris_binary.yaml", *QUIET, "--trainer.default_root_dir", tmp_path / "run")
     for option in ((), ("--weights_only", "false")):

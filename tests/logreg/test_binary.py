@@ -13,8 +13,6 @@ from sklearn.metrics import accuracy_score, f1_score, log_loss, precision_score,
 from torch.utils.data import DataLoader
 
 from datamodules.batches import Batch
-from datamodules.iris import IrisDataModule
-from datamodules.xor import XORDataModule
 from logreg.binary import BinaryLogit, LogisticRegression
 
 newton = partial(
@@ -23,17 +21,25 @@ newton = partial(
 plain = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False, "enable_checkpointing": False}
 
 
+def iris_data(**options):
+    return pytest.importorskip("datamodules.iris").IrisDataModule(**options)
+
+
+def xor_data(**options):
+    return pytest.importorskip("datamodules.xor").XORDataModule(**options)
+
+
 @pytest.fixture(scope="module")
 def flowers():
     """Standardised versicolor and virginica by petal length and width: x (N, 2) and target (N,)."""
-    return rows_of(IrisDataModule(classes=("versicolor", "virginica"), features=("petal length", "petal width")))
+    return rows_of(iris_data(classes=("versicolor", "virginica"), features=("petal length", "petal width")))
 
 
 @pytest.fixture(scope="module")
 def rare():
     """The same with a fifth of the virginicas."""
     pair, two = ("versicolor", "virginica"), ("petal length", "petal width")
-    return rows_of(IrisDataModule(classes=pair, features=two, imbalance={"virginica": 0.2}))
+    return rows_of(iris_data(classes=pair, features=two, imbalance={"virginica": 0.2}))
 
 
 def rows_of(data, split="train"):
@@ -175,7 +181,7 @@ def test_learning_rate_scheduler_of_the_configuration_is_stepped_once_per_epoch(
     half = partial(torch.optim.lr_scheduler.StepLR, step_size=1, gamma=0.5)
     model = BinaryLogit(2, optimizer=partial(torch.optim.SGD, lr=0.8), lr_scheduler=half)
     trainer = L.Trainer(max_epochs=3, accelerator="cpu", devices=1, **plain)
-    trainer.fit(model, XORDataModule(batch_size=1))  # four batches an epoch
+    trainer.fit(model, xor_data(batch_size=1))  # four batches an epoch
     assert trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(0.1)
 
 
@@ -235,7 +241,7 @@ def test_on_xor_loss_ends_at_log_2_and_every_probability_at_one_half(optimizer, 
     """The optimum is w = 0, b = 0; accuracy is a coin toss there (0.25, 0.5 or 0.75), so it is not asserted."""
     for seed in range(5):
         torch.manual_seed(seed)
-        x, target = rows_of(XORDataModule(seed=seed))
+        x, target = rows_of(xor_data(seed=seed))
         model = BinaryLogit(2, optimizer=partial(optimizer, lr=lr))
         assert model.model.linear.weight.abs().max() > 0.05  # it does start elsewhere
         loss = bare_steps(model, x, target, 400)
@@ -244,7 +250,7 @@ def test_on_xor_loss_ends_at_log_2_and_every_probability_at_one_half(optimizer, 
 
 
 def test_no_line_answers_all_four_corners_of_xor_rightly():
-    x, target = rows_of(XORDataModule())
+    x, target = rows_of(xor_data())
     best = 0.0
     model = BinaryLogit(2)
     for w1, w2, b in itertools.product([-1.0, -0.5, 0.0, 0.5, 1.0], repeat=3):
@@ -256,7 +262,7 @@ def test_no_line_answers_all_four_corners_of_xor_rightly():
 
 @pytest.mark.parametrize("noise", [0.0, 0.1])
 def test_with_the_interaction_xor_is_answered_rightly_everywhere(noise):
-    data = XORDataModule(rows_per_corner=25, noise=noise, interaction=True, batch_size=100)
+    data = xor_data(rows_per_corner=25, noise=noise, interaction=True, batch_size=100)
     model = BinaryLogit(data.num_features, l2=0.001, optimizer=partial(torch.optim.SGD, lr=0.5))
     loss = bare_steps(model, *rows_of(data), 100)
     assert loss < 0.3

@@ -5,11 +5,17 @@ import pytest
 import torch
 from torch import nn
 
-from datamodules.iris import IrisDataModule
-from datamodules.xor import XORDataModule
 from logreg.net_classifier import MLP, NetClassifier
 
 PLAIN = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False, "enable_checkpointing": False}
+
+
+def iris_data(**options):
+    return pytest.importorskip("datamodules.iris").IrisDataModule(**options)
+
+
+def xor_data(**options):
+    return pytest.importorskip("datamodules.xor").XORDataModule(**options)
 
 
 def adam(parameters):
@@ -19,7 +25,7 @@ def adam(parameters):
 @pytest.mark.parametrize("seed", range(3))
 def test_two_layers_separate_the_corners_of_xor(seed):
     L.seed_everything(seed, verbose=False)
-    model, data = NetClassifier(MLP(2, 2), num_classes=2, optimizer=adam), XORDataModule(rows_per_corner=25, noise=0.1)
+    model, data = NetClassifier(MLP(2, 2), num_classes=2, optimizer=adam), xor_data(rows_per_corner=25, noise=0.1)
     trainer = L.Trainer(accelerator="cpu", max_epochs=100, **PLAIN)
     trainer.fit(model, data)
     (metrics,) = trainer.test(model, data, verbose=False)
@@ -38,7 +44,7 @@ def test_a_single_linear_layer_is_softmax_regression():
 
 
 def test_a_checkpoint_is_loaded_into_the_callers_net(tmp_path):
-    model, data = NetClassifier(MLP(4, 3), num_classes=3), IrisDataModule()
+    model, data = NetClassifier(MLP(4, 3), num_classes=3), iris_data()
     trainer = L.Trainer(accelerator="cpu", max_epochs=1, **PLAIN)
     trainer.fit(model, data)
     trainer.save_checkpoint(tmp_path / "mlp.ckpt")

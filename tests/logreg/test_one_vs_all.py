@@ -13,7 +13,6 @@ from sklearn.multiclass import OneVsRestClassifier
 from torch.utils.data import DataLoader
 
 from datamodules.batches import Batch
-from datamodules.iris import IrisDataModule
 from logreg.binary import BinaryLogit
 from logreg.one_vs_all import OneVsAll
 
@@ -23,9 +22,13 @@ newton = partial(
 plain = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False, "enable_checkpointing": False}
 
 
+def iris_data(**options):
+    return pytest.importorskip("datamodules.iris").IrisDataModule(**options)
+
+
 def flowers(features=("petal length", "petal width"), **options):
     """Standardised training rows of all three species."""
-    data = IrisDataModule(features=features, **options)
+    data = iris_data(features=features, **options)
     x, target = data.points("train")
     return data.transform(x), target
 
@@ -118,7 +121,7 @@ def test_classifiers_train_as_if_each_were_alone():
 
 
 def test_global_step_counts_each_batch_once():
-    data = IrisDataModule(batch_size=16)  # 90 training rows: 6 batches
+    data = iris_data(batch_size=16)  # 90 training rows: 6 batches
     trainer = L.Trainer(max_epochs=3, accelerator="cpu", devices=1, **plain)
     trainer.fit(OneVsAll(4, 3), data)
     assert trainer.global_step == 3 * 6

@@ -17,7 +17,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from datamodules.batches import BatchIndices
-from datamodules.sparse_rows import SparseRows
 from logreg.functional import (
     binary_cross_entropy,
     binary_cross_entropy_with_logits,
@@ -25,7 +24,6 @@ from logreg.functional import (
     log_softmax,
     sigmoid,
 )
-from logreg.softmax import SoftmaxRegression
 
 QUICK = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 THOROUGH = settings(QUICK, max_examples=2000)
@@ -90,6 +88,13 @@ def matrix(step):
     )
 
 
+def softmax_and_rows(step):
+    """The class SoftmaxRegression and the batch as SparseRows gives it, where they were not deleted with text."""
+    model = pytest.importorskip("logreg.softmax").SoftmaxRegression
+    rows = pytest.importorskip("datamodules.sparse_rows").SparseRows(matrix(step))
+    return model, rows.gather(BatchIndices(torch.arange(len(step.target)), epoch=0))
+
+
 class Counter:
     """As much of Lightning's optimizer as an update asks for."""
 
@@ -108,6 +113,7 @@ class Trainer:
 
 def updated(step):
     """A model and the dense W and b it started from, and the model after one training_step on the batch."""
+    SoftmaxRegression, x = softmax_and_rows(step)
     model = SoftmaxRegression(step.features, step.classes, lr=step.lr, l2=step.l2, clip_norm=step.clip, seed=step.seed)
     model.W.scale = step.scale
     with torch.no_grad():
@@ -115,7 +121,6 @@ def updated(step):
         model.W.weight.mul_(100)
     W, b = model.W.dense().detach().clone(), model.b.detach().clone()
     counter, trainer = Counter(step.lr), Trainer()
-    x = SparseRows(matrix(step)).gather(BatchIndices(torch.arange(len(step.target)), epoch=0))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(SoftmaxRegression, "trainer", trainer)
         patch.setattr(SoftmaxRegression, "global_step", 0)
@@ -187,10 +192,10 @@ def two_forms_of_the_binary_loss_and_softmax_of_two_classes_agree(rows):
 @twice
 @given(steps())
 def logits_of_any_csr_batch_are_those_of_the_dense_product(step):
+    SoftmaxRegression, sparse = softmax_and_rows(step)
     model = SoftmaxRegression(step.features, step.classes, seed=step.seed)
     model.W.scale = step.scale
     dense = torch.from_numpy(matrix(step).toarray())
-    sparse = SparseRows(matrix(step)).gather(BatchIndices(torch.arange(len(step.target)), epoch=0))
     with torch.no_grad():
         torch.testing.assert_close(model(sparse), dense @ model.W.dense() + model.b, atol=1e-5, rtol=1e-5)
 
