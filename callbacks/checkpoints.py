@@ -18,6 +18,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch import Tensor
 
 from callbacks.atomic_files import write_then_rename
+from callbacks.loggers import ThrottledSave
 
 # What torch.load(weights_only=True) reads: exactly these types, not their subclasses.
 LEAVES = {str, bytes, int, float, complex, bool, type(None), Tensor, torch.nn.Parameter}
@@ -217,6 +218,8 @@ class RelocatableModelCheckpoint(ModelCheckpoint):
         # At the end of an epoch that was cut short Lightning counts it as done, and a resume would skip its rest.
         due = due or stops_within_epoch(trainer)
         if due and not self._is_saved(trainer) and not validates_before_next_batch(trainer):
+            # Lightning logs this step's metrics only after this hook; a kill in between would lose them.
+            trainer._logger_connector.update_train_step_metrics()
             self._save(trainer, ["last.ckpt"])
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -278,6 +281,9 @@ class RelocatableModelCheckpoint(ModelCheckpoint):
 
     def _save(self, trainer: L.Trainer, names: list[str]) -> None:
         first, *others = map(self._path, names)
+        for logger in trainer.loggers:
+            if isinstance(logger, ThrottledSave):
+                logger.flush()
         trainer.save_checkpoint(first, weights_only=False)
         self._saved_step, self.last_model_path = trainer.global_step, str(self._path("last.ckpt"))
         if not trainer.is_global_zero:

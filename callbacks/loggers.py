@@ -16,22 +16,29 @@ from torch import Tensor
 from callbacks.atomic_files import write_then_rename
 
 
-class _ThrottledSave(Logger):
-    """Writes at most once a second, but always after a checkpoint and at the end.
+class ThrottledSave(Logger):
+    """Writes at most once a second, but always before a checkpoint and at the end.
 
     Lightning calls `save` after every logged step, which costs more than the step.
     """
 
     _written = -math.inf  # time of the last write
+    _last_point: tuple[int | None, dict[str, Any]] | None = None
 
     def save(self) -> None:
         if time.monotonic() - self._written >= 1:
             self._write_now()
 
-    def after_save_checkpoint(self, checkpoint_callback: Any) -> None:
-        """Write, so that a run killed later can be resumed from the checkpoint without a gap in its curves."""
+    def flush(self) -> None:
+        """Write now: what a checkpoint builds on must be on the disk before it, or a resume has a gap in its curves."""
         self._write_now()
-        self._written = -math.inf  # the checkpoint's own step is logged after it: write that without delay
+        self._written = -math.inf  # metrics of the epoch that ends with the checkpoint follow it: write without delay
+
+    def is_repeated(self, metrics: Mapping[str, Any], step: int | None) -> bool:
+        """Whether this point was the last one logged; a checkpoint logs its own step before Lightning does."""
+        repeated = self._last_point == (step, dict(metrics))
+        self._last_point = (step, dict(metrics))
+        return repeated
 
     def finalize(self, status: str) -> None:
         self._written = -math.inf
@@ -45,14 +52,19 @@ class _ThrottledSave(Logger):
         raise NotImplementedError
 
 
-class ThrottledTensorBoardLogger(_ThrottledSave, TensorBoardLogger):
+class ThrottledTensorBoardLogger(ThrottledSave, TensorBoardLogger):
     """TensorBoard events, flushed once a second."""
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
+        if not self.is_repeated(metrics, step):
+            super().log_metrics(dict(metrics), step)
 
     def _write(self) -> None:
         TensorBoardLogger.save(self)
 
 
-class ResumableCSVLogger(_ThrottledSave):
+class ResumableCSVLogger(ThrottledSave):
     """Writes metrics.csv, in the format of Lightning's CSVLogger: a column for each metric, sorted by name.
 
     The file is only ever appended to or replaced whole, so a kill costs at most the line being appended, and the next
@@ -89,6 +101,8 @@ class ResumableCSVLogger(_ThrottledSave):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
+        if self.is_repeated(metrics, step):
+            return
         values = {name: value.item() if isinstance(value, Tensor) else value for name, value in metrics.items()}
         self._rows.append(values | {"step": len(self._rows) if step is None else step})
 

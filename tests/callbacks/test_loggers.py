@@ -30,7 +30,7 @@ def log_points(logger, clock, saved):
         logger.log_metrics({"loss": 1.0}, step)
         logger.save()
         found.append(saved())
-    logger.after_save_checkpoint(None)
+    logger.flush()  # as a checkpoint does, before it is written
     found.append(saved())
     for step in (4, 5):  # the first belongs to the step that was saved
         logger.log_metrics({"loss": 1.0}, step)
@@ -155,3 +155,19 @@ def test_a_write_that_fails_leaves_the_file_whole(tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == ["metrics.csv"]
     logger.finalize("failed")
     assert len(read(tmp_path)) == 2
+
+
+def test_a_point_that_a_checkpoint_has_logged_already_is_not_logged_again(tmp_path):
+    logger = ResumableCSVLogger(str(tmp_path))
+    for metrics, step in (
+        ({"loss": 1.0}, 0),
+        ({"loss": 1.0}, 0),
+        ({"loss": 1.0}, 1),
+        ({"lr": 0.1}, 1),
+        ({"loss": 1.0}, 2),
+    ):
+        logger.log_metrics(metrics, step)
+    logger.finalize("success")
+    logger.flush()
+    with (tmp_path / "metrics.csv").open(newline="") as file:
+        assert [row["step"] for row in csv.DictReader(file)] == ["0", "1", "1", "2"]
