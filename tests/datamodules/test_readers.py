@@ -7,7 +7,7 @@ import sys
 from datetime import timedelta
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from datamodules.readers import read_labelled, read_texts
@@ -346,6 +346,8 @@ def test_any_texts_and_labels_written_come_back_the_same(tmp_path, suffix, examp
         ends=st.sampled_from(["\n", "\r\n"]),
     )
     def holds(rows, names, mark, ends):
+        if suffix in (".csv", ".tsv") and sys.version_info < (3, 11):  # whose csv module refuses NUL
+            assume("\0" not in "".join(map("".join, (*rows, names))))
         texts, labels = map(list, zip(*rows, strict=True))
         content = encoded(suffix, texts, labels, ends, *names)
         # Without a mark of its own a file that starts with U+FEFF starts with a mark.
