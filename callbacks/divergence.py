@@ -5,15 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-import torch
 from torch import Tensor
 
 
 class StopOnDivergence(L.Callback):
     """Ends a fit whose loss or weights are not finite any more, before a checkpoint of them is written.
 
-    Looks at the loss that `training_step` returns, or logs as train/loss, at every step of a single process, and at all
-    weights before a checkpoint is written. Several processes have equal weights, so that all of them stop there; their
+    Looks at the loss that `training_step` returns, at every step of a single process (of an update by hand, which
+    returns none, at each logged train/loss), and at all weights before a checkpoint is written. Several processes have equal weights, so that all of them stop there; their
     losses differ, and one that stopped alone would leave the others waiting.
 
     Raises:
@@ -24,14 +23,16 @@ class StopOnDivergence(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         loss = outputs.get("loss") if isinstance(outputs, dict) else outputs
-        loss = loss if isinstance(loss, Tensor) else trainer.callback_metrics.get("train/loss")
-        if trainer.world_size == 1 and loss is not None and not math.isfinite(float(loss)):
+        is_logged = trainer.global_step % trainer.log_every_n_steps == 0  # type: ignore[attr-defined]
+        if loss is None and is_logged:  # of an update by hand
+            loss = trainer.callback_metrics.get("train/loss")
+        if trainer.world_size == 1 and isinstance(loss, Tensor) and not math.isfinite(float(loss)):
             self._stop(trainer, f"the loss became {float(loss)}")
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         for name, weight in pl_module.named_parameters():
-            # The sum is finite if all numbers are, up to a size that no weight has in float64; one pass, no copy.
-            if not torch.isfinite(weight.detach().sum(dtype=torch.float64 if weight.device.type != "mps" else None)):
+            # The sum of finite numbers is finite, unless it overflows; summing makes no copy.
+            if not weight.detach().sum().isfinite() and not weight.detach().isfinite().all():
                 self._stop(trainer, f"{name} is not finite any more")
 
     def _stop(self, trainer: L.Trainer, what: str) -> None:
