@@ -12,8 +12,9 @@ class StopOnDivergence(L.Callback):
     """Ends a fit whose loss or weights are not finite any more, before a checkpoint of them is written.
 
     Looks at the loss that `training_step` returns, at every step of a single process (of an update by hand, which
-    returns none, at each logged train/loss), and at all weights before a checkpoint is written. Several processes have equal weights, so that all of them stop there; their
-    losses differ, and one that stopped alone would leave the others waiting.
+    returns none, at each logged train/loss), and at all weights before a checkpoint is written. Several processes have
+    equal weights, so that all of them stop there; their losses differ, and one that stopped alone would leave the
+    others waiting.
 
     Raises:
         ValueError: from the hooks: the step, the learning rate, and which checkpoint is the last good one.

@@ -93,12 +93,12 @@ class OutOfScopeMetrics(Metric):
         for name in ("confidence", "label", "predicted", "target"):
             self.add_state(name, default=[], dist_reduce_fx="cat")
 
-    def update(self, preds: Tensor, target: Tensor) -> None:
+    def update(self, proba: Tensor, target: Tensor) -> None:
         """Add rows: probabilities (N, K) and true classes (N,)."""
-        confidence, label = max_in_scope_proba(preds, self.oos_class)
+        confidence, label = max_in_scope_proba(proba, self.oos_class)
         self.confidence.append(confidence)
         self.label.append(label)
-        self.predicted.append(preds.argmax(dim=1))
+        self.predicted.append(proba.argmax(dim=1))
         self.target.append(target)
 
     def compute(self) -> dict[str, Tensor]:

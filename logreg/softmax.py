@@ -135,8 +135,8 @@ class SoftmaxRegression(ClassifierModule):
 
     def evaluate(self, evaluation: Evaluation, x: Tensor, target: Tensor) -> None:
         logits = self(x)
-        proba = log_softmax(logits).exp()
-        evaluation.update(cross_entropy(logits, target, self.class_weight), preds=proba, target=target)
+        loss, proba = cross_entropy(logits, target, self.class_weight), log_softmax(logits).exp()
+        evaluation.update(loss, preds=proba.argmax(dim=1), proba=proba, target=target)
 
     def penalty(self) -> Tensor:
         return self.l2 * self.W.squared_norm()
