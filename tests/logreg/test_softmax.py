@@ -7,6 +7,7 @@ import lightning as L
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch.callbacks import EMAWeightAveraging, StochasticWeightAveraging
 from scipy.sparse import random as random_sparse
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
@@ -246,6 +247,13 @@ def test_trainer_options_that_cannot_reach_the_update_are_refused(options, remed
     matrix, target = sparse_problem()
     with pytest.raises(ValueError, match=remedy):
         trainer(**options).fit(SoftmaxRegression(20, 3), loader(matrix, target))
+
+
+@pytest.mark.parametrize("average", [EMAWeightAveraging, partial(StochasticWeightAveraging, swa_lrs=0.1)])
+def test_averages_of_weights_are_refused_because_the_scale_would_be_averaged_apart(average):
+    matrix, target = sparse_problem()
+    with pytest.raises(ValueError, match=r"WeightAveraging cannot average scale · weight: leave it out"):
+        trainer(callbacks=[average()]).fit(SoftmaxRegression(20, 3), loader(matrix, target))
 
 
 @pytest.mark.parametrize(
