@@ -36,13 +36,18 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         loaded: checkpoints that are in memory already, by path. `load_checkpoint` removes and returns one of these
             instead of reading the file again, so that what was checked is what is used, and its memory is freed after.
         after_save: called after each successful save, on the process that writes.
+        extra: entries to add to every checkpoint.
     """
 
     def __init__(
-        self, loaded: dict[str, dict[str, Any]] | None = None, after_save: Callable[[], None] | None = None
+        self,
+        loaded: dict[str, dict[str, Any]] | None = None,
+        after_save: Callable[[], None] | None = None,
+        extra: dict[str, Any] | None = None,
     ) -> None:
         self.loaded = {} if loaded is None else loaded
         self.after_save = after_save
+        self.extra = {} if extra is None else extra
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Write a checkpoint; if that fails, a file that was there before stays whole.
@@ -51,7 +56,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             ValueError: the checkpoint holds something that could not be loaded back; names where and what.
             OSError: no room, or no permission.
         """
-        checkpoint = as_loadable(checkpoint)
+        checkpoint = as_loadable(checkpoint | self.extra)
         if "://" in str(path):  # an object store, where files appear whole anyway
             super().save_checkpoint(checkpoint, path, storage_options)
         else:

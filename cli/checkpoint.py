@@ -40,15 +40,12 @@ def read_checkpoint(path: str) -> dict[str, Any]:
     return checkpoint
 
 
-class RecordClasses(L.Callback):
-    """Names the model's and the datamodule's class in each checkpoint, to be compared with a configuration's.
+def class_names(model: L.LightningModule, data: L.LightningDataModule) -> dict[str, str]:
+    """What a checkpoint keeps of the two classes, to be compared with a configuration's.
 
     Without the module they stand in, so that a checkpoint outlives a renamed folder.
     """
-
-    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        checkpoint["model_class"] = type(pl_module).__qualname__
-        checkpoint["data_class"] = type(trainer.datamodule).__qualname__  # type: ignore[attr-defined]
+    return {"model_class": type(model).__qualname__, "data_class": type(data).__qualname__}
 
 
 def require_same_class(checkpoint: dict[str, Any], kind: str, configured: str) -> None:

@@ -11,7 +11,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from callbacks.checkpoints import AtomicCheckpointIO, RelocatableModelCheckpoint
 from callbacks.graceful_stop import GracefulStop
-from cli.checkpoint import read_checkpoint, require_same_class, restore_state
+from cli.checkpoint import class_names, read_checkpoint, require_same_class, restore_state
 from cli.config import config_text, require_classes
 from cli.links import LINKED_ATTRIBUTES, linked_value
 from cli.run_paths import base_directory, choose_run, newest_checkpoint
@@ -98,8 +98,7 @@ class TemplateCLI(LightningCLI):
         options, configured = self.options, self._get(self.config_init, "trainer")
         if self.subcommand == "fit":
             refuse_impossible(self.model, options.trainer)
-        rank = rank_zero_only.rank  # type: ignore[attr-defined]
-        writes = rank == 0 and not options.trainer.fast_dev_run
+        writes = (rank := rank_zero_only.rank) == 0 and not options.trainer.fast_dev_run  # type: ignore[attr-defined]
         named = bool(options.trainer.default_root_dir)
         run = choose_run(str(self.subcommand), self._base_directory(), named, options.ckpt_path, writes)
         self.run = self.on_exit.enter_context(run)
@@ -110,7 +109,8 @@ class TemplateCLI(LightningCLI):
         # The Trainer gets the very content that was checked, and drops it once it has restored from it.
         loaded = {} if self.checkpoint is None else {options.ckpt_path: self.checkpoint}
         self.checkpoint = None
-        kwargs["plugins"] = [*as_list(configured.plugins), AtomicCheckpointIO(loaded, after_save=after_save)]
+        checkpoint_io = AtomicCheckpointIO(loaded, after_save, class_names(self.model, self.datamodule))
+        kwargs["plugins"] = [*as_list(configured.plugins), checkpoint_io]
         kwargs |= trainer_settings(str(self.subcommand), configured, self.model, self.datamodule, run.path, step)
         trainer = super().instantiate_trainer(**kwargs)
         refuse_stale_rank(trainer, rank)

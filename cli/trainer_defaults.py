@@ -13,7 +13,6 @@ from callbacks.divergence import StopOnDivergence
 from callbacks.loggers import ResumableCSVLogger, ThrottledTensorBoardLogger
 from callbacks.progress_bar import ThrottledProgressBar
 from callbacks.reports import EvaluationReport, PredictionWriter
-from cli.checkpoint import RecordClasses
 
 POSITIVE_OPTIONS = (
     *("max_epochs", "max_steps", "limit_train_batches", "accumulate_grad_batches"),
@@ -72,7 +71,7 @@ def trainer_settings(
         run: the run directory.
         resumed_at: the step after which a resumed run goes on.
     """
-    callbacks = [*as_list(configured.callbacks), RecordClasses(), *report_callbacks(subcommand, model, data)]
+    callbacks = [*as_list(configured.callbacks), *report_callbacks(subcommand, model, data)]
     logger = configured.logger
     if subcommand == "fit":
         callbacks.append(StopOnDivergence())
