@@ -96,6 +96,21 @@ class _Report(L.Callback):
         return tuple(column[order] for column in columns)
 
 
+def write_test_metrics(trainer: L.Trainer) -> dict[str, float]:
+    """Write what was logged under names that begin with "test" to test_metrics.json, and return it."""
+    metrics = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("test")}
+    atomic_write_text(Path(trainer.default_root_dir, "test_metrics.json"), json.dumps(metrics, indent=2) + "\n")
+    return metrics
+
+
+class MetricsWriter(L.Callback):
+    """After `test`: test_metrics.json, for models and data that offer too little for an EvaluationReport."""
+
+    def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            write_test_metrics(trainer)
+
+
 class EvaluationReport(_Report):
     """After `test`: test_metrics.json, per_class.csv and errors.csv, in the run directory.
 
@@ -124,9 +139,7 @@ class EvaluationReport(_Report):
         indices, target, predicted, confidence = columns
         data: LabelledData = datamodule_of(trainer)
         run, names = Path(trainer.default_root_dir), data.class_names
-        metrics = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("test")}
-        atomic_write_text(run / "test_metrics.json", json.dumps(metrics, indent=2) + "\n")
-
+        metrics = write_test_metrics(trainer)
         per_class = precision_recall_fscore_support(
             target.numpy(), predicted.numpy(), labels=range(len(names)), zero_division=0
         )

@@ -12,7 +12,7 @@ from callbacks.checkpoints import RelocatableModelCheckpoint
 from callbacks.divergence import StopOnDivergence
 from callbacks.loggers import ResumableCSVLogger, ThrottledTensorBoardLogger
 from callbacks.progress_bar import ThrottledProgressBar
-from callbacks.reports import EvaluationReport, PredictionWriter
+from callbacks.reports import EvaluationReport, MetricsWriter, PredictionWriter
 
 POSITIVE_OPTIONS = (
     *("max_epochs", "max_steps", "limit_train_batches", "accumulate_grad_batches"),
@@ -103,6 +103,7 @@ def report_callbacks(subcommand: str, model: L.LightningModule, data: L.Lightnin
         unmet = report.unmet(model, data)
         if unmet is not None and subcommand in ("fit", command):
             rank_zero_only(print)(f"`{command}` leaves out {report.__name__}: {unmet}")
+            callbacks += [MetricsWriter()] if subcommand == "test" else []
         elif unmet is None and subcommand == command:
             callbacks.append(report())
     return callbacks

@@ -121,6 +121,8 @@ def test_a_plain_model_on_plain_data_trains_tests_and_predicts_without_reports(t
     assert left_out(train("fit", *arguments)) == [*lines.values()]
     for command in ("test", "predict"):
         assert left_out(train(command, *arguments)) == [lines[command]]
+    metrics = json.loads((train.directory / "test_metrics.json").read_text())
+    assert metrics and all(name.startswith("test") for name in metrics)
     assert {path.name for path in (train.directory / "checkpoints").iterdir()} == {"last.ckpt"}  # no val/loss, no best
 
 
