@@ -14,13 +14,12 @@ from callbacks.graceful_stop import GracefulStop
 from cli.checkpoint import class_names, read_checkpoint, require_same_class, restore_state
 from cli.config import config_text, require_classes
 from cli.links import LINKED_ATTRIBUTES, linked_value
-from cli.run_paths import base_directory, choose_run, newest_checkpoint
+from cli.run_paths import base_directory, choose_run, newest_checkpoint, requeued_checkpoint
 from cli.trainer_defaults import as_list, describe_best, refuse_impossible, refuse_stale_rank, trainer_settings
 
 
 class TemplateCLI(LightningCLI):
-    """Adds three things to LightningCLI: links from data to model, a directory for each run, options that beat the
-    checkpoint's.
+    """Adds to LightningCLI links from data to model, a directory for each run, options that beat the checkpoint's.
 
     Args:
         on_exit: closed by the caller; removes the directory of a run in which nothing was saved.
@@ -74,8 +73,10 @@ class TemplateCLI(LightningCLI):
         if options.ckpt_path is None:
             if (command := self.config.subcommand) != "fit":
                 raise ValueError(f"{command} needs a trained model: add --ckpt_path best, last or a file")
-            return
-        if options.ckpt_path in ("best", "last"):
+            if (requeued := requeued_checkpoint(self._base_directory())) is None:
+                return
+            options.ckpt_path = str(requeued)
+        elif options.ckpt_path in ("best", "last"):
             config = None if options.trainer.default_root_dir else self._config_file()
             options.ckpt_path = str(newest_checkpoint(self._base_directory(), options.ckpt_path, config))
         self.checkpoint = read_checkpoint(options.ckpt_path)
@@ -87,7 +88,7 @@ class TemplateCLI(LightningCLI):
         self.parser.add_instantiator(self._instantiate_data, L.LightningDataModule, subclasses=True)
 
     def _instantiate_data(self, data_class: type[L.LightningDataModule], *args: Any, **options: Any) -> Any:
-        """The place where a datamodule takes its state from the checkpoint, before the model asks it for sizes."""
+        """Here a datamodule takes its state from the checkpoint, before the model asks it for sizes."""
         data = data_class(*args, **options)
         if self.checkpoint is not None:
             restore_state(data, self.checkpoint)
@@ -103,9 +104,8 @@ class TemplateCLI(LightningCLI):
         run = choose_run(str(self.subcommand), self._base_directory(), named, options.ckpt_path, writes)
         self.run = self.on_exit.enter_context(run)
         step = None if run.is_new or self.checkpoint is None else self.checkpoint["global_step"]
-        after_save = None
-        if self.subcommand == "fit" and writes:
-            after_save = run.save_config(config_text(self._parser(self.subcommand), options))
+        saves = self.subcommand == "fit" and writes
+        after_save = run.save_config(config_text(self._parser("fit"), options)) if saves else None
         # The Trainer gets the very content that was checked, and drops it once it has restored from it.
         loaded = {} if self.checkpoint is None else {options.ckpt_path: self.checkpoint}
         self.checkpoint = None

@@ -45,11 +45,12 @@ def _without_inheritance(value: Any, before: Any, place: str) -> Any:
         return items + value[len(before) :]
     name, replaced = _class_name(value), _class_name(before)
     if name and replaced and name.rpartition(".")[2] != replaced.rpartition(".")[2]:
-        spec = value if isinstance(value, dict) else {"class_path": name}
-        given, inherited = spec.get("init_args") or {}, before.get("init_args") if isinstance(before, dict) else None
-        return spec | {"init_args": _defaults(name, inherited or {}, place) | given}
+        spec: dict[str, Any] = value if isinstance(value, dict) else {"class_path": name}
+        inherited = before.get("init_args") if isinstance(before, dict) else None
+        return spec | {"init_args": _defaults(name, inherited or {}, place) | (spec.get("init_args") or {})}
     if isinstance(value, dict) and isinstance(before, dict):
-        return {key: _without_inheritance(item, before.get(key), f"{place}.{key}".lstrip(".")) for key, item in value.items()}
+        places = {key: f"{place}.{key}".lstrip(".") for key in value}
+        return {key: _without_inheritance(item, before.get(key), places[key]) for key, item in value.items()}
     return value
 
 

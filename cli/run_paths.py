@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from callbacks.graceful_stop import REQUEUED, slurm_job
 from cli.run_directory import RunDirectory
 
 
@@ -20,7 +21,7 @@ def choose_run(subcommand: str, base: Path, named: bool, ckpt_path: str | None, 
         if subcommand != "fit":
             return RunDirectory(base if named else run)
         resumes = Path(ckpt_path).name == "last.ckpt" and (run / "config.yaml").is_file()
-        if resumes and (not named or base.resolve() == run):
+        if resumes and (not named or base.resolve() in (run, run.parent)):
             return RunDirectory(run)
     return RunDirectory.claim(base, named) if writes else RunDirectory(base)
 
@@ -64,3 +65,12 @@ def newest_checkpoint(base: Path, name: str, config_file: Path | None = None) ->
     if not found:
         raise ValueError(f"--ckpt_path {name}: no {name}.ckpt below {base}; run fit first, or name a checkpoint file")
     return found[-1]
+
+
+def requeued_checkpoint(base: Path) -> Path | None:
+    """Where the run goes on that SLURM stopped and whose job it has now started again; None if this is no such job."""
+    job = slurm_job()
+    for marker in base.glob(f"**/{REQUEUED}") if job else ():
+        if marker.read_text(encoding="utf-8") == job:
+            return marker.parent / "checkpoints" / "last.ckpt"
+    return None

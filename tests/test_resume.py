@@ -196,16 +196,17 @@ STOPPED = (*TEXT, "--data.batch_size", "1", "--trainer.max_epochs", "10", "--dat
 STOPPED += ("--trainer.log_every_n_steps", "1", "--checkpoint.every_n_train_steps", "20")  # no curve may lose a point
 
 
-def fit_and_signal(number, run, arguments):
+def fit_and_signal(number, run, arguments, **environment):
     """A real `python train.py fit`, sent a signal once it has saved for the first time: exit status and output."""
     pytest.importorskip("datamodules.text")
     process = subprocess.Popen(
         [sys.executable, "train.py", *arguments, "--trainer.default_root_dir", str(run)],
-        **{"cwd": ROOT, "env": ENVIRONMENT, "text": True, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT},
+        **{"cwd": ROOT, "env": ENVIRONMENT | environment, "text": True},
+        **{"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT},
     )
     try:
         deadline = time.monotonic() + 120
-        while not (run / "checkpoints/last.ckpt").exists() and process.poll() is None and time.monotonic() < deadline:
+        while not [*run.glob("**/last.ckpt")] and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.01)
         process.send_signal(number)
         output, _ = process.communicate(timeout=60)
@@ -268,6 +269,60 @@ def test_a_signal_to_one_of_two_ranks_stops_both_after_the_same_step(tmp_path):
     assert output.count("stopped by SIGTERM") == 1
     assert f"after step {last(run)['global_step']}" in output
     assert "Traceback" not in output
+
+
+# Requeued by SLURM
+
+SCONTROL = """#!/bin/sh
+echo "$@" >> "$0.calls"
+exit $SCONTROL_STATUS
+"""
+
+
+@pytest.fixture
+def slurm(tmp_path):
+    """The environment of a SLURM job of one process, with a `scontrol` that only writes down how it is called."""
+    scontrol = tmp_path / "bin/scontrol"
+    scontrol.parent.mkdir()
+    scontrol.write_text(SCONTROL)
+    scontrol.chmod(0o755)
+    job = {"SLURM_JOB_ID": "4711", "SLURM_NTASKS": "1", "SLURM_JOB_NAME": "fit", "SLURM_PROCID": "0"}
+    job |= {"SLURM_LOCALID": "0", "SLURM_NODEID": "0", "SLURM_NTASKS_PER_NODE": "1", "SCONTROL_STATUS": "0"}
+    return job | {"PATH": f"{scontrol.parent}:{os.environ['PATH']}"}
+
+
+@pytest.mark.parametrize("below", ["", pytest.param("version_0", marks=pytest.mark.slow)], ids=["named", "numbered"])
+def test_a_job_that_slurm_requeues_goes_on_in_its_own_run_to_the_same_end(cli, tmp_path, monkeypatch, slurm, below):
+    base, straight, plan = tmp_path / "runs", tmp_path / "straight", (*STOPPED, "--data.seed", "1")
+    if below:  # the named place holds another run already
+        cli(*plan, "--trainer.max_epochs", 1, "--trainer.default_root_dir", base)
+        (base / "checkpoints/last.ckpt").unlink()
+    run = base / below
+    status, output = fit_and_signal(signal.SIGUSR1, base, plan, **slurm)
+    assert status == 128 + signal.SIGUSR1, output
+    assert "requeued SLURM job 4711" in output
+    assert Path(slurm["PATH"].split(":")[0], "scontrol.calls").read_text() == "requeue 4711\n"
+    assert not list(tmp_path.glob("**/hpc_ckpt*"))
+
+    cli(*plan, "--trainer.default_root_dir", straight)
+    assert last(run)["global_step"] < last(straight)["global_step"]
+    for name, value in slurm.items():
+        monkeypatch.setenv(name, value)
+    cli(*plan, "--trainer.default_root_dir", base)
+    assert_same_state(run, straight)
+    assert curves(run) == curves(straight)
+    cli(*plan, "--trainer.default_root_dir", base)  # the same job's next fit is a run of its own
+    assert len(list(base.glob("**/last.ckpt"))) == 2
+    assert_same_state(run, straight)
+
+
+@pytest.mark.slow
+def test_a_job_that_slurm_cannot_requeue_says_how_to_go_on(tmp_path, slurm):
+    status, output = fit_and_signal(signal.SIGUSR1, tmp_path / "run", STOPPED, **slurm | {"SCONTROL_STATUS": "1"})
+    assert status == 128 + signal.SIGUSR1, output
+    assert f"go on with: --ckpt_path {tmp_path}/run/checkpoints/last.ckpt" in output
+    assert "SLURM job 4711 could not be requeued: " in output
+    assert not (tmp_path / "run/requeued_slurm_job.txt").exists()
 
 
 # Stopped by an option in the middle of an epoch
