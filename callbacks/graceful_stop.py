@@ -17,7 +17,6 @@ from lightning.pytorch.callbacks import Checkpoint
 from callbacks.atomic_files import atomic_write_text
 from callbacks.checkpoints import validates_before_next_batch
 
-
 REQUEUED = "requeued_slurm_job.txt"  # in the directory of a run that waits for its job to start again; holds its number
 
 
