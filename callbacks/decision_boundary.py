@@ -11,6 +11,7 @@ N rows, K classes, R grid points along each axis; `proba` has one column per cla
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 
 from callbacks.atomic_files import write_then_rename
+from callbacks.checkpoints import RelocatableModelCheckpoint
 from callbacks.protocols import (
     PerClassClassifier,
     PlottableData,
@@ -194,8 +196,9 @@ class DecisionBoundary(L.Callback):
     """Draws the decision boundary every few epochs and after the last one.
 
     Writes `figures/boundary_epoch_00030.png` in the run directory (`trainer.default_root_dir`), where 30 is the number
-    of epochs completed, and at the end of training `figures/boundary.gif`, made of all of them. The same pixels go to
-    TensorBoard, under the tag "decision_boundary". A `fast_dev_run` draws nothing.
+    of epochs completed, and at the end of training `figures/boundary.gif`, made of all of them, and
+    `figures/boundary_best.png` of the state in best.ckpt. The same pixels go to TensorBoard, under the tags
+    "decision_boundary" and "decision_boundary_best". A `fast_dev_run` draws nothing.
 
     The model must be a `ProbabilisticClassifier`, the datamodule `PlottableData` with two features (see
     `callbacks.protocols`). For a `PerClassClassifier`, the border of each class's own classifier is drawn too. The
@@ -219,6 +222,8 @@ class DecisionBoundary(L.Callback):
         if not 0 <= margin <= 10:
             raise ValueError(f"expected margin of at least 0 and at most 10, got {margin}")
         self.every_n_epochs, self.resolution, self.margin = every_n_epochs, resolution, margin
+        self._start: float = math.inf  # epochs completed before this fit, once it trains
+        self._drawn: set[int] = set()
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Refuse what cannot be drawn, with a ValueError, before training starts and on every rank."""
@@ -243,8 +248,7 @@ class DecisionBoundary(L.Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Remember the first epoch, so that frames left by an abandoned run stay out of the GIF."""
-        self._start = self._epoch = trainer.current_epoch  # epochs completed
-        self._drawn: set[int] = set()
+        self._start = trainer.current_epoch  # epochs completed
         self._validated_step = -1
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -254,20 +258,38 @@ class DecisionBoundary(L.Callback):
     # Lightning calls this after the epoch's validation and before the hooks of checkpoint callbacks. So when a
     # checkpoint counts an epoch as completed, its frame is on the disk, and a run resumed from there misses none.
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._epoch = trainer.current_epoch + 1
-        if self._epoch % self.every_n_epochs == 0:
-            self._draw(trainer, pl_module)
+        epoch = trainer.current_epoch + 1
+        is_last = trainer.should_stop or epoch == trainer.max_epochs or trainer.global_step == trainer.max_steps
+        if is_last or epoch % self.every_n_epochs == 0:
+            self._draw_epoch(trainer, pl_module, epoch)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Draw the last epoch if it was off schedule, then make the GIF."""
-        if self._epoch not in self._drawn:
-            self._draw(trainer, pl_module)
-        if self._drawn:
-            self._write_gif(Path(trainer.default_root_dir, "figures"))
+        """Draw the last epoch, if a callback that came after this one ended the training with it."""
+        if trainer.current_epoch not in self._drawn:
+            self._draw_epoch(trainer, pl_module, trainer.current_epoch)
 
-    def _draw(self, trainer: L.Trainer, model: L.LightningModule) -> None:
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Draw the best state and make the GIF; also where a resume finds that the training had been completed."""
+        if trainer.fast_dev_run or not trainer.is_global_zero:  # type: ignore[attr-defined]
+            return
+        best = trainer.checkpoint_callback
+        if isinstance(best, RelocatableModelCheckpoint) and best.best_model_score is not None:
+            with _weights_of(best.best_model_path, pl_module):
+                figure = f"{str(best.monitor).replace('/', ' ')} {float(best.best_model_score):.3f}"
+                pixels = self._draw(trainer, pl_module, f"Best: {best.best_state} · {figure}", "boundary_best.png")
+            _show(trainer, "decision_boundary_best", pixels, trainer.global_step)
+        ended = trainer.fit_loop.epoch_progress.current.processed  # type: ignore[attr-defined]  # number of epochs
+        self._write_gif(Path(trainer.default_root_dir, "figures"), ended)
+
+    def _draw_epoch(self, trainer: L.Trainer, model: L.LightningModule, epoch: int) -> None:
         if trainer.fast_dev_run or not trainer.is_global_zero:  # type: ignore[attr-defined]
             return  # from here on one process works alone, so nothing may wait for the others
+        pixels = self._draw(trainer, model, self._title(trainer, epoch), f"boundary_epoch_{epoch:05d}.png")
+        self._drawn.add(epoch)
+        _show(trainer, "decision_boundary", pixels, trainer.global_step - 1)  # loss curves count steps from 0
+
+    def _draw(self, trainer: L.Trainer, model: L.LightningModule, title: str, name: str) -> Any:
+        """Write a picture of the model as it is, and return its pixels."""
         import numpy as np
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
@@ -278,17 +300,12 @@ class DecisionBoundary(L.Callback):
         canvas = FigureCanvasAgg(figure)
         with _evaluating(model):
             scene = self._scene(datamodule_of(trainer), model)
-        draw(figure.add_subplot(), **scene, title=self._title(trainer))
+        draw(figure.add_subplot(), **scene, title=title)
         canvas.draw()
         pixels = np.asarray(canvas.buffer_rgba())[..., :3]
-
-        path = Path(trainer.default_root_dir, "figures", f"boundary_epoch_{self._epoch:05d}.png")
+        path = Path(trainer.default_root_dir, "figures", name)
         write_then_rename(path, lambda temporary: Image.fromarray(pixels).save(temporary, "PNG"))
-        self._drawn.add(self._epoch)
-        for logger in trainer.loggers:
-            if isinstance(logger, TensorBoardLogger):
-                step = trainer.global_step - 1  # loss curves count steps from 0
-                logger.experiment.add_image("decision_boundary", pixels, step, dataformats="HWC")
+        return pixels
 
     def _scene(self, data: PlottableData, model: Any) -> dict[str, Any]:
         weight = next(model.parameters())
@@ -311,26 +328,45 @@ class DecisionBoundary(L.Callback):
             "class_names": data.class_names,
         }
 
-    def _title(self, trainer: L.Trainer) -> str:
+    def _title(self, trainer: L.Trainer, epoch: int) -> str:
         # An earlier validation loss is not the loss of these weights.
         validated = self._validated_step == trainer.global_step
         for name in ["val/loss", "train/loss"] if validated else ["train/loss"]:
             if name in trainer.callback_metrics:
-                return f"Epoch {self._epoch} · {name.replace('/', ' ')} {trainer.callback_metrics[name]:.3f}"
-        return f"Epoch {self._epoch}"
+                return f"Epoch {epoch} · {name.replace('/', ' ')} {trainer.callback_metrics[name]:.3f}"
+        return f"Epoch {epoch}"
 
-    def _write_gif(self, folder: Path) -> None:
+    def _write_gif(self, folder: Path, last: int) -> None:
         from PIL import Image
 
         frames = []
         for path in sorted(folder.glob("boundary_epoch_*.png")):
             epoch = int(path.stem.rpartition("_")[2])
-            if epoch <= self._start or epoch in self._drawn:
+            if epoch <= min(self._start, last) or epoch in self._drawn:
                 with Image.open(path) as image:
                     frames.append(image.quantize(256, dither=Image.Dither.NONE))
+        if not frames:
+            return
         durations = [FRAME_MS] * (len(frames) - 1) + [LAST_FRAME_MS]
         options = {"save_all": True, "append_images": frames[1:], "duration": durations, "loop": 0}
         write_then_rename(folder / "boundary.gif", lambda temporary: frames[0].save(temporary, "GIF", **options))
+
+
+def _show(trainer: L.Trainer, tag: str, pixels: Any, step: int) -> None:
+    for logger in trainer.loggers:
+        if isinstance(logger, TensorBoardLogger):
+            logger.experiment.add_image(tag, pixels, step, dataformats="HWC")
+
+
+@contextmanager
+def _weights_of(checkpoint: str, model: L.LightningModule) -> Iterator[None]:
+    """The model with the weights of a checkpoint; afterwards it has its own again, to the last bit."""
+    own = {name: value.clone() for name, value in model.state_dict().items()}
+    model.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"])
+    try:
+        yield
+    finally:
+        model.load_state_dict(own)
 
 
 @contextmanager

@@ -525,6 +525,49 @@ def test_a_frame_is_on_the_disk_before_the_checkpoint_of_its_epoch(tmp_path):
     assert found == [[1], [1, 2], [1, 2, 3]]
 
 
+def kept_best(run, epochs, resumed=False, **options):
+    """Fit with checkpoints of which the first epoch is the best: a loss that rises."""
+
+    class Worse(TinyModel):
+        def validation_step(self, batch, batch_idx):
+            self.log("val/loss", float(self.current_epoch))
+
+    checkpoints = {"callbacks": [RelocatableModelCheckpoint()], "enable_checkpointing": True}
+    ckpt_path = run / "checkpoints/last.ckpt" if resumed else None
+    return fit(run, DecisionBoundary(2, resolution=9), epochs, model=Worse(), ckpt_path=ckpt_path, **checkpoints)
+
+
+def test_the_best_state_is_drawn_by_itself_and_the_model_keeps_its_own(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(decision_boundary, "draw", lambda ax, **scene: drawn.append(scene))
+    model = kept_best(tmp_path, epochs=3)
+    assert [scene["title"] for scene in drawn] == [
+        *("Epoch 2 · val loss 1.000", "Epoch 3 · val loss 2.000", "Best: epoch 1 · val loss 0.000"),
+    ]
+    best, last = (
+        torch.load(tmp_path / f"checkpoints/{name}.ckpt", weights_only=True)["state_dict"] for name in ("best", "last")
+    )
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, last[name])
+    model.load_state_dict(best)
+    x, _, proba = drawn[-1]["points"]["train"]
+    with torch.no_grad():
+        assert torch.equal(proba, model.eval().predict_proba(TinyData().transform(x)).double())
+
+
+def test_a_run_killed_once_it_was_trained_gets_its_last_pictures_from_a_resume(tmp_path):
+    kept_best(tmp_path, epochs=3)
+    figures = tmp_path / "figures"
+    before = {path.name: path.read_bytes() for path in figures.iterdir()}
+    assert set(before) == {
+        *("boundary.gif", "boundary_best.png", "boundary_epoch_00002.png", "boundary_epoch_00003.png"),
+    }
+    for name in ("boundary.gif", "boundary_best.png"):
+        (figures / name).unlink()
+    kept_best(tmp_path, epochs=3, resumed=True)
+    assert {path.name: path.read_bytes() for path in figures.iterdir()} == before
+
+
 def test_symbolic_links_are_replaced_and_not_followed(tmp_path):
     target = tmp_path / "precious"
     target.write_text("keep")

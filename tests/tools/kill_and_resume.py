@@ -1,6 +1,7 @@
-"""Kill a training run at random steps, resume each, and compare with the run that nobody killed, bit for bit.
+"""Kill a training run at random steps or times, resume it, and compare with the run that nobody killed, bit for bit.
 
 python tests/tools/kill_and_resume.py --kills 20 --save-every 5 -- --config configs/iris_ova.yaml --trainer.max_epochs 8
+python tests/tools/kill_and_resume.py --kills 10 --at times -- --config configs/iris_binary.yaml
 
 What stands after `--` goes to `train.py fit`. Every run is a process of its own, forked from one that has imported
 everything; with --ranks 2 it is two, that train together.
@@ -10,14 +11,18 @@ import argparse
 import csv
 import os
 import random
+import shutil
 import signal
 import sys
 import tempfile
+import time
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -45,6 +50,11 @@ def die_at(step: int) -> None:
         GracefulStop.on_train_batch_start = die
 
 
+def die_after(seconds: float) -> None:
+    """Let the process end after some time, wherever it is: nothing handles SIGALRM, so it kills like SIGKILL."""
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+
+
 def differences(one: Any, other: Any, where: str = "") -> list[str]:
     """Where two nested structures of tensors and plain values differ in any bit."""
     if isinstance(one, dict) and isinstance(other, dict):
@@ -60,7 +70,7 @@ def differences(one: Any, other: Any, where: str = "") -> list[str]:
 
 
 def outcome(run: Path) -> dict[str, Any]:
-    """All that a run must reproduce: both checkpoints, and the last validation row and rate of metrics.csv."""
+    """All that a run must reproduce: both checkpoints, every curve, in metrics.csv and TensorBoard, every picture."""
     found: dict[str, Any] = {}
     for name in ("best", "last"):
         checkpoint = torch.load(run / "checkpoints" / f"{name}.ckpt", weights_only=True)
@@ -71,41 +81,51 @@ def outcome(run: Path) -> dict[str, Any]:
         checkpoint.pop("loops")  # its counters tell how often a loop was started
         found[name] = checkpoint
     with (run / "metrics.csv").open(newline="") as file:
-        rows = [{key: value for key, value in row.items() if value} for row in csv.DictReader(file)]
-    found["curves"] = {
-        name: [(row["step"], row[name]) for row in rows if name in row] for name in ("train/loss", "val/loss")
+        found["curves"] = [{key: value for key, value in row.items() if value} for row in csv.DictReader(file)]
+    board = EventAccumulator(str(run), size_guidance={"scalars": 0, "images": 0}).Reload()
+    found["scalars"] = {tag: [(e.step, e.value) for e in board.Scalars(tag)] for tag in board.Tags()["scalars"]}
+    found["images"] = {
+        tag: [(e.step, e.encoded_image_string) for e in board.Images(tag)] for tag in board.Tags()["images"]
     }
+    found["figures"] = {path.name: path.read_bytes() for path in (run / "figures").glob("[!.]*")}
     return found
 
 
 def kill_and_resume(
-    arguments: list[str], folder: Path, kills: int, save_every: int, ranks: int = 1, seed: int = 0
+    arguments: list[str], folder: Path, kills: int, save_every: int, ranks: int = 1, seed: int = 0, at: str = "steps"
 ) -> list[str]:
     """What differed, one line for each killed and resumed run that did not end like the straight one."""
-    arguments = [
-        *arguments,
-        "--checkpoint.every_n_train_steps",
-        str(save_every),
-        "--trainer.enable_progress_bar",
-        "false",
-    ]
-    straight = folder / "straight"
-    arguments = ["fit", *arguments]
+    arguments = ["fit", *arguments, "--checkpoint.every_n_train_steps", str(save_every)]
+    arguments += ["--trainer.enable_progress_bar", "false"]
+    straight, started = folder / "straight", time.monotonic()
     if any(run_cli([*arguments, "--trainer.default_root_dir", str(straight)], folder / "straight.log", ranks)):
         raise RuntimeError((folder / "straight.log").read_text())
+    seconds = time.monotonic() - started
     expected = outcome(straight)
     total = expected["last"]["global_step"]
-    steps = random.Random(seed).sample(range(save_every + 1, total), kills)
+    moments: Sequence[float]
+    if at == "steps":
+        moments = random.Random(seed).sample(range(save_every + 1, total), kills)
+    else:
+        moments = [random.Random(seed + number).uniform(0, seconds) for number in range(kills)]
     failures = []
-    for step in sorted(steps):
-        run, log = folder / f"killed_at_{step}", folder / f"killed_at_{step}.log"
+    for moment in sorted(moments):
+        run, log = folder / f"killed_at_{moment}", folder / f"killed_at_{moment}.log"
         place = ["--trainer.default_root_dir", str(run)]
-        died = run_cli([*arguments, *place], log, ranks, first=partial(die_at, step))
-        resumed = run_cli([*arguments, *place, "--ckpt_path", str(run / "checkpoints" / "last.ckpt")], log, ranks)
-        if set(died) != {signal.SIGKILL} or any(resumed):
-            failures.append(f"step {step}: statuses {died} and {resumed}\n{log.read_text()[-2000:]}")
+        first = partial(die_at, moment) if at == "steps" else partial(die_after, moment)
+        died = run_cli([*arguments, *place], log, ranks, first=first)
+        last = run / "checkpoints" / "last.ckpt"
+        if at == "times" and not last.is_file():  # killed before it had saved: it starts again
+            shutil.rmtree(run, ignore_errors=True)
+            resumed = run_cli([*arguments, *place], log, ranks)
+        else:
+            resumed = run_cli([*arguments, *place, "--ckpt_path", str(last)], log, ranks)
+        # Of a random time the run may just have ended.
+        expected_statuses = {signal.SIGKILL} if at == "steps" else {signal.SIGALRM, 0}
+        if not set(died) <= expected_statuses or any(resumed):
+            failures.append(f"{at} {moment}: statuses {died} and {resumed}\n{log.read_text()[-2000:]}")
             continue
-        failures += [f"step {step}: {difference}" for difference in differences(expected, outcome(run))[:3]]
+        failures += [f"{at} {moment}: {difference}" for difference in differences(expected, outcome(run))[:3]]
     return failures
 
 
@@ -113,6 +133,7 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=20, help="runs to kill, each at a step of its own")
+    parser.add_argument("--at", choices=("steps", "times"), default="steps", help="what is random: steps or times")
     parser.add_argument("--save-every", type=int, default=5, help="steps between two checkpoints")
     parser.add_argument("--ranks", type=int, default=1, help="processes per run")
     parser.add_argument("--seed", type=int, default=0, help="of the steps to kill at")
@@ -120,7 +141,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         failures = kill_and_resume(
-            options.arguments, Path(folder), options.kills, options.save_every, options.ranks, options.seed
+            options.arguments, Path(folder), options.kills, options.save_every, options.ranks, options.seed, options.at
         )
     print(*failures, sep="\n")
     bad = len({failure.split(":")[0] for failure in failures})
