@@ -55,6 +55,13 @@ class ClassifierModule(L.LightningModule):
     def on_test_epoch_end(self) -> None:
         self.log_evaluation(self.test)
 
+    def count_step(self) -> None:
+        """After an update by hand: let Lightning count it, and set the next rate before a checkpoint is written."""
+        self.optimizers().step()  # type: ignore[union-attr]  # there is one
+        for config in self.trainer.lr_scheduler_configs:
+            if config.interval == "step" or self.trainer.is_last_batch:
+                config.scheduler.step()  # type: ignore[call-arg]  # build_optimizers takes none that needs a metric
+
     def predict_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Probabilities (N, K) of a batch of rows, or of a tuple that begins with them."""
         return self.predict_proba(batch if isinstance(batch, Tensor) else batch[0])

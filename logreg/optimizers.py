@@ -33,12 +33,14 @@ class DecayToZero(LRScheduler):
 
     Args:
         optimizer: whose rate it is.
-        shape: "linear", straight down; "cosine", half a wave down.
+        shape: "linear", straight down; "cosine", half a wave down; "triangle", straight up to the rate at half-way and
+            straight down (after Howard and Ruder 2018, https://arxiv.org/abs/1801.06146): its first epochs learn so
+            little each that on noisy data, where little is to be learnt, one of them can be the best.
     """
 
-    def __init__(self, optimizer: Optimizer, shape: Literal["linear", "cosine"] = "linear") -> None:
-        if shape not in ("linear", "cosine"):
-            raise ValueError(f"shape must be 'linear' or 'cosine', got {shape!r}")
+    def __init__(self, optimizer: Optimizer, shape: Literal["linear", "cosine", "triangle"] = "linear") -> None:
+        if shape not in ("linear", "cosine", "triangle"):
+            raise ValueError(f"shape must be 'linear', 'cosine' or 'triangle', got {shape!r}")
         self.shape, self.total_steps = shape, math.inf
         super().__init__(optimizer)
 
@@ -58,7 +60,11 @@ class DecayToZero(LRScheduler):
     def get_lr(self) -> list[float]:  # type: ignore[override]
         """The rate of step number `last_epoch` (torch's name for how often `step` was called)."""
         done = min(self.last_epoch / self.total_steps, 1.0)
-        share = 1 - done if self.shape == "linear" else (1 + math.cos(math.pi * done)) / 2
+        share = 1 - done
+        if self.shape == "cosine":
+            share = (1 + math.cos(math.pi * done)) / 2
+        elif self.shape == "triangle":  # the first step's rate is as high as the last one's
+            share = 1 - abs(1 - 2 * (self.last_epoch + 1) / (self.total_steps + 1)) if done < 1 else 0.0
         return [float(lr) * share for lr in self.base_lrs]
 
 

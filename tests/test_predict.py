@@ -82,7 +82,7 @@ def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("predict")
     file, run = folder / "sentences.csv", folder / "run"
     shutil.copy(SENTENCES, file)
-    short = ["--trainer.max_epochs", 3, "--trainer.log_every_n_steps", 1]
+    short = ["--trainer.max_epochs", 2, "--trainer.log_every_n_steps", 1]
     command("fit", "--config", CONFIG, "--data.train_file", file, "--trainer.default_root_dir", run, *short)
     printed = command("test", "--config", run / "config.yaml", "--ckpt_path", run / "checkpoints" / "best.ckpt")
     file.unlink()

@@ -57,12 +57,13 @@ print(json.dumps(script.kill_and_resume(folder=folder, **options)))
 """
 
 
-def kill_and_resume(folder, *arguments, kills, save_every=5, ranks=1, when="in_step"):
-    """Kill runs at that many steps and resume them; returns what then differed from the straight run: nothing."""
+def kill_and_resume(folder, *arguments, kills, save_every=5, ranks=1, when="in_step", at="steps"):
+    """Kill runs at that many steps or times and resume them; returns what then differed from the straight run."""
     task = re.match(r"configs/([a-z0-9]+)", arguments[1])[1]
     pytest.importorskip(f"datamodules.{task}")
-    options = {"folder": str(folder), "arguments": [*map(str, arguments), *QUIET], "when": when}
-    options |= {"kills": kills, "save_every": save_every, "ranks": ranks}
+    arguments += QUIET if at == "steps" else ()  # at any time also means: while a picture is drawn
+    options = {"folder": str(folder), "arguments": [*map(str, arguments)], "when": when}
+    options |= {"kills": kills, "save_every": save_every, "ranks": ranks, "at": at}
     done = subprocess.run(
         [sys.executable, "-c", KILL, json.dumps(options)],
         **{"cwd": ROOT, "env": ENVIRONMENT, "capture_output": True, "text": True, "timeout": 600},
@@ -178,6 +179,17 @@ def test_a_run_with_momentum_a_scheduler_and_drawn_rows_is_bit_identical_after_a
     scheduler = ("--model.lr_scheduler", "torch.optim.lr_scheduler.ExponentialLR", "--model.lr_scheduler.gamma", 0.8)
     drawn = ("--data.weighted_sampler", "true", "--model.class_weight", "none")
     assert kill_and_resume(tmp_path, *arguments, *optimizer, *scheduler, *drawn, kills=2, save_every=3) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("config", "epochs"),
+    [("iris_binary", 23), ("iris_ova", 23), ("text_csv", 30), pytest.param("clinc150", 4, marks=NEEDS_CLINC150)],
+)
+def test_kills_at_any_time_lose_no_curve_and_no_picture(tmp_path, config, epochs):
+    variant = ("--data.variant", "small") if config == "clinc150" else ()
+    arguments = ("--config", f"configs/{config}.yaml", *variant, "--trainer.max_epochs", epochs)
+    assert kill_and_resume(tmp_path, *arguments, kills=3, at="times") == []
 
 
 def test_last_is_the_state_after_the_last_epoch_also_where_an_earlier_one_was_better(cli, tmp_path):
@@ -409,6 +421,7 @@ def test_a_resumed_runs_rate_follows_the_new_plan(cli, tmp_path):
     """Planned for 4 epochs of 8 steps, the rate has come down to 0; resumed for 8, it falls from half to 0."""
     run = tmp_path / "run"
     options = ("--model.lr", 2, "--model.l2", 0, "--data.batch_size", 8, "--trainer.log_every_n_steps", 1)
+    options += ("--model.bias_lr_factor", 1, "--model.lr_scheduler.shape", "linear")
     place = ("--trainer.default_root_dir", run)
     cli(*TEXT, *options, *place, "--trainer.max_epochs", 4)
     steps = last(run)["global_step"]

@@ -92,6 +92,7 @@ def test_a_run_directory_holds_config_checkpoints_logs_and_pictures(trained):
         "metrics.csv",
         "figures/boundary_epoch_00006.png",
         "figures/boundary.gif",
+        "figures/boundary_best.png",
     }
 
 

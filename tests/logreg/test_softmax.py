@@ -114,8 +114,8 @@ def test_equals_the_article_loop_on_clinc150_for_180_steps():
     torch.testing.assert_close(model.b.detach(), b, atol=1e-5, rtol=0)
 
 
-def fitted_to_convergence(matrix, target, num_classes: int, l2: float, steps: int, lr: float) -> SoftmaxRegression:
-    model = SoftmaxRegression(matrix.shape[1], num_classes, lr=lr, l2=l2)
+def fitted_to_convergence(matrix, target, num_classes: int, l2: float, steps: int, **options) -> SoftmaxRegression:
+    model = SoftmaxRegression(matrix.shape[1], num_classes, l2=l2, **options)
     trainer(max_epochs=steps).fit(model, loader(matrix, target, batch_size=len(target)))
     return model
 
@@ -124,14 +124,27 @@ def objective(logits: Tensor, target: Tensor, W: Tensor, l2: float) -> float:
     return (cross_entropy(logits, target) + l2_penalty(W, l2)).item()
 
 
-def test_reaches_the_optimum_that_scikit_learn_finds():
+@pytest.mark.parametrize("bias_lr_factor", [1.0, 0.1])
+def test_reaches_the_optimum_that_scikit_learn_finds(bias_lr_factor):
     matrix, target = sparse_problem(n=200)
     l2 = 1e-3
-    model = fitted_to_convergence(matrix, target, 3, l2, steps=1500, lr=2.0)
+    model = fitted_to_convergence(matrix, target, 3, l2, steps=1500, lr=2.0, bias_lr_factor=bias_lr_factor)
     reference = LogisticRegression(C=1 / (2 * 200 * l2), tol=1e-8, max_iter=10_000).fit(matrix, target)
     expected = torch.from_numpy(reference.coef_.T).float()
     torch.testing.assert_close(model.W.dense().detach(), expected, rtol=1e-3, atol=1e-3)
     assert (model(torch.from_numpy(matrix.toarray())).argmax(1).numpy() == reference.predict(matrix)).all()
+
+
+def test_the_bias_takes_its_own_share_of_the_rate():
+    matrix, target = sparse_problem()
+    rows = torch.from_numpy(matrix.toarray())
+    model = SoftmaxRegression(20, 3, lr=2.0, bias_lr_factor=0.05, seed=0)
+    W = model.W.dense().detach().clone().requires_grad_()
+    b = torch.zeros(3, requires_grad=True)
+    torch.nn.functional.cross_entropy(rows @ W + b, target).backward()
+    trainer(max_steps=1).fit(model, loader(matrix, target, batch_size=60))
+    torch.testing.assert_close(model.W.dense().detach(), (W - 2.0 * W.grad).detach())
+    torch.testing.assert_close(model.b.detach(), -0.1 * b.grad)
 
 
 @needs_clinc150
@@ -168,6 +181,7 @@ def test_global_step_counts_updates_and_max_steps_stops():
         (None, [1.0, 1.0, 1.0, 1.0]),
         (partial(DecayToZero, shape="linear"), [1.0, 0.75, 0.5, 0.25]),
         (partial(DecayToZero, shape="cosine"), [1.0, 0.853553, 0.5, 0.146447]),
+        (partial(DecayToZero, shape="triangle"), [0.4, 0.8, 0.8, 0.4]),
     ],
 )
 def test_rate_of_each_step_follows_the_schedule(scheduler, expected):
