@@ -34,14 +34,14 @@ def train(
     b = torch.zeros(c, requires_grad=True)
     for x, y in batches:
         logits = x @ W + b  # 1. forward: (n, c)
-        shifted = logits - logits.max(dim=1, keepdim=True).values  # exp of it cannot overflow
+        shifted = logits - logits.max(dim=1, keepdim=True).values  # 2. loss; exp of this cannot overflow
         log_probs = shifted - shifted.exp().sum(dim=1, keepdim=True).log()
-        loss = -log_probs[torch.arange(len(y)), y].mean() + l2 * (W**2).sum()  # 2. loss
+        loss = -log_probs[torch.arange(len(y)), y].mean() + l2 * (W**2).sum()
         loss.backward()  # 3. backward
         assert W.grad is not None and b.grad is not None
         gradient = W.grad.abs().mean()  # before it is zeroed
-        with torch.no_grad():
-            W -= lr * W.grad  # 4. update
+        with torch.no_grad():  # 4. update
+            W -= lr * W.grad
             b -= lr * b.grad
         W.grad.zero_()  # 5. zero
         b.grad.zero_()
