@@ -12,6 +12,7 @@ EXPORTS = {
     "PredictionWriter": "reports",
     "RelocatableModelCheckpoint": "checkpoints",
     "ResumableCSVLogger": "loggers",
+    "TeachingBoard": "teaching_board",
     "ThrottledProgressBar": "progress_bar",
     "ThrottledTensorBoardLogger": "loggers",
 }

@@ -25,21 +25,23 @@ class Step(NamedTuple):
     b: Tensor
 
 
-def train(batches: Iterable[tuple[Tensor, Tensor]], d: int, c: int, lr: float, l2: float, seed: int) -> Iterator[Step]:
+def train(
+    batches: Iterable[tuple[Tensor, Tensor]], d: int, c: int, lr: float, l2: float, seed: int, init_scale: float = 0.01
+) -> Iterator[Step]:
     """Update W (d, c) and b (c,) once for each batch of dense rows x (n, d) and classes y (n,)."""
     generator = torch.Generator().manual_seed(seed)
-    W = (torch.randn(d, c, generator=generator) * 0.01).requires_grad_()
+    W = (torch.randn(d, c, generator=generator) * init_scale).requires_grad_()
     b = torch.zeros(c, requires_grad=True)
     for x, y in batches:
         logits = x @ W + b  # 1. forward: (n, c)
-        shifted = logits - logits.max(dim=1, keepdim=True).values  # exp of it cannot overflow
+        shifted = logits - logits.max(dim=1, keepdim=True).values  # 2. loss; exp of this cannot overflow
         log_probs = shifted - shifted.exp().sum(dim=1, keepdim=True).log()
-        loss = -log_probs[torch.arange(len(y)), y].mean() + l2 * (W**2).sum()  # 2. loss
+        loss = -log_probs[torch.arange(len(y)), y].mean() + l2 * (W**2).sum()
         loss.backward()  # 3. backward
         assert W.grad is not None and b.grad is not None
         gradient = W.grad.abs().mean()  # before it is zeroed
-        with torch.no_grad():
-            W -= lr * W.grad  # 4. update
+        with torch.no_grad():  # 4. update
+            W -= lr * W.grad
             b -= lr * b.grad
         W.grad.zero_()  # 5. zero
         b.grad.zero_()
@@ -54,6 +56,12 @@ def shuffled(x: Tensor, y: Tensor, batch_size: int, epochs: int, seed: int) -> I
             yield x[rows], y[rows]
 
 
+def toy_points() -> tuple[Tensor, Tensor]:
+    """300 points x (300, 3) in three clusters that overlap a little, and their clusters y (300,)."""
+    y = torch.arange(3).repeat(100)
+    return 3 * torch.eye(3)[y] + torch.randn(300, 3, generator=torch.Generator().manual_seed(0)), y
+
+
 def main() -> None:
     """Train on the toy points, or on CLINC150."""
     if "--clinc150" in sys.argv[1:]:
@@ -66,9 +74,7 @@ def main() -> None:
         x, y = train_rows[BatchIndices(torch.arange(len(train_rows)), epoch=0)][:2]
         x, d, c, lr, l2, batch_size, epochs = x.to_dense(), data.num_features, data.num_classes, 0.1, 1e-4, 256, 10
     else:
-        generator = torch.Generator().manual_seed(0)
-        y = torch.arange(3).repeat(100)
-        x = 3 * torch.eye(3)[y] + torch.randn(300, 3, generator=generator)
+        x, y = toy_points()
         d, c, lr, l2, batch_size, epochs = 3, 3, 0.1, 1e-3, 100, 10
 
     steps = -(-len(y) // batch_size)
