@@ -13,6 +13,7 @@ from torchmetrics.classification import (
     BinaryRecall,
 )
 
+from logreg.calibration import TemperatureScaling
 from logreg.classifier_module import ClassifierModule, require
 from logreg.distributed import mean_local_batch_size
 from logreg.evaluation import BinaryMacroF1, Evaluation
@@ -21,6 +22,7 @@ from logreg.functional import (
     binary_cross_entropy_with_logits,
     class_weights,
     l2_penalty,
+    log_sigmoid,
     sigmoid,
 )
 
@@ -51,6 +53,7 @@ class BinaryLogit(ClassifierModule):
         class_weight: "none", "balanced", or the weights of class 0 and class 1.
         optimizer: any torch optimizer, in YAML by class_path and init_args.
         lr_scheduler: any torch scheduler that needs no metric, or logreg.optimizers.DecayToZero.
+        calibrate: fit a temperature on validation rows, for probabilities to trust; see logreg/calibration.py.
         class_counts: training rows of the two classes, for "balanced"; train.py takes it from the datamodule.
 
     Raises:
@@ -65,6 +68,7 @@ class BinaryLogit(ClassifierModule):
         class_weight: Literal["none", "balanced"] | list[float] = "none",
         optimizer: OptimizerCallable = torch.optim.SGD,
         lr_scheduler: LRSchedulerCallable | None = None,
+        calibrate: bool = False,
         class_counts: list[int] | None = None,
     ) -> None:
         super().__init__()
@@ -84,16 +88,16 @@ class BinaryLogit(ClassifierModule):
             "macro_f1": BinaryMacroF1(),
             "auroc": BinaryAUROC(),
         }
-        self.val, self.test = Evaluation("val", metrics), Evaluation("test", metrics)
+        self.calibration = TemperatureScaling(calibrate)
+        self.val, self.test = self.calibration.evaluations(metrics)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits of class 1: (N, D) to (N,)."""
         return self.model(x)
 
-    def predict_proba(self, x: Tensor) -> Tensor:
-        """Probabilities of class 0 and class 1: (N, D) to (N, 2)."""
-        positive = sigmoid(self(x))
-        return torch.stack([1 - positive, positive], dim=1)
+    def log_proba(self, logits: Tensor) -> Tensor:
+        """log(1 − σ(z)) = log σ(−z) of class 0 and log σ(z) of class 1: (N,) to (N, 2)."""
+        return log_sigmoid(torch.stack([-logits, logits], dim=1))
 
     def predict_label(self, proba: Tensor) -> Tensor:
         """The more probable class: (N, 2) to (N,)."""
@@ -121,4 +125,4 @@ class BinaryLogit(ClassifierModule):
     def evaluate(self, evaluation: Evaluation, x: Tensor, target: Tensor) -> None:
         logits = self(x)
         loss = self.nll(logits, target, max(len(target), 1))
-        evaluation.update(loss, preds=sigmoid(logits), logits=logits, target=target)
+        evaluation.update(loss, preds=sigmoid(logits), logits=logits, log_proba=self.log_proba(logits), target=target)

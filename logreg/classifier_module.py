@@ -7,29 +7,37 @@ from lightning.pytorch.callbacks import StochasticWeightAveraging, WeightAveragi
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor
 
+from logreg.calibration import TemperatureScaling
 from logreg.evaluation import Evaluation
+from logreg.functional import log_softmax
 from logreg.optimizers import build_optimizers, plan_decay, prefer_configured_options
 from logreg.safe_loading import load_safely
 
 AVERAGING = (WeightAveraging, StochasticWeightAveraging)  # EMAWeightAveraging is a WeightAveraging
-FORMAT = 1  # of what a model keeps in a checkpoint; raised when older files can no longer be read
+FORMAT = 2  # of what a model keeps in a checkpoint; raised when older files can no longer be read
 
 
 class ClassifierModule(L.LightningModule):
     """Evaluation, prediction, optimizers and checkpoints around a model's `training_step`.
 
-    A model sets the four attributes below in `__init__`, and implements `training_step`, `predict_proba` and
-    `evaluate`; one with a penalty also implements `penalty`. Its batches are (x, target) or (x, target, anything else).
+    A model sets the five attributes below in `__init__`, and implements `forward`, from rows to logits, `training_step`
+    and `evaluate`; one whose probabilities are not the softmax of its logits also `log_proba`, one with a penalty also
+    `penalty`. Its batches are (x, target) or (x, target, anything else).
     """
 
     optimizer: OptimizerCallable
     lr_scheduler: LRSchedulerCallable | None
+    calibration: TemperatureScaling
     val: Evaluation
     test: Evaluation
 
+    def log_proba(self, logits: Tensor) -> Tensor:
+        """Log-probabilities (N, K) as trained, before calibration, from what `forward` returns."""
+        return log_softmax(logits)
+
     def predict_proba(self, x: Tensor) -> Tensor:
         """Probabilities: (N, D) to (N, K), rows sum to 1."""
-        raise NotImplementedError
+        return self.calibration(self.log_proba(self(x)))
 
     def evaluate(self, evaluation: Evaluation, x: Tensor, target: Tensor) -> None:
         """Update `evaluation` with the mean loss and the scores of rows x (N, D) of classes target (N,)."""
@@ -41,6 +49,7 @@ class ClassifierModule(L.LightningModule):
 
     def log_evaluation(self, evaluation: Evaluation) -> None:
         """Log what `evaluation` holds, at the end of its epoch."""
+        self.calibration.fit_and_log(self, evaluation)
         evaluation.log(self, self.penalty())
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:

@@ -38,7 +38,12 @@ def sigmoid(logits: Tensor) -> Tensor:
     >>> sigmoid(torch.tensor([-1000.0, 0.0, 1000.0]))
     tensor([0.0000, 0.5000, 1.0000])
     """
-    return torch.exp(-torch.logaddexp(torch.zeros_like(logits), -logits))
+    return log_sigmoid(logits).exp()
+
+
+def log_sigmoid(logits: Tensor) -> Tensor:
+    """log σ(z) = −log(1 + exp(−z)), which stays finite where σ(z) is 0 in floating point; any shape."""
+    return -torch.logaddexp(torch.zeros_like(logits), -logits)
 
 
 def binary_cross_entropy(

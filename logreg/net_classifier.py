@@ -7,10 +7,11 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
+from logreg.calibration import TemperatureScaling
 from logreg.classifier_module import ClassifierModule, require
 from logreg.distributed import mean_local_batch_size
 from logreg.evaluation import Evaluation
-from logreg.functional import cross_entropy, log_softmax
+from logreg.functional import cross_entropy
 
 
 class MLP(nn.Module):
@@ -39,6 +40,7 @@ class NetClassifier(ClassifierModule):
         num_classes: K; train.py takes it from the datamodule.
         optimizer: any torch optimizer, in YAML by class_path and init_args; its weight_decay is the penalty.
         lr_scheduler: any torch scheduler that needs no metric, or logreg.optimizers.DecayToZero.
+        calibrate: fit a temperature on validation rows, for probabilities to trust; see logreg/calibration.py.
 
     Raises:
         ValueError: fewer than 2 classes.
@@ -50,6 +52,7 @@ class NetClassifier(ClassifierModule):
         num_classes: int,
         optimizer: OptimizerCallable = torch.optim.Adam,
         lr_scheduler: LRSchedulerCallable | None = None,
+        calibrate: bool = False,
     ) -> None:
         super().__init__()
         require("num_classes", num_classes, num_classes >= 2, "at least 2")
@@ -59,15 +62,12 @@ class NetClassifier(ClassifierModule):
             "accuracy": MulticlassAccuracy(num_classes, average="micro"),
             "macro_f1": MulticlassF1Score(num_classes, average="macro"),
         }
-        self.val, self.test = Evaluation("val", metrics), Evaluation("test", metrics)
+        self.calibration = TemperatureScaling(calibrate)
+        self.val, self.test = self.calibration.evaluations(metrics)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits: (N, D) to (N, K)."""
         return self.net(x)
-
-    def predict_proba(self, x: Tensor) -> Tensor:
-        """Probabilities: (N, D) to (N, K), rows sum to 1."""
-        return log_softmax(self(x)).exp()
 
     def predict_label(self, proba: Tensor) -> Tensor:
         """The most probable class: (N, K) to (N,)."""
@@ -83,4 +83,4 @@ class NetClassifier(ClassifierModule):
     def evaluate(self, evaluation: Evaluation, x: Tensor, target: Tensor) -> None:
         logits = self(x)
         loss = cross_entropy(logits, target, denominator=max(len(target), 1))
-        evaluation.update(loss, preds=log_softmax(logits).exp(), target=target)
+        evaluation.update(loss, preds=logits, log_proba=self.log_proba(logits), target=target)

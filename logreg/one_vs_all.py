@@ -14,6 +14,7 @@ from torchmetrics.classification import (
 )
 
 from logreg.binary import LogisticRegression
+from logreg.calibration import TemperatureScaling
 from logreg.classifier_module import ClassifierModule, require
 from logreg.distributed import mean_local_batch_size
 from logreg.evaluation import Evaluation, PerClassAccuracy
@@ -21,6 +22,7 @@ from logreg.functional import (
     binary_cross_entropy_with_logits,
     class_weights,
     l2_penalty,
+    log_sigmoid,
     log_softmax,
     sigmoid,
 )
@@ -41,6 +43,7 @@ class OneVsAll(ClassifierModule):
             how much more each class weighs than the rest in its own classifier.
         optimizer: any torch optimizer, in YAML by class_path and init_args.
         lr_scheduler: any torch scheduler that needs no metric, or logreg.optimizers.DecayToZero.
+        calibrate: fit a temperature on validation rows, for probabilities to trust; see logreg/calibration.py.
         class_counts: training rows of each class, for "balanced"; train.py takes it from the datamodule.
 
     Raises:
@@ -56,6 +59,7 @@ class OneVsAll(ClassifierModule):
         class_weight: Literal["none", "balanced"] | list[float] = "none",
         optimizer: OptimizerCallable = torch.optim.SGD,
         lr_scheduler: LRSchedulerCallable | None = None,
+        calibrate: bool = False,
         class_counts: list[int] | None = None,
     ) -> None:
         super().__init__()
@@ -73,7 +77,8 @@ class OneVsAll(ClassifierModule):
             "auroc": MulticlassAUROC(num_classes),
             "per_class": PerClassAccuracy(class_names or [str(label) for label in range(num_classes)]),
         }
-        self.val, self.test = Evaluation("val", metrics), Evaluation("test", metrics)
+        self.calibration = TemperatureScaling(calibrate)
+        self.val, self.test = self.calibration.evaluations(metrics)
 
     def forward(self, x: Tensor) -> Tensor:
         """The classifiers' logits: (N, D) to (N, K)."""
@@ -83,9 +88,10 @@ class OneVsAll(ClassifierModule):
         """Each classifier's own sigmoid, (N, K); rows do not sum to 1, and all may say "the rest"."""
         return sigmoid(self(x))
 
-    def predict_proba(self, x: Tensor) -> Tensor:
-        """The sigmoids, divided by their sum: (N, D) to (N, K), rows sum to 1."""
-        return _normalized_sigmoid(self(x))
+    def log_proba(self, logits: Tensor) -> Tensor:
+        """Logs of the sigmoids, divided by their sum: (N, K) to (N, K)."""
+        # From log σ(z), so that a row whose sigmoids all underflow to 0 still has a most probable class.
+        return log_softmax(log_sigmoid(logits))
 
     def predict_label(self, proba: Tensor) -> Tensor:
         """The class of the most confident classifier: (N, K) to (N,)."""
@@ -116,12 +122,8 @@ class OneVsAll(ClassifierModule):
     def evaluate(self, evaluation: Evaluation, x: Tensor, target: Tensor) -> None:
         logits = self(x)
         loss = self.nll(logits, target, max(len(target), 1))
-        evaluation.update(loss, preds=_normalized_sigmoid(logits), logits=logits, target=target)
-
-
-def _normalized_sigmoid(logits: Tensor) -> Tensor:
-    # From log σ(z), so that a row whose sigmoids all underflow to 0 still has a most probable class.
-    return log_softmax(-torch.logaddexp(torch.zeros_like(logits), -logits)).exp()
+        log_proba = self.log_proba(logits)
+        evaluation.update(loss, preds=log_proba.exp(), logits=logits, log_proba=log_proba, target=target)
 
 
 def _loss_weights(

@@ -10,10 +10,11 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
+from logreg.calibration import TemperatureScaling
 from logreg.classifier_module import ClassifierModule, require
 from logreg.distributed import mean_local_batch_size, supports_sparse_allreduce
 from logreg.evaluation import Evaluation
-from logreg.functional import class_weights, cross_entropy, log_softmax
+from logreg.functional import class_weights, cross_entropy
 from logreg.optimizers import HandUpdate
 from logreg.out_of_scope import OutOfScopeMetrics, RejectBelowThreshold
 from logreg.scaled_matrix import ScaledMatrix
@@ -22,8 +23,7 @@ from logreg.scaled_matrix import ScaledMatrix
 class SoftmaxRegression(ClassifierModule):
     """K classes, W of shape (D, K), b of shape (K,), and the five steps of article 2 by hand in `training_step`.
 
-    Rows may be dense or sparse (CSR). For sparse rows a step costs time in proportion to their non-zeros, whatever D
-    is: W is a `ScaledMatrix`.
+    Rows may be dense or sparse (CSR); of sparse rows a step takes time in proportion to their non-zeros alone.
 
     Args:
         num_features: D; train.py takes it from the datamodule.
@@ -40,6 +40,7 @@ class SoftmaxRegression(ClassifierModule):
             validation, "none" takes the most probable class, "auto" is "validation" if the data has an out-of-scope
             label; or a number in [0, 1].
         oos_class: number of the out-of-scope class; train.py takes it from the datamodule.
+        calibrate: fit a temperature on validation rows, for probabilities to trust; see logreg/calibration.py.
         class_counts: training rows of each class, for "balanced"; train.py takes it from the datamodule.
 
     Raises:
@@ -59,6 +60,7 @@ class SoftmaxRegression(ClassifierModule):
         seed: int | None = None,
         threshold: Literal["auto", "validation", "none"] | float = "auto",
         oos_class: int | None = None,
+        calibrate: bool = False,
         class_counts: list[int] | None = None,
     ) -> None:
         super().__init__()
@@ -79,17 +81,13 @@ class SoftmaxRegression(ClassifierModule):
         self.decision = RejectBelowThreshold(oos_class, threshold)
         metrics: dict[str, Metric] = {"accuracy": MulticlassAccuracy(num_classes, average="micro")}
         metrics["macro_f1"] = MulticlassF1Score(num_classes, average="macro")
-        if oos_class is not None:
-            metrics["out_of_scope"] = OutOfScopeMetrics(oos_class)
-        self.val, self.test = Evaluation("val", metrics), Evaluation("test", metrics)
+        metrics |= {} if oos_class is None else {"out_of_scope": OutOfScopeMetrics(oos_class)}
+        self.calibration = TemperatureScaling(calibrate)
+        self.val, self.test = self.calibration.evaluations(metrics, oos_class)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits x @ W + b: (N, D), dense or sparse CSR, to (N, K)."""
         return self.W(x) + self.b
-
-    def predict_proba(self, x: Tensor) -> Tensor:
-        """Probabilities: (N, D) to (N, K), rows sum to 1."""
-        return log_softmax(self(x)).exp()
 
     def predict_label(self, proba: Tensor) -> Tensor:
         """The most probable class, or out of scope where no in-scope class is probable enough: (N, K) to (N,)."""
@@ -132,15 +130,17 @@ class SoftmaxRegression(ClassifierModule):
 
     def evaluate(self, evaluation: Evaluation, x: Tensor, target: Tensor) -> None:
         logits = self(x)
-        loss, proba = cross_entropy(logits, target, self.class_weight), log_softmax(logits).exp()
-        evaluation.update(loss, preds=proba.argmax(dim=1), proba=proba, target=target)
+        loss, log_proba = cross_entropy(logits, target, self.class_weight), self.log_proba(logits)
+        label, proba = log_proba.argmax(dim=1), self.calibration(log_proba)
+        evaluation.update(loss, preds=label, proba=proba, log_proba=log_proba, target=target)
 
     def penalty(self) -> Tensor:
         return self.l2 * self.W.squared_norm()
 
     def log_evaluation(self, evaluation: Evaluation) -> None:
-        self.decision.choose_and_log(self, evaluation)
-        super().log_evaluation(evaluation)
+        self.calibration.fit_and_log(self, evaluation)
+        self.decision.choose_and_log(self, evaluation)  # by the probabilities at the new temperature
+        evaluation.log(self, self.penalty())
 
     def setup(self, stage: str) -> None:
         """Choose dense gradients where several processes cannot add sparse ones, before DDP wraps the model."""

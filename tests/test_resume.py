@@ -134,6 +134,12 @@ def test_a_killed_and_resumed_run_stays_one_run(killed):
 
 
 @pytest.mark.slow
+def test_a_killed_and_resumed_run_ends_with_the_same_temperature_and_threshold(tmp_path):
+    arguments = ("--config", "configs/text_csv.yaml", "--trainer.max_epochs", 4, "--model.calibrate", "true")
+    assert kill_and_resume(tmp_path, *arguments, kills=3, save_every=1) == []
+
+
+@pytest.mark.slow
 def test_iris_ova_20_of_20_kills_are_bit_identical(tmp_path):
     arguments = ("--config", "configs/iris_ova.yaml", "--trainer.max_epochs", 6)
     assert kill_and_resume(tmp_path, *arguments, kills=20) == []

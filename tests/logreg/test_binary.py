@@ -51,6 +51,13 @@ def batch(x, target):
     return Batch(x, target, torch.arange(len(target)))
 
 
+def expected_calibration_error(truth, proba, bins=15):
+    confidence, right = proba.max(axis=1), proba.argmax(axis=1) == truth
+    number = np.ceil(confidence * bins)
+    gaps = [abs((right - confidence)[number == n].sum()) for n in set(number)]
+    return sum(gaps) / len(truth)
+
+
 def converge(model, x, target):
     """Minimise the model's own objective over all rows, in float64, with the optimizer of its configuration."""
     model = model.double()
@@ -212,6 +219,8 @@ def test_epoch_metrics_are_those_of_all_rows_and_no_means_of_batch_means(flowers
         "test/f1": f1_score(truth, predicted),
         "test/macro_f1": f1_score(truth, predicted, average="macro"),
         "test/auroc": roc_auc_score(truth, proba[:, 1]),
+        "test/nll": log_loss(truth, proba),
+        "test/ece": expected_calibration_error(truth, proba),
     }
     assert logged == pytest.approx(expected, abs=1e-5)
     assert 0 < expected["test/accuracy"] < 1

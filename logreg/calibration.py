@@ -1,0 +1,162 @@
+"""Probabilities that can be trusted: temperature scaling (Guo et al., ICML 2017, https://arxiv.org/abs/1706.04599).
+
+Of all answers given with probability 0.8, four in five should be right. One number T, fitted on validation rows, brings
+a classifier's probabilities closer to that: p becomes p^(1/T), divided by its sum over the classes. For softmax
+regression and the binary logit that is to divide the logits by T. The order of the classes stays, and so does the most
+probable one.
+"""
+
+from collections.abc import Mapping
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+from torchmetrics import Metric
+from torchmetrics.functional.classification import multiclass_calibration_error
+from torchmetrics.utilities import dim_zero_cat
+
+from logreg.evaluation import Evaluation
+from logreg.functional import log_softmax
+
+NUM_BINS = 15  # of the expected calibration error, as in Guo et al.
+
+
+def best_temperature(log_proba: Tensor, target: Tensor) -> float:
+    """The T with the smallest negative log-likelihood of the rows, found by Newton's method on β = 1/T.
+
+    Where all rows are right, the likelihood grows with β for ever. So β has a prior, the gamma distribution of shape 2
+    and rate 1, whose mode is T = 1: it weighs about as much as one row, and keeps T above 0. The sum
+    Σ −log p(target) + β − log β is convex in β.
+
+    Args:
+        log_proba: (N, K).
+        target: class numbers, (N,).
+
+    Returns:
+        T above 0; 1 where there is no row, or a number that is not finite.
+    """
+    if not log_proba.isfinite().all():
+        return 1.0
+    own = log_proba.gather(1, target.unsqueeze(1)).sum()
+    beta = 1.0
+    for _ in range(100):
+        proba = log_softmax(beta * log_proba).exp()
+        mean = (proba * log_proba).sum(dim=1)
+        slope = float(mean.sum() - own) + 1 - 1 / beta
+        curvature = float((proba * log_proba.square()).sum() - mean.square().sum()) + beta**-2
+        before, beta = beta, min(max(beta - slope / curvature, beta / 2), 2 * beta)
+        if abs(beta - before) < 1e-6 * before:
+            break
+    return 1 / beta
+
+
+class CalibrationMetrics(Metric):
+    """Keeps the rows that T is fitted on, and judges probabilities: mean −log p(target), expected calibration error.
+
+    Args:
+        oos_class: number of the out-of-scope class. Its share often differs between the splits, and no T can know: with
+            such a class there are metrics of the in-scope rows alone, too.
+    """
+
+    full_state_update = False
+    log_proba: list[Tensor]
+    target: list[Tensor]
+
+    def __init__(self, oos_class: int | None = None) -> None:
+        super().__init__()
+        self.oos_class = oos_class
+        self.add_state("log_proba", default=[], dist_reduce_fx="cat")
+        self.add_state("target", default=[], dist_reduce_fx="cat")
+
+    def update(self, log_proba: Tensor, target: Tensor) -> None:
+        """Add rows: log-probabilities (N, K) and true classes (N,)."""
+        self.log_proba.append(log_proba.float())
+        self.target.append(target)
+
+    def compute(self) -> dict[str, Tensor]:
+        """Metrics of the probabilities as trained."""
+        return self._metrics(dim_zero_cat(self.log_proba), dim_zero_cat(self.target))
+
+    def compute_at(self, temperature: float) -> dict[str, Tensor]:
+        """Metrics of the probabilities at T."""
+        log_proba, target = self._gather()
+        return self._metrics(log_softmax(log_proba / temperature), target)
+
+    def best_temperature(self) -> float:
+        """T for the rows seen; see the function of this name."""
+        return best_temperature(*self._gather())
+
+    def _gather(self) -> tuple[Tensor, Tensor]:
+        with self.sync_context(should_sync=self._to_sync):
+            return dim_zero_cat(self.log_proba), dim_zero_cat(self.target)
+
+    def _metrics(self, log_proba: Tensor, target: Tensor) -> dict[str, Tensor]:
+        metrics = _nll_and_ece(log_proba, target)
+        if self.oos_class is not None and (in_scope := target != self.oos_class).any():
+            scores = _nll_and_ece(log_proba[in_scope], target[in_scope])
+            metrics |= {f"in_scope_{name}": score for name, score in scores.items()}
+        return metrics
+
+
+class TemperatureScaling(nn.Module):
+    """From log-probabilities to probabilities, with a T that is fitted after every validation; a checkpoint keeps it.
+
+    Args:
+        calibrate: whether `fit` fits T; otherwise T is 1. Everything else uses the T of the checkpoint.
+    """
+
+    def __init__(self, calibrate: bool) -> None:
+        super().__init__()
+        self.calibrate, self.temperature = calibrate, 1.0
+
+    def forward(self, log_proba: Tensor) -> Tensor:
+        """Probabilities at T: (N, K) to (N, K), rows sum to 1."""
+        return (log_proba if self.temperature == 1 else log_softmax(log_proba / self.temperature)).exp()
+
+    def evaluations(self, metrics: Mapping[str, Metric], oos_class: int | None = None) -> tuple[Evaluation, Evaluation]:
+        """Those of "val" and "test", with metrics of the probabilities added; for "val" only where T is fitted."""
+        judged = {**metrics, "calibration": CalibrationMetrics(oos_class)}
+        return Evaluation("val", judged if self.calibrate else metrics), Evaluation("test", judged)
+
+    def fit_and_log(self, module: L.LightningModule, evaluation: Evaluation) -> None:
+        """Fit T on validation rows while training, and log the metrics of the probabilities at T.
+
+        Args:
+            module: logs them, as `val_calibrated/...` or `test_calibrated/...`; those as trained are `test/...`.
+            evaluation: one of `evaluations`. An `OutOfScopeMetrics` in it gets the rows anew, with their probabilities
+                at the new T.
+        """
+        if evaluation.split == "val" and module.trainer.state.fn == "fit":
+            self.temperature = 1.0
+            if self.calibrate:
+                rows: CalibrationMetrics = evaluation.metrics["calibration"]  # type: ignore[assignment]
+                self.temperature = rows.best_temperature()
+                if "out_of_scope" in evaluation.metrics:
+                    evaluation.metrics["out_of_scope"].reset()
+                    for log_proba, target in zip(rows.log_proba, rows.target, strict=True):
+                        evaluation.metrics["out_of_scope"].update(self(log_proba), target)
+        if self.temperature != 1 and "calibration" in evaluation.metrics:
+            scores = evaluation.metrics["calibration"].compute_at(self.temperature)  # type: ignore[operator]
+            scores |= {"temperature": torch.tensor(self.temperature)}
+            module.log_dict({f"{evaluation.split}_calibrated/{k}": v for k, v in scores.items()}, sync_dist=True)
+
+    def get_extra_state(self) -> Tensor:
+        """T; 1 where it was not fitted."""
+        return torch.tensor(self.temperature, dtype=torch.float64)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Restore T.
+
+        Raises:
+            ValueError: not a number above 0.
+        """
+        temperature = float(state)
+        if not 0 < temperature < float("inf"):
+            raise ValueError(f"the temperature must be a number above 0, the checkpoint holds {temperature}")
+        self.temperature = temperature
+
+
+def _nll_and_ece(log_proba: Tensor, target: Tensor) -> dict[str, Tensor]:
+    """Of rows (N, K): the mean −log p(target), and |accuracy − mean confidence| averaged over bins of confidence."""
+    ece = multiclass_calibration_error(log_proba.exp(), target, log_proba.shape[1], n_bins=NUM_BINS, norm="l1")
+    return {"nll": -log_proba.gather(1, target.unsqueeze(1)).mean(), "ece": ece}

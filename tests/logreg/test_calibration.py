@@ -1,0 +1,125 @@
+"""Temperature scaling against scipy's search, scikit-learn's log loss and a calibration error by hand."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax, softmax
+from sklearn.metrics import log_loss
+
+from logreg.binary import BinaryLogit
+from logreg.calibration import CalibrationMetrics, TemperatureScaling, best_temperature
+from logreg.net_classifier import MLP, NetClassifier
+from logreg.one_vs_all import OneVsAll
+
+
+def rows(seed, number=500, classes=5, sharpness=1.0):
+    """Log-probabilities that are exaggerated by `sharpness`, and targets drawn from the honest ones."""
+    generator = np.random.default_rng(seed)
+    logits = 2 * generator.standard_normal((number, classes))
+    target = np.array([generator.choice(classes, p=p) for p in softmax(logits, axis=1)])
+    return log_softmax(sharpness * logits, axis=1), target
+
+
+def by_search(log_proba, target):
+    """T by scipy, of the documented sum over β = 1/T."""
+
+    def objective(log_beta):
+        scaled = log_softmax(np.exp(log_beta) * log_proba, axis=1)
+        return -scaled[np.arange(len(target)), target].sum() + np.exp(log_beta) - log_beta
+
+    return float(np.exp(-minimize_scalar(objective, bounds=(-8, 8), method="bounded", options={"xatol": 1e-9}).x))
+
+
+def calibration_error(proba, target, bins=15):
+    confidence, right = proba.max(axis=1), proba.argmax(axis=1) == target
+    number = np.ceil(confidence * bins)
+    return sum(abs((right - confidence)[number == n].sum()) for n in set(number)) / len(target)
+
+
+def tensors(*arrays):
+    return tuple(torch.from_numpy(array) for array in arrays)
+
+
+@pytest.mark.parametrize("sharpness", [0.05, 0.5, 1.0, 4.0, 100.0])
+@pytest.mark.parametrize("seed", range(3))
+def test_the_temperature_is_the_one_that_scipy_finds(seed, sharpness):
+    log_proba, target = rows(seed, sharpness=sharpness)
+    assert best_temperature(*tensors(log_proba, target)) == pytest.approx(by_search(log_proba, target), rel=1e-4)
+
+
+@pytest.mark.parametrize("sharpness", [0.25, 4.0])
+def test_an_exaggeration_is_found_and_undone(sharpness):
+    log_proba, target = rows(0, number=20_000, sharpness=sharpness)
+    assert best_temperature(*tensors(log_proba, target)) == pytest.approx(sharpness, rel=0.05)
+
+
+@pytest.mark.parametrize("number", [1, 30])
+def test_rows_that_are_all_right_or_all_wrong_leave_the_temperature_finite(number):
+    log_proba = log_softmax(np.tile([5.0, 0.0, -1.0], (number, 1)), axis=1)
+    for label in (0, 2):
+        target = np.full(number, label)
+        found = best_temperature(*tensors(log_proba, target))
+        assert found == pytest.approx(by_search(log_proba, target), rel=1e-4)
+        assert (found < 1) == (label == 0)
+
+
+def test_without_a_difference_between_the_classes_without_rows_or_numbers_it_is_one():
+    flat = torch.full((4, 2), 0.5).log()
+    assert best_temperature(flat, torch.tensor([0, 1, 1, 0])) == 1
+    assert best_temperature(flat[:0], torch.tensor([], dtype=torch.long)) == 1
+    assert best_temperature(torch.full((4, 2), torch.nan), torch.tensor([0, 1, 1, 0])) == 1
+
+
+@pytest.mark.parametrize("temperature", [0.3, 1.0, 2.5])
+def test_all_models_divide_their_logits_by_it_or_raise_their_probabilities_to_a_power(temperature):
+    torch.manual_seed(0)
+    x = torch.randn(50, 4)
+    binary, trio, net = BinaryLogit(4), OneVsAll(4, 3), NetClassifier(MLP(4, 3), 3)
+    as_trained = trio.predict_proba(x).detach()
+    for model in (binary, trio, net):
+        model.calibration.temperature = temperature
+    with torch.no_grad():
+        positive = torch.sigmoid(binary(x) / temperature)
+        torch.testing.assert_close(binary.predict_proba(x), torch.stack([1 - positive, positive], dim=1))
+        torch.testing.assert_close(net.predict_proba(x), (net(x) / temperature).softmax(dim=1))
+        powers = as_trained ** (1 / temperature)
+        torch.testing.assert_close(trio.predict_proba(x), powers / powers.sum(dim=1, keepdim=True))
+
+
+@pytest.mark.parametrize("temperature", [0.2, 5.0])
+def test_no_label_changes(temperature):
+    log_proba, _ = tensors(*rows(3, number=5_000, classes=20))
+    scaling = TemperatureScaling(calibrate=True)
+    before = scaling(log_proba).argmax(dim=1)
+    scaling.temperature = temperature
+    assert torch.equal(scaling(log_proba).argmax(dim=1), before)
+
+
+@pytest.mark.parametrize("sizes", [[500], [1, 99, 400]])
+def test_metrics_are_scikit_learns_and_those_by_hand_whatever_the_batches(sizes):
+    log_proba, target = rows(1, sharpness=3.0)
+    metrics = CalibrationMetrics(oos_class=4)
+    for piece, truth in zip(*(column.split(sizes) for column in tensors(log_proba, target)), strict=True):
+        metrics.update(piece, truth)
+    inside = target != 4
+    for found, proba in (
+        (metrics.compute(), np.exp(log_proba)),
+        (metrics.compute_at(3), softmax(log_proba / 3, axis=1)),
+    ):
+        assert {name: float(value) for name, value in found.items()} == pytest.approx(
+            {
+                "nll": log_loss(target, proba, labels=range(5)),
+                "ece": calibration_error(proba, target),
+                "in_scope_nll": log_loss(target[inside], proba[inside], labels=range(5)),
+                "in_scope_ece": calibration_error(proba[inside], target[inside]),
+            },
+            abs=1e-5,
+        )
+    assert metrics.best_temperature() == pytest.approx(by_search(log_proba, target), rel=1e-3)
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_checkpoint_with_an_impossible_temperature_is_refused(value):
+    with pytest.raises(ValueError, match="temperature must be a number above 0, the checkpoint holds"):
+        TemperatureScaling(calibrate=False).set_extra_state(torch.tensor(value))
