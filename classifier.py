@@ -72,14 +72,10 @@ class Classifier:
             raise ValueError(f"{error}; give the model's by name, as Classifier.load(path, net=MLP(2, 2))") from error
         return cls(model, data)
 
+    @torch.inference_mode()
     def predict(self, inputs: Any) -> list[str]:
         """The label of each input."""
-        return self.labels(self.predict_proba(inputs))
-
-    @torch.inference_mode()
-    def labels(self, proba: np.ndarray) -> list[str]:
-        """The labels that probabilities (N, K) lead to, by the model's own decision rule."""
-        return [self.class_names[label] for label in self.model.predict_label(torch.from_numpy(proba)).tolist()]
+        return self._names(self.model.predict_label(self.model.predict_proba(self.data.encode(inputs))))
 
     @torch.inference_mode()
     def predict_proba(self, inputs: Any) -> np.ndarray:
@@ -92,6 +88,11 @@ class Classifier:
             ValueError: something else.
         """
         return self.model.predict_proba(self.data.encode(inputs)).numpy()
+
+    @torch.inference_mode()
+    def labels(self, proba: np.ndarray) -> list[str]:
+        """The labels that `predict` gives to inputs of these probabilities (N, K)."""
+        return self._names(self.model.predict_label(torch.from_numpy(proba)))
 
     def top_k(self, inputs: Any, k: int = 5) -> list[list[tuple[str, float]]]:
         """Of each input the k most probable classes (all, where K is smaller) with their probabilities, best first."""
@@ -151,6 +152,9 @@ class Classifier:
         if not torch.allclose(opposed, -2 * W, rtol=1e-3, atol=1e-3 * float(W.abs().max())):
             raise ValueError(f"expected a linear model, {type(self.model).__name__} is none")
         return W, b
+
+    def _names(self, label: Tensor) -> list[str]:
+        return [self.class_names[number] for number in label.tolist()]
 
     @cached_property
     def _feature_names(self) -> list[str]:
