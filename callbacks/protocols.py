@@ -90,6 +90,13 @@ class PlottableData(NamedClasses, NamedFeatures, Protocol):
         """Raw features (N, D) to what the model takes."""
 
 
+class EncodableData(NamedClasses, Protocol):
+    """Not for a callback but for `Classifier` in classifier.py: data that can make x of what a user has."""
+
+    def encode(self, inputs: Any) -> Tensor:
+        """Sentences, rows or whatever else the data is made of to x (N, D)."""
+
+
 def missing(thing: object, protocol: Callable[..., object]) -> list[str]:
     """The members of a protocol that an object lacks, each with its signature.
 

@@ -38,9 +38,9 @@ class SparseRows:
             start, end = self._offset, self._offset + len(batch.indices)
             if epoch == batch.epoch and torch.equal(indices[start:end], batch.indices):
                 self._offset = end
-                return _slice(matrix, start, end)
+                return as_tensor(matrix, start, end)
         # Nothing was announced, or other indices, as in the worker processes of a loader, which share the batches.
-        return _slice(self._matrix_for_epoch(batch.epoch)[batch.indices.numpy()], 0, len(batch.indices))
+        return as_tensor(self._matrix_for_epoch(batch.epoch)[batch.indices.numpy()], 0, len(batch.indices))
 
     def _matrix_for_epoch(self, epoch: int) -> Any:
         """The matrix with this epoch's dropout applied."""
@@ -57,7 +57,7 @@ class SparseRows:
         return self._dropped_out[1]
 
 
-def _slice(matrix: Any, start: int, end: int) -> Tensor:
+def as_tensor(matrix: Any, start: int, end: int) -> Tensor:
     """Rows start to end of a CSR matrix, as a CSR tensor that shares its memory."""
     first, last = matrix.indptr[start], matrix.indptr[end]
     return torch.sparse_csr_tensor(

@@ -122,6 +122,22 @@ class TabularDataModule(BatchedDataModule):
             self.mean, self.scale = torch.from_numpy(scaler.mean_).float(), torch.from_numpy(scaler.scale_).float()
         return (self.add_features(x) - self.mean) / self.scale
 
+    def encode(self, rows: Any) -> Tensor:
+        """Raw rows (N, F), as an array, a tensor, a data frame or nested lists, to what the model takes, (N, D).
+
+        Raises:
+            ValueError: anything but F finite numbers in each row.
+        """
+        names = self.feature_names
+        try:
+            x = np.asarray(rows, dtype=np.float32).reshape(len(rows), len(names))
+        except (TypeError, ValueError):
+            raise ValueError(f"expected rows of {len(names)} numbers ({', '.join(names)}), got {rows!r:.100}") from None
+        if not np.isfinite(x).all():
+            row = int((~np.isfinite(x)).any(axis=1).argmax())
+            raise ValueError(f"expected finite numbers, got {x[row].tolist()} in row {row}")
+        return self.transform(torch.from_numpy(x))
+
     def dataset(self, split: str) -> BatchedDataset:
         """The rows of a split, standardised."""
         raw, target = self._raw(split)

@@ -5,10 +5,11 @@ from functools import cached_property
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from datamodules.batches import BatchedDataModule, BatchedDataset
 from datamodules.readers import read_labelled, read_texts
-from datamodules.sparse_rows import SparseRows
+from datamodules.sparse_rows import SparseRows, as_tensor
 from datamodules.splits import stratified_split
 from datamodules.tfidf import Ngrams, TfidfFeatures
 
@@ -127,6 +128,19 @@ class TfidfDataModule(BatchedDataModule):
     def vectorize(self, texts: Sequence[str]) -> Any:
         """TF-IDF of texts: an (N, D) scipy CSR matrix in float32."""
         return self.features.transform(texts)
+
+    def encode(self, texts: Sequence[str]) -> Tensor:
+        """Any number of sentences to what the model takes, a sparse CSR tensor (N, D).
+
+        Raises:
+            ValueError: a single string, or something that is no string.
+        """
+        if isinstance(texts, str):
+            raise ValueError(f"expected a list of sentences, got one string: [{texts!r:.60}]")
+        for number, text in enumerate(texts := list(texts)):
+            if not isinstance(text, str):
+                raise ValueError(f"expected a list of sentences, got {text!r:.60} as number {number}")
+        return as_tensor(self.vectorize(texts), 0, len(texts))
 
     def dataset(self, split: str) -> BatchedDataset:
         """The rows of a split: TF-IDF, sparse."""

@@ -46,6 +46,33 @@ def test_columns_are_those_of_scikit_learns_vectorizers_side_by_side():
     assert features.transform(QUESTIONS).dtype == np.float32
 
 
+ONE_BY_ONE = [
+    {"words": WORDS, "chars": CHARS},
+    {"words": Ngrams(binary=True, norm="l1", lowercase=False)},
+    {"words": Ngrams(binary=True, sublinear_tf=True, use_idf=False, stop_words="english")},
+    {"chars": Ngrams(analyzer="char", ngram_range=(1, 3), smooth_idf=False)},
+    {"words": Ngrams(token_pattern=r"(\w)\w*", norm=None)},
+]
+
+
+@pytest.mark.parametrize("ngrams", ONE_BY_ONE)
+def test_a_text_alone_gets_the_bits_that_it_gets_among_others(ngrams):
+    features = fitted(**ngrams)
+    for texts in (TEXTS, QUESTIONS, TEXTS[::-1]):
+        among_others = features.transform(texts)
+        for number, text in enumerate(texts):
+            assert same(features.transform([text]), among_others[number])
+    other = TfidfFeatures({})
+    other.load_state_dict(features.state_dict())
+    assert same(other.transform(TEXTS[:1]), features.transform(TEXTS[:1]))
+
+
+def test_no_text_gives_no_row():
+    nothing = fitted().transform([])
+    assert nothing.shape == (0, fitted().num_features)
+    assert nothing.dtype == np.float32
+
+
 def test_fitting_gives_the_rows_that_transforming_gives():
     features = TfidfFeatures({"words": WORDS, "chars": CHARS})
     assert features.num_features == 0
