@@ -24,6 +24,7 @@ from callbacks.loggers import ThrottledSave
 # What torch.load(weights_only=True) reads: exactly these types, not their subclasses.
 LEAVES = {str, bytes, int, float, complex, bool, type(None), Tensor, torch.nn.Parameter}
 LEAVES |= {torch.Size, torch.dtype, torch.device}
+PLAIN = LEAVES - {Tensor, torch.nn.Parameter}  # saved as they are
 SEQUENCES, MAPS = {list, tuple, set}, {dict, OrderedDict, Counter}
 
 
@@ -75,8 +76,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 def as_loadable(value: Any, where: str = "") -> Any:
     """A checkpoint, or something in one, as torch.load(weights_only=True) can read it back.
 
-    numpy's scalars and strings become Python's, subclasses of dict become dict. What needs no change is returned as it
-    is, not copied.
+    numpy's scalars and strings become Python's, subclasses of dict become dict, expanded tensors whole ones. What needs
+    no change is returned as it is, not copied.
 
     Args:
         value: anything in the checkpoint.
@@ -94,7 +95,7 @@ plain numbers, strings, lists, dicts or tensors
     """
     kind = type(value)
     if kind in LEAVES:
-        return value
+        return value if kind in PLAIN else _whole(value)
     if kind in SEQUENCES:
         if _all_leaves(value):
             return value
@@ -120,8 +121,15 @@ plain numbers, strings, lists, dicts or tensors
     )
 
 
+def _whole(tensor: Tensor) -> Tensor:
+    """A tensor with memory for each of its numbers; one that `expand` has made larger than its memory is copied."""
+    expanded = tensor.layout == torch.strided and not tensor.is_meta
+    expanded = expanded and tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes()
+    return tensor.clone() if expanded else tensor
+
+
 def _all_leaves(values: Iterable[Any]) -> bool:
-    return LEAVES.issuperset(map(type, values))  # 20 ms for a vocabulary of a million words
+    return PLAIN.issuperset(map(type, values))  # 20 ms for a vocabulary of a million words
 
 
 def _below(where: str, key: Any) -> str:

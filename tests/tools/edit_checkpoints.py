@@ -93,6 +93,7 @@ def deep(value: Any, depth: int = 100) -> Any:
     return value
 
 
+NUMBERS = ("a number in a tensor", "an empty tensor")
 GARBAGE: dict[str, Any] = {
     "None": None,
     "True": True,
@@ -115,8 +116,8 @@ GARBAGE: dict[str, Any] = {
     "a map of maps": {"a": {1: {None: [{}]}}},
     "a dtype": torch.float32,
     "a device": torch.device("cuda"),
-    "a number in a tensor": torch.tensor(1.0),
-    "an empty tensor": torch.zeros(0),
+    NUMBERS[0]: torch.tensor(1.0),
+    NUMBERS[1]: torch.zeros(0),
     "a class_path": {"class_path": "os.mkdir", "init_args": {"path": "/x"}},
 }
 
@@ -243,10 +244,13 @@ def all_edits(checkpoint: dict[str, Any]) -> list[Edit]:
     """Every single edit."""
     found = []
     for path, value in places(checkpoint):
-        found.append(Edit(path, "deleted", False, lambda container, key: container.__delitem__(key)))
+        # A parameter that is never used leaves nothing with the optimizer.
+        unused = len(path) == 4 and path[:3] == ("optimizer_states", 0, "state")
+        found.append(Edit(path, "deleted", unused, lambda container, key: container.__delitem__(key)))
         for what, valid, new in edits_of(value):
             found.append(Edit(path, what, valid, put(new)))
-        found += [Edit(path, what, False, put(new)) for what, new in GARBAGE.items()]
+        scalar = isinstance(value, Tensor) and value.ndim == 0  # for which a number in a tensor is no garbage
+        found += [Edit(path, what, scalar and what in NUMBERS, put(new)) for what, new in GARBAGE.items()]
     return found
 
 
@@ -431,6 +435,8 @@ def try_edits(config: str, number: int, match: str) -> int:
 
     def report(command: str, edit: Edit, became: str, why: str) -> None:
         counts[became] += 1
+        if counts.total() % 100 == 0:
+            print(f"{config}: {dict(counts)}", file=out, flush=True)
         if why:
             wrong.append(why)
             print(f"{config} {command}: {edit.place}: {edit.what}: {became}, {why}", file=out, flush=True)
