@@ -62,7 +62,7 @@ class Classifier:
         file = newest_checkpoint(Path(path), "best") if Path(path).is_dir() else Path(path)
         if not file.is_file():
             raise ValueError(f"expected a checkpoint file or a folder of runs, found neither at {file}")
-        checkpoint = read_checkpoint(str(file))
+        checkpoint = read_checkpoint(str(file), resumes=False)
         model_class = _class_of(logreg, ClassifierModule, checkpoint.get("model_class"))
         data_class = _class_of(datamodules, BatchedDataModule, checkpoint.get("data_class"))
         try:

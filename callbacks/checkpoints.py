@@ -2,6 +2,7 @@
 
 import operator
 import re
+import reprlib
 import shutil
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable
@@ -23,6 +24,7 @@ from callbacks.loggers import ThrottledSave
 # What torch.load(weights_only=True) reads: exactly these types, not their subclasses.
 LEAVES = {str, bytes, int, float, complex, bool, type(None), Tensor, torch.nn.Parameter}
 LEAVES |= {torch.Size, torch.dtype, torch.device}
+PLAIN = LEAVES - {Tensor, torch.nn.Parameter}  # saved as they are
 SEQUENCES, MAPS = {list, tuple, set}, {dict, OrderedDict, Counter}
 
 
@@ -74,8 +76,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 def as_loadable(value: Any, where: str = "") -> Any:
     """A checkpoint, or something in one, as torch.load(weights_only=True) can read it back.
 
-    numpy's scalars and strings become Python's, subclasses of dict become dict. What needs no change is returned as it
-    is, not copied.
+    numpy's scalars and strings become Python's, subclasses of dict become dict, expanded tensors whole ones. What needs
+    no change is returned as it is, not copied.
 
     Args:
         value: anything in the checkpoint.
@@ -93,7 +95,7 @@ plain numbers, strings, lists, dicts or tensors
     """
     kind = type(value)
     if kind in LEAVES:
-        return value
+        return value if kind in PLAIN else _whole(value)
     if kind in SEQUENCES:
         if _all_leaves(value):
             return value
@@ -119,8 +121,15 @@ plain numbers, strings, lists, dicts or tensors
     )
 
 
+def _whole(tensor: Tensor) -> Tensor:
+    """A tensor with memory for each of its numbers; one that `expand` has made larger than its memory is copied."""
+    expanded = tensor.layout == torch.strided and not tensor.is_meta
+    expanded = expanded and tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes()
+    return tensor.clone() if expanded else tensor
+
+
 def _all_leaves(values: Iterable[Any]) -> bool:
-    return LEAVES.issuperset(map(type, values))  # 20 ms for a vocabulary of a million words
+    return PLAIN.issuperset(map(type, values))  # 20 ms for a vocabulary of a million words
 
 
 def _below(where: str, key: Any) -> str:
@@ -210,7 +219,12 @@ class RelocatableModelCheckpoint(ModelCheckpoint):
         return {"monitor": self.monitor, "mode": self.mode, **best, "kept": kept}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue from the best so far; start afresh in another run's directory or with another monitor."""
+        """Continue from the best so far; start afresh in another run's directory or with another monitor.
+
+        Raises:
+            ValueError: something that `state_dict` could not have returned, such as names of files elsewhere.
+        """
+        _require_own_state(state_dict, f"callbacks.{self.state_key}")
         same = (self.monitor, self.mode) == (state_dict["monitor"], state_dict["mode"])
         if same and state_dict["best"] is not None and self._path("best.ckpt").is_file():
             self.best_model_path, self.best_model_score = str(self._path("best.ckpt")), state_dict["best"]
@@ -302,6 +316,36 @@ class RelocatableModelCheckpoint(ModelCheckpoint):
 
     def _path(self, name: str) -> Path:
         return Path(str(self.dirpath), name)
+
+
+def _require_own_state(state: Any, key: str) -> None:
+    """The closed list of what the state of a `RelocatableModelCheckpoint` holds."""
+    holds: dict[str, Callable[[Any], bool]] = {
+        "monitor": lambda value: type(value) is str,
+        "mode": lambda value: value in ("min", "max"),
+        "best": lambda value: value is None or _is_score(value),
+        "best_state": lambda value: type(value) is str and re.fullmatch(r"((epoch|step) \d{1,15})?", value) is not None,
+        "kept": lambda value: (
+            isinstance(value, dict) and all(map(_is_name, value)) and all(map(_is_score, value.values()))
+        ),
+    }
+    if not isinstance(state, dict) or state.keys() != holds.keys():
+        raise ValueError(f"{key}: expected a map of {', '.join(holds)}, got {reprlib.repr(state)}")
+    for name, is_right in holds.items():
+        if not is_right(state[name]):
+            raise ValueError(f"{key}.{name}: expected what fit has written, got {reprlib.repr(state[name])}")
+    if (state["best"] is None) != (state["best_state"] == ""):
+        raise ValueError(f"{key}: expected best and best_state or none of them, got {reprlib.repr(state)}")
+
+
+def _is_score(value: Any) -> bool:
+    scalar = isinstance(value, Tensor) and value.dtype == torch.float64 and value.shape == () and not value.is_meta
+    return scalar and value.layout == torch.strided and bool(value.isfinite())
+
+
+def _is_name(value: Any) -> bool:
+    """Of a file that lies beside best.ckpt; files that are no longer among the best are deleted."""
+    return type(value) is str and re.fullmatch(r"(epoch|step)_\d{1,15}\.ckpt", value) is not None
 
 
 def _write(path: Path, write: Callable[[Path], Any]) -> None:

@@ -5,17 +5,21 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-import torch
 
 from callbacks.checkpoints import AtomicCheckpointIO
+from cli.checkpoint_schema import require_outline
 from datamodules.batches import BatchedDataModule
 
 
-def read_checkpoint(path: str) -> dict[str, Any]:
-    """The content of a checkpoint, a local path or a URL; nothing in it is run.
+def read_checkpoint(path: str, resumes: bool) -> dict[str, Any]:
+    """The content of a checkpoint; nothing in it is run.
+
+    Args:
+        path: a local path or a URL.
+        resumes: whether a fit goes on from it.
 
     Raises:
-        ValueError: no such file, no checkpoint, or weights that are not finite.
+        ValueError: no such file, or no checkpoint; names the key that is not what it should be.
     """
     if "://" not in path and not Path(path).is_file():
         raise ValueError(f"--ckpt_path: expected a checkpoint file, found none at {path}")
@@ -31,12 +35,12 @@ def read_checkpoint(path: str) -> dict[str, Any]:
             f"--ckpt_path: {path} is no checkpoint that can be loaded safely: reading it ended in a "
             f"{type(error).__name__}, as if it were cut short; use one that fit has written"
         ) from error
-    if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("state_dict"), dict):
-        raise ValueError(f"--ckpt_path: expected a Lightning checkpoint, {path} holds something else")
-    for name, value in checkpoint["state_dict"].items():
-        diverged = isinstance(value, torch.Tensor) and value.is_floating_point() and value.ndim > 0
-        if diverged and not torch.isfinite(value.sum(dtype=torch.float64)):
-            raise ValueError(f"--ckpt_path: {path} holds {name} with numbers that are not finite: train again")
+    try:
+        require_outline(checkpoint, resumes)
+    except ValueError as error:
+        raise ValueError(f"--ckpt_path: {path} is no checkpoint that can be used: {error}") from error
+    if not resumes:
+        checkpoint.pop("loops", None)  # an evaluation begins at its beginning
     return checkpoint
 
 
@@ -63,19 +67,21 @@ def require_same_class(checkpoint: dict[str, Any], kind: str, configured: str) -
     trained = checkpoint.get(f"{kind}_class", name)
     if trained != name:
         raise ValueError(
-            f"the checkpoint holds a {trained}, but the configuration asks for a {name}; use the run's config.yaml"
+            f"the checkpoint holds a {trained!s:.100}, but the configuration asks for a {name}; "
+            "use the run's config.yaml"
         )
 
 
-def restore_state(data: L.LightningDataModule, checkpoint: dict[str, Any]) -> None:
-    """Give a datamodule its state from the checkpoint.
+def restore_state(data: L.LightningDataModule, checkpoint: dict[str, Any] | None) -> L.LightningDataModule:
+    """A datamodule with its state from the checkpoint, if there is one.
 
     Raises:
         ValueError: there is none, and the datamodule is one of this project's, which all keep some. Others need not:
             Lightning stores no empty state.
     """
     name = type(data).__qualname__
-    if name in checkpoint:
+    if checkpoint is not None and name in checkpoint:
         data.load_state_dict(checkpoint[name])
-    elif isinstance(data, BatchedDataModule):
+    elif checkpoint is not None and isinstance(data, BatchedDataModule):
         raise ValueError(f"the checkpoint holds no state of a {name}; use one that fit has written")
+    return data

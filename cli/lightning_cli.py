@@ -14,6 +14,7 @@ from callbacks.graceful_stop import GracefulStop
 from cli.checkpoint import class_names, read_checkpoint, require_same_class, restore_state
 from cli.config import config_text, require_classes
 from cli.links import LINKED_ATTRIBUTES, linked_value
+from cli.resume_progress import require_progress
 from cli.run_paths import base_directory, choose_run, newest_checkpoint, requeued_checkpoint
 from cli.trainer_defaults import as_list, describe_best, refuse_impossible, refuse_stale_rank, trainer_settings
 
@@ -79,7 +80,7 @@ class TemplateCLI(LightningCLI):
         elif options.ckpt_path in ("best", "last"):
             config = None if options.trainer.default_root_dir else self._config_file()
             options.ckpt_path = str(newest_checkpoint(self._base_directory(), options.ckpt_path, config))
-        self.checkpoint = read_checkpoint(options.ckpt_path)
+        self.checkpoint = read_checkpoint(options.ckpt_path, resumes=self.config.subcommand == "fit")
         require_same_class(self.checkpoint, "model", options.model.class_path)
         require_same_class(self.checkpoint, "data", options.data.class_path)
 
@@ -89,10 +90,7 @@ class TemplateCLI(LightningCLI):
 
     def _instantiate_data(self, data_class: type[L.LightningDataModule], *args: Any, **options: Any) -> Any:
         """Here a datamodule takes its state from the checkpoint, before the model asks it for sizes."""
-        data = data_class(*args, **options)
-        if self.checkpoint is not None:
-            restore_state(data, self.checkpoint)
-        return data
+        return restore_state(data_class(*args, **options), self.checkpoint)
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """Only now, with data and model in order, claim the run directory, and log and save into it."""
@@ -107,13 +105,14 @@ class TemplateCLI(LightningCLI):
         saves = self.subcommand == "fit" and writes
         after_save = run.save_config(config_text(self._parser("fit"), options)) if saves else None
         # The Trainer gets the very content that was checked, and drops it once it has restored from it.
-        loaded = {} if self.checkpoint is None else {options.ckpt_path: self.checkpoint}
-        self.checkpoint = None
+        checkpoint, self.checkpoint = self.checkpoint, None
+        loaded = {} if checkpoint is None else {options.ckpt_path: checkpoint}
         checkpoint_io = AtomicCheckpointIO(loaded, after_save, class_names(self.model, self.datamodule))
         kwargs["plugins"] = [*as_list(configured.plugins), checkpoint_io]
         kwargs |= trainer_settings(str(self.subcommand), configured, self.model, self.datamodule, run.path, step)
         trainer = super().instantiate_trainer(**kwargs)
         refuse_stale_rank(trainer, rank)
+        require_progress(checkpoint, trainer, self.datamodule)
         return trainer
 
     def after_fit(self) -> None:

@@ -173,8 +173,15 @@ class StatefulDataLoader(DataLoader):
         return {"batches_yielded": self.batches_yielded % epoch_length if epoch_length else 0}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Skip the batches that the interrupted epoch had done."""
-        self.sampler.start_batch = state["batches_yielded"]
+        """Skip the batches that the interrupted epoch had done.
+
+        Raises:
+            ValueError: not a number of batches that an epoch has.
+        """
+        done = state.get("batches_yielded") if isinstance(state, dict) else state
+        if type(done) is not int or not 0 <= done < max(len(self), 1):
+            raise ValueError(f"batches_yielded: expected at least 0 and below {len(self)}, got {done!s:.100}")
+        self.sampler.start_batch = done
 
 
 class BatchedDataset(Dataset):
@@ -279,11 +286,11 @@ class BatchedDataModule(L.LightningDataModule):
             ValueError: another version of this project wrote the state.
         """
         version = state.get("format_version") if isinstance(state, dict) else None
-        if version != FORMAT_VERSION:
+        if type(version) is not int or version != FORMAT_VERSION:
             age = "a later" if isinstance(version, int) and version > FORMAT_VERSION else "an earlier"
             raise ValueError(
                 f"the checkpoint was written by {age} version of this project "
-                f"(format {version}, this one reads {FORMAT_VERSION}): train again"
+                f"(format {version!s:.100}, this one reads {FORMAT_VERSION}): train again"
             )
 
     @classmethod

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from datamodules.batches import BatchedDataModule, BatchedDataset, BatchIndices
+from datamodules.saved_state import are_counts, are_names, is_vector, require
 from datamodules.splits import stratified_split
 
 NAMES = ("feature_names", "class_names")
@@ -172,19 +173,25 @@ class TabularDataModule(BatchedDataModule):
         if missing := [name for name in STATE if name not in state]:
             raise ValueError(f"the checkpoint holds no {', '.join(missing)} of the data; use one that fit has written")
         for name in NAMES:
+            require(are_names(state[name]), name, "a list of different names", state[name])
             if name in vars(self) and state[name] != vars(self)[name]:
                 raise ValueError(
-                    f"the checkpoint was trained on {name} {state[name]}, the configuration asks for "
+                    f"the checkpoint was trained on {name} {state[name]!s:.300}, the configuration asks for "
                     f"{vars(self)[name]}; use the run's own config.yaml"
                 )
+        counts, mean, scale = state["class_counts"], state["mean"], state["scale"]
+        require(are_counts(counts, len(state["class_names"])), "class_counts", "a number of rows of each class", counts)
+        require(is_vector(mean), "mean", "finite numbers in float32", mean)
         width = self._width(len(state["feature_names"]))
-        if len(state["mean"]) != width:
+        if len(mean) != width:
             raise ValueError(
-                f"the checkpoint was trained on {len(state['mean'])} columns, the configuration makes {width}; "
+                f"the checkpoint was trained on {len(mean)} columns, the configuration makes {width}; "
                 "use the run's own config.yaml"
             )
+        require(is_vector(scale, width) and bool((scale > 0).all()), "scale", f"{width} finite numbers above 0", scale)
         for name in STATE:
             setattr(self, name, state[name])
+        self.mean, self.scale = mean.detach(), scale.detach()
 
     @cached_property
     def _table(self) -> Table:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from datamodules.batches import BatchedDataModule, BatchedDataset
 from datamodules.readers import read_labelled, read_texts
+from datamodules.saved_state import are_counts, are_names, require
 from datamodules.sparse_rows import SparseRows, as_tensor
 from datamodules.splits import stratified_split
 from datamodules.tfidf import Ngrams, TfidfFeatures
@@ -187,19 +188,13 @@ class TfidfDataModule(BatchedDataModule):
         if state is self._state:  # Lightning restores what the command line has restored before
             return
         super().load_state_dict(state)
-        features = TfidfFeatures({})
+        features = TfidfFeatures(self.ngrams)
         try:
             features.load_state_dict(state["vectorizers"])
             names, counts, oos_label = state["class_names"], state["class_counts"], state["oos_label"]
-            if not (
-                isinstance(names, list)
-                and isinstance(counts, list)
-                and all(type(name) is str for name in names)
-                and all(type(count) is int for count in counts)
-                and len(set(names)) == len(names) == len(counts)
-                and oos_label in (None, *names)
-            ):
-                raise ValueError("class_names, class_counts, oos_label: expected names and counts that fit together")
+            require(are_names(names), "class_names", "a list of different names", names)
+            require(are_counts(counts, len(names)), "class_counts", "a number of rows of each class", counts)
+            require(oos_label in (None, names[-1]), "oos_label", "None or the last of class_names", oos_label)
         except (KeyError, ValueError) as error:
             reason = f"no {error}" if isinstance(error, KeyError) else error
             raise ValueError(

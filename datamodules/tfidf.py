@@ -11,6 +11,8 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 import torch
 
+from datamodules.saved_state import is_vector, require
+
 
 @dataclass
 class Ngrams:
@@ -146,12 +148,13 @@ class TfidfFeatures:
         Raises:
             ValueError: the state is not one that `state_dict` could have returned; names the key.
         """
-        _require(isinstance(state, dict) and len(state) > 0, "vectorizers", "a map from name to vectorizer", state)
+        require(isinstance(state, dict) and len(state) > 0, "vectorizers", "a map from name to vectorizer", state)
         ngrams, vectorizers = {}, {}
         for name, saved in state.items():
-            _require(type(name) is str and name.isidentifier(), "vectorizers", "names", name)
+            require(type(name) is str and name.isidentifier(), "vectorizers", "names", name)
             _require_keys(saved, ("options", "vocabulary", "idf"), name)
-            options = _checked_options(saved["options"], f"{name}.options")
+            own = self.ngrams[name].token_pattern if name in self.ngrams else None
+            options = _checked_options(saved["options"], f"{name}.options", own)
             vocabulary = _checked_vocabulary(saved["vocabulary"], f"{name}.vocabulary")
             idf = _checked_idf(saved["idf"], f"{name}.idf", len(vocabulary) if options.use_idf else None)
             vectorizer = _vectorizer(options, vocabulary)
@@ -187,54 +190,55 @@ def _side_by_side(matrices: list[Any]) -> Any:
 # --- checks of a state ------------------------------------------------------------------------------------------------
 
 
-def _require(condition: bool, key: str, expected: str, found: Any) -> None:
-    if not condition:
-        plain = found is None or type(found) in (bool, int, float, str)
-        raise ValueError(f"{key}: expected {expected}, got {f'{found!r:.60}' if plain else type(found).__name__}")
-
-
 def _require_keys(value: Any, keys: Sequence[str], key: str) -> None:
-    _require(isinstance(value, dict), key, f"a map of {', '.join(keys)}", value)
+    require(isinstance(value, dict), key, f"a map of {', '.join(keys)}", value)
     for name in keys:
-        _require(name in value, f"{key}.{name}", "a value", None)
+        require(name in value, f"{key}.{name}", "a value", None)
     for name in value:
-        _require(name in keys, key, f"nothing but {', '.join(keys)}", name)
+        require(name in keys, key, f"nothing but {', '.join(keys)}", name)
 
 
-def _checked_options(value: Any, key: str) -> Ngrams:
+def _checked_options(value: Any, key: str, own_pattern: str | None) -> Ngrams:
     _require_keys(value, [field.name for field in fields(Ngrams)], key)
     for field in fields(Ngrams):
         found, expected = value[field.name], formatannotation(field.type)
-        _require(_is_of_type(found, field.type), f"{key}.{field.name}", expected, found)
+        require(_is_of_type(found, field.type), f"{key}.{field.name}", expected, found)
     low, high = value["ngram_range"]
-    _require(1 <= low <= high, f"{key}.ngram_range", "1 <= shortest <= longest", f"{low}, {high}")
+    require(1 <= low <= high, f"{key}.ngram_range", "1 <= shortest <= longest", f"{low}, {high}")
     try:
         groups = re.compile(value["token_pattern"]).groups
     except (re.error, RecursionError, OverflowError):
         groups = -1
     expected = "a regular expression with at most one group"
-    _require(0 <= groups <= 1, f"{key}.token_pattern", expected, value["token_pattern"])
+    require(0 <= groups <= 1, f"{key}.token_pattern", expected, value["token_pattern"])
+    expected = "one that the configuration has, or of at most 200 characters, 2 of * + { and no repeated group"
+    bounded = value["token_pattern"] == own_pattern or _is_bounded(value["token_pattern"])
+    require(bounded, f"{key}.token_pattern", expected, value["token_pattern"])
     return Ngrams(**value)
+
+
+def _is_bounded(pattern: str) -> bool:
+    """Whether matching takes time in proportion to a small power of a text's length, and not 2 to the power of it."""
+    repeated = re.search(r"\)[*+{]|\\[1-9]|\(\?P=|\(\?\(", pattern)
+    return len(pattern) <= 200 and repeated is None and len(re.findall(r"[*+{]", pattern)) <= 2
 
 
 def _checked_vocabulary(value: Any, key: str) -> list[str]:
     expected = "a JSON list of different n-grams"
-    _require(type(value) is str, key, expected, value)
+    require(type(value) is str, key, expected, value)
     try:
         ngrams = json.loads(value)
     except (ValueError, RecursionError):
         ngrams = None
-    _require(_is_of_type(ngrams, list[str]) and 0 < len(ngrams) == len(set(ngrams)), key, expected, value)
+    require(_is_of_type(ngrams, list[str]) and 0 < len(ngrams) == len(set(ngrams)), key, expected, value)
     return ngrams
 
 
 def _checked_idf(value: Any, key: str, length: int | None) -> torch.Tensor | None:
     if length is None:
-        _require(value is None, key, "None, as use_idf is False", value)
+        require(value is None, key, "None, as use_idf is False", value)
         return None
-    plain = isinstance(value, torch.Tensor) and value.layout == torch.strided and value.dtype == torch.float32
-    plain = plain and value.shape == (length,) and bool(value.isfinite().all())
-    _require(plain, key, f"a tensor of {length} finite numbers in float32", value)
+    require(is_vector(value, length), key, f"a tensor of {length} finite numbers in float32", value)
     return value.detach().cpu()
 
 

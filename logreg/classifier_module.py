@@ -11,7 +11,7 @@ from logreg.calibration import TemperatureScaling
 from logreg.evaluation import Evaluation
 from logreg.functional import log_softmax
 from logreg.optimizers import build_optimizers, plan_decay, prefer_configured_options
-from logreg.safe_loading import load_safely
+from logreg.safe_loading import load_safely, require_state
 
 AVERAGING = (WeightAveraging, StochasticWeightAveraging)  # EMAWeightAveraging is a WeightAveraging
 FORMAT = 2  # of what a model keeps in a checkpoint; raised when older files can no longer be read
@@ -105,14 +105,16 @@ class ClassifierModule(L.LightningModule):
         checkpoint["format_version"] = FORMAT
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse another format version with a ValueError; let configured optimizer options win over the file's."""
+        """Refuse what is not this model's with a ValueError; let configured optimizer options win over the file's."""
         found = checkpoint.get("format_version")
-        if found != FORMAT:
+        if type(found) is not int or found != FORMAT:
             raise ValueError(
-                f"the checkpoint has format version {found}, this code reads {FORMAT}: it was written by "
+                f"the checkpoint has format version {found!s:.100}, this code reads {FORMAT}: it was written by "
                 f"{'an earlier' if found is None else 'another'} version of the project; train again"
             )
-        prefer_configured_options(checkpoint, self.optimizer, self.lr_scheduler)
+        require_state(self, checkpoint)
+        if "optimizer_states" in checkpoint and self.trainer.state.fn == "fit":
+            prefer_configured_options(checkpoint, self.optimizer, self.lr_scheduler, self.parameters())
 
     load_from_checkpoint = classmethod(load_safely)  # type: ignore[assignment]
 

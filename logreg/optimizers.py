@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from torch import Tensor
 from torch.nn import Parameter
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CyclicLR, LRScheduler, OneCycleLR
@@ -100,7 +101,10 @@ def plan_decay(schedulers: Any, total_steps: float) -> None:
 
 
 def prefer_configured_options(
-    checkpoint: dict[str, Any], optimizer: OptimizerCallable, scheduler: LRSchedulerCallable | None
+    checkpoint: dict[str, Any],
+    optimizer: OptimizerCallable,
+    scheduler: LRSchedulerCallable | None,
+    parameters: Iterable[Parameter],
 ) -> None:
     """On resume, let the configuration's options and schedule win over the checkpoint's.
 
@@ -110,21 +114,82 @@ def prefer_configured_options(
     configuration. With the same configuration that is, to the bit, the rate of the checkpoint.
 
     Args:
-        checkpoint: as given to `on_load_checkpoint`; its optimizer and scheduler states are changed in place.
+        checkpoint: as given to `on_load_checkpoint`; its optimizer and scheduler states are replaced.
         optimizer: as configured.
         scheduler: as configured, or None.
+        parameters: of the model.
+
+    Raises:
+        ValueError: a state that is not of this optimizer, of these parameters or of one scheduler; names the key.
     """
     fresh = optimizer([Parameter(torch.zeros(1))])
-    for state in checkpoint.get("lr_schedulers", []):
-        if scheduler is None:
-            break
+    if scheduler is not None:
         replayed = scheduler(fresh)
-        for _ in range(state["last_epoch"]):
+        for _ in range(_epochs_of(checkpoint.get("lr_schedulers"), checkpoint.get("global_step"))):
             fresh.step()  # changes nothing, for there are no gradients; without it torch warns
             replayed.step()
-        state.clear()
-        state.update(replayed.state_dict())
-    options = {name: value for name, value in fresh.state_dict()["param_groups"][0].items() if name != "params"}
-    for state in checkpoint.get("optimizer_states", []):
-        for group in state["param_groups"]:
-            group.update(options)
+        checkpoint["lr_schedulers"] = [replayed.state_dict()]
+    options, parameters = fresh.state_dict()["param_groups"][0], list(parameters)
+    state = _learned_state(checkpoint["optimizer_states"], optimizer, parameters)
+    groups = [options | {"params": list(range(len(parameters)))}]
+    checkpoint["optimizer_states"] = [{"state": state, "param_groups": groups}]
+
+
+def _epochs_of(states: Any, global_step: Any) -> int:
+    """How often the one scheduler of a checkpoint has stepped."""
+    key = "lr_schedulers[0].last_epoch"
+    if not isinstance(states, list) or len(states) != 1 or not isinstance(states[0], dict):
+        raise ValueError(
+            f"lr_schedulers: expected the state of one scheduler, got {states!s:.100}; see model.lr_scheduler"
+        )
+    done = states[0].get("last_epoch")
+    if type(done) is not int or type(global_step) is not int or not 0 <= done <= global_step:
+        raise ValueError(f"{key}: expected at most as many as there were steps, got {done!s:.100}")
+    if states[0].get("_step_count") != done + 1:
+        raise ValueError(f"{key}: expected one less than _step_count {states[0].get('_step_count')!s:.100}, got {done}")
+    return done
+
+
+def _learned_state(states: Any, optimizer: OptimizerCallable, parameters: list[Parameter]) -> dict[int, dict[str, Any]]:
+    """What the one optimizer of a checkpoint has learned, by the number of the parameter."""
+    if not isinstance(states, list) or len(states) != 1 or not isinstance(states[0], dict):
+        raise ValueError(f"optimizer_states: expected the state of one optimizer, got {states!s:.100}")
+    state, key = states[0].get("state"), "optimizer_states[0].state"
+    if not isinstance(state, dict) or not state.keys() <= set(range(len(parameters))):
+        raise ValueError(f"{key}: expected a map from the numbers of {len(parameters)} parameters, got {state!s:.100}")
+    example = _example_state(optimizer, parameters)
+    if example is None:
+        return state
+    if example and not state:
+        raise ValueError(f"{key}: expected what the optimizer has learned, got nothing")
+    for number, saved in state.items():
+        like = example.get(number, {})
+        if not isinstance(saved, dict) or saved.keys() != like.keys():
+            raise ValueError(f"{key}.{number}: expected {', '.join(like) or 'nothing'}, got {saved!s:.100}")
+        for name, value in saved.items():
+            if _kind(value) != _kind(like[name]):
+                raise ValueError(f"{key}.{number}.{name}: expected {_kind(like[name])}, got {_kind(value)}")
+            if isinstance(value, Tensor) and not value.to(like[name].dtype).isfinite().all():
+                raise ValueError(f"{key}.{number}.{name}: expected finite numbers of {like[name].dtype}")
+    return state
+
+
+def _example_state(optimizer: OptimizerCallable, parameters: list[Parameter]) -> dict[int, dict[str, Any]] | None:
+    """The state that an optimizer has after a step, on tensors without memory; None if it cannot step on them."""
+    examples = [Parameter(torch.zeros_like(parameter, device="meta")) for parameter in parameters]
+    for parameter in examples:
+        parameter.grad = torch.zeros_like(parameter)
+    example = optimizer(examples)
+    try:
+        example.step()
+    except Exception:  # some look at numbers, some want a closure
+        return None
+    return example.state_dict()["state"]
+
+
+def _kind(value: Any) -> str:
+    """What two values that can stand for each other have in common."""
+    if not isinstance(value, Tensor):
+        return type(value).__name__
+    kind = "numbers" if value.is_floating_point() else value.dtype  # a run of another precision has other numbers
+    return f"{value.layout} {kind} {tuple(value.shape)}"

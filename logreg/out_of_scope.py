@@ -5,7 +5,6 @@ class. The other rejects a row, that is, calls it out of scope, where the larges
 threshold that is chosen on validation rows (Chow's reject option, 1970).
 """
 
-import math
 from typing import Literal
 
 import lightning as L
@@ -182,8 +181,8 @@ class RejectBelowThreshold(nn.Module):
             module.log_dict({f"{evaluation.split}_at_threshold/{k}": v for k, v in metrics.items()}, sync_dist=True)
 
     def get_extra_state(self) -> Tensor:
-        """The threshold; NaN for none."""
-        return torch.tensor(math.nan if self.threshold is None else self.threshold, dtype=torch.float64)
+        """The threshold; an empty tensor for none."""
+        return torch.tensor([] if self.threshold is None else self.threshold, dtype=torch.float64)
 
     def set_extra_state(self, state: Tensor) -> None:
         """Restore a threshold that was chosen on validation; one that is configured wins over the checkpoint's.
@@ -193,7 +192,6 @@ class RejectBelowThreshold(nn.Module):
         """
         if not self.chosen_on_validation:
             return
-        threshold = None if math.isnan(float(state)) else float(state)
-        if threshold is not None and not 0 <= threshold <= 1:
-            raise ValueError(f"the threshold must lie in [0, 1], the checkpoint holds {threshold}")
-        self.threshold = threshold
+        if state.numel() > 0 and not 0 <= float(state) <= 1:
+            raise ValueError(f"the threshold must lie in [0, 1], the checkpoint holds {float(state)}")
+        self.threshold = float(state) if state.numel() > 0 else None

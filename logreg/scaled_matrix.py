@@ -1,5 +1,6 @@
 """A weight matrix that L2 shrinks in one multiplication, however many rows it has."""
 
+import math
 from typing import Any
 
 import torch
@@ -117,7 +118,7 @@ class ScaledMatrix(nn.EmbeddingBag):
         Raises:
             ValueError: not a number above 0.
         """
-        scale = float(state)
+        scale = float(state) if state.numel() == 1 else math.nan
         if not 0 < scale < float("inf"):
             raise ValueError(f"the scale of W must be a number above 0, the checkpoint holds {scale}")
         self.scale, self._changed = scale, None

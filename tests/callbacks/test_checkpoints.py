@@ -320,3 +320,19 @@ def test_each_successful_save_is_announced_and_no_other(tmp_path):
     assert calls == []
     plugin.save_checkpoint({"a": 1}, tmp_path / "a.ckpt")
     assert calls == [True]
+
+
+def test_an_expanded_tensor_is_written_with_all_of_its_numbers(tmp_path):
+    mask = torch.ones(1).expand(3, 3)
+    AtomicCheckpointIO().save_checkpoint({"state_dict": OrderedDict(mask=mask)}, tmp_path / "x.ckpt")
+    [read] = AtomicCheckpointIO().load_checkpoint(tmp_path / "x.ckpt")["state_dict"].values()
+    assert torch.equal(read, mask)
+    assert read.untyped_storage().nbytes() == 9 * 4
+
+
+@pytest.mark.parametrize("name", ["../../notes.txt", "/etc/hosts", "best.ckpt", "epoch_1.ckpt/..", 1])
+def test_a_checkpoint_cannot_name_files_to_delete(tmp_path, name):
+    best = RelocatableModelCheckpoint(save_top_k=2)
+    state = best.state_dict() | {"kept": {name: torch.tensor(9.0, dtype=torch.float64)}}
+    with pytest.raises(ValueError, match=r"callbacks.RelocatableModelCheckpoint.kept: expected what fit has written"):
+        best.load_state_dict(state)
