@@ -9,6 +9,9 @@ if __name__ == "__main__":
         print(cli.__doc__)  # before torch and Lightning are imported, which takes seconds
         sys.exit(0 if sys.argv[1:] else 2)
 
-    from cli.main import main
+    try:
+        from cli.main import main
 
-    main()
+        main()
+    except KeyboardInterrupt:  # also while torch is imported; during a fit callbacks/graceful_stop.py is faster
+        sys.exit("stopped before anything was trained")

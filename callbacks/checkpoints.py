@@ -196,7 +196,7 @@ class RelocatableModelCheckpoint(ModelCheckpoint):
         save_top_k: int = 1,
         every_n_train_steps: int | None = None,
     ) -> None:
-        if save_top_k < 1 and save_top_k != -1:
+        if save_top_k is None or (save_top_k < 1 and save_top_k != -1):  # null passes jsonargparse's check of types
             raise ValueError(f"expected save_top_k of at least 1, or -1 for all, got {save_top_k}")
         if every_n_train_steps is not None and every_n_train_steps < 1:
             raise ValueError(f"expected every_n_train_steps of at least 1, got {every_n_train_steps}")

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from lightning.pytorch.core.saving import save_hparams_to_yaml
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
@@ -60,7 +61,12 @@ class ThrottledTensorBoardLogger(ThrottledSave, TensorBoardLogger):
         if not self.is_repeated(metrics, step):
             super().log_metrics(dict(metrics), step)
 
+    @rank_zero_only
     def _write(self) -> None:
+        # Lightning would write the file in place, and only if it is not there: a kill would leave it cut for ever.
+        path = Path(self.log_dir, self.NAME_HPARAMS_FILE)
+        if path.is_symlink() or not path.is_file():
+            write_then_rename(path, lambda temporary: save_hparams_to_yaml(temporary, self.hparams))
         TensorBoardLogger.save(self)
 
 

@@ -1,13 +1,15 @@
 """The command line behind train.py."""
 
+import io
 import logging
 import os
 import sys
+import threading
 import warnings
 from contextlib import ExitStack
 
 from cli.config import install_loader
-from cli.errors import is_user_error, one_line
+from cli.errors import hide_user_errors_of_threads, is_user_error, one_line
 from cli.lightning_cli import TemplateCLI
 
 # Warnings the user cannot act on, each with its cause.
@@ -26,6 +28,10 @@ def main() -> None:
     for message in HARMLESS_WARNINGS:
         warnings.filterwarnings("ignore", message)
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(lambda r: "litlogger" not in r.getMessage())
+    threading.excepthook = hide_user_errors_of_threads
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # what a terminal or a pipe cannot show must not end a fit
+            stream.reconfigure(errors="backslashreplace")
     install_loader()
     try:
         with ExitStack() as on_exit:
@@ -34,5 +40,3 @@ def main() -> None:
         if os.environ.get("LOGREG_DEBUG") or not is_user_error(error):
             raise
         sys.exit(f"error: {one_line(error)}")
-    except KeyboardInterrupt:
-        sys.exit("stopped before anything was trained")

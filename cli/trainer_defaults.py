@@ -16,7 +16,7 @@ from callbacks.reports import EvaluationReport, MetricsWriter, PredictionWriter
 
 POSITIVE_OPTIONS = (
     *("max_epochs", "max_steps", "limit_train_batches", "accumulate_grad_batches"),
-    *("log_every_n_steps", "val_check_interval", "check_val_every_n_epoch"),
+    *("log_every_n_steps", "val_check_interval", "check_val_every_n_epoch", "gradient_clip_val"),
 )
 
 
@@ -115,7 +115,13 @@ def as_list(value: Any) -> list[Any]:
 
 
 def describe_best(trainer: L.Trainer) -> str:
-    """Which state best.ckpt holds, in one line, with the metric that decided."""
+    """Which state best.ckpt holds, in one line, with the metric that decided.
+
+    Raises:
+        ValueError: the fit ended before its first step, and saved nothing.
+    """
+    if not Path(trainer.default_root_dir, "checkpoints", "last.ckpt").is_file():
+        raise ValueError("nothing was trained: the fit ended before its first step; see trainer.max_time and callbacks")
     best = next(c for c in trainer.callbacks if isinstance(c, RelocatableModelCheckpoint))  # type: ignore[attr-defined]
     if best.best_model_score is None:
         return f"no best.ckpt: {best.monitor} was never logged, or never finite"

@@ -8,9 +8,11 @@ import hashlib
 import http.client
 import json
 import os
+import threading
 import urllib.error
 import urllib.request
 import uuid
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,6 +29,7 @@ SHA256 = {
 }
 LARGEST_FILE = 10_000_000  # bytes; the real ones have about 2.5 million
 TIMEOUT = 30  # seconds without an answer
+LIMIT = 300  # seconds for a whole download, however busy the server seems: 9 kB a second are enough
 
 
 class CLINC150DataModule(TfidfDataModule):
@@ -75,7 +78,8 @@ class CLINC150DataModule(TfidfDataModule):
     def load_splits(self) -> dict[str, LabelledTexts]:
         """The official splits, each with its out-of-scope rows."""
         self._fetch()
-        content = self.file.read_bytes()
+        with self.file.open("rb") as file:
+            content = file.read(LARGEST_FILE + 1)
         require_checksum(content, SHA256[self.variant], self.file)
         try:
             data: dict[str, Any] = json.loads(content)
@@ -98,15 +102,10 @@ def download(url: str, path: Path, sha256: str) -> None:
         OSError: no network, or a full disk; the message gives both remedies.
         ValueError: the content is not that of the published file.
     """
-    from rich.progress import wrap_file
-
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
-        with urllib.request.urlopen(url, timeout=TIMEOUT) as answer:
-            total = int(answer.headers.get("Content-Length") or 0)
-            with wrap_file(answer, total=total, description=f"Downloading {path.name}") as source:
-                content = source.read(LARGEST_FILE + 1)
+        content = _content(url)
         require_checksum(content, sha256, url, remedy="try again later")
         temporary.write_bytes(content)
         temporary.replace(path)
@@ -118,6 +117,38 @@ def download(url: str, path: Path, sha256: str) -> None:
         ) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _content(url: str) -> bytes:
+    """What a server answers, within LIMIT seconds.
+
+    A socket's timeout starts anew with every byte, so a server that sends one now and then would hold a fit for ever.
+    The thread is left to itself after the limit; as a daemon it does not keep the process alive, unlike an executor's.
+    """
+    answer: Future[bytes] = Future()
+    thread = threading.Thread(target=_fetch, args=(url, answer), daemon=True)
+    thread.start()
+    thread.join(LIMIT)
+    if thread.is_alive():
+        raise TimeoutError(f"not complete after {LIMIT} seconds")
+    try:
+        return answer.result()
+    finally:
+        del answer  # an error's traceback would hold what holds the error, and so keep the connection open
+
+
+def _fetch(url: str, answer: Future[bytes]) -> None:
+    from rich.progress import wrap_file
+
+    try:
+        with urllib.request.urlopen(url, timeout=TIMEOUT) as response:
+            total, name = int(response.headers.get("Content-Length") or 0), url.rpartition("/")[2]
+            with wrap_file(response, total=total, description=f"Downloading {name}") as source:
+                answer.set_result(source.read(LARGEST_FILE + 1))
+    except BaseException as error:
+        answer.set_exception(error)
+    finally:
+        del answer
 
 
 def require_checksum(

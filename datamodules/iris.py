@@ -36,6 +36,7 @@ class IrisDataModule(TabularDataModule):
         **options: Any,
     ) -> None:
         super().__init__(**options)
+        classes, features = classes or (), features or ()  # null passes jsonargparse's check of types
         _require_names("classes", classes, CLASSES, at_least=2)
         features = [name.removesuffix(" (cm)") for name in features]  # scikit-learn's spelling works too
         _require_names("features", features, FEATURES, at_least=1)

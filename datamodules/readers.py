@@ -10,6 +10,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from datamodules.bounded import LONGEST_TEXT, read_bounded
+
 SUFFIXES = (".csv", ".tsv", ".json", ".jsonl")
 
 
@@ -46,9 +48,9 @@ def read_texts(path: str, text_column: str) -> list[str]:
         OSError: the file cannot be opened.
     """
     if path == "-":
-        texts = _lines(_decoded("standard input", sys.stdin.buffer.read()))
+        texts = _lines(_decoded("standard input", _standard_input()))
     elif Path(path).suffix.lower() == ".txt":
-        texts = _lines(_decoded(path, Path(path).read_bytes()))
+        texts = _lines(_decoded(path, _content(Path(path))))
     else:
         texts = [_field(place, row, text_column) for place, row in _rows(Path(path), (*SUFFIXES, ".txt"))]
     if not texts:
@@ -61,7 +63,7 @@ def _rows(path: Path, suffixes: tuple[str, ...] = SUFFIXES) -> list[tuple[str, d
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
         raise ValueError(f"{path}: expected a file that ends in one of {', '.join(suffixes)}")
-    text = _decoded(path, path.read_bytes())
+    text = _decoded(path, _content(path))
     if suffix in (".csv", ".tsv"):
         return _table_rows(path, text, "," if suffix == ".csv" else "\t")
     if suffix == ".jsonl":
@@ -97,7 +99,18 @@ def _table_rows(path: Path, text: str, delimiter: str) -> list[tuple[str, dict[s
     return rows
 
 
-def _decoded(source: object, content: bytes) -> str:
+def _content(path: Path) -> bytearray:
+    with path.open("rb") as stream:
+        return read_bounded(path, stream, by_line=path.suffix.lower() != ".json")
+
+
+def _standard_input() -> bytearray:
+    if sys.stdin is None:
+        raise ValueError("standard input: expected texts, but it is closed")
+    return read_bounded("standard input", sys.stdin.buffer, by_line=True)
+
+
+def _decoded(source: object, content: bytes | bytearray) -> str:
     try:
         return content.decode("utf-8-sig")  # with or without a byte order mark
     except UnicodeDecodeError as error:
@@ -131,6 +144,8 @@ def _field(place: str, row: dict[str, Any], column: str) -> str:
     value = str(value)
     if any("\ud800" <= character <= "\udfff" for character in value):
         raise ValueError(f"{place}: expected text in {column!r}, got half of a surrogate pair")
+    if len(value) > LONGEST_TEXT:
+        raise ValueError(f"{place}: expected at most {LONGEST_TEXT:,} characters in {column!r}, got {len(value):,}")
     if not value.strip():
         raise ValueError(f"{place}: expected text in {column!r}, got an empty field")
     return value

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -142,12 +142,7 @@ class TabularDataModule(BatchedDataModule):
     def dataset(self, split: str) -> BatchedDataset:
         """The rows of a split, standardised."""
         raw, target = self._raw(split)
-        x = self.transform(raw)
-
-        def gather(batch: BatchIndices) -> Tensor:
-            return x[batch.indices]
-
-        return BatchedDataset(gather, target)
+        return BatchedDataset(partial(_rows, self.transform(raw)), target)
 
     def describe(self, indices: Sequence[int], split: str) -> list[dict[str, Any]]:
         """The raw features of some rows of the test or predict split, by name."""
@@ -232,6 +227,8 @@ class TabularDataModule(BatchedDataModule):
         if split != "predict" or self.predict_inputs is None:
             return self.points("test" if split == "predict" else split)
         names = self.feature_names
+        if not self.predict_inputs:
+            raise ValueError("predict_inputs: expected at least one point, got an empty list")
         for number, row in enumerate(self.predict_inputs):
             if len(row) != len(names):
                 raise ValueError(
@@ -245,3 +242,7 @@ class TabularDataModule(BatchedDataModule):
     def _width(self, num_raw: int) -> int:
         """D, where F = num_raw."""
         return self.add_features(torch.zeros(1, num_raw)).shape[1]
+
+
+def _rows(x: Tensor, batch: BatchIndices) -> Tensor:  # no closure, so that worker processes can be handed it
+    return x[batch.indices]

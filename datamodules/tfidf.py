@@ -50,6 +50,20 @@ class Ngrams:
     smooth_idf: bool = True
     norm: Literal["l1", "l2"] | None = "l2"
 
+    def __post_init__(self) -> None:
+        """Refuse what scikit-learn takes although it has no meaning, with a ValueError."""
+        low, high = self.ngram_range
+        if not 1 <= low <= high:
+            raise ValueError(f"ngram_range: expected 1 <= shortest <= longest, got {low}, {high}")
+        try:
+            matches_nothing = re.search(self.token_pattern, "") is not None
+        except (re.error, RecursionError, OverflowError) as error:
+            raise ValueError(
+                f"token_pattern: expected a regular expression, got {self.token_pattern}: {error}"
+            ) from error
+        if matches_nothing:
+            raise ValueError(f"token_pattern: expected one that no empty text matches, got {self.token_pattern!r}")
+
 
 class TfidfFeatures:
     """One or more TF-IDF vectorizers side by side, whose state is plain values and tensors.

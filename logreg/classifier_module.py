@@ -3,7 +3,7 @@
 from typing import Any
 
 import lightning as L
-from lightning.pytorch.callbacks import StochasticWeightAveraging, WeightAveraging
+from lightning.pytorch.callbacks import LearningRateFinder, ModelPruning, StochasticWeightAveraging, WeightAveraging
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor
 
@@ -13,7 +13,12 @@ from logreg.functional import log_softmax
 from logreg.optimizers import build_optimizers, plan_decay, prefer_configured_options
 from logreg.safe_loading import load_safely, require_state
 
-AVERAGING = (WeightAveraging, StochasticWeightAveraging)  # EMAWeightAveraging is a WeightAveraging
+BEYOND_REACH = {  # what a callback would do to an update by hand
+    WeightAveraging: "average scale · weight",
+    StochasticWeightAveraging: "average scale · weight",
+    ModelPruning: "prune scale · weight",
+    LearningRateFinder: "set the rate of an update written by hand",
+}
 FORMAT = 2  # of what a model keeps in a checkpoint; raised when older files can no longer be read
 
 
@@ -89,11 +94,11 @@ class ClassifierModule(L.LightningModule):
         ):
             if value and not self.automatic_optimization:
                 raise ValueError(f"trainer.{option} does not reach an update written by hand: {remedy}")
-        averaging = [type(c).__name__ for c in trainer.callbacks if isinstance(c, AVERAGING)]  # type: ignore[attr-defined]
-        if averaging and not self.automatic_optimization:
-            raise ValueError(
-                f"{averaging[0]} cannot average scale · weight: leave it out, or use a model with optimizer"
-            )
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            for kind, what in BEYOND_REACH.items():
+                if isinstance(callback, kind) and not self.automatic_optimization:
+                    name = type(callback).__name__
+                    raise ValueError(f"{name} cannot {what}: leave it out, or use a model with optimizer")
         return []
 
     def on_train_start(self) -> None:

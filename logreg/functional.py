@@ -198,9 +198,9 @@ def class_weights(choice: str | Sequence[float], class_counts: Sequence[int] | N
         return torch.tensor([total / (num_classes * count) if count else 0.0 for count in class_counts])
     if isinstance(choice, str):
         raise ValueError(f"class_weight must be 'none', 'balanced' or one number per class, got {choice!r}")
-    if len(choice) != num_classes or not all(0 <= w < math.inf for w in choice):
+    if len(choice) != num_classes or not all(0 <= w < math.inf for w in choice) or not any(choice):
         raise ValueError(
-            f"class_weight must be one finite number of at least 0 for each of {num_classes} classes, "
+            f"class_weight must not be all 0, but one finite number of at least 0 for each of {num_classes} classes, "
             f"got {list(choice)}"
         )
     return torch.tensor([float(w) for w in choice])

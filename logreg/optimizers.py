@@ -8,8 +8,8 @@ import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor
 from torch.nn import Parameter
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import CyclicLR, LRScheduler, OneCycleLR
+from torch.optim import LBFGS, Optimizer
+from torch.optim.lr_scheduler import CyclicLR, LRScheduler, OneCycleLR, ReduceLROnPlateau
 
 
 class HandUpdate(Optimizer):
@@ -77,7 +77,8 @@ def build_optimizers(
     Schedulers step once an epoch, but those made for single steps (DecayToZero, OneCycleLR, CyclicLR) at every step.
 
     Raises:
-        ValueError: an option that torch refuses, such as a negative learning rate.
+        ValueError: an option that torch refuses, such as a negative learning rate, or a scheduler that fails, needs a
+            metric or makes the rate negative.
     """
     try:
         built = optimizer(parameters)
@@ -86,18 +87,42 @@ def build_optimizers(
     if scheduler is None:
         return built
     try:
+        _rehearse(optimizer, scheduler)
         rate = scheduler(built)
-    except (ValueError, TypeError, ZeroDivisionError) as error:
-        raise ValueError(f"model.lr_scheduler: expected options in range: {error}") from error
+    except Exception as error:  # torch raises half a dozen types; whichever, its options are what came from outside
+        reason = str(error) or type(error).__name__
+        raise ValueError(f"model.lr_scheduler: expected options in range: {reason}") from error
     interval = "step" if isinstance(rate, DecayToZero | OneCycleLR | CyclicLR) else "epoch"
     return {"optimizer": built, "lr_scheduler": {"scheduler": rate, "interval": interval}}
 
 
+def _rehearse(optimizer: OptimizerCallable, scheduler: LRSchedulerCallable) -> None:
+    """Step once without a model: a period of 0 steps (StepLR, CosineAnnealingLR) fails only then."""
+    fresh = optimizer([Parameter(torch.zeros(1, 1))])
+    rate = scheduler(fresh)
+    if isinstance(rate, ReduceLROnPlateau):
+        raise ValueError("ReduceLROnPlateau needs a metric; take one that goes by steps or epochs")
+    if not isinstance(fresh, LBFGS):  # whose step needs a closure
+        fresh.step()  # changes nothing, for there are no gradients; without it torch warns
+        rate.step()
+    if (lowest := min(group["lr"] for group in fresh.param_groups)) < 0:
+        raise ValueError(f"it makes the rate {lowest:g}")
+
+
 def plan_decay(schedulers: Any, total_steps: float) -> None:
-    """Tell every DecayToZero among a module's `lr_schedulers()` how many steps the fit takes."""
+    """Tell every DecayToZero among a module's `lr_schedulers()` how many steps the fit takes.
+
+    Raises:
+        ValueError: a OneCycleLR that is over before.
+    """
     for scheduler in schedulers if isinstance(schedulers, list) else [schedulers]:
         if isinstance(scheduler, DecayToZero):
             scheduler.plan(total_steps)
+        if isinstance(scheduler, OneCycleLR) and scheduler.total_steps < total_steps:
+            raise ValueError(
+                f"model.lr_scheduler: expected a OneCycleLR of at least the {total_steps} steps that the fit takes, "
+                f"got one of {scheduler.total_steps}"
+            )
 
 
 def prefer_configured_options(

@@ -636,14 +636,61 @@ def test_weights_that_are_not_finite_are_refused(cli, capsys, run, command):
     assert "holds model.linear.weight with numbers that are not finite" in line
 
 
+def callback(name, **arguments):
+    return ("--trainer.callbacks", json.dumps([{"class_path": name, "init_args": arguments}]))
+
+
+BOUNDARY = "callbacks.decision_boundary.DecisionBoundary"
+SCHEDULER = "--model.lr_scheduler=torch.optim.lr_scheduler."
+
 MEANINGLESS = {
     **{name: (f"--trainer.{name}", 0, f"trainer.{name}: expected more than 0, got 0") for name in POSITIVE_OPTIONS},
     "negative accumulation": ("--trainer.accumulate_grad_batches", -2, "expected more than 0, got -2"),
     "no such number of devices": ("--trainer.devices", -7, "devices"),
-    "misspelt metric to stop at": (
+    "devices that are a word": ("--trainer.devices", "x", "devices"),
+    "no device": ("--trainer.devices", 0, "devices"),
+    "an accelerator that is not there": ("--trainer.accelerator", "tpu", "torch_xla"),
+    "a precision that needs a package": ("--trainer.precision", "transformer-engine", "transformer_engine"),
+    "negative clipping": ("--trainer.gradient_clip_val", -1, "gradient_clip_val: expected more than 0, got -1"),
+    "no time": ("--trainer.max_time", "00:00:00:00", "nothing was trained: .*trainer.max_time"),
+    "infinite penalty": ("--model.l2", ".inf", "l2 must be .*finite, got inf"),
+    "no class counts": ("--model.class_weight", "[0, 0]", "class_weight must not be all 0"),
+    "no features": ("--data.features", "null", "features: expected at least 1 .* got none"),
+    "misspelt metric to stop at": (*callback("EarlyStopping", monitor="val/nope"), "val/nope.*not available"),
+    "the same callback twice": (
         "--trainer.callbacks",
-        "[{class_path: EarlyStopping, init_args: {monitor: val/nope}}]",
-        "val/nope.*not available",
+        json.dumps([{"class_path": "EarlyStopping", "init_args": {"monitor": "val/loss"}}] * 2),
+        "more than one stateful callback of type `EarlyStopping`",
+    ),
+    "a learning rate to find without one": (*callback("LearningRateFinder"), "learning rate"),
+    "a picture that fills the memory": (*callback(BOUNDARY, resolution=10**6), r"at most 2000, got 1000000$"),
+    "a picture without end": (*callback(BOUNDARY, margin=1e300), r"at most 10, got 1e\+300$"),
+    "a duration that is none": (*callback("Timer", duration="x"), r"`Timer\(duration='x'\)` is not a valid"),
+    "a period of no steps": (f"{SCHEDULER}StepLR", "--model.lr_scheduler.step_size=0", "model.lr_scheduler: .*zero"),
+    "half a wave of no steps": (
+        f"{SCHEDULER}CosineAnnealingLR",
+        "--model.lr_scheduler.T_max=0",
+        "model.lr_scheduler: .*zero",
+    ),
+    "a rate below zero": (
+        f"{SCHEDULER}ExponentialLR",
+        "--model.lr_scheduler.gamma=-1",
+        r"model.lr_scheduler: .*the rate -0\.5",
+    ),
+    "a function as a string": (
+        f"{SCHEDULER}LambdaLR",
+        "--model.lr_scheduler.lr_lambda='lambda epoch: 0.5'",
+        "lr_lambda.*lambda epoch",
+    ),
+    "a scheduler that needs a metric": (
+        f"{SCHEDULER}ReduceLROnPlateau",
+        "--model.l2=0",
+        "model.lr_scheduler: .*ReduceLROnPlateau needs a metric",
+    ),
+    "a scheduler that is none": (
+        f"{SCHEDULER}LRScheduler",
+        "--model.l2=0",
+        "model.lr_scheduler: .*NotImplementedError",
     ),
 }
 
@@ -653,6 +700,77 @@ def test_an_option_without_meaning_ends_in_one_line(cli, capsys, tmp_path, optio
     place = ("--trainer.default_root_dir", tmp_path / "run", "--trainer.max_epochs", 1)
     line = refused(cli, capsys, *IRIS, *QUICK, *place, option, value)
     assert re.search(message, line), line
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_one_cycle_schedule_that_is_over_before_the_fit_is_refused_before_training(cli, capsys, tmp_path):
+    place = ("--trainer.default_root_dir", tmp_path / "run", "--trainer.max_epochs", 10)
+    cycle = (f"{SCHEDULER}OneCycleLR", "--model.lr_scheduler.max_lr=0.1", "--model.lr_scheduler.total_steps=20")
+    line = refused(cli, capsys, *IRIS, *QUICK, *place, *cycle)
+    assert "OneCycleLR of at least the 40 steps that the fit takes, got one of 20" in line
+    assert list(tmp_path.iterdir()) == []
+
+
+TEXT_MEANINGLESS = {
+    "n-grams of no word": ("--data.words.ngram_range", "[0, 2]", "ngram_range: expected 1 <= .* got 0, 2"),
+    "n-grams backwards": ("--data.words.ngram_range", "[2, 1]", "ngram_range: expected 1 <= .* got 2, 1"),
+    "empty token pattern": ("--data.words", '{token_pattern: ""}', "token_pattern: expected one that no empty text"),
+    "a token pattern for nothing": ("--data.words.token_pattern", "x*", "token_pattern: expected one that no empty"),
+    "a broken token pattern": ("--data.words.token_pattern", "(", "token_pattern: expected a regular expression"),
+    "infinite penalty": ("--model.l2", ".inf", "l2 must be .* got inf"),
+    "negative clipping": ("--model.clip_norm", -1, "clip_norm must be above 0"),
+    "pruning": (*callback("ModelPruning", pruning_fn="l1_unstructured"), "ModelPruning cannot prune scale · weight"),
+    "finding the rate": (*callback("LearningRateFinder"), "cannot set the rate of an update written by hand"),
+    "a scheduler that needs a metric": (f"{SCHEDULER}ReduceLROnPlateau", "--model.l2=0", "needs a metric"),
+}
+
+
+@pytest.mark.parametrize(("option", "value", "message"), TEXT_MEANINGLESS.values(), ids=TEXT_MEANINGLESS)
+def test_an_option_without_meaning_for_text_ends_in_one_line(cli, capsys, tmp_path, option, value, message):
+    place = ("--trainer.default_root_dir", tmp_path / "run", "--trainer.max_epochs", 1)
+    line = refused(cli, capsys, "fit", "--config", "configs/text_csv.yaml", *QUICK, *place, option, value)
+    assert re.search(message, line), line
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_points_to_predict_are_refused(cli, capsys, run):
+    saved = ("predict", "--config", run / "config.yaml", "--ckpt_path", run / "checkpoints/best.ckpt")
+    assert "expected at least one point" in refused(cli, capsys, *saved, "--data.predict_inputs", "[]")
+
+
+@pytest.mark.parametrize("command", ["test", "predict"])
+def test_an_output_that_knows_only_ascii_ends_no_command(cli, monkeypatch, run, tmp_path, command):
+    with (tmp_path / "out").open("w", encoding="ascii") as ascii_only:
+        monkeypatch.setattr(sys, "stdout", ascii_only)
+        cli(command, "--config", run / "config.yaml", "--ckpt_path", run / "checkpoints/best.ckpt")
+    assert (tmp_path / "out").read_bytes().isascii()
+
+
+def test_a_run_directory_that_ascii_cannot_name_ends_no_fit(cli, monkeypatch, tmp_path):
+    with (tmp_path / "out").open("w", encoding="ascii") as ascii_only:
+        monkeypatch.setattr(sys, "stdout", ascii_only)
+        cli(*IRIS, *QUICK, "--trainer.default_root_dir", tmp_path / "ü", "--trainer.max_epochs", 1)
+    assert rb"\xfc" in (tmp_path / "out").read_bytes()
+
+
+def test_ctrl_c_while_torch_is_imported_is_one_line(tmp_path):
+    (tmp_path / "torch.py").write_text("raise KeyboardInterrupt")
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    command = [sys.executable, "train.py", "fit"]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (1, "stopped before anything was trained\n")
+
+
+def test_a_full_disk_under_the_event_file_is_one_line(cli, capfd, monkeypatch, tmp_path):
+    from tensorboard.summary.writer import record_writer
+
+    def full(self):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(record_writer.RecordWriter, "flush", full)
+    with pytest.raises(SystemExit, match=r"^error: .*No space left on device"):
+        cli(*IRIS, *QUICK, "--trainer.default_root_dir", tmp_path / "run", "--trainer.max_epochs", 1)
+    assert "Traceback" not in capfd.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 

@@ -160,7 +160,9 @@ def test_a_monitor_that_validation_does_not_log_ends_in_one_line(tmp_path):
         fit(tmp_path, {1: 1.0}, Validated, monitor="nope", trainer_options={"max_epochs": 1})
 
 
-@pytest.mark.parametrize("option", [{"save_top_k": -2}, {"save_top_k": 0}, {"every_n_train_steps": 0}])
+@pytest.mark.parametrize(
+    "option", [{"save_top_k": None}, {"save_top_k": -2}, {"save_top_k": 0}, {"every_n_train_steps": 0}]
+)
 def test_options_out_of_range_are_refused(option):
     ((name, value),) = option.items()
     with pytest.raises(ValueError, match=f"^expected {name} of at least 1.*, got {value}$"):

@@ -171,3 +171,38 @@ def test_a_point_that_a_checkpoint_has_logged_already_is_not_logged_again(tmp_pa
     logger.flush()
     with (tmp_path / "metrics.csv").open(newline="") as file:
         assert [row["step"] for row in csv.DictReader(file)] == ["0", "1", "1", "2"]
+
+
+# hparams.yaml
+
+
+def test_hparams_are_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    def killed(path, hparams):
+        path.write_text("lr: 0.")
+        raise OSError("no room")
+
+    logger = ThrottledTensorBoardLogger(str(tmp_path), name="", version="")
+    logger.log_hyperparams({"lr": 0.5})
+    with monkeypatch.context() as patch:
+        patch.setattr(loggers, "save_hparams_to_yaml", killed)
+        with pytest.raises(OSError, match="no room"):
+            logger.save()
+    assert [path.name for path in tmp_path.iterdir() if "tfevents" not in path.name] == []
+    logger.save()
+    assert (tmp_path / "hparams.yaml").read_text() == "lr: 0.5\n"
+
+
+def test_a_symbolic_link_in_the_place_of_hparams_is_replaced_and_not_followed(tmp_path):
+    (tmp_path / "mine.yaml").write_text("keep")
+    run = tmp_path / "run"
+    run.mkdir()
+    for target in ("mine.yaml", "new.yaml"):
+        (run / "hparams.yaml").unlink(missing_ok=True)
+        (run / "hparams.yaml").symlink_to(tmp_path / target)
+        logger = ThrottledTensorBoardLogger(str(run), name="", version="")
+        logger.log_hyperparams({"lr": 0.5})
+        logger.save()
+        assert (run / "hparams.yaml").read_text() == "lr: 0.5\n"
+        assert not (run / "hparams.yaml").is_symlink()
+    assert (tmp_path / "mine.yaml").read_text() == "keep"
+    assert not (tmp_path / "new.yaml").exists()

@@ -10,6 +10,7 @@ import sys
 import textwrap
 import threading
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -180,6 +181,14 @@ def test_with_a_vocabulary_from_a_checkpoint_neither_file_nor_network_is_needed(
 # --- the download ---------------------------------------------------------------------------------------------------
 
 
+SLOW = {  # what comes first, and what comes every 0.05 seconds for ever
+    "a byte now and then": (b"HTTP/1.1 200 OK\r\nContent-Length: 2500000\r\n\r\n", b"{"),
+    "headers without end": (b"HTTP/1.1 200 OK\r\nX: ", b"x"),
+    "a status line without end": (b"HTTP/1.1 200 O", b"K"),
+    "continue for ever": (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+}
+
+
 class Server(ThreadingHTTPServer):
     """Serves `CONTENT`, or what the path names, and counts what it was asked for."""
 
@@ -190,14 +199,14 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Answer)
 
     def url(self, name):
-        return f"http://127.0.0.1:{self.server_port}/{name}"
+        return f"http://127.0.0.1:{self.server_port}/{urllib.parse.quote(name)}"
 
 
 class Answer(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self):
-        name = self.path.lstrip("/")
+        name = urllib.parse.unquote(self.path.lstrip("/"))
         self.server.asked[name] += 1
         self.close_connection = True
         if name == "missing":
@@ -206,22 +215,28 @@ class Answer(BaseHTTPRequestHandler):
             return self.server.over.wait()
         if name == "no-http":
             return self.wfile.write(b"220 mail server ready\r\n")
-        if name == "to-a-file":
-            return self.answer(302, b"", Location="file:///etc/hostname")
-        if name == "cut":
-            return self.answer(200, CONTENT[:50], **{"Content-Length": len(CONTENT)})
-        if name == "cut-chunk":
-            return self.answer(200, b"40\r\n" + CONTENT[:10], **{"Transfer-Encoding": "chunked"})
-        if name == "without-length":
-            return self.answer(200, CONTENT)
+        if name in SLOW:
+            beginning, piece = SLOW[name]
+            self.wfile.write(beginning)
+            while not self.server.over.wait(0.05):
+                self.wfile.write(piece)
+            return None
         if name == "endless":
             self.answer(200, b"")
             for _ in range(100):  # of 2 MB; a client should read no more than the first few
                 self.wfile.write(b"0" * 2_000_000)
                 self.server.asked["megabytes"] += 2
             return None
-        content = {"good": CONTENT, "html": b"<html>please log in</html>", "empty": b""}[name]
-        return self.answer(200, content, **{"Content-Length": len(content)})
+        status, content, headers = {
+            "good": (200, CONTENT, {"Content-Length": len(CONTENT)}),
+            "html": (200, b"<html>please log in</html>", {"Content-Length": 26}),
+            "empty": (200, b"", {"Content-Length": 0}),
+            "to-a-file": (302, b"", {"Location": "file:///etc/hostname"}),
+            "cut": (200, CONTENT[:50], {"Content-Length": len(CONTENT)}),
+            "cut-chunk": (200, b"40\r\n" + CONTENT[:10], {"Transfer-Encoding": "chunked"}),
+            "without-length": (200, CONTENT, {}),
+        }[name]
+        return self.answer(status, content, **headers)
 
     def answer(self, status, content, **headers):
         self.send_response(status)
@@ -304,6 +319,14 @@ def test_no_more_than_the_largest_file_is_taken_from_an_endless_answer(tmp_path,
     with pytest.raises(ValueError, match="expected the published file"):
         clinc150.download(server.url("endless"), tmp_path / "data_full.json", sha256(CONTENT))
     assert server.asked["megabytes"] < 40  # 10 are read; some more fit into the buffers in between
+
+
+@pytest.mark.parametrize("name", SLOW)
+def test_a_server_that_never_falls_silent_and_never_ends_is_given_up(tmp_path, server, monkeypatch, name):
+    monkeypatch.setattr(clinc150, "LIMIT", 0.3)
+    with pytest.raises(OSError, match=r"cannot download data_full\.json \(not complete after 0\.3 seconds\); connect"):
+        clinc150.download(server.url(name), tmp_path / "data_full.json", sha256(CONTENT))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_server_that_is_down_is_one_line_that_names_both_remedies(tmp_path, server):

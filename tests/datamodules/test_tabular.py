@@ -2,6 +2,7 @@
 
 import inspect
 import math
+import pickle
 
 import lightning as L
 import numpy as np
@@ -231,3 +232,10 @@ def test_a_split_depends_on_the_seed_alone():
     np.random.seed(5)
     assert stratified_split([0, 1] * 20, 10, 1, "val") == first
     assert stratified_split([0, 1] * 20, 10, 2, "val") != first
+
+
+def test_rows_can_be_handed_to_a_worker_process_that_is_spawned():
+    """macOS and Python 3.14 start workers so: what they get is pickled."""
+    dataset = WineDataModule().dataset("val")
+    received = pickle.loads(pickle.dumps(dataset))
+    assert torch.equal(received[3].x, dataset[3].x)
