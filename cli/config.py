@@ -11,9 +11,14 @@ from lightning.pytorch.cli import LightningArgumentParser
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from callbacks.checkpoints import RelocatableModelCheckpoint
+from callbacks.figures import Figures
+
 LARGEST = 1_000_000  # characters of a configuration file
 MOST_VALUES, DEEPEST = 100_000, 50
-SECTIONS = ("trainer", "checkpoint", "model", "data")
+# Callbacks that every run has, by the section that holds their options.
+CALLBACKS: dict[str, Any] = {"checkpoint": RelocatableModelCheckpoint, "figures": Figures}
+SECTIONS = ("trainer", *CALLBACKS, "model", "data")
 
 
 read_yaml = get_loader("yaml")  # jsonargparse's own
