@@ -7,7 +7,7 @@ as the model takes it: dense, or sparse CSR.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, Protocol, TypeGuard, TypeVar
 
 import lightning as L
@@ -80,6 +80,28 @@ class OutOfScopeData(Protocol):
         """Its index, None where there is no such class."""
 
 
+class LinearClassifier(Classifier, Protocol):
+    """Optional for reports: a model whose scores are sums over features."""
+
+    def coefficients(self) -> Tensor:
+        """How much one unit of each feature raises the score of each class against the others, (D, K)."""
+
+
+class GroupedClasses(Protocol):
+    """Optional for reports: classes that belong together, such as the intents of a domain."""
+
+    @property
+    def class_groups(self) -> Sequence[str] | None:
+        """The group of each class, K names; None where there are no groups."""
+
+
+class InspectableData(NamedClasses, Protocol):
+    """Optional for a fit: rows that can be compared with each other before training."""
+
+    def contents(self, split: str) -> tuple[Sequence[Hashable], Tensor]:
+        """Of "train", "val" or "test": what each row says, equal for equal rows, None if empty; class indices (N,)."""
+
+
 class PlottableData(NamedClasses, NamedFeatures, Protocol):
     """All that a picture needs of a datamodule."""
 
@@ -125,6 +147,11 @@ def lack(thing: object, protocol: Callable[..., object]) -> str | None:
 def offers(thing: object, protocol: Callable[..., T]) -> TypeGuard[T]:
     """Whether an object has every member of a protocol."""
     return not missing(thing, protocol)
+
+
+def name_of(feature_names: Sequence[str], column: int) -> str:
+    """The name of a column of x; those that a datamodule derives follow the named ones, and have numbers."""
+    return feature_names[column] if column < len(feature_names) else f"column {column + 1}"
 
 
 def datamodule_of(trainer: L.Trainer) -> Any:

@@ -8,24 +8,23 @@ import unicodedata
 from collections.abc import Iterator
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import lightning as L
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
 from callbacks.atomic_files import atomic_write_csv, atomic_write_text, write_then_rename
 from callbacks.protocols import (
-    Classifier,
     ExplainableClassifier,
     LabelledData,
     NamedFeatures,
     OutOfScopeData,
     datamodule_of,
-    lack,
+    name_of,
     offers,
 )
+from callbacks.row_collector import RowCollector, batch_parts
 
 MAX_DESCRIBED_COLUMNS = 3  # in the table on the terminal, of what the datamodule tells about a row
 PRINTED_NAMES = {
@@ -35,65 +34,6 @@ PRINTED_NAMES = {
     "words_for": "for",
     "words_against": "against",
 }
-
-
-class _Report(L.Callback):
-    """Collects tensors over the rows of a split, batch by batch.
-
-    A batch is `(x, target, indices)`, as the datamodules here yield it, where `indices` (N,) are the numbers of its
-    rows within their split. Without them, `(x, target)` or a bare `x`, rows are numbered in the order they come.
-    """
-
-    def __init__(self) -> None:
-        self._clear()
-
-    @staticmethod
-    def unmet(model: object, datamodule: object) -> str | None:
-        """What this report needs that model or datamodule lacks, in one line with signatures; None if it applies."""
-        return lack(model, Classifier) or lack(datamodule, LabelledData)
-
-    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Refuse a model or a datamodule that lacks something, with a ValueError, before anything runs."""
-        unmet = self.unmet(pl_module, datamodule_of(trainer))
-        if unmet:
-            raise ValueError(f"{type(self).__name__} does not apply: {unmet}; add it, or leave this callback out")
-
-    def _clear(self) -> None:
-        self._batches: list[tuple[Tensor, ...]] = []
-        self._num_rows = 0
-
-    def _predict(self, trainer: L.Trainer, pl_module: object, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Probabilities (N, K), labels (N,) and the labels' probabilities (N,)."""
-        model = cast(Classifier, pl_module)  # setup has checked
-        with trainer.precision_plugin.forward_context():
-            proba = model.predict_proba(x)
-        label = model.predict_label(proba)
-        return proba, label, proba.gather(1, label.unsqueeze(1)).squeeze(1)
-
-    def _collect(self, trainer: L.Trainer, indices: Tensor | None, *columns: Tensor) -> None:
-        """Keep tensors of N rows each."""
-        if indices is None:
-            if trainer.world_size > 1:
-                raise ValueError(
-                    f"{type(self).__name__} expected batches (x, target, indices), got no indices, and several "
-                    "processes cannot number their rows without: add them, or use --trainer.devices 1"
-                )
-            indices = torch.arange(self._num_rows, self._num_rows + len(columns[0]))
-        self._num_rows += len(indices)
-        self._batches.append((indices, *columns))
-
-    def _gather(self) -> tuple[Tensor, ...]:
-        """Indices and columns, of all batches and processes, in the order of the indices; empty if there was no row."""
-        columns = [torch.cat([part.cpu() for part in column]) for column in zip(*self._batches, strict=True)]
-        if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
-            of_process: list[Any] = [None] * dist.get_world_size()
-            dist.all_gather_object(of_process, columns)
-            columns = [torch.cat(parts) for parts in zip(*filter(None, of_process), strict=True)]
-        self._clear()
-        if not columns or not len(columns[0]):
-            return ()
-        order = columns[0].argsort()
-        return tuple(column[order] for column in columns)
 
 
 def write_test_metrics(trainer: L.Trainer) -> dict[str, float]:
@@ -111,7 +51,7 @@ class MetricsWriter(L.Callback):
             write_test_metrics(trainer)
 
 
-class EvaluationReport(_Report):
+class EvaluationReport(RowCollector):
     """After `test`: test_metrics.json, per_class.csv and errors.csv, in the run directory.
 
     The last two use the labels that `predict` would give, an out-of-scope threshold included. errors.csv lists the
@@ -119,19 +59,19 @@ class EvaluationReport(_Report):
     """
 
     def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._clear()
+        self.clear()
 
     def on_test_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, *rest: Any
     ) -> None:
-        x, target, indices = _parts(batch)
+        x, target, indices = batch_parts(batch)
         if target is None:
             raise ValueError("EvaluationReport expected batches (x, target) or (x, target, indices), got x alone")
-        _, predicted, confidence = self._predict(trainer, pl_module, x)
-        self._collect(trainer, indices, target, predicted, confidence)
+        _, predicted, confidence = self.predict(trainer, pl_module, x)
+        self.collect(trainer, indices, target, predicted, confidence)
 
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        columns = self._gather()
+        columns = self.gather()
         if not trainer.is_global_zero or trainer.fast_dev_run or not columns:  # type: ignore[attr-defined]
             return
         from sklearn.metrics import precision_recall_fscore_support  # slow to import, so not at the top
@@ -168,7 +108,7 @@ class EvaluationReport(_Report):
         print(f"{right}; reports in {run}")
 
 
-class PredictionWriter(_Report):
+class PredictionWriter(RowCollector):
     """After `predict`: predictions.jsonl in the run directory, and a table of the first rows on the terminal.
 
     A line holds what the datamodule tells about the row, then `label`, `probability` and `top_k`; `out_of_scope` where
@@ -189,21 +129,21 @@ class PredictionWriter(_Report):
         self.top_k, self.num_features, self.num_printed = top_k, num_features, num_printed
 
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._clear()
+        self.clear()
 
     def on_predict_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, *rest: Any
     ) -> None:
-        x, _, indices = _parts(batch)
-        proba, label, confidence = self._predict(trainer, pl_module, x)
+        x, _, indices = batch_parts(batch)
+        proba, label, confidence = self.predict(trainer, pl_module, x)
         top = proba.topk(min(self.top_k, proba.shape[1]), dim=1)
         strongest = torch.zeros(len(label), 0, 2)
         if offers(pl_module, ExplainableClassifier) and offers(datamodule_of(trainer), NamedFeatures):
             strongest = _strongest(pl_module.contributions(x, label), self.num_features)
-        self._collect(trainer, indices, label, confidence, top.indices, top.values, strongest)
+        self.collect(trainer, indices, label, confidence, top.indices, top.values, strongest)
 
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        columns = self._gather()
+        columns = self.gather()
         if not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         explained = offers(pl_module, ExplainableClassifier)
@@ -223,15 +163,6 @@ class PredictionWriter(_Report):
         total = len(columns[0]) if columns else 0
         more = f"... and {total - len(first)} more; " if total > len(first) else ""
         print(f"{more}{total} prediction{'' if total == 1 else 's'} in {path}")
-
-
-def _parts(batch: Any) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """x, target and indices of a batch; None for what it lacks."""
-    parts = [batch] if isinstance(batch, Tensor) else batch
-    if not isinstance(parts, list | tuple) or not 1 <= len(parts) <= 3:
-        raise ValueError(f"expected a batch x, (x, target) or (x, target, indices), got a {type(batch).__name__}")
-    x, target, indices = (*parts, None, None)[:3]
-    return x, target, indices
 
 
 def _strongest(contributions: list[list[tuple[int, float]]], number: int) -> Tensor:
@@ -262,7 +193,7 @@ def _records(columns: tuple[Tensor, ...], data: Any, explained: bool) -> Iterato
             if oos_class is not None:
                 record["out_of_scope"] = label == oos_class
             if feature_names is not None:
-                pairs = [(feature_names[int(feature)], round(amount, 3)) for feature, amount in strongest]
+                pairs = [(name_of(feature_names, int(feature)), round(amount, 3)) for feature, amount in strongest]
                 record["words_for"] = [pair for pair in pairs if pair[1] > 0]
                 record["words_against"] = [pair for pair in pairs if pair[1] < 0]
             yield record

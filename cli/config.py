@@ -6,30 +6,21 @@ from pydoc import locate
 from typing import Any
 
 import yaml
-from jsonargparse import Namespace, get_loader, set_loader
+from jsonargparse import Namespace, get_loader
 from lightning.pytorch.cli import LightningArgumentParser
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from cli.overlays import Overlays
+from callbacks.checkpoints import RelocatableModelCheckpoint
+from callbacks.figures import Figures
 
 LARGEST = 1_000_000  # characters of a configuration file
 MOST_VALUES, DEEPEST = 100_000, 50
-SECTIONS = ("trainer", "checkpoint", "model", "data")
-
+# Callbacks that every run has, by the section that holds their options.
+CALLBACKS: dict[str, Any] = {"checkpoint": RelocatableModelCheckpoint, "figures": Figures}
+SECTIONS = ("trainer", *CALLBACKS, "model", "data")
 
 read_yaml = get_loader("yaml")  # jsonargparse's own
-
-
-def install_loader() -> None:
-    """Let jsonargparse read YAML through `load_yaml`, and each file as an overlay of those before it."""
-    overlays = Overlays()
-
-    def load(text: str, path: str = "") -> Any:
-        value = load_yaml(text, path)
-        return overlays.add(path, value) if path else value
-
-    set_loader("yaml", load, exceptions=(ValueError,))
 
 
 def load_yaml(text: str, path: str = "") -> Any:

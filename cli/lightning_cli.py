@@ -9,10 +9,10 @@ import lightning as L
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
-from callbacks.checkpoints import AtomicCheckpointIO, RelocatableModelCheckpoint
+from callbacks.checkpoints import AtomicCheckpointIO
 from callbacks.graceful_stop import GracefulStop
 from cli.checkpoint import class_names, read_checkpoint, require_same_class, restore_state
-from cli.config import config_text, require_classes
+from cli.config import CALLBACKS, config_text, require_classes
 from cli.links import LINKED_ATTRIBUTES, linked_value
 from cli.resume_progress import require_progress
 from cli.run_paths import base_directory, choose_run, newest_checkpoint, requeued_checkpoint
@@ -20,7 +20,7 @@ from cli.trainer_defaults import as_list, describe_best, refuse_impossible, refu
 
 
 class TemplateCLI(LightningCLI):
-    """Adds to LightningCLI links from data to model, a directory for each run, options that beat the checkpoint's.
+    """Adds to LightningCLI: links from data to model, a directory for each run, options that beat the checkpoint's.
 
     Args:
         on_exit: closed by the caller; removes the directory of a run in which nothing was saved.
@@ -51,8 +51,9 @@ class TemplateCLI(LightningCLI):
         self.trainer.predict(**options, return_predictions=False)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Declare `checkpoint` (which epoch is best, how often to save) and the links from data to model."""
-        parser.add_lightning_class_args(RelocatableModelCheckpoint, "checkpoint")
+        """Declare the sections `checkpoint` and `figures`, and the links from data to model."""
+        for section, callback in CALLBACKS.items():
+            parser.add_lightning_class_args(callback, section)
         for name in LINKED_ATTRIBUTES:
             value = partial(self._linked_value, name)
             parser.link_arguments("data", f"model.init_args.{name}", compute_fn=value, apply_on="instantiate")

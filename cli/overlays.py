@@ -3,7 +3,20 @@
 from pydoc import locate
 from typing import Any
 
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentParser, set_loader
+
+from cli.config import load_yaml
+
+
+def install_loader() -> None:
+    """Let jsonargparse read YAML through `load_yaml`, and each file as an overlay of those before it."""
+    overlays = Overlays()
+
+    def load(text: str, path: str = "") -> Any:
+        value = load_yaml(text, path)
+        return overlays.add(path, value) if path else value
+
+    set_loader("yaml", load, exceptions=(ValueError,))
 
 
 class Overlays:

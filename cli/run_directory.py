@@ -14,6 +14,8 @@ OWN_FILES = (
     "config.yaml",
     "hparams.yaml",
     "metrics.csv",
+    "data_report.json",
+    "data_issues.csv",
     "events.out.tfevents.*",
     "figures/boundary*",
     "checkpoints/.*",

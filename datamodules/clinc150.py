@@ -21,12 +21,14 @@ from datamodules.tfidf import Ngrams
 
 COMMIT = "828f8093932c8fe6ca7936c3d2e52903b1c523de"
 URL = f"https://raw.githubusercontent.com/clinc/oos-eval/{COMMIT}/data/data_{{variant}}.json"
+DOMAINS_URL = f"https://raw.githubusercontent.com/clinc/oos-eval/{COMMIT}/data/domains.json"
 SHA256 = {
     "full": "36923c3705a59e08fe9c3883d8bc2dd966ef93e22cb78ac41171782a698d56e0",
     "small": "050e17476e6b4fa88f8518edaf09921c8f5e3a86dc8b63615361102a20b2ac01",
     "imbalanced": "4886730b20c51eece26aa392ecae2717bfe9908680419e96255351c6148eb4cc",
     "oos_plus": "bfcca9ae515623541dc1983c94c4ed7cae9d26b42ae47d74b972e51bb6f7a21f",
 }
+DOMAINS_SHA256 = "b947b579d3b8e74b06f93b01083d8efaff2888b43a3e362533bd88a6e1211b3a"
 LARGEST_FILE = 10_000_000  # bytes; the real ones have about 2.5 million
 TIMEOUT = 30  # seconds without an answer
 LIMIT = 300  # seconds for a whole download, however busy the server seems: 9 kB a second are enough
@@ -69,6 +71,22 @@ class CLINC150DataModule(TfidfDataModule):
     def file(self) -> Path:
         """Where the variant's file is, or will be."""
         return self.data_dir / f"data_{self.variant}.json"
+
+    @property
+    def class_groups(self) -> list[str]:
+        """The domain of each intent, such as "banking"; domains.json is downloaded when this is first asked for.
+
+        Raises:
+            ValueError: a domains.json that is not the published one.
+            OSError: there is none, and it cannot be downloaded.
+        """
+        file = self.data_dir / "domains.json"
+        if not file.is_file():
+            download(DOMAINS_URL, file, DOMAINS_SHA256)
+        content = file.read_bytes()
+        require_checksum(content, DOMAINS_SHA256, file)
+        domain_of = {intent: domain for domain, intents in json.loads(content).items() for intent in intents}
+        return [domain_of.get(name, name).replace("_", " ") for name in self.class_names]
 
     def prepare_data(self) -> None:
         """Download the file, unless it is there."""

@@ -114,6 +114,11 @@ class TabularDataModule(BatchedDataModule):
         """Raw features (N, F), in their own units, and target (N,) of a split."""
         return self._splits[split]
 
+    def contents(self, split: str) -> tuple[list[tuple[float, ...]], Tensor]:
+        """Raw features of each row, to be compared with others, and target (N,)."""
+        x, target = self.points(split)
+        return [tuple(row) for row in x.tolist()], target
+
     def transform(self, x: Tensor) -> Tensor:
         """Raw features (N, F) to the model's, (N, D): derived columns added, each column standardised."""
         if self.mean is None or self.scale is None:

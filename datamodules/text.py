@@ -1,5 +1,6 @@
 """Labelled sentences as TF-IDF rows that stay sparse, from any CSV, TSV, JSON or JSONL file."""
 
+import re
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
@@ -148,7 +149,20 @@ class TfidfDataModule(BatchedDataModule):
         if split == "predict":
             texts = self._texts_to_predict
             return BatchedDataset(SparseRows(self.vectorize(texts)).gather, torch.full((len(texts),), -1))
-        texts, labels = self._splits[split]
+        texts, target = self._splits[split][0], self._target(split)
+        if split != "train":
+            return BatchedDataset(SparseRows(self.vectorize(texts)).gather, target)
+        _ = self.features  # if that fits them, it has the matrix as well
+        matrix = self.vectorize(texts) if self._train_matrix is None else self._train_matrix
+        return BatchedDataset(SparseRows(matrix, self.feature_dropout, self.seed).gather, target)
+
+    def contents(self, split: str) -> tuple[list[str | None], torch.Tensor]:
+        """The words of each text, whatever their case and the signs between them, None for none; target (N,)."""
+        words = (" ".join(re.findall(r"\w+", text.casefold())) for text in self._splits[split][0])
+        return [text or None for text in words], self._target(split)
+
+    def _target(self, split: str) -> torch.Tensor:
+        labels = self._splits[split][1]
         number = {name: n for n, name in enumerate(self.class_names)}
         unknown = sorted(set(labels) - set(number))
         if unknown:  # the model is from a checkpoint, and these files are others than it was trained on
@@ -156,12 +170,7 @@ class TfidfDataModule(BatchedDataModule):
                 f"label {unknown[0]!r} of the {split} rows is none of the {len(number)} that the model was trained on "
                 f"({', '.join(self.class_names[:5])}{', ...' if len(number) > 5 else ''}): use the run's config.yaml"
             )
-        target = torch.tensor([number[label] for label in labels])
-        if split != "train":
-            return BatchedDataset(SparseRows(self.vectorize(texts)).gather, target)
-        _ = self.features  # if that fits them, it has the matrix as well
-        matrix = self.vectorize(texts) if self._train_matrix is None else self._train_matrix
-        return BatchedDataset(SparseRows(matrix, self.feature_dropout, self.seed).gather, target)
+        return torch.tensor([number[label] for label in labels])
 
     def describe(self, indices: Sequence[int], split: str) -> list[dict[str, Any]]:
         """The texts of some rows of the test or predict split."""
@@ -232,6 +241,8 @@ class TextDataModule(TfidfDataModule):
         oos_label: the label that means "none of the others" (out of scope); null if there is none.
         val_fraction: share to hold out for validation where there is no val_file, in (0, 1).
         test_fraction: share to hold out for the test where there is no test_file, in (0, 1).
+        groups_file: a file of the same kind with the columns `label` and `group`, for a picture of which groups are
+            mistaken for each other; null if labels have no groups.
         options: as in TfidfDataModule.
 
     Raises:
@@ -248,6 +259,7 @@ class TextDataModule(TfidfDataModule):
         oos_label: str | None = None,
         val_fraction: float = 0.1,
         test_fraction: float = 0.1,
+        groups_file: str | None = None,
         **options: Any,
     ) -> None:
         super().__init__(**options)
@@ -255,7 +267,21 @@ class TextDataModule(TfidfDataModule):
             raise ValueError(f"val_fraction and test_fraction must be in (0, 1), got {val_fraction}, {test_fraction}")
         self.train_file, self.val_file, self.test_file = train_file, val_file, test_file
         self.text_column, self.label_column, self.oos_label = text_column, label_column, oos_label
-        self.val_fraction, self.test_fraction = val_fraction, test_fraction
+        self.val_fraction, self.test_fraction, self.groups_file = val_fraction, test_fraction, groups_file
+
+    @property
+    def class_groups(self) -> list[str] | None:
+        """The group of each label.
+
+        Raises:
+            ValueError: a label that groups_file does not list.
+        """
+        if self.groups_file is None:
+            return None
+        group_of = dict(zip(*read_labelled(self.groups_file, "label", "group"), strict=True))
+        if missing := [name for name in self.class_names if name not in group_of]:
+            raise ValueError(f"{self.groups_file}: expected a group for each label, got none for {', '.join(missing)}")
+        return [group_of[name] for name in self.class_names]
 
     def load_splits(self) -> dict[str, LabelledTexts]:
         """Read the files, and hold out what there is no file for."""

@@ -17,6 +17,7 @@ from logreg.calibration import TemperatureScaling
 from logreg.classifier_module import ClassifierModule, require
 from logreg.distributed import mean_local_batch_size
 from logreg.evaluation import BinaryMacroF1, Evaluation
+from logreg.explanations import linear_contributions
 from logreg.functional import (
     binary_cross_entropy,
     binary_cross_entropy_with_logits,
@@ -98,6 +99,15 @@ class BinaryLogit(ClassifierModule):
     def log_proba(self, logits: Tensor) -> Tensor:
         """log(1 − σ(z)) = log σ(−z) of class 0 and log σ(z) of class 1: (N,) to (N, 2)."""
         return log_sigmoid(torch.stack([-logits, logits], dim=1))
+
+    def coefficients(self) -> Tensor:
+        """What one unit of each feature adds to the log-odds of class 0, −w, and of class 1, w: (D, 2)."""
+        w = self.model.linear.weight[0]
+        return torch.stack([-w, w], dim=1)
+
+    def contributions(self, x: Tensor, label: Tensor) -> list[list[tuple[int, float]]]:
+        """Which features raised or lowered the log-odds of each row's label; see `linear_contributions`."""
+        return linear_contributions(x, self.coefficients(), label)
 
     def predict_label(self, proba: Tensor) -> Tensor:
         """The more probable class: (N, 2) to (N,)."""

@@ -18,6 +18,7 @@ from logreg.calibration import TemperatureScaling
 from logreg.classifier_module import ClassifierModule, require
 from logreg.distributed import mean_local_batch_size
 from logreg.evaluation import Evaluation, PerClassAccuracy
+from logreg.explanations import linear_contributions
 from logreg.functional import (
     binary_cross_entropy_with_logits,
     class_weights,
@@ -92,6 +93,14 @@ class OneVsAll(ClassifierModule):
         """Logs of the sigmoids, divided by their sum: (N, K) to (N, K)."""
         # From log σ(z), so that a row whose sigmoids all underflow to 0 still has a most probable class.
         return log_softmax(log_sigmoid(logits))
+
+    def coefficients(self) -> Tensor:
+        """What one unit of each feature adds to the logit of each class's own classifier, (D, K)."""
+        return torch.cat([classifier.linear.weight for classifier in self.classifiers]).T  # type: ignore
+
+    def contributions(self, x: Tensor, label: Tensor) -> list[list[tuple[int, float]]]:
+        """Which features raised or lowered the logit of the label's classifier; see `linear_contributions`."""
+        return linear_contributions(x, self.coefficients(), label)
 
     def predict_label(self, proba: Tensor) -> Tensor:
         """The class of the most confident classifier: (N, K) to (N,)."""

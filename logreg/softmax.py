@@ -1,13 +1,11 @@
 """Softmax regression with W and b updated by hand (article 2): no nn.Linear, no optim.SGD, no CrossEntropyLoss."""
 
-import math
 from functools import partial
 from typing import Any, Literal
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable
 from torch import Tensor, nn
-from torchmetrics import Metric
 from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
 from logreg.calibration import TemperatureScaling
@@ -22,8 +20,6 @@ from logreg.scaled_matrix import ScaledMatrix
 
 class SoftmaxRegression(ClassifierModule):
     """K classes, W of shape (D, K), b of shape (K,), and the five steps of article 2 by hand in `training_step`.
-
-    Rows may be dense or sparse (CSR); of sparse rows a step takes time in proportion to their non-zeros alone.
 
     Args:
         num_features: D; train.py takes it from the datamodule.
@@ -66,9 +62,9 @@ class SoftmaxRegression(ClassifierModule):
         super().__init__()
         require("num_features", num_features, num_features >= 1, "at least 1")
         require("num_classes", num_classes, num_classes >= 2, "at least 2")
-        require("lr", lr, 0 < lr < math.inf, "above 0")
+        require("lr", lr, 0 < lr < float("inf"), "above 0")
         require("l2", l2, l2 >= 0 and 2 * lr * l2 < 1, "at least 0 and less than 1 / (2 · lr), else W changes sign")
-        require("bias_lr_factor", bias_lr_factor, 0 < bias_lr_factor < math.inf, "above 0")
+        require("bias_lr_factor", bias_lr_factor, 0 < bias_lr_factor < float("inf"), "above 0")
         require("clip_norm", clip_norm, clip_norm is None or clip_norm > 0, "above 0, or null")
         self.save_hyperparameters(ignore=["lr_scheduler"])
         self.automatic_optimization = False
@@ -79,7 +75,7 @@ class SoftmaxRegression(ClassifierModule):
         self.b = nn.Parameter(torch.zeros(num_classes))
         self.class_weight = class_weights(class_weight, class_counts, num_classes)  # (K,) or None
         self.decision = RejectBelowThreshold(oos_class, threshold)
-        metrics: dict[str, Metric] = {"accuracy": MulticlassAccuracy(num_classes, average="micro")}
+        metrics: dict[str, Any] = {"accuracy": MulticlassAccuracy(num_classes, average="micro")}
         metrics["macro_f1"] = MulticlassF1Score(num_classes, average="macro")
         metrics |= {} if oos_class is None else {"out_of_scope": OutOfScopeMetrics(oos_class)}
         self.calibration = TemperatureScaling(calibrate)
@@ -92,6 +88,10 @@ class SoftmaxRegression(ClassifierModule):
     def predict_label(self, proba: Tensor) -> Tensor:
         """The most probable class, or out of scope where no in-scope class is probable enough: (N, K) to (N,)."""
         return self.decision(proba)
+
+    def coefficients(self) -> Tensor:
+        """W less the mean of each row, (D, K): what a feature adds to a logit above that of the average class."""
+        return self.W.dense() - self.W.dense().mean(dim=1, keepdim=True)
 
     def contributions(self, x: Tensor, label: Tensor) -> list[list[tuple[int, float]]]:
         """Which features raised or lowered the logit of each row's label; see `ScaledMatrix.contributions`."""

@@ -165,6 +165,21 @@ def test_without_network_one_line_names_both_remedies(folder):
     assert not folder.exists() or not list(folder.iterdir())
 
 
+def test_every_intent_has_its_domain_and_out_of_scope_is_a_group_of_its_own(folder, monkeypatch):
+    domains = json.dumps({"auto_and_commute": ["travel"], "banking": ["pay"]}).encode()
+    monkeypatch.setattr(clinc150, "DOMAINS_SHA256", sha256(domains))
+    put(folder)
+    data = CLINC150DataModule(data_dir=str(folder))
+    assert data.class_names == ["pay", "travel", "oos"]
+    with pytest.raises(OSError, match=r"cannot download domains\.json .*--data\.data_dir"):
+        data.class_groups  # noqa: B018 - a property
+    (folder / "domains.json").write_bytes(domains)
+    assert data.class_groups == ["banking", "auto and commute", "oos"]
+    (folder / "domains.json").write_bytes(domains + b" ")
+    with pytest.raises(ValueError, match=r"domains\.json: expected the published file"):
+        data.class_groups  # noqa: B018
+
+
 def test_with_a_vocabulary_from_a_checkpoint_neither_file_nor_network_is_needed(folder, tmp_path):
     put(folder)
     torch.save(CLINC150DataModule(data_dir=str(folder)).state_dict(), tmp_path / "state")

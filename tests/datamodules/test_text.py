@@ -75,6 +75,17 @@ def through_a_file(state, path):
 # --- vocabulary -----------------------------------------------------------------------------------------------------
 
 
+def test_a_file_of_groups_gives_each_label_its_group_or_names_the_one_it_lacks(tmp_path, files):
+    assert TextDataModule(**files).class_groups is None
+    (tmp_path / "groups.csv").write_text("group,label\nout,weather\nin,music\nnone,other\n")
+    data = TextDataModule(**files, groups_file=str(tmp_path / "groups.csv"))
+    expected = {"music": "in", "weather": "out", "other": "none"}
+    assert dict(zip(data.class_names, data.class_groups, strict=True)) == expected
+    (tmp_path / "groups.csv").write_text("group,label\nout,weather\n")
+    with pytest.raises(ValueError, match=r"groups\.csv: expected a group for each label, got none for music, other"):
+        data.class_groups  # noqa: B018 - a property
+
+
 def test_vocabulary_ignores_words_seen_only_in_validation_or_test(tmp_path, files):
     write(files["val_file"], [("zebra snow", "weather")])
     write(files["test_file"], [("quagga song", "music"), ("will it be other", "other")])
