@@ -10,6 +10,8 @@ import torch
 from callbacks.checkpoints import AtomicCheckpointIO
 from datamodules.batches import BatchedDataModule
 
+SPLITS = {"fit": "train", "validate": "val", "test": "test"}  # what a subcommand reads; predict may need no data
+
 
 def read_checkpoint(path: str) -> dict[str, Any]:
     """The content of a checkpoint, a local path or a URL; nothing in it is run.
@@ -67,15 +69,17 @@ def require_same_class(checkpoint: dict[str, Any], kind: str, configured: str) -
         )
 
 
-def restore_state(data: L.LightningDataModule, checkpoint: dict[str, Any]) -> None:
-    """Give a datamodule its state from the checkpoint.
+def restore_state(data: L.LightningDataModule, checkpoint: dict[str, Any], subcommand: str) -> None:
+    """Give a datamodule its state from the checkpoint, to compare with its rows before anything is written.
 
     Raises:
         ValueError: there is none, and the datamodule is one of this project's, which all keep some. Others need not:
-            Lightning stores no empty state.
+            Lightning stores no empty state. Or the rows are not those that the state goes with.
     """
     name = type(data).__qualname__
     if name in checkpoint:
         data.load_state_dict(checkpoint[name])
     elif isinstance(data, BatchedDataModule):
         raise ValueError(f"the checkpoint holds no state of a {name}; use one that fit has written")
+    if isinstance(data, BatchedDataModule) and subcommand in SPLITS:
+        data.require_known_rows(SPLITS[subcommand])

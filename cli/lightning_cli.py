@@ -90,7 +90,7 @@ class TemplateCLI(LightningCLI):
         """The place where a datamodule takes its state from the checkpoint, before the model asks it for sizes."""
         data = data_class(*args, **options)
         if self.checkpoint is not None:
-            restore_state(data, self.checkpoint)
+            restore_state(data, self.checkpoint, str(self.config.subcommand))
         return data
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:

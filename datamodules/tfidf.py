@@ -10,6 +10,8 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 import torch
 
+Null = Literal["None"] | None  # what jsonargparse makes of null in --data.words.norm null is the word None
+
 
 @dataclass
 class Ngrams:
@@ -38,14 +40,19 @@ class Ngrams:
     min_df: int | float = 1
     max_df: int | float = 1.0
     lowercase: bool = True
-    strip_accents: Literal["ascii", "unicode"] | None = None
-    stop_words: Literal["english"] | list[str] | None = None
+    strip_accents: Literal["ascii", "unicode"] | Null = None
+    stop_words: Literal["english"] | list[str] | Null = None
     token_pattern: str = r"(?u)\b\w\w+\b"
     binary: bool = False
     sublinear_tf: bool = False
     use_idf: bool = True
     smooth_idf: bool = True
-    norm: Literal["l1", "l2"] | None = "l2"
+    norm: Literal["l1", "l2"] | Null = "l2"
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            if getattr(self, field.name) == "None":
+                setattr(self, field.name, None)
 
 
 class TfidfFeatures:
