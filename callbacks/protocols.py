@@ -102,6 +102,34 @@ class InspectableData(NamedClasses, Protocol):
         """Of "train", "val" or "test": what each row says, equal for equal rows, None if empty; class indices (N,)."""
 
 
+class LogitClassifier(ProbabilisticClassifier, Protocol):
+    """All that the table of coefficients needs of a model."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits: (N,) of the second of two classes, or (N, K)."""
+
+
+class ScaledData(NamedClasses, NamedFeatures, Protocol):
+    """All that the table of coefficients needs of a datamodule."""
+
+    def scaling(self) -> tuple[Tensor, Tensor]:
+        """What each of the D features had subtracted and was then divided by: (D,) and (D,); 0 and 1 for nothing."""
+
+
+class InputFile(Protocol):
+    """Optional for reports: rows to predict may come from a file, to whose columns the predictions are joined."""
+
+    @property
+    def predict_file(self) -> str | None:
+        """The file; None where the rows come from elsewhere."""
+
+    def input_rows(self, indices: Sequence[int]) -> list[dict[str, Any]]:
+        """All columns of rows of the split "predict", as they are in the file."""
+
+    def is_empty(self, index: int) -> bool:
+        """Whether a row of the split "predict" holds nothing to classify, so that it gets no label."""
+
+
 class PlottableData(NamedClasses, NamedFeatures, Protocol):
     """All that a picture needs of a datamodule."""
 

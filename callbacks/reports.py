@@ -3,11 +3,13 @@
 N rows of a batch, K classes.
 """
 
+import csv
 import json
 import unicodedata
 from collections.abc import Iterator
 from operator import itemgetter
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import lightning as L
@@ -17,6 +19,7 @@ from torch import Tensor
 from callbacks.atomic_files import atomic_write_csv, atomic_write_text, write_then_rename
 from callbacks.protocols import (
     ExplainableClassifier,
+    InputFile,
     LabelledData,
     NamedFeatures,
     OutOfScopeData,
@@ -115,6 +118,9 @@ class PredictionWriter(RowCollector):
     the data has such a class; `words_for` and `words_against`, the features that contributed most to the label and most
     against it, where the model has contributions and the features have names.
 
+    Rows that come from a file are also written to predictions.csv: all columns of the file, then label, probability,
+    second_label and second_probability, the most probable of the other classes, and out_of_scope.
+
     Args:
         top_k: number of classes to list, the most probable first.
         num_features: number of features in `words_for`, and in `words_against`.
@@ -137,10 +143,13 @@ class PredictionWriter(RowCollector):
         x, _, indices = batch_parts(batch)
         proba, label, confidence = self.predict(trainer, pl_module, x)
         top = proba.topk(min(self.top_k, proba.shape[1]), dim=1)
+        second = proba.scatter(1, label.unsqueeze(1), -1).max(dim=1)
         strongest = torch.zeros(len(label), 0, 2)
         if offers(pl_module, ExplainableClassifier) and offers(datamodule_of(trainer), NamedFeatures):
             strongest = _strongest(pl_module.contributions(x, label), self.num_features)
-        self.collect(trainer, indices, label, confidence, top.indices, top.values, strongest)
+        self.collect(
+            trainer, indices, label, confidence, top.indices, top.values, strongest, second.indices, second.values
+        )
 
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         columns = self.gather()
@@ -159,10 +168,14 @@ class PredictionWriter(RowCollector):
                         first.append(record)
 
         write_then_rename(path, write)
+        data, joined = datamodule_of(trainer), ""
+        if columns and offers(data, InputFile) and data.predict_file is not None:
+            write_then_rename(path.with_suffix(".csv"), lambda temporary: _write_joined(temporary, columns, data))
+            joined = "; with all columns of the input in predictions.csv"
         _print_table(first)
         total = len(columns[0]) if columns else 0
         more = f"... and {total - len(first)} more; " if total > len(first) else ""
-        print(f"{more}{total} prediction{'' if total == 1 else 's'} in {path}")
+        print(f"{more}{total} prediction{'' if total == 1 else 's'} in {path}{joined}")
 
 
 def _strongest(contributions: list[list[tuple[int, float]]], number: int) -> Tensor:
@@ -184,10 +197,12 @@ def _records(columns: tuple[Tensor, ...], data: Any, explained: bool) -> Iterato
     names = data.class_names
     oos_class = data.oos_class if offers(data, OutOfScopeData) else None
     feature_names = data.feature_names if explained and offers(data, NamedFeatures) else None
+    is_empty = data.is_empty if offers(data, InputFile) else lambda index: False
     for piece in zip(*(column.split(4096) for column in columns), strict=True):
         indices, *predictions = (column.tolist() for column in piece)
         described = data.describe(indices, "predict")
-        for record, label, p, top, top_p, strongest in zip(described, *predictions, strict=True):
+        told = set(described[0])
+        for index, record, label, p, top, top_p, strongest, *_ in zip(indices, described, *predictions, strict=True):
             record |= {"label": names[label], "probability": round(p, 6)}
             record["top_k"] = [{"label": names[k], "probability": round(q, 6)} for k, q in zip(top, top_p, strict=True)]
             if oos_class is not None:
@@ -196,7 +211,34 @@ def _records(columns: tuple[Tensor, ...], data: Any, explained: bool) -> Iterato
                 pairs = [(name_of(feature_names, int(feature)), round(amount, 3)) for feature, amount in strongest]
                 record["words_for"] = [pair for pair in pairs if pair[1] > 0]
                 record["words_against"] = [pair for pair in pairs if pair[1] < 0]
+            if is_empty(index):
+                answers = record.keys() - told
+                record |= {name: [] if isinstance(record[name], list) else None for name in answers}
             yield record
+
+
+def _write_joined(path: Path, columns: tuple[Tensor, ...], data: Any) -> None:
+    """predictions.csv: the rows of the input file, each with its prediction."""
+    indices = columns[0].tolist()
+    rows, names = data.input_rows(indices), data.class_names
+    oos_class = data.oos_class if offers(data, OutOfScopeData) else None
+    inputs = list(dict.fromkeys(key for row in rows for key in row))
+    answers = ["label", "probability", "second_label", "second_probability"]
+    answers += [] if oos_class is None else ["out_of_scope"]
+    with path.open("w", newline="", encoding="utf-8") as file:
+        # Told that lines end in \r\n, csv quotes a cell that holds either; before Python 3.13 it would leave out \r.
+        writer = csv.writer(SimpleNamespace(write=lambda line: file.write(line.removesuffix("\r\n") + "\n")))
+        writer.writerow([*inputs, *(f"predicted_{name}" if name in inputs else name for name in answers)])
+        predictions = (columns[number].tolist() for number in (1, 2, -2, -1))
+        for index, row, label, p, second, second_p in zip(indices, rows, *predictions, strict=True):
+            answer = [names[label], round(p, 6), names[second], round(second_p, 6), label == oos_class]
+            answer = [None] * len(answers) if data.is_empty(index) else answer[: len(answers)]
+            writer.writerow([*(_plain(row.get(name)) for name in inputs), *answer])
+
+
+def _plain(value: Any) -> Any:
+    """What JSON and Parquet can hold and a cell cannot, as JSON."""
+    return json.dumps(value, ensure_ascii=False, default=str) if isinstance(value, dict | list) else value
 
 
 def _print_table(records: list[dict[str, Any]]) -> None:
@@ -225,7 +267,7 @@ def _cell(value: Any) -> str:
         return f"{value:.3f}"
     if isinstance(value, list):
         return ", ".join(f"{word} {amount:+.2f}" for word, amount in value)
-    return "yes" if value is True else "no" if value is False else str(value)
+    return "yes" if value is True else "no" if value is False else "" if value is None else str(value)
 
 
 def _visible(text: str) -> str:

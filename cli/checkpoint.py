@@ -10,6 +10,8 @@ from callbacks.checkpoints import AtomicCheckpointIO
 from cli.checkpoint_schema import require_outline
 from datamodules.batches import BatchedDataModule
 
+SPLITS = {"fit": "train", "validate": "val", "test": "test"}  # what a subcommand reads; predict may need no data
+
 
 def read_checkpoint(path: str, resumes: bool) -> dict[str, Any]:
     """The content of a checkpoint; nothing in it is run.
@@ -72,16 +74,20 @@ def require_same_class(checkpoint: dict[str, Any], kind: str, configured: str) -
         )
 
 
-def restore_state(data: L.LightningDataModule, checkpoint: dict[str, Any] | None) -> L.LightningDataModule:
-    """A datamodule with its state from the checkpoint, if there is one.
+def restore_state(
+    data: L.LightningDataModule, checkpoint: dict[str, Any] | None, subcommand: str
+) -> L.LightningDataModule:
+    """A datamodule with its state from the checkpoint, if there is one, compared with its rows.
 
     Raises:
         ValueError: there is none, and the datamodule is one of this project's, which all keep some. Others need not:
-            Lightning stores no empty state.
+            Lightning stores no empty state. Or the rows are not those that the state goes with.
     """
     name = type(data).__qualname__
     if checkpoint is not None and name in checkpoint:
         data.load_state_dict(checkpoint[name])
     elif checkpoint is not None and isinstance(data, BatchedDataModule):
         raise ValueError(f"the checkpoint holds no state of a {name}; use one that fit has written")
+    if checkpoint is not None and isinstance(data, BatchedDataModule) and subcommand in SPLITS:
+        data.require_known_rows(SPLITS[subcommand])
     return data

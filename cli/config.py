@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Iterator
+from pathlib import Path
 from pydoc import locate
 from typing import Any
 
@@ -47,7 +48,14 @@ def config_text(parser: LightningArgumentParser, options: Namespace) -> str:
     """The resolved configuration, without the place and the start of the run, which are no part of the experiment."""
     options = options.clone()
     options.trainer.default_root_dir = options.ckpt_path = None
+    for name, value in vars(options.data.get("init_args", Namespace())).items():
+        if name.endswith(("_file", "_dir")):  # absolute, so that the run's config.yaml works from any folder
+            options.data.init_args[name] = [*map(_absolute, value)] if isinstance(value, list) else _absolute(value)
     return parser.dump(options, skip_none=False)
+
+
+def _absolute(path: str | None) -> str | None:
+    return str(Path(path).resolve()) if path and Path(path).exists() else path
 
 
 def require_bounded(value: Any, source: str) -> None:

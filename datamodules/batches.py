@@ -214,6 +214,7 @@ class BatchedDataModule(L.LightningDataModule):
     It may replace:
         num_classes: K; by default len(class_names).
         num_features: D; by default the width of the first training sample.
+        require_known_rows(split): refuse rows that do not go with a restored state; by default all do.
         describe(indices, split): what reports write about these samples of the test or the predict split, one dict
             for each; by default [{"row": index}, ...].
         train_weights(): (num_samples,) probabilities to draw training samples with; by default None.
@@ -267,6 +268,9 @@ class BatchedDataModule(L.LightningDataModule):
     def num_features(self) -> int:
         """D."""
         return self.dataset("train")[0].x.shape[1]
+
+    def require_known_rows(self, split: str) -> None:
+        """Refuse rows of "train", "val" or "test" with a ValueError, if a restored state does not go with them."""
 
     def describe(self, indices: Sequence[int], split: str) -> list[dict[str, Any]]:
         """What reports write about these samples of the "test" or "predict" split, one dict for each."""

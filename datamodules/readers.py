@@ -1,107 +1,271 @@
-"""Reading labelled sentences from CSV, TSV, JSON and JSONL files that nothing has checked before."""
+"""Rows of CSV, TSV, JSON, JSONL and Parquet files that nothing has checked before."""
 
 import csv
+import gzip
 import io
 import itertools
 import json
 import sys
-from collections import Counter
-from collections.abc import Iterable
+import zlib
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from datamodules.bounded import LONGEST_TEXT, read_bounded
 
-SUFFIXES = (".csv", ".tsv", ".json", ".jsonl")
+SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".parquet")
+DELIMITERS = ",;\t"
+
+Row = tuple[str, dict[str, Any]]  # where it stands in its file, for error messages; column to value
+Files = str | Path | Sequence[str | Path]
 
 
-def read_labelled(path: str | Path, text_column: str, label_column: str) -> tuple[list[str], list[str]]:
-    """Texts and labels of a file, in its order.
+def read_labelled(files: Files, text_column: str, label_column: str) -> tuple[list[str], list[str]]:
+    """Texts and labels of one or several files, in their order.
 
     Args:
-        path: .csv or .tsv with a header line; .json, a list of objects; .jsonl, one object a line. UTF-8.
+        files: .csv or .tsv with a header line, its columns separated by `,` `;` or tabs; .json, a list of objects;
+            .jsonl, one object a line; .parquet. Text in UTF-8, or in UTF-16. Each may be compressed: .csv.gz.
         text_column: name of the column, or key, that holds the text.
         label_column: name of the column, or key, that holds the label.
 
     Raises:
-        ValueError: one line that names the file and row, what was expected and what was found.
-        OSError: the file cannot be opened.
+        ValueError: one line that names the file and all bad rows, what was expected and what was found.
+        OSError: a file cannot be opened.
     """
     texts, labels = [], []
-    for place, row in _rows(Path(path)):
-        texts.append(_field(place, row, text_column))
-        labels.append(_field(place, row, label_column))
-    if not texts:
-        raise ValueError(f"{path}: expected at least one row, the file is empty")
+    for path in each_file(files):
+        rows = read_rows(path, (text_column, label_column))
+        if not rows:
+            raise ValueError(f"{path}: expected at least one row, the file is empty")
+        for text, label in column_values(path, rows, (text_column, label_column)):
+            texts.append(text)
+            labels.append(label)
     return texts, labels
 
 
-def read_texts(path: str, text_column: str) -> list[str]:
-    """Texts to predict, in order.
+def read_inputs(path: str, text_column: str) -> tuple[list[str], list[dict[str, Any]]]:
+    """Texts to predict, "" where a row has none, and all columns of their rows, in order.
 
     Args:
         path: a .txt file with one text a line, a file as for `read_labelled`, or "-" for standard input.
-        text_column: name of the column, or key, that holds the text; unused for lines of text.
+        text_column: name of the column, or key, that holds the text; lines of text get it.
 
     Raises:
         ValueError: no text, or a file whose content does not match its suffix.
         OSError: the file cannot be opened.
     """
-    if path == "-":
-        texts = _lines(_decoded("standard input", _standard_input()))
-    elif Path(path).suffix.lower() == ".txt":
-        texts = _lines(_decoded(path, _content(Path(path))))
+    source = "standard input" if path == "-" else path
+    if path == "-" or _suffix(path) == ".txt":
+        content = _standard_input() if path == "-" else _content(Path(path))
+        rows = [("", {text_column: line}) for line in _lines(_decoded(source, content))]
     else:
-        texts = [_field(place, row, text_column) for place, row in _rows(Path(path), (*SUFFIXES, ".txt"))]
-    if not texts:
-        raise ValueError(f"{'standard input' if path == '-' else path}: expected at least one text, got none")
-    return texts
+        rows = read_rows(path, (text_column,), (*SUFFIXES, ".txt"))
+    texts = [text for (text,) in column_values(path, rows, (text_column,), may_be_empty=True)]
+    if not any(texts):
+        raise ValueError(f"{source}: expected at least one text, got none")
+    return texts, [row for _, row in rows]
 
 
-def _rows(path: Path, suffixes: tuple[str, ...] = SUFFIXES) -> list[tuple[str, dict[str, Any]]]:
-    """Each row as a mapping from column to value, with its place in the file for error messages."""
-    suffix = path.suffix.lower()
+def each_file(files: Files) -> list[Path]:
+    """The paths of one or several files."""
+    return [Path(files)] if isinstance(files, str | Path) else [Path(file) for file in files]
+
+
+def read_rows(file: str | Path, columns: Sequence[str], suffixes: tuple[str, ...] = SUFFIXES) -> list[Row]:
+    """All rows of a file, with their places.
+
+    Args:
+        file: as for `read_labelled`.
+        columns: names that a header must have; of a CSV or TSV file they decide what separates the columns.
+        suffixes: to name in the refusal of any other.
+
+    Raises:
+        ValueError: the content does not match the suffix; one line.
+        OSError: the file cannot be opened.
+    """
+    path, suffix = Path(file), _suffix(file)
     if suffix not in SUFFIXES:
-        raise ValueError(f"{path}: expected a file that ends in one of {', '.join(suffixes)}")
-    text = _decoded(path, _content(path))
-    if suffix in (".csv", ".tsv"):
-        return _table_rows(path, text, "," if suffix == ".csv" else "\t")
-    if suffix == ".jsonl":
-        numbered = [(f"{path} line {n}", line) for n, line in enumerate(text.split("\n"), 1) if line.strip()]
-        return [(place, _object(place, _parsed(place, line))) for place, line in numbered]
+        raise ValueError(
+            f"{path}: expected a file that ends in one of {', '.join(suffixes)}, each perhaps with .gz; convert it to "
+            "one with a row for each example"
+        )
+    content = _content(path)
+    if suffix == ".parquet":
+        return _parquet_rows(path, content)
+    text = _decoded(path, content)
+    return _json_rows(path, text, suffix) if suffix.startswith(".json") else _table_rows(path, text, suffix, columns)
+
+
+def column_values(
+    path: str | Path, rows: Iterable[Row], columns: Sequence[str], may_be_empty: bool = False
+) -> list[list[str]]:
+    """The text in each of these columns, for every row.
+
+    Raises:
+        ValueError: names all rows whose value is missing or no text; no text at all is one of "" if it may be empty.
+    """
+    found: list[list[str]] = []
+    problems: list[tuple[str, str]] = []
+    for place, row in rows:
+        try:
+            found.append([_text(row, column, may_be_empty) for column in columns])
+        except ValueError as error:
+            problems.append((place, str(error)))
+            if not found and len(problems) == 1 and not all(column in row for column in columns):
+                break  # the header lacks it, and so would every row
+    if problems:
+        (place, problem), *others = problems
+        more = f"; {len(others)} more bad rows: {', '.join(p for p, _ in others[:20])}" if others else ""
+        raise ValueError(f"{path} {place}: {problem}{more}{', ...' if len(others) > 20 else ''}")
+    return found
+
+
+def _text(row: dict[str, Any], column: str, may_be_empty: bool) -> str:
+    """The value of a column, as text."""
+    if column not in row:
+        raise ValueError(
+            f"expected a column {column!r}, got {_preview(row)}; name the columns that are there, or put a header "
+            "line on top if there is none"
+        )
+    value = row[column]
+    if value is None and may_be_empty:
+        return ""
+    if isinstance(value, float) and value.is_integer():  # 2.0 stands for 2 where a column had holes
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise ValueError(f"expected text in {column!r}, got {type(value).__name__}")
+    value = str(value)
+    if any("\ud800" <= character <= "\udfff" for character in value):
+        raise ValueError(f"expected text in {column!r}, got half of a surrogate pair")
+    if len(value) > LONGEST_TEXT:
+        raise ValueError(f"expected at most {LONGEST_TEXT:,} characters in {column!r}, got {len(value):,}")
+    if not value.strip():
+        if not may_be_empty:
+            raise ValueError(f"expected text in {column!r}, got an empty field")
+        return ""
+    return value
+
+
+# --- formats ----------------------------------------------------------------------------------------------------------
+
+
+def _table_rows(path: Path, text: str, suffix: str, columns: Sequence[str]) -> list[Row]:
+    delimiter = _delimiter(text, suffix, columns)
+    problem = ""
+    try:
+        records = _records(text, delimiter, suffix)
+        spanning = [line for line, values in records if any("\n" in value or "\r" in value for value in values)]
+        if spanning:
+            problem = f"line {spanning[0]}: a quoted field holds what could be rows; double its quotes, or, if it is "
+            problem += "meant to, put quotes around the names in the header too"
+    except ValueError as error:
+        records, problem = [], str(error)
+    if problem:  # perhaps a quote that quotes nothing, and would swallow all rows up to the next one
+        unquoted = _records_without_quotes(text, delimiter)
+        if unquoted and suffix == ".tsv":
+            records = unquoted
+        elif unquoted or not records:
+            raise ValueError(f"{path} {problem}")
+    if not records:
+        return []
+    (line, header), *records = records
+    if repeated := [name for name in columns if header.count(name) > 1]:
+        raise ValueError(f"{path} line {line}: expected columns of different names, got {_preview(repeated)} twice")
+    names = _different(header)
+    for line, values in records:
+        if len(values) != len(names):
+            raise ValueError(f"{path} line {line}: expected {len(names)} columns, as in the header, got {len(values)}")
+    return [(f"line {line}", dict(zip(names, values, strict=True))) for line, values in records]
+
+
+def _delimiter(text: str, suffix: str, columns: Sequence[str]) -> str:
+    """What separates the columns: that by which the header has the names wanted, else what the suffix stands for."""
+    own = "," if suffix == ".csv" else "\t"
+    for delimiter in (own, *DELIMITERS.replace(own, "")):
+        try:
+            header = next(filter(None, csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)), [])
+        except csv.Error:
+            continue
+        if set(columns) <= set(header):
+            return delimiter
+    return own
+
+
+def _records(text: str, delimiter: str, suffix: str) -> list[tuple[int, list[str]]]:
+    """The number of its last line and the fields of each record that is no empty line."""
+    # Not splitlines(): a quoted field may hold line breaks, and a field any of Unicode's other separators.
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    try:
+        return [(reader.line_num, values) for values in reader if values]
+    except csv.Error as error:
+        raise ValueError(f"line {reader.line_num}: not a row of a {suffix[1:]} file: {error}") from error
+
+
+def _records_without_quotes(text: str, delimiter: str) -> list[tuple[int, list[str]]]:
+    """The same where quotes have no meaning; none unless all lines then have the columns of a header without quotes."""
+    records = [(n, line.rstrip("\n").split(delimiter)) for n, line in enumerate(_universal(text), 1) if line.strip()]
+    header = records[0][1]
+    fits = len(header) > 1 and not any('"' in name for name in header)
+    return records if fits and all(len(values) == len(header) for _, values in records) else []
+
+
+def _different(header: list[str]) -> list[str]:
+    """The names, those that came before with a number: a, a.1, a.2."""
+    names: dict[str, None] = {}
+    for name in header:
+        numbered = (f"{name}.{number}" if number else name for number in itertools.count())
+        names[next(candidate for candidate in numbered if candidate not in names)] = None
+    return list(names)
+
+
+def _json_rows(path: Path, text: str, suffix: str) -> list[Row]:
+    lines = ((number, line) for number, line in enumerate(_universal(text), 1) if line.strip())
+    if _is_json_lines(text, suffix):
+        return [(f"line {n}", _object(f"{path} line {n}", _parsed(f"{path} line {n}", line))) for n, line in lines]
     content = _parsed(str(path), text)
     if not isinstance(content, list):
         raise ValueError(f"{path}: expected a list of objects, got {type(content).__name__}")
-    return [(f"{path} entry {n}", _object(f"{path} entry {n}", value)) for n, value in enumerate(content, 1)]
+    return [(f"entry {n}", _object(f"{path} entry {n}", value)) for n, value in enumerate(content, 1)]
 
 
-def _table_rows(path: Path, text: str, delimiter: str) -> list[tuple[str, dict[str, Any]]]:
-    # Not splitlines(): a quoted field may hold line breaks, and a field any of Unicode's other separators.
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    rows: list[tuple[str, dict[str, Any]]] = []
-    header: list[str] | None = None
+def _is_json_lines(text: str, suffix: str) -> bool:
+    """Whether each line is a value of its own, which half of all writers call .json."""
+    if suffix == ".jsonl":
+        return not text.lstrip().startswith("[")
+    lines = list(itertools.islice(filter(str.strip, _universal(text)), 2))
     try:
-        for values in reader:
-            place = f"{path} line {reader.line_num}"
-            if not values:  # an empty line
-                continue
-            if header is None:
-                header = values
-                repeated = [name for name, count in Counter(header).items() if count > 1]
-                if repeated:
-                    raise ValueError(f"{place}: expected columns of different names, got {_preview(repeated)} twice")
-                continue
-            if len(values) != len(header):
-                raise ValueError(f"{place}: expected {len(header)} columns, as in the header, got {len(values)}")
-            rows.append((place, dict(zip(header, values, strict=True))))
-    except csv.Error as error:
-        raise ValueError(f"{path} line {reader.line_num}: not a row of a {path.suffix[1:]} file: {error}") from error
-    return rows
+        return len(lines) == 2 and isinstance(json.loads(lines[0]), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
+def _parquet_rows(path: Path, content: bytearray) -> list[Row]:
+    try:
+        import pyarrow
+        from pyarrow.parquet import ParquetFile
+    except ModuleNotFoundError as error:
+        raise ValueError(f"{path}: reading Parquet needs pyarrow: pip install pyarrow") from error
+    try:
+        rows = ParquetFile(pyarrow.BufferReader(content)).read().to_pylist()
+    except (pyarrow.ArrowException, OSError) as error:
+        raise ValueError(f"{path}: expected a Parquet file: {error}") from error
+    return [(f"row {number}", row) for number, row in enumerate(rows, 1)]
+
+
+def _suffix(file: str | Path) -> str:
+    """The suffix in lower case, that before .gz of a compressed file."""
+    path = Path(str(file).lower())
+    return Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
 
 
 def _content(path: Path) -> bytearray:
-    with path.open("rb") as stream:
-        return read_bounded(path, stream, by_line=path.suffix.lower() != ".json")
+    opened: Any = gzip.open if path.suffix.lower() == ".gz" else open
+    try:
+        with opened(path, "rb") as stream:
+            return read_bounded(path, stream, by_line=_suffix(path) in (".csv", ".tsv", ".jsonl", ".txt"))
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise ValueError(f"{path}: expected a file that gzip has compressed: {error}") from error
 
 
 def _standard_input() -> bytearray:
@@ -111,14 +275,31 @@ def _standard_input() -> bytearray:
 
 
 def _decoded(source: object, content: bytes | bytearray) -> str:
+    start = content[:32]  # of UTF-16 without a mark every other byte is zero, as long as it is English
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        encoding = "utf-16"
+    elif len(start) > 3 and not any(start[1::2]) and all(start[::2]):
+        encoding = "utf-16-le"
+    elif len(start) > 3 and not any(start[::2]) and all(start[1::2]):
+        encoding = "utf-16-be"
+    else:
+        encoding = "utf-8-sig"  # with or without a byte order mark
     try:
-        return content.decode("utf-8-sig")  # with or without a byte order mark
+        return content.decode(encoding)
     except UnicodeDecodeError as error:
-        raise ValueError(f"{source}: expected UTF-8, got byte {content[error.start]:#04x} at {error.start}") from error
+        name = "UTF-8" if encoding == "utf-8-sig" else "UTF-16"
+        raise ValueError(
+            f"{source}: expected {name}, got byte {content[error.start]:#04x} at {error.start}; save it as UTF-8"
+        ) from error
+
+
+def _universal(text: str) -> io.StringIO:
+    """Lines that end in \\n, however they ended: with \\n, \\r\\n or \\r."""
+    return io.StringIO(text, newline=None)
 
 
 def _lines(text: str) -> list[str]:
-    return [line.rstrip("\r\n") for line in io.StringIO(text) if line.strip()]
+    return [line.rstrip("\n") for line in _universal(text)]
 
 
 def _parsed(place: str, text: str) -> Any:
@@ -131,23 +312,6 @@ def _parsed(place: str, text: str) -> Any:
 def _object(place: str, value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ValueError(f"{place}: expected an object with named fields, got {type(value).__name__}")
-    return value
-
-
-def _field(place: str, row: dict[str, Any], column: str) -> str:
-    """The value of a column, as text that is not empty."""
-    if column not in row:
-        raise ValueError(f"{place}: expected a column {column!r}, got {_preview(row)}")
-    value = row[column]
-    if isinstance(value, bool) or not isinstance(value, str | int):
-        raise ValueError(f"{place}: expected text in {column!r}, got {type(value).__name__}")
-    value = str(value)
-    if any("\ud800" <= character <= "\udfff" for character in value):
-        raise ValueError(f"{place}: expected text in {column!r}, got half of a surrogate pair")
-    if len(value) > LONGEST_TEXT:
-        raise ValueError(f"{place}: expected at most {LONGEST_TEXT:,} characters in {column!r}, got {len(value):,}")
-    if not value.strip():
-        raise ValueError(f"{place}: expected text in {column!r}, got an empty field")
     return value
 
 

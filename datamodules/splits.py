@@ -1,11 +1,19 @@
-"""Holding out samples for validation and test."""
+"""Holding out samples for validation and test, and telling whether they are still the same ones."""
 
+import hashlib
+import math
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
+
+Labelled = tuple[list[Any], list[str]]  # samples and their labels
 
 
 def stratified_split(labels: Sequence[Any], held_out: int | float, seed: int, name: str) -> tuple[list[int], list[int]]:
     """Choose samples to hold out at random, with every class in its proportion in both the rest and the held-out ones.
+
+    Where there are fewer samples to hold out than classes, some classes go without; the last sample of a class always
+    stays.
 
     Args:
         labels: N labels, of any kind that can be sorted.
@@ -17,15 +25,97 @@ def stratified_split(labels: Sequence[Any], held_out: int | float, seed: int, na
         Positions of the samples to keep, and of those to hold out, both in random order.
 
     Raises:
-        ValueError: too few samples, or a class with a single one.
+        ValueError: too few samples.
     """
     from sklearn.model_selection import train_test_split  # slow to import, so not at the top
 
-    try:
-        kept, held = train_test_split(range(len(labels)), test_size=held_out, stratify=labels, random_state=seed)
-    except ValueError as error:
+    counts = Counter(labels)
+    number = held_out if isinstance(held_out, int) else math.ceil(held_out * len(labels))
+    if min(counts.values()) < 2 or not len(counts) <= number <= len(labels) - len(counts):
+        kept, held = _split_of_few(labels, number, seed)
+        if not held:
+            raise ValueError(f"cannot hold out {held_out:g} of {len(labels)} rows for {name}: raise {name}_fraction")
+        return kept, held
+    return tuple(train_test_split(range(len(labels)), test_size=held_out, stratify=labels, random_state=seed))
+
+
+def hold_out(splits: dict[str, Labelled], fractions: dict[str, float], seed: int) -> dict[str, Labelled]:
+    """Hold out from the training samples what there is no file for.
+
+    Args:
+        splits: samples and labels of "train", and of "val" and "test" where they are given.
+        fractions: share of the remaining training samples to hold out as "test" and "val", in this order.
+        seed: of the choice.
+
+    Returns:
+        All three.
+
+    Raises:
+        ValueError: too few samples, or a label with a single one.
+    """
+    drawn = [split for split in fractions if split not in splits]
+    for split in drawn:
+        samples, labels = splits["train"]
+        try:
+            if split == drawn[0]:
+                require_two_rows(labels, fractions[split], split)
+            parts = stratified_split(labels, fractions[split], seed, split)
+        except ValueError as error:
+            raise ValueError(f"{error}, or give a {' and a '.join(f'{name}_file' for name in drawn)}") from error
+        kept, held = (([samples[i] for i in part], [labels[i] for i in part]) for part in parts)
+        splits = splits | {"train": kept, split: held}
+    return splits
+
+
+def require_two_rows(labels: Sequence[Any], held_out: int | float, name: str) -> None:
+    """Refuse classes of which there is nothing to hold out.
+
+    Raises:
+        ValueError: names classes with a single sample.
+    """
+    if single := sorted(label for label, count in Counter(labels).items() if count == 1):
+        listed = ", ".join(map(repr, single[:10])) + (", ..." if len(single) > 10 else "")
         raise ValueError(
-            f"cannot hold out {held_out:g} of {len(labels)} rows for {name}: {error}; "
-            f"raise {name}_fraction, or remove labels with a single row"
-        ) from error
-    return kept, held
+            f"cannot hold out {held_out:g} of {len(labels)} rows for {name}: a single row has the label {listed}; "
+            "add rows with that label, or remove it"
+        )
+
+
+def fingerprint(number: int, *contents: bytes) -> str:
+    """Number of rows and a hash of what they hold."""
+    return f"{number} rows, SHA-256 {hashlib.sha256(b''.join(contents)).hexdigest()[:16]}"
+
+
+def require_same_rows(trained_on: str | None, found: str) -> None:
+    """Refuse training rows other than those of the checkpoint: the held-out rows would be others as well.
+
+    Args:
+        trained_on: fingerprint in the checkpoint, None without a checkpoint.
+        found: fingerprint of the training rows.
+
+    Raises:
+        ValueError: they differ.
+    """
+    if trained_on not in (None, found):
+        raise ValueError(
+            f"the checkpoint was trained on other rows ({trained_on}) than the options give now ({found}), so rows "
+            "that are held out now may be among them: to resume, give the run's own files, seed and fractions; to "
+            "train on new rows, start a new run; to test on new rows, give them in a file of their own"
+        )
+
+
+def _split_of_few(labels: Sequence[Any], number: int, seed: int) -> tuple[list[int], list[int]]:
+    """Hold out of each class its share, by largest remainders with ties at random, but never its last sample."""
+    import numpy as np
+
+    random = np.random.default_rng(seed)
+    _, of_class, counts = np.unique(np.asarray(labels), return_inverse=True, return_counts=True)
+    quota = counts * number / len(labels)
+    held_per_class = np.minimum(quota.astype(int), counts - 1)
+    for k in np.lexsort((random.random(len(counts)), held_per_class - quota)):
+        held_per_class[k] += held_per_class.sum() < number and held_per_class[k] < counts[k] - 1
+    order = random.permutation(len(labels))
+    order = order[of_class[order].argsort(kind="stable")]  # class by class, at random within each
+    position = np.arange(len(labels)) - np.repeat(counts.cumsum() - counts, counts)
+    is_held = position < held_per_class[of_class[order]]
+    return random.permutation(order[~is_held]).tolist(), random.permutation(order[is_held]).tolist()

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from datamodules.batches import BatchedDataModule, BatchedDataset, BatchIndices
 from datamodules.saved_state import are_counts, are_names, is_vector, require
-from datamodules.splits import stratified_split
+from datamodules.splits import fingerprint, require_same_rows, require_two_rows, stratified_split
 
 NAMES = ("feature_names", "class_names")
 STATE = (*NAMES, "class_counts", "mean", "scale")  # what a checkpoint keeps
@@ -71,6 +71,7 @@ class TabularDataModule(BatchedDataModule):
         self.val_fraction, self.test_fraction, self.predict_inputs = val_fraction, test_fraction, predict_inputs
         self.mean: Tensor | None = None  # (D,), with scale: what standardising subtracts and divides by
         self.scale: Tensor | None = None
+        self._trained_on: str | None = None  # fingerprint of the training rows, where a checkpoint has one
 
     def load_table(self) -> Table:
         """The whole data set; called at most once."""
@@ -78,11 +79,16 @@ class TabularDataModule(BatchedDataModule):
 
     def load_splits(self) -> dict[str, tuple[Tensor, Tensor]]:
         """Raw features (N, F) in float32 and target (N,) of "train", "val" and "test"; called at most once."""
-        x, target, *_ = self._table
+        x, target, _, class_names = self._table
+        require_two_rows([class_names[k] for k in target], round(len(x) * self.test_fraction), "test")
         rest, test = stratified_split(target.tolist(), round(len(x) * self.test_fraction), self.seed, "test")
         kept, held = stratified_split(target[rest].tolist(), round(len(x) * self.val_fraction), self.seed, "val")
         rows = {"train": [rest[i] for i in kept], "val": [rest[i] for i in held], "test": test}
         return {split: (x[indices], target[indices]) for split, indices in rows.items()}
+
+    def is_drawn(self, split: str) -> bool:
+        """Whether the rows of "val" or "test" are held out from those that the training rows are from."""
+        return "_table" in vars(self)  # else load_splits has rows of their own
 
     def add_features(self, x: Tensor) -> Tensor:
         """Append derived columns to raw features: (N, F) to (N, D). The default adds none."""
@@ -144,10 +150,29 @@ class TabularDataModule(BatchedDataModule):
             raise ValueError(f"expected finite numbers, got {x[row].tolist()} in row {row}")
         return self.transform(torch.from_numpy(x))
 
+    def scaling(self) -> tuple[Tensor, Tensor]:
+        """What `transform` subtracts from each column, and what it divides by: (D,) and (D,)."""
+        if self.mean is None or self.scale is None:
+            self.transform(self.points("train")[0])
+        return self.mean, self.scale  # type: ignore[return-value]  # transform has set both
+
     def dataset(self, split: str) -> BatchedDataset:
         """The rows of a split, standardised."""
+        self.require_known_rows(split)
         raw, target = self._raw(split)
         return BatchedDataset(partial(_rows, self.transform(raw)), target)
+
+    def require_known_rows(self, split: str) -> None:
+        """Refuse training rows other than those of the checkpoint, and rows held out from others.
+
+        Raises:
+            ValueError: gives both fingerprints, and what to do.
+        """
+        if split == "predict" or self._trained_on is None:
+            return
+        self.points("train")
+        if split == "train" or self.is_drawn(split):
+            require_same_rows(self._trained_on, self._fingerprint)
 
     def describe(self, indices: Sequence[int], split: str) -> list[dict[str, Any]]:
         """The raw features of some rows of the test or predict split, by name."""
@@ -158,10 +183,11 @@ class TabularDataModule(BatchedDataModule):
         ]
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint keeps: names and counts, mean and scale."""
+        """What a checkpoint keeps: names and counts, mean and scale, and the fingerprint of the training rows."""
         if self.mean is None:
             self.transform(self.points("train")[0])  # computes both
-        return super().state_dict() | {name: getattr(self, name) for name in STATE}
+        trained_on = self._trained_on or self._fingerprint
+        return super().state_dict() | {name: getattr(self, name) for name in STATE} | {"fingerprint": trained_on}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take all of it from a checkpoint.
@@ -188,10 +214,18 @@ class TabularDataModule(BatchedDataModule):
                 f"the checkpoint was trained on {len(mean)} columns, the configuration makes {width}; "
                 "use the run's own config.yaml"
             )
+        require(type(state.get("fingerprint")) is str, "fingerprint", "that of the rows", state.get("fingerprint"))
         require(is_vector(scale, width) and bool((scale > 0).all()), "scale", f"{width} finite numbers above 0", scale)
         for name in STATE:
             setattr(self, name, state[name])
         self.mean, self.scale = mean.detach(), scale.detach()
+        self._trained_on = state["fingerprint"]
+
+    @cached_property
+    def _fingerprint(self) -> str:
+        """Of the training rows, in their order."""
+        x, target = self.points("train")
+        return fingerprint(len(x), x.numpy().tobytes(), target.numpy().tobytes())
 
     @cached_property
     def _table(self) -> Table:

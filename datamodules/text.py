@@ -1,21 +1,27 @@
-"""Labelled sentences as TF-IDF rows that stay sparse, from any CSV, TSV, JSON or JSONL file."""
+"""Labelled sentences as TF-IDF rows that stay sparse, from files as people have them."""
 
+import json
 import re
+import sys
 from collections.abc import Sequence
 from functools import cached_property
+from itertools import chain
 from typing import Any
 
 import torch
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from torch import Tensor
 
 from datamodules.batches import BatchedDataModule, BatchedDataset
-from datamodules.readers import read_labelled, read_texts
+from datamodules.oddities import folded, label_oddities, leaked_texts, text_oddities
+from datamodules.readers import read_inputs, read_labelled
 from datamodules.saved_state import are_counts, are_names, require
 from datamodules.sparse_rows import SparseRows, as_tensor
-from datamodules.splits import stratified_split
+from datamodules.splits import fingerprint, hold_out, require_same_rows
 from datamodules.tfidf import Ngrams, TfidfFeatures
 
 LabelledTexts = tuple[list[str], list[str]]  # texts, labels
+BY_CHARACTERS = "--data.words null --data.chars '{analyzer: char, ngram_range: [1, 2]}'"
 
 
 class TfidfDataModule(BatchedDataModule):
@@ -34,9 +40,8 @@ class TfidfDataModule(BatchedDataModule):
         stratified_batches: shuffle so that every batch holds each label in the proportion that all training rows do,
             instead of leaving it to chance: with many labels fewer epochs are needed.
         predict_inputs: sentences for `predict`, as ["will it snow"].
-        predict_file: sentences for `predict`: a .txt file with one sentence a line, a .csv, .tsv, .json or .jsonl file
-            with the column of the training file, or "-" for standard input; without either, `predict` takes the test
-            rows.
+        predict_file: sentences for `predict`: a .txt file with one sentence a line, a file of any kind that trains,
+            with the text in the same column, or "-" for standard input; without either, `predict` takes the test rows.
 
     Raises:
         ValueError: an option out of its range.
@@ -70,10 +75,37 @@ class TfidfDataModule(BatchedDataModule):
         self.predict_inputs, self.predict_file = predict_inputs, predict_file
         self._train_matrix: Any = None  # TF-IDF of the training texts, where they were fitted in this process
         self._state: dict[str, Any] | None = None
+        self._trained_on: str | None = None  # fingerprint of the training rows, where a checkpoint has one
 
     def load_splits(self) -> dict[str, LabelledTexts]:
         """Texts and labels of "train", "val" and "test"; called at most once."""
         raise NotImplementedError
+
+    def is_drawn(self, split: str) -> bool:
+        """Whether the rows of "val" or "test" are held out from the training file."""
+        return False
+
+    def setup(self, stage: str) -> None:
+        """Say what in the data is likely to be a mistake, in one line each on standard error."""
+        oddities: list[str] = []
+        if stage == "fit":
+            texts, labels = map(list, map(chain.from_iterable, zip(*self._splits.values(), strict=True)))
+            oddities = [*label_oddities(labels), *text_oddities(texts, labels)]
+            oddities += leaked_texts(self._splits["train"][0], self._splits["val"][0], "validation")
+            oddities += self._unknown_words(self._splits["val"][0][:1_000])
+        if stage in ("fit", "test"):
+            oddities += leaked_texts(self._splits["train"][0], self._splits["test"][0], "test")
+        for line in oddities:
+            rank_zero_only(print)(f"warning: {line}", file=sys.stderr)
+
+    def _unknown_words(self, texts: Sequence[str]) -> list[str]:
+        count = int((self.vectorize(texts).getnnz(axis=1) == 0).sum())
+        if count <= len(texts) / 2:
+            return []
+        return [
+            f"{count} of {len(texts)} validation texts have no n-gram that a training text has; a language written "
+            f"without spaces needs n-grams of characters: {BY_CHARACTERS}"
+        ]
 
     # The next three come from the data when first asked for, unless a checkpoint has set them before.
 
@@ -88,9 +120,12 @@ class TfidfDataModule(BatchedDataModule):
         for split, (_, labels) in splits.items():
             unknown = sorted(set(labels) - set(names))
             if unknown:
+                similar = [name for name in names if folded(name) == folded(unknown[0])]
+                remedy = f"{similar[0]!r} is: make them one" if similar else "add training rows or remove it"
+                others = f" (likewise {_listed(unknown[1:])})" if unknown[1:] else ""
                 raise ValueError(
                     f"label {unknown[0]!r} is in the {split} rows but not in the training rows, so it cannot be "
-                    "learned; add training rows or remove it"
+                    f"learned; {remedy}{others}"
                 )
         if self.oos_label is not None and not any(self.oos_label in labels for _, labels in splits.values()):
             raise ValueError(f"oos_label {self.oos_label!r} is the label of no row; correct it or set it to null")
@@ -109,7 +144,11 @@ class TfidfDataModule(BatchedDataModule):
         try:
             self._train_matrix = features.fit_transform(texts)
         except ValueError as error:
-            raise ValueError(f"data.{error}") from error
+            hint = ""
+            if "empty vocabulary" in str(error) and "token_pattern" in str(error):
+                hint = r"; for words of one character --data.words.token_pattern '(?u)\b\w+\b', without words "
+                hint += BY_CHARACTERS
+            raise ValueError(f"data.{error}{hint}") from error
         return features
 
     @property
@@ -147,8 +186,9 @@ class TfidfDataModule(BatchedDataModule):
     def dataset(self, split: str) -> BatchedDataset:
         """The rows of a split: TF-IDF, sparse."""
         if split == "predict":
-            texts = self._texts_to_predict
+            texts = self._inputs[0]
             return BatchedDataset(SparseRows(self.vectorize(texts)).gather, torch.full((len(texts),), -1))
+        self.require_known_rows(split)
         texts, target = self._splits[split][0], self._target(split)
         if split != "train":
             return BatchedDataset(SparseRows(self.vectorize(texts)).gather, target)
@@ -164,18 +204,37 @@ class TfidfDataModule(BatchedDataModule):
     def _target(self, split: str) -> torch.Tensor:
         labels = self._splits[split][1]
         number = {name: n for n, name in enumerate(self.class_names)}
-        unknown = sorted(set(labels) - set(number))
+        return torch.tensor([number[label] for label in labels])
+
+    def require_known_rows(self, split: str) -> None:
+        """Refuse labels that the model does not know, and, with a checkpoint, other training rows than its own.
+
+        Raises:
+            ValueError: names the labels, or gives both fingerprints, and says what to do.
+        """
+        names = self.class_names
+        unknown = sorted(set(self._splits[split][1]) - set(names))
         if unknown:  # the model is from a checkpoint, and these files are others than it was trained on
             raise ValueError(
-                f"label {unknown[0]!r} of the {split} rows is none of the {len(number)} that the model was trained on "
-                f"({', '.join(self.class_names[:5])}{', ...' if len(number) > 5 else ''}): use the run's config.yaml"
+                f"label {_listed(unknown)} of the {split} rows is none of the {len(names)} that the model was trained "
+                f"on ({', '.join(names[:5])}{', ...' if len(names) > 5 else ''}): use the run's config.yaml, remove "
+                "these rows, or train a new model on them"
             )
-        return torch.tensor([number[label] for label in labels])
+        if split == "train" or self.is_drawn(split):
+            require_same_rows(self._trained_on, self._fingerprint)
 
     def describe(self, indices: Sequence[int], split: str) -> list[dict[str, Any]]:
         """The texts of some rows of the test or predict split."""
-        texts = self._texts_to_predict if split == "predict" else self._splits[split][0]
+        texts = self._inputs[0] if split == "predict" else self._splits[split][0]
         return [{"text": texts[index]} for index in indices]
+
+    def input_rows(self, indices: Sequence[int]) -> list[dict[str, Any]]:
+        """All columns of some rows to predict, as they are in predict_file."""
+        return [self._inputs[1][index] for index in indices]
+
+    def is_empty(self, index: int) -> bool:
+        """Whether a row to predict has no text."""
+        return not self._inputs[0][index]
 
     def state_dict(self) -> dict[str, Any]:
         """Label names and counts, and each vectorizer's options, vocabulary and idf: strings, numbers and tensors."""
@@ -184,6 +243,7 @@ class TfidfDataModule(BatchedDataModule):
                 "class_names": self.class_names,
                 "class_counts": self.class_counts,
                 "oos_label": self.oos_label,
+                "fingerprint": self._fingerprint,
                 "vectorizers": self.features.state_dict(),
             }
         return self._state
@@ -204,6 +264,7 @@ class TfidfDataModule(BatchedDataModule):
             require(are_names(names), "class_names", "a list of different names", names)
             require(are_counts(counts, len(names)), "class_counts", "a number of rows of each class", counts)
             require(oos_label in (None, names[-1]), "oos_label", "None or the last of class_names", oos_label)
+            require(type(state["fingerprint"]) is str, "fingerprint", "that of the rows", state["fingerprint"])
         except (KeyError, ValueError) as error:
             reason = f"no {error}" if isinstance(error, KeyError) else error
             raise ValueError(
@@ -211,7 +272,13 @@ class TfidfDataModule(BatchedDataModule):
             ) from error
         self.class_names, self.class_counts, self.oos_label = names, counts, oos_label
         self.features, self.ngrams, self._train_matrix = features, features.ngrams, None
-        self._state = state
+        self._state, self._trained_on = state, state["fingerprint"]
+
+    @cached_property
+    def _fingerprint(self) -> str:
+        """Of the training rows, in their order."""
+        texts, labels = self._splits["train"]
+        return fingerprint(len(texts), json.dumps([texts, labels]).encode())
 
     @cached_property
     def _splits(self) -> dict[str, LabelledTexts]:
@@ -219,23 +286,28 @@ class TfidfDataModule(BatchedDataModule):
         return self.load_splits()
 
     @cached_property
-    def _texts_to_predict(self) -> list[str]:
+    def _inputs(self) -> tuple[list[str], list[dict[str, Any]]]:
+        """Texts to predict, and all columns of the rows that they are in."""
         if self.predict_file is not None:
-            return read_texts(self.predict_file, self.text_column)
-        if self.predict_inputs is None:
-            return self._splits["test"][0]
-        if not self.predict_inputs:
+            return read_inputs(self.predict_file, self.text_column)
+        texts = self._splits["test"][0] if self.predict_inputs is None else self.predict_inputs
+        if not texts:
             raise ValueError("predict_inputs: expected at least one text, got an empty list")
-        return self.predict_inputs
+        return texts, [{self.text_column: text} for text in texts]
+
+
+def _listed(labels: Sequence[str]) -> str:
+    return ", ".join(map(repr, labels[:10])) + (", ..." if len(labels) > 10 else "")
 
 
 class TextDataModule(TfidfDataModule):
     """Labelled sentences of your own, from one file or from up to three.
 
     Args:
-        train_file: .csv, .tsv, .json (a list of objects) or .jsonl, in UTF-8.
-        val_file: a file of the same kind; null holds out a stratified share of the training file.
-        test_file: a file of the same kind; null holds out a stratified share of the training file.
+        train_file: .csv, .tsv, .json (a list of objects), .jsonl or .parquet, also compressed (.csv.gz); of several
+            files a list. In UTF-8 or UTF-16, columns separated by `,` `;` or tabs.
+        val_file: likewise; null holds out a stratified share of the training rows.
+        test_file: likewise; null holds out a stratified share of the training rows.
         text_column: name of the column or field with the text.
         label_column: name of the column or field with the label.
         oos_label: the label that means "none of the others" (out of scope); null if there is none.
@@ -251,12 +323,12 @@ class TextDataModule(TfidfDataModule):
 
     def __init__(
         self,
-        train_file: str | None = None,
-        val_file: str | None = None,
-        test_file: str | None = None,
-        text_column: str = "text",
-        label_column: str = "label",
-        oos_label: str | None = None,
+        train_file: str | list[str] | None = None,
+        val_file: str | list[str] | None = None,
+        test_file: str | list[str] | None = None,
+        text_column: str | int = "text",
+        label_column: str | int = "label",
+        oos_label: str | int | None = None,
         val_fraction: float = 0.1,
         test_fraction: float = 0.1,
         groups_file: str | None = None,
@@ -266,7 +338,8 @@ class TextDataModule(TfidfDataModule):
         if not (0 < val_fraction < 1 and 0 < test_fraction < 1):
             raise ValueError(f"val_fraction and test_fraction must be in (0, 1), got {val_fraction}, {test_fraction}")
         self.train_file, self.val_file, self.test_file = train_file, val_file, test_file
-        self.text_column, self.label_column, self.oos_label = text_column, label_column, oos_label
+        self.text_column, self.label_column = str(text_column), str(label_column)  # YAML reads the name 0 as a number
+        self.oos_label = None if oos_label is None else str(oos_label)
         self.val_fraction, self.test_fraction, self.groups_file = val_fraction, test_fraction, groups_file
 
     @property
@@ -283,22 +356,15 @@ class TextDataModule(TfidfDataModule):
             raise ValueError(f"{self.groups_file}: expected a group for each label, got none for {', '.join(missing)}")
         return [group_of[name] for name in self.class_names]
 
+    def is_drawn(self, split: str) -> bool:
+        return not {"val": self.val_file, "test": self.test_file}[split]
+
     def load_splits(self) -> dict[str, LabelledTexts]:
         """Read the files, and hold out what there is no file for."""
-        if self.train_file is None:
+        if not self.train_file:
             raise ValueError("train_file: expected a file to train on, got none; --data.train_file FILE")
         files = {"train": self.train_file, "val": self.val_file, "test": self.test_file}
         splits = {
             split: read_labelled(file, self.text_column, self.label_column) for split, file in files.items() if file
         }
-        for split, fraction in (("test", self.test_fraction), ("val", self.val_fraction)):
-            if split not in splits:
-                texts, labels = splits["train"]
-                try:
-                    kept, held = stratified_split(labels, fraction, self.seed, split)
-                except ValueError as error:
-                    raise ValueError(f"{error}, or give a {split}_file") from error
-                splits["train"], splits[split] = (
-                    ([texts[i] for i in indices], [labels[i] for i in indices]) for indices in (kept, held)
-                )
-        return splits
+        return hold_out(splits, {"test": self.test_fraction, "val": self.val_fraction}, self.seed)

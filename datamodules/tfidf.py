@@ -13,6 +13,8 @@ import torch
 
 from datamodules.saved_state import is_vector, require
 
+Null = Literal["None"] | None  # what jsonargparse makes of null in --data.words.norm null is the word None
+
 
 @dataclass
 class Ngrams:
@@ -41,17 +43,20 @@ class Ngrams:
     min_df: int | float = 1
     max_df: int | float = 1.0
     lowercase: bool = True
-    strip_accents: Literal["ascii", "unicode"] | None = None
-    stop_words: Literal["english"] | list[str] | None = None
+    strip_accents: Literal["ascii", "unicode"] | Null = None
+    stop_words: Literal["english"] | list[str] | Null = None
     token_pattern: str = r"(?u)\b\w\w+\b"
     binary: bool = False
     sublinear_tf: bool = False
     use_idf: bool = True
     smooth_idf: bool = True
-    norm: Literal["l1", "l2"] | None = "l2"
+    norm: Literal["l1", "l2"] | Null = "l2"
 
     def __post_init__(self) -> None:
         """Refuse what scikit-learn takes although it has no meaning, with a ValueError."""
+        for field in fields(self):
+            if getattr(self, field.name) == "None":
+                setattr(self, field.name, None)
         low, high = self.ngram_range
         if not 1 <= low <= high:
             raise ValueError(f"ngram_range: expected 1 <= shortest <= longest, got {low}, {high}")

@@ -28,7 +28,7 @@ def cli() -> Callable[..., None]:
 
     def run(*arguments: object) -> None:
         words = [*map(str, arguments)]
-        for task in re.findall(r"configs/(clinc150|iris|text|xor)\w*\.yaml", " ".join(words)):
+        for task in re.findall(r"configs/(clinc150|iris|table|text|xor)\w*\.yaml", " ".join(words)):
             pytest.importorskip(f"datamodules.{task}")
         with pytest.MonkeyPatch.context() as patch:
             patch.delenv("PL_GLOBAL_SEED", raising=False)  # of the command before

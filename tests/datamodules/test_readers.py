@@ -1,6 +1,7 @@
 """Files that nothing has checked before: every format, every way to be wrong, and any bytes at all."""
 
 import csv
+import gzip
 import io
 import json
 import sys
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from datamodules.readers import read_labelled, read_texts
+from datamodules.readers import read_inputs, read_labelled
 
 SENTENCES = [
     "will it snow",
@@ -45,6 +46,10 @@ def encoded(suffix, texts, labels, ends="\r\n", text_column="text", label_column
     if suffix == ".json":
         return json.dumps(objects).encode()
     return b"".join(json.dumps(o, ensure_ascii=False).encode() + ends.encode() for o in objects)
+
+
+def read_texts(path, column):
+    return read_inputs(path, column)[0]
 
 
 def refusal(read, path, *columns):
@@ -107,7 +112,8 @@ def test_whole_numbers_are_labels_too_and_other_fields_may_be_anything(tmp_path,
 def test_a_txt_file_holds_one_text_a_line(tmp_path):
     path = tmp_path / "texts.txt"
     path.write_bytes(b'\xef\xbb\xbfwill it snow\r\n\r\n  \nplay, "this"\nlast line without an end\xe2\x80\xa8...')
-    assert read_texts(str(path), "text") == ["will it snow", 'play, "this"', "last line without an end\u2028..."]
+    expected = ["will it snow", "", "", 'play, "this"', "last line without an end\u2028..."]
+    assert read_texts(str(path), "text") == expected  # as many as there are lines
 
 
 def test_texts_to_predict_need_no_label_column(tmp_path):
@@ -121,7 +127,7 @@ def standard_input(monkeypatch, content, errors="strict"):
 
 def test_a_dash_reads_standard_input_one_text_a_line(monkeypatch):
     standard_input(monkeypatch, b"will it snow\n\nplay this\r\n")
-    assert read_texts("-", "text") == ["will it snow", "play this"]
+    assert read_texts("-", "text") == ["will it snow", "", "play this"]
 
 
 def test_a_byte_order_mark_at_the_start_of_standard_input_is_no_part_of_the_text(monkeypatch):
@@ -142,12 +148,147 @@ def test_standard_input_that_is_not_utf8_is_refused_by_name(monkeypatch, errors)
         read_texts("-", "text")
 
 
+# --- files as people have them --------------------------------------------------------------------------------------
+
+
+ROWS = [("text", "label"), ("will it snow", "weather"), ("play it", "music")]
+EXPECTED = (["will it snow", "play it"], ["weather", "music"])
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv"])
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"], ids=["comma", "semicolon", "tab"])
+def test_the_header_tells_what_separates_the_columns_whatever_the_suffix(tmp_path, suffix, delimiter):
+    path = tmp_path / f"rows{suffix}"
+    path.write_text("".join(delimiter.join(row) + "\n" for row in ROWS))
+    assert read_labelled(path, "text", "label") == EXPECTED
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-8", "utf-8-sig"])
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".json"])
+def test_utf_8_and_utf_16_are_told_apart_with_or_without_a_mark(tmp_path, encoding, suffix):
+    path = tmp_path / f"rows{suffix}"
+    path.write_bytes(encoded(suffix, SENTENCES, LABELS).decode().encode(encoding))
+    assert read_labelled(path, "text", "label") == (SENTENCES, LABELS)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".json", ".jsonl"])
+def test_a_compressed_file_is_read_as_what_it_holds(tmp_path, suffix):
+    path = tmp_path / f"rows{suffix}.gz"
+    path.write_bytes(gzip.compress(encoded(suffix, SENTENCES, LABELS)))
+    assert read_labelled(path, "text", "label") == (SENTENCES, LABELS)
+    lines = tmp_path / "lines.txt.gz"
+    lines.write_bytes(gzip.compress(b"a\nb\n"))
+    assert read_texts(str(lines), "text") == ["a", "b"]
+
+
+@pytest.mark.parametrize("content", [b"no gzip", gzip.compress(b"text,label\na,x\n" * 99)[:-20]], ids=["other", "cut"])
+def test_a_damaged_compressed_file_is_refused_in_one_line(tmp_path, content):
+    path = tmp_path / "rows.csv.gz"
+    path.write_bytes(content)
+    assert "expected a file that gzip has compressed" in refusal(read_labelled, path, "text", "label")
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".parquet.gz"])
+def test_parquet_is_read_with_all_columns(tmp_path, suffix):
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    columns = {"id": [7, 8], "text": EXPECTED[0], "label": pyarrow.array(EXPECTED[1]).dictionary_encode()}
+    path = tmp_path / f"rows{suffix}"
+    parquet.write_table(pyarrow.table(columns), tmp_path / "plain")
+    content = (tmp_path / "plain").read_bytes()
+    path.write_bytes(gzip.compress(content) if suffix.endswith(".gz") else content)
+    assert read_labelled(path, "text", "label") == EXPECTED
+    assert [row["id"] for row in read_inputs(str(path), "text")[1]] == [7, 8]
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1", b"text,label\na,x\n", b"PAR1" + b"\0" * 50 + b"PAR1"])
+def test_what_is_no_parquet_is_refused_in_one_line(tmp_path, content):
+    pytest.importorskip("pyarrow")
+    path = tmp_path / "rows.parquet"
+    path.write_bytes(content)
+    assert "expected a Parquet file" in refusal(read_labelled, path, "text", "label")
+
+
+def test_parquet_without_pyarrow_names_the_command_that_installs_it(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    (tmp_path / "rows.parquet").write_bytes(b"PAR1")
+    assert "pip install pyarrow" in refusal(read_labelled, tmp_path / "rows.parquet", "text", "label")
+
+
+def test_several_files_are_read_one_after_the_other(tmp_path):
+    (tmp_path / "a.csv").write_bytes(b"text;label\na;x\n")
+    (tmp_path / "b.jsonl").write_bytes(b'{"label": "y", "text": "b"}')
+    assert read_labelled([tmp_path / "b.jsonl", str(tmp_path / "a.csv")], "text", "label") == (["b", "a"], ["y", "x"])
+
+
+@pytest.mark.parametrize(
+    "name, content",
+    [
+        ("a.csv", b"text,label\ra,x\rb,y\r"),
+        ("a.tsv", b"text\tlabel\ra\tx\rb\ty"),
+        ("a.jsonl", b'{"text": "a", "label": "x"}\r{"text": "b", "label": "y"}\r'),
+        ("a.json", b'{"text": "a", "label": "x"}\n{"text": "b", "label": "y"}\n'),  # lines, though not called so
+        ("a.jsonl", b'[\n{"text": "a", "label": "x"},\n{"text": "b", "label": "y"}]\n'),  # a list, likewise
+        ("a.csv", b"text,,label,\na,,x,\nb,,y,\n"),
+        ("a.csv", b"text,note,label,note\na,1,x,2\nb,3,y,4\n"),
+        ("a.jsonl", b'{"text": "a", "label": "x"}\n\n{"text": "b", "label": "y", "more": 1}'),
+    ],
+)
+def test_odd_files_whose_rows_are_certain_are_read(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    assert read_labelled(tmp_path / name, "text", "label") == (["a", "b"], ["x", "y"])
+
+
+def test_texts_in_lines_that_end_as_on_an_old_mac_are_told_apart(tmp_path):
+    (tmp_path / "a.txt").write_bytes(b"a\rb\r")
+    assert read_texts(str(tmp_path / "a.txt"), "text") == ["a", "b"]
+
+
+@pytest.mark.parametrize("quoted", ['"a', 'a"', '"a" and b', '"'])
+def test_quotes_in_a_tsv_that_quote_nothing_swallow_no_row(tmp_path, quoted):
+    lines = ["label\ttext", f"x\t{quoted}", "y\tb", 'z\tc"', "z\td"]
+    (tmp_path / "a.tsv").write_text("\n".join(lines))
+    assert read_labelled(tmp_path / "a.tsv", "text", "label") == ([quoted, "b", 'c"', "d"], ["x", "y", "z", "z"])
+
+
+def test_quotes_that_quote_are_no_part_of_the_text_in_a_tsv_too(tmp_path):
+    (tmp_path / "a.tsv").write_bytes(b'text\tlabel\n"say ""a"" and\nmore"\tx\n"b\tc"\ty\n')
+    assert read_labelled(tmp_path / "a.tsv", "text", "label") == (['say "a" and\nmore', "b\tc"], ["x", "y"])
+
+
+@pytest.mark.parametrize("number, label", [("2.0", "2"), ("-1.0", "-1"), ("3", "3")])
+def test_a_whole_number_is_a_label_however_it_is_written(tmp_path, number, label):
+    (tmp_path / "a.jsonl").write_text(f'{{"text": "a", "label": {number}}}')
+    assert read_labelled(tmp_path / "a.jsonl", "text", "label") == (["a"], [label])
+
+
+def test_all_bad_rows_are_named_at_once(tmp_path):
+    rows = [{"text": "a", "label": "x"}, {"text": None, "label": "x"}, {"text": "b"}, {"text": "c", "label": ""}]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    message = refusal(read_labelled, tmp_path / "a.jsonl", "text", "label")
+    assert "line 2: expected text in 'text', got NoneType; 2 more bad rows: line 3, line 4" in message
+    (tmp_path / "b.csv").write_bytes(b"text,label\n" + b",x\n" * 5_000)
+    message = refusal(read_labelled, tmp_path / "b.csv", "text", "label")
+    assert "4999 more bad rows: line 3, line 4," in message and message.endswith("line 22, ...")
+
+
+def test_rows_to_predict_keep_their_columns_and_an_empty_text(tmp_path):
+    (tmp_path / "q.csv").write_bytes(b"id,text\n1,snow\n2,\n3,  \n")
+    texts, rows = read_inputs(str(tmp_path / "q.csv"), "text")
+    assert texts == ["snow", "", ""]
+    assert rows == [{"id": "1", "text": "snow"}, {"id": "2", "text": ""}, {"id": "3", "text": "  "}]
+    (tmp_path / "q.jsonl").write_bytes(b'{"text": null, "id": 1}\n{"text": "snow", "day": []}')
+    texts, rows = read_inputs(str(tmp_path / "q.jsonl"), "text")
+    assert texts == ["", "snow"]
+    assert rows == [{"text": None, "id": 1}, {"text": "snow", "day": []}]
+
+
 # --- every way to be wrong ------------------------------------------------------------------------------------------
 
 BAD = {
     "missing text column": ("a.csv", b"sentence,label\na,x\n", r"expected a column 'text', got .*sentence.*label"),
     "missing label column": ("a.tsv", b"text\tintent\na\tx\n", r"expected a column 'label', got .*text.*intent"),
-    "commas in a tsv": ("a.tsv", b"text,label\na,x\n", r"expected a column 'text'"),
+    "bars in a tsv": ("a.tsv", b"text|label\na|x\n", r"expected a column 'text', got 'text\|label'; name the columns"),
+    "no header": ("a.csv", b"a,x\nb,y\n", r"expected a column 'text', got 'a', 'x'; .* put a header line on top"),
     "missing key": ("a.jsonl", b'{"text": "a", "label": "x"}\n{"text": "b"}\n', r"line 2: expected a column 'label'"),
     "missing key in a list": ("a.json", b'[{"text": "a"}]', r"entry 1: expected a column 'label'"),
     "object without fields": ("a.jsonl", b"{}\n", r"line 1: expected a column 'text', got none"),
@@ -164,10 +305,12 @@ BAD = {
     "too many columns": ("a.csv", b'text,label\n"a\nb",x\na, b,x\n', r"line 4: expected 2 columns.*got 3"),
     "too few columns": ("a.csv", b"text,label\na,x\nb\n", r"line 3: expected 2 columns.*got 1"),
     "open quote": ("a.csv", b'text,label\n"a,x\nb,y\n', r"line 3: not a row of a csv file"),
-    "text after a quote": ("a.tsv", b'text\tlabel\n"a"b\tx\n', r"line 2: not a row of a tsv file"),
+    "text after a quote": ("a.csv", b'text,label\n"a"b,x\n', r"line 2: not a row of a csv file"),
+    "text after a quote in a tsv": ("a.tsv", b'"text"\tlabel\n"a"b\tx\n', r"line 2: not a row of a tsv file"),
+    "lone quotes": ("a.csv", b'text,label\n"a,x\nb,y\nc",z\n', r"line 4: a quoted field holds what could be rows"),
     "huge field": ("a.csv", b"text,label\n" + b"a" * 200_000 + b",x\n", r"line 2: not a row.*field larger"),
     "Latin-1": ("a.csv", b"text,label\ncaf\xe9,x\n", r"expected UTF-8, got byte 0xe9 at 14"),
-    "UTF-16": ("a.csv", "text,label\na,x\n".encode("utf-16"), r"expected UTF-8, got byte 0xff at 0"),
+    "half of UTF-16": ("a.csv", "text,label\na,x\n".encode("utf-16")[:-1], r"expected UTF-16, got byte 0x0a at 30"),
     "Latin-1 in jsonl": ("a.jsonl", b'{"text": "caf\xe9", "label": "x"}', r"expected UTF-8"),
     "broken json": ("a.json", b'[{"text": "a", "label": "x"},', r"expected JSON"),
     "broken jsonl": ("a.jsonl", b'{"text": "a", "label": "x"}\n{"text": ', r"line 2: expected JSON"),
@@ -190,7 +333,7 @@ BAD = {
     "unknown suffix": (
         "a.xlsx",
         b"text,label\na,x\n",
-        r"expected a file that ends in one of .csv, .tsv, .json, .jsonl$",
+        r"expected a file that ends in one of .csv, .tsv, .json, .jsonl, .parquet, each perhaps with .gz; convert it",
     ),
     "no suffix": ("data", b"text,label\na,x\n", r"expected a file that ends in one of .csv"),
     "binary file of unknown suffix": ("a.xlsx", b"PK\x03\x04\xff\xfe", r"expected a file that ends in one of .csv"),
@@ -291,7 +434,7 @@ def check_rows_or_one_refusal(path, read, *columns):
     except ValueError:
         refusal(read, path, *columns)
         return
-    for texts in found if isinstance(found, tuple) else [found]:
+    for texts in found if isinstance(found, tuple) else [list(filter(None, found))]:  # some to predict may be empty
         assert texts and all(isinstance(text, str) and text.strip() for text in texts)
         "".join(texts).encode()  # whatever was read can be written again
 

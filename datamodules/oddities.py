@@ -1,0 +1,55 @@
+"""What in a data set is likely to be a mistake, in one line each."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+
+MOST = 0.95  # share of the rows above which one label leaves little to tell apart
+
+
+def label_oddities(labels: Sequence[str]) -> list[str]:
+    """Labels that are one label in two spellings, and a label that nearly all rows have."""
+    counts, lines = Counter(labels), []
+    spellings = defaultdict(list)
+    for label in sorted(counts):
+        spellings[folded(label)].append(label)
+    twice = [group for group in spellings.values() if len(group) > 1]
+    if twice:
+        group = ", ".join(f"{label!r} ({counts[label]} rows)" for label in twice[0])
+        more = f" ({len(twice) - 1} more such groups)" if len(twice) > 1 else ""
+        lines.append(f"the labels {group} differ only by spaces or capitals{more}: make them one")
+    label, count = counts.most_common(1)[0]
+    if count > MOST * len(labels):
+        lines.append(
+            f"{count} of {len(labels)} rows ({count / len(labels):.1%}) have the label {label!r}: accuracy says "
+            "little, look at macro_f1, and try --model.class_weight balanced"
+        )
+    return lines
+
+
+def text_oddities(texts: Sequence[str], labels: Sequence[str]) -> list[str]:
+    """Texts with several labels."""
+    labels_of = defaultdict(set)
+    for text, label in zip(texts, labels, strict=True):
+        labels_of[folded(text)].add(label)
+    several = {text for text, found in labels_of.items() if len(found) > 1}
+    if not several:
+        return []
+    rows = sum(folded(text) in several for text in texts)
+    text = next(text for text in texts if folded(text) in several)
+    names = ", ".join(map(repr, sorted(labels_of[folded(text)])))
+    return [f"{len(several)} texts in {rows} rows have several labels, as {text[:60]!r} has {names}: correct them"]
+
+
+def leaked_texts(train: Iterable[str], held_out: Sequence[str], split: str) -> list[str]:
+    """Texts of the validation or test rows that are training texts as well."""
+    known = set(map(folded, train))
+    count = sum(folded(text) in known for text in held_out)
+    if not count:
+        return []
+    share = f"{count} of {len(held_out)} {split} texts ({count / len(held_out):.0%})"
+    return [f"{share} are in the training rows too, where the model has learned their labels"]
+
+
+def folded(text: str) -> str:
+    """A text without what is no difference to a reader: capitals, and how much space there is."""
+    return " ".join(text.split()).casefold()

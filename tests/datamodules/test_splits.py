@@ -1,0 +1,46 @@
+"""Held-out rows: also of classes with few rows; and how it is noticed that they are others."""
+
+from collections import Counter
+
+import pytest
+
+from datamodules.splits import fingerprint, require_same_rows, require_two_rows, stratified_split
+
+
+@pytest.mark.parametrize("classes, rows", [(10, 2), (300, 5), (3, 1), (7, 3)])
+@pytest.mark.parametrize("share", [0.1, 0.2, 0.5])
+def test_classes_of_few_rows_are_held_out_in_their_share_and_never_whole(classes, rows, share):
+    labels = [f"label {n % classes}" for n in range(classes * rows)]
+    if rows == 1:
+        with pytest.raises(ValueError, match=r"cannot hold out .* raise test_fraction"):
+            stratified_split(labels, share, 0, "test")
+        return
+    kept, held = stratified_split(labels, share, 0, "test")
+    assert sorted(kept + held) == list(range(len(labels)))
+    assert len(held) == pytest.approx(share * len(labels), abs=1)
+    per_class = Counter(labels[i] for i in held)
+    counts = [per_class[label] for label in set(labels)]
+    assert max(counts) - min(counts) <= 1
+    assert {labels[i] for i in kept} == set(labels)
+
+
+def test_which_classes_go_without_is_drawn_by_the_seed():
+    labels = list("aabbccddeeff")
+    draws = {tuple(sorted(labels[i] for i in stratified_split(labels, 2, seed, "val")[1])) for seed in range(20)}
+    assert len(draws) > 3
+    assert stratified_split(labels, 2, 1, "val") == stratified_split(labels, 2, 1, "val")
+
+
+def test_classes_of_a_single_row_are_named():
+    require_two_rows(["a", "a", "b", "b"], 0.1, "test")
+    with pytest.raises(ValueError, match="a single row has the label 'b', 'c'; add rows with that label, or remove it"):
+        require_two_rows(["a", "a", "b", "c"], 0.1, "test")
+
+
+def test_a_fingerprint_tells_rows_apart_and_says_how_many():
+    assert fingerprint(3, b"abc").startswith("3 rows, SHA-256 ")
+    assert len({fingerprint(3, b"abc"), fingerprint(3, b"abd"), fingerprint(3, b"ab", b"c")}) == 2
+    require_same_rows(None, "anything")
+    require_same_rows("the same", "the same")
+    with pytest.raises(ValueError, match=r"other rows \(1\) than the options give now \(2\).*start a new run"):
+        require_same_rows("1", "2")

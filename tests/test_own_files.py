@@ -1,0 +1,300 @@
+"""Files as people bring them, on the command line: what trains, what is warned of or refused, what comes back."""
+
+import contextlib
+import csv
+import io
+import json
+import random
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+CONFIG = ROOT / "configs" / "text_csv.yaml"
+SHORT = ["--trainer.max_epochs", 1, "--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false"]
+WEATHER = [f"will there be {word} today" for word in ("snow", "rain", "sun", "wind", "fog", "hail", "frost", "ice")]
+MUSIC = [f"play the {word} please" for word in ("song", "tune", "track", "album", "band", "chorus", "solo", "drum")]
+ROWS = [(text, "weather") for text in WEATHER] + [(text, "music") for text in MUSIC]
+
+
+def write(path, rows, header=("text", "label")):
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([header, *rows])
+    return path
+
+
+@pytest.fixture
+def fit(cli, tmp_path, capsys):
+    """Fits on a file; returns the run directory and what was said on standard error."""
+
+    def run(file, *options):
+        place = ["--trainer.default_root_dir", tmp_path / "run", "--data.train_file", file, "--data.oos_label", "null"]
+        capsys.readouterr()
+        cli("fit", "--config", CONFIG, *place, *SHORT, *options)
+        return tmp_path / "run", capsys.readouterr().err
+
+    return run
+
+
+def refusal(run, *arguments):
+    with pytest.raises(SystemExit) as caught:
+        run(*arguments)
+    message = str(caught.value.code)
+    assert message.startswith("error: ")
+    assert len(message.splitlines()) == 1
+    return message
+
+
+def warnings(said):
+    return [line for line in said.splitlines() if line.startswith("warning: ")]
+
+
+# What trains
+
+
+@pytest.mark.parametrize(("labels", "rows"), [(10, 2), (40, 5)])
+def test_a_few_rows_for_each_label_train_as_they_are(fit, tmp_path, labels, rows):
+    texts = [
+        (f"{verb} the thing{k}", f"intent {k}")
+        for k in range(labels)
+        for verb in ("buy", "see", "ask", "get", "do")[:rows]
+    ]
+    run, _ = fit(write(tmp_path / "faq.csv", texts))
+    assert (run / "checkpoints/best.ckpt").is_file()
+
+
+def test_columns_and_labels_may_be_numbers_in_yaml_too(cli, tmp_path):
+    rows = [(text, 2 if label == "weather" else 42) for text, label in ROWS] + [(f"is it {n}", 1) for n in "abcdefgh"]
+    overlay = tmp_path / "own.yaml"
+    overlay.write_text("data:\n  init_args: {text_column: 0, label_column: 1, oos_label: 42}\n")
+    place = ["--trainer.default_root_dir", tmp_path / "run", "--data.train_file", write(tmp_path / "a.csv", rows, "01")]
+    cli("fit", "--config", CONFIG, "--config", overlay, *place, *SHORT)
+    assert (tmp_path / "run/checkpoints/best.ckpt").is_file()
+
+
+def test_several_files_and_vectors_that_are_not_scaled_train(fit, tmp_path):
+    first, second = write(tmp_path / "a.csv", ROWS[::2]), tmp_path / "b.jsonl"
+    second.write_text("\n".join(json.dumps({"text": text, "label": label}) for text, label in ROWS[1::2]))
+    run, _ = fit(json.dumps([str(first), str(second)]), "--data.words.norm", "null")
+    assert "norm: null" in (run / "config.yaml").read_text()
+
+
+def test_a_saved_config_works_from_any_folder(cli, tmp_path, monkeypatch):
+    from cli.main import main
+
+    write(tmp_path / "mine.csv", ROWS)
+    options = ["--data.train_file", "mine.csv", "--data.oos_label", "null", "--trainer.default_root_dir", "run"]
+    for folder, command in (
+        (tmp_path, ["fit", "--config", CONFIG, *options, *SHORT]),
+        (ROOT, ["test", "--config", tmp_path / "run/config.yaml", "--ckpt_path", "best"]),
+    ):
+        monkeypatch.chdir(folder)
+        monkeypatch.delenv("PL_GLOBAL_SEED", raising=False)
+        monkeypatch.setattr(sys, "argv", ["train.py", *map(str, command)])
+        main()
+    assert (tmp_path / "run/test_metrics.json").is_file()
+
+
+# What is warned of
+
+
+def test_what_is_likely_to_be_a_mistake_is_said_in_one_line_each(fit, tmp_path):
+    rows = [(text, "weather ") for text in WEATHER] + ROWS * 2 + [("play the song please", "game"), ("a b", "game")]
+    _, said = fit(write(tmp_path / "a.csv", rows))
+    spaces, several, validation, test = warnings(said)
+    assert "'weather' (16 rows), 'weather ' (8 rows) differ only by spaces" in spaces
+    assert "9 texts in 27 rows have several labels" in several and "has 'weather', 'weather '" in several
+    assert "validation texts" in validation and "in the training rows too" in validation
+    assert "test texts" in test and "in the training rows too" in test
+
+
+def test_a_label_with_nearly_all_rows_is_warned_of(fit, tmp_path):
+    rows = [(f"thing {n} in box {n % 7}", "usual") for n in range(398)] + [
+        ("a red one", "rare"),
+        ("a blue one", "rare"),
+    ]
+    _, said = fit(write(tmp_path / "a.csv", rows))
+    [line] = warnings(said)
+    assert "398 of 400 rows (99.5%) have the label 'usual'" in line
+
+
+def test_a_language_without_spaces_is_told_of_characters_and_trains_with_them(fit, tmp_path):
+    weather, music = (
+        "今天会下雨吗 明天天气怎么样 外面冷不冷 后天有雪吗 气温多少度",
+        "放一首歌 播放音乐 下一首歌 声音大一点 暂停播放",
+    )
+    rows = [(text, "天气") for text in weather.split()] + [(text, "音乐") for text in music.split()]
+    file = write(tmp_path / "zh.csv", rows)
+    _, said = fit(file)
+    [line] = warnings(said)
+    assert "2 of 2 validation texts have no n-gram" in line
+    characters = "{analyzer: char, ngram_range: [1, 2]}"
+    assert f"--data.words null --data.chars '{characters}'" in line
+    _, said = fit(file, "--data.words", "null", "--data.chars", characters)
+    assert warnings(said) == []
+
+
+def test_ordinary_sentences_are_warned_of_nothing(cli, tmp_path, capsys):
+    cli("fit", "--config", CONFIG, "--trainer.default_root_dir", tmp_path / "run", *SHORT)
+    assert warnings(capsys.readouterr().err) == []
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    ("rows", "options", "message"),
+    [
+        (
+            [*ROWS, ("sing", "birthday")],
+            [],
+            r"single row has the label 'birthday'; .* or give a test_file and a val_file",
+        ),
+        (
+            [("好 美", "a"), ("坏 差", "b")] * 4,
+            [],
+            r"empty vocabulary.* --data\.words\.token_pattern '.*', .*--data\.chars",
+        ),
+    ],
+    ids=["one row of a label", "words of one character"],
+)
+def test_what_cannot_be_trained_on_is_refused_with_a_remedy(fit, tmp_path, rows, options, message):
+    said = refusal(fit, write(tmp_path / "a.csv", rows), *options)
+    with pytest.raises(ValueError, match=message):
+        raise ValueError(said)
+
+
+def test_the_remedy_for_words_of_one_character_works(fit, tmp_path):
+    rows = [(f"{a} {b}", "甲") for a, b in ("好美", "美佳", "佳优", "优好")] + [
+        ("坏 差", "乙"),
+        ("差 烂", "乙"),
+        ("烂 坏", "乙"),
+    ]
+    run, _ = fit(write(tmp_path / "a.csv", rows), "--data.words.token_pattern", r"(?u)\b\w+\b")
+    assert (run / "checkpoints/best.ckpt").is_file()
+
+
+def test_an_out_of_scope_label_in_two_spellings_is_refused_by_both(fit, tmp_path):
+    train = write(tmp_path / "train.csv", [*ROWS, ("what is love", "oos"), ("a joke", "oos")])
+    test = write(tmp_path / "test.csv", [("book a table", "OOS"), ("snow", "weather")])
+    said = refusal(fit, train, "--data.test_file", test, "--data.oos_label", "oos")
+    assert "label 'OOS' is in the test rows" in said and "'oos' is: make them one" in said
+
+
+def coins(number):
+    """Texts with labels that nobody can predict."""
+    random_ = random.Random(0)
+    return [
+        (" ".join(random_.sample(["snow", "rain", "song", "tune", "fog", "solo"], 3)) + f" {n}", random_.choice("ab"))
+        for n in range(number)
+    ]
+
+
+@pytest.fixture
+def grown(fit, tmp_path):
+    """A run on a file that has more rows since."""
+    file = write(tmp_path / "coins.csv", coins(60))
+    run, _ = fit(file)
+    write(file, coins(75))
+    return run
+
+
+def test_a_test_on_rows_that_were_trained_on_is_refused(grown, cli, tmp_path):
+    command = ["test", "--config", grown / "config.yaml", "--ckpt_path", "best"]
+    said = refusal(cli, *command)
+    assert "the checkpoint was trained on other rows (38 rows, " in said
+    assert "(48 rows, " in said
+    assert "to test on new rows, give them in a file of their own" in said
+    write(tmp_path / "new.csv", coins(75)[60:])
+    cli(*command, "--data.test_file", tmp_path / "new.csv")
+    assert (grown / "test_metrics.json").is_file()
+
+
+def test_another_seed_or_share_to_hold_out_is_refused_at_the_test(fit, cli, tmp_path):
+    run, _ = fit(write(tmp_path / "a.csv", coins(60)))
+    for option in (["--data.seed", 7], ["--data.test_fraction", 0.3]):
+        assert "other rows" in refusal(cli, "test", "--config", run / "config.yaml", "--ckpt_path", "best", *option)
+    cli("test", "--config", run / "config.yaml", "--ckpt_path", "best")
+
+
+def test_a_fit_is_not_resumed_on_other_rows(grown, cli):
+    command = ["fit", "--config", grown / "config.yaml", "--ckpt_path", "last", "--trainer.max_epochs", 2]
+    before = {path: path.read_bytes() for path in grown.rglob("*") if path.is_file()}
+    said = refusal(cli, *command)
+    assert "to resume, give the run's own files, seed and fractions; to train on new rows, start a new run" in said
+    assert {path: path.read_bytes() for path in grown.rglob("*") if path.is_file()} == before
+
+
+def test_labels_that_the_model_does_not_know_are_named(fit, cli, tmp_path):
+    run, _ = fit(write(tmp_path / "a.csv", ROWS))
+    new = write(
+        tmp_path / "b.csv", [*ROWS, ("go home", "taxi"), ("a car", "taxi"), ("sing", "party"), ("cake", "party")]
+    )
+    config = ["--config", run / "config.yaml", "--ckpt_path"]
+    said = refusal(cli, "fit", *config, "last", "--data.train_file", new, "--trainer.max_epochs", 2)
+    assert (
+        "label 'party', 'taxi' of the train rows is none of the 2 that the model was trained on (music, weather)"
+        in said
+    )
+    said = refusal(cli, "test", *config, "best", "--data.test_file", write(tmp_path / "c.csv", [("a table", "food")]))
+    assert "label 'food' of the test rows is none of the 2" in said
+
+
+# What comes back
+
+
+def test_predictions_come_back_with_the_columns_of_their_file(fit, cli, tmp_path, capsys):
+    other = [(f"who made {word}", "other") for word in ("paper", "glass", "steel", "bread")]
+    run, _ = fit(write(tmp_path / "a.csv", [*ROWS, *other]), "--data.oos_label", "other", "--model.threshold", "none")
+    rows = [["Q-17", "play the song", '=1+1, "quoted"'], ["Q-18", "", "two\r\nlines"], ["Q-19", "snow", "\r"]]
+    file = write(tmp_path / "q.csv", rows, ("id", "text", "note"))
+    cli("predict", "--config", run / "config.yaml", "--ckpt_path", "best", "--data.predict_file", file)
+    with (run / "predictions.csv").open(newline="", encoding="utf-8") as written:
+        header, *found = csv.reader(written)
+    answers = ["label", "probability", "second_label", "second_probability", "out_of_scope"]
+    assert header == ["id", "text", "note", *answers]
+    assert [row[:3] for row in found] == rows
+    assert found[1][3:] == [""] * 5
+    records = [json.loads(line) for line in (run / "predictions.jsonl").read_text().splitlines()]
+    assert [record["text"] for record in records] == ["play the song", "", "snow"]
+    assert records[1]["label"] is records[1]["probability"] is records[1]["out_of_scope"] is None
+    for record, row in zip(records[::2], found[::2], strict=True):
+        label, p, second, second_p, out_of_scope = row[3:]
+        assert (label, float(p), out_of_scope == "True") == (
+            record["label"],
+            record["probability"],
+            record["out_of_scope"],
+        )
+        other, *_ = [top for top in record["top_k"] if top["label"] != label]
+        assert (second, float(second_p)) == (other["label"], other["probability"])
+    assert "with all columns of the input in predictions.csv" in capsys.readouterr().out
+
+
+def test_columns_of_the_same_names_as_answers_and_nested_values_are_kept(fit, cli, tmp_path):
+    run, _ = fit(write(tmp_path / "a.csv", ROWS))
+    rows = [{"text": "snow", "label": "weather", "tags": ["a", {"b": None}]}, {"day": 1.5, "text": "play"}]
+    (tmp_path / "q.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    cli("predict", "--config", run / "config.yaml", "--ckpt_path", "best", "--data.predict_file", tmp_path / "q.jsonl")
+    with (run / "predictions.csv").open(newline="", encoding="utf-8") as written:
+        found = list(csv.DictReader(written))
+    answers = ["predicted_label", "probability", "second_label", "second_probability"]
+    assert list(found[0]) == ["text", "label", "tags", "day", *answers]
+    assert [(row["label"], row["tags"], row["day"]) for row in found] == [
+        ("weather", '["a", {"b": null}]', ""),
+        ("", "", "1.5"),
+    ]
+
+
+def test_lines_of_text_get_an_answer_each_blank_ones_an_empty_one(fit, cli, tmp_path, monkeypatch):
+    run, _ = fit(write(tmp_path / "a.csv", ROWS))
+    content = b"will it rain\n\nplay a song\n\n\nstop\n"
+    (tmp_path / "q.txt").write_bytes(content)
+    answers = []
+    for source in (tmp_path / "q.txt", "-"):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content), encoding="utf-8"))
+        with contextlib.redirect_stdout(io.StringIO()):
+            cli("predict", "--config", run / "config.yaml", "--ckpt_path", "best", "--data.predict_file", source)
+        answers.append([json.loads(line) for line in (run / "predictions.jsonl").read_text().splitlines()])
+    assert answers[0] == answers[1]
+    assert [record["label"] is None for record in answers[0]] == [False, True, False, True, True, False]
