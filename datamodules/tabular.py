@@ -138,6 +138,25 @@ class TabularDataModule(BatchedDataModule):
             raise ValueError(f"expected finite numbers, got {x[row].tolist()} in row {row}")
         return self.transform(torch.from_numpy(x))
 
+    def sklearn_transformer(self) -> Any:
+        """The fitted StandardScaler that makes x of raw rows.
+
+        Raises:
+            ValueError: there are derived columns, which it cannot make.
+        """
+        from sklearn.preprocessing import StandardScaler
+
+        if self.num_features != len(self.feature_names):
+            raise ValueError(
+                f"scikit-learn's StandardScaler makes no derived columns, {type(self).__name__} has "
+                f"{self.num_features - len(self.feature_names)}"
+            )
+        self.transform(torch.zeros(1, self.num_features))  # computes mean and scale, unless a checkpoint has them
+        scaler = StandardScaler()
+        scaler.mean_, scaler.scale_ = self.mean.double().numpy(), self.scale.double().numpy()  # type: ignore[union-attr]
+        scaler.var_, scaler.n_features_in_ = scaler.scale_**2, self.num_features
+        return scaler
+
     def dataset(self, split: str) -> BatchedDataset:
         """The rows of a split, standardised."""
         raw, target = self._raw(split)
