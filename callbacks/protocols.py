@@ -147,6 +147,13 @@ class EncodableData(NamedClasses, Protocol):
         """Sentences, rows or whatever else the data is made of to x (N, D)."""
 
 
+class ExportableData(NamedClasses, Protocol):
+    """Not for a callback but for export.py: data that scikit-learn can encode."""
+
+    def sklearn_transformer(self) -> Any:
+        """The fitted scikit-learn transformer from a user's inputs to x; a ValueError where there can be none."""
+
+
 def missing(thing: object, protocol: Callable[..., object]) -> list[str]:
     """The members of a protocol that an object lacks, each with its signature.
 

@@ -156,6 +156,24 @@ class TabularDataModule(BatchedDataModule):
             self.transform(self.points("train")[0])
         return self.mean, self.scale  # type: ignore[return-value]  # transform has set both
 
+    def sklearn_transformer(self) -> Any:
+        """The fitted StandardScaler that makes x of raw rows.
+
+        Raises:
+            ValueError: there are derived columns, which it cannot make.
+        """
+        from sklearn.preprocessing import StandardScaler
+
+        if self.num_features != len(self.feature_names):
+            raise ValueError(
+                f"scikit-learn's StandardScaler makes no derived columns, {type(self).__name__} has "
+                f"{self.num_features - len(self.feature_names)}"
+            )
+        scaler = StandardScaler()
+        scaler.mean_, scaler.scale_ = (column.double().numpy() for column in self.scaling())
+        scaler.var_, scaler.n_features_in_ = scaler.scale_**2, self.num_features
+        return scaler
+
     def dataset(self, split: str) -> BatchedDataset:
         """The rows of a split, standardised."""
         self.require_known_rows(split)

@@ -183,6 +183,10 @@ class TfidfDataModule(BatchedDataModule):
                 raise ValueError(f"expected a list of sentences, got {text!r:.60} as number {number}")
         return as_tensor(self.vectorize(texts), 0, len(texts))
 
+    def sklearn_transformer(self) -> Any:
+        """The fitted TfidfVectorizer, or a FeatureUnion of several, that makes x of sentences."""
+        return self.features.sklearn_transformer()
+
     def dataset(self, split: str) -> BatchedDataset:
         """The rows of a split: TF-IDF, sparse."""
         if split == "predict":

@@ -149,6 +149,13 @@ class TfidfFeatures:
         row_starts = np.array([0, len(column)], dtype=np.int32)
         return csr_matrix((np.concatenate(values), column, row_starts), shape=(1, offset))
 
+    def sklearn_transformer(self) -> Any:
+        """scikit-learn's own object for `transform`: the TfidfVectorizer, or a FeatureUnion of several."""
+        from sklearn.pipeline import FeatureUnion
+
+        pairs = list(self._vectorizers.items())
+        return pairs[0][1] if len(pairs) == 1 else FeatureUnion(pairs)
+
     def state_dict(self) -> dict[str, Any]:
         """Options, vocabulary and idf of each vectorizer."""
         return {

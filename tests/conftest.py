@@ -37,3 +37,20 @@ def cli() -> Callable[..., None]:
             main()
 
     return run
+
+
+@pytest.fixture(scope="session")
+def short_fit(cli: Callable[..., None], tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """`short_fit("iris_ova")` is the directory of a run of three epochs, the same one for every test that asks."""
+    done: dict[str, Path] = {}
+
+    def fit(config: str) -> Path:
+        if config not in done:
+            folder = tmp_path_factory.mktemp(config)
+            quiet = ("--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false")
+            short = ("--trainer.max_epochs", 3, "--trainer.callbacks", "null", "--trainer.default_root_dir", folder)
+            cli("fit", "--config", f"configs/{config}.yaml", *quiet, *short)
+            done[config] = folder
+        return done[config]
+
+    return fit

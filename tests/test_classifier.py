@@ -28,20 +28,9 @@ QUIET = ("--trainer.enable_progress_bar", "false", "--trainer.enable_model_summa
 CONFIGS = ("iris_binary", "iris_ova", "iris_imbalanced", "xor_interaction", "xor_mlp", "text_csv")
 
 
-@pytest.fixture(scope="module")
-def run(cli, tmp_path_factory):
-    """`run(config)` is the directory of a short fit."""
-    done = {}
-
-    def fit(config, *options):
-        if config not in done:
-            folder = tmp_path_factory.mktemp(config)
-            short = ("--trainer.max_epochs", 3, "--trainer.callbacks", "null", "--trainer.default_root_dir", folder)
-            cli("fit", "--config", f"configs/{config}.yaml", *QUIET, *short, *options)
-            done[config] = folder
-        return done[config]
-
-    return fit
+@pytest.fixture
+def run(short_fit):
+    return short_fit
 
 
 def load(run):
