@@ -41,9 +41,10 @@ class NetClassifier(ClassifierModule):
         optimizer: any torch optimizer, in YAML by class_path and init_args; its weight_decay is the penalty.
         lr_scheduler: any torch scheduler that needs no metric, or logreg.optimizers.DecayToZero.
         calibrate: fit a temperature on validation rows, for probabilities to trust; see logreg/calibration.py.
+        num_features: D, for which `net` is tried at once; train.py takes it from the datamodule; None tries nothing.
 
     Raises:
-        ValueError: fewer than 2 classes.
+        ValueError: fewer than 2 classes, or a net that does not map D features to K logits.
     """
 
     def __init__(
@@ -53,10 +54,14 @@ class NetClassifier(ClassifierModule):
         optimizer: OptimizerCallable = torch.optim.Adam,
         lr_scheduler: LRSchedulerCallable | None = None,
         calibrate: bool = False,
+        num_features: int | None = None,
     ) -> None:
         super().__init__()
         require("num_classes", num_classes, num_classes >= 2, "at least 2")
-        self.save_hyperparameters(ignore=["net", "optimizer", "lr_scheduler"])  # `net` is the caller's, on loading too
+        if num_features is not None:
+            _require_sizes(net, num_features, num_classes)
+        # `net` is the caller's, on loading too, and with it the size of its rows.
+        self.save_hyperparameters(ignore=["net", "optimizer", "lr_scheduler", "num_features"])
         self.net, self.optimizer, self.lr_scheduler = net, optimizer, lr_scheduler
         metrics = {
             "accuracy": MulticlassAccuracy(num_classes, average="micro"),
@@ -84,3 +89,17 @@ class NetClassifier(ClassifierModule):
         logits = self(x)
         loss = cross_entropy(logits, target, denominator=max(len(target), 1))
         evaluation.update(loss, preds=logits, log_proba=self.log_proba(logits), target=target)
+
+
+def _require_sizes(net: nn.Module, num_features: int, num_classes: int) -> None:
+    """Try the net on two rows, in evaluation mode: no dropout takes a random number, no batch norm learns from zeros."""
+    was_training = net.training
+    try:
+        with torch.no_grad():
+            got = f"(2, {num_features}) to {tuple(net.eval()(torch.zeros(2, num_features)).shape)}"
+    except RuntimeError as error:  # torch's, for shapes that do not fit
+        got = f"an error: {error}"
+    net.train(was_training)
+    expected = f"(2, {num_features}) to (2, {num_classes})"
+    if got != expected:
+        raise ValueError(f"model.net: expected one that maps rows {expected}, as the data has, got {got}")

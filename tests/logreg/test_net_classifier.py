@@ -56,3 +56,18 @@ def test_a_checkpoint_is_loaded_into_the_callers_net(tmp_path):
 def test_fewer_than_two_classes_are_refused():
     with pytest.raises(ValueError, match="num_classes must be at least 2, got 1"):
         NetClassifier(MLP(2, 1), num_classes=1)
+
+
+@pytest.mark.parametrize("net", [MLP(3, 3), MLP(4, 2), nn.Flatten(0)], ids=["features", "classes", "no rows"])
+def test_a_net_of_other_sizes_than_the_data_is_refused(net):
+    with pytest.raises(ValueError, match=r"model\.net: expected one that maps rows \(2, 4\) to \(2, 3\)"):
+        NetClassifier(net, num_classes=3, num_features=4)
+
+
+def test_trying_the_net_changes_nothing():
+    net = nn.Sequential(nn.BatchNorm1d(4), nn.Dropout(0.5), nn.Linear(4, 3))
+    before, state = torch.get_rng_state(), {name: value.clone() for name, value in net.state_dict().items()}
+    NetClassifier(net, num_classes=3, num_features=4)
+    assert net.training and net[1].training
+    assert torch.equal(torch.get_rng_state(), before)
+    assert all(torch.equal(value, state[name]) for name, value in net.state_dict().items())
