@@ -116,9 +116,9 @@ class ScaledMatrix(nn.EmbeddingBag):
         """Restore `scale`.
 
         Raises:
-            ValueError: not a number above 0.
+            ValueError: not a number above 0 and at most 1.
         """
         scale = float(state) if state.numel() == 1 else math.nan
-        if not 0 < scale < float("inf"):
-            raise ValueError(f"the scale of W must be a number above 0, the checkpoint holds {scale}")
+        if not 0 < scale <= 1:  # it starts as 1, and only shrinks
+            raise ValueError(f"the scale of W must be a number above 0 and at most 1, the checkpoint holds {scale}")
         self.scale, self._changed = scale, None

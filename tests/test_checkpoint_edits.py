@@ -76,6 +76,7 @@ REFUSED = [
     ("test", ("state_dict", "b"), torch.full((4,), torch.inf), "holds b with numbers that are not finite"),
     ("test", ("state_dict", "b"), torch.tensor([1e300] * 4, dtype=torch.float64), "finite numbers of torch.float32"),
     ("test", ("state_dict", "W._extra_state"), torch.tensor(-1.0), "the scale of W must be a number above 0"),
+    ("test", ("state_dict", "W._extra_state"), torch.tensor(1e300, dtype=torch.float64), "and at most 1"),
     ("test", ("state_dict", "decision._extra_state"), torch.tensor(2.0), "the threshold must lie in [0, 1]"),
     ("test", ("state_dict", "decision._extra_state"), torch.tensor(torch.nan), "the threshold must lie in [0, 1]"),
     ("test", ("format_version",), True, "format version True"),

@@ -145,7 +145,7 @@ def tensor_edits(value: Tensor) -> Iterator[tuple[str, bool, Any]]:
     yield "without storage", False, torch.empty(value.shape, device="meta")
     yield "a terabyte without storage", False, torch.empty(10**12, device="meta")
     yield "a terabyte by strides of 0", False, torch.zeros(1).expand(10**6, 10**6)
-    yield "its shape by strides of 0", value.ndim < 1, torch.tensor(0.0).expand(value.shape)
+    yield "its shape by strides of 0", value.numel() < 2, torch.tensor(0.0).expand(value.shape)
     yield "quantised", False, torch.quantize_per_tensor(value.float(), 0.1, 0, torch.qint8)
     yield "requires gradients", True, value.double().float().requires_grad_()
     yield "a parameter", True, torch.nn.Parameter(value) if floats else value
@@ -223,7 +223,7 @@ def list_edits(value: Any) -> Iterator[tuple[str, bool, Any]]:
     if len(value):
         yield "an item less", False, kind(value[1:])
         yield "an item twice", False, kind([*value, value[0]])
-        yield "all items the same", False, kind([value[0]] * len(value))
+        yield "all items the same", kind is tuple, kind([value[0]] * len(value))
         yield "in another order", True, kind(value[::-1])
         yield "of 100,000 items", False, kind([value[0]] * 100_000)
     yield "a stranger more", False, kind([*value, "stranger"])
