@@ -92,7 +92,7 @@ class NetClassifier(ClassifierModule):
 
 
 def _require_sizes(net: nn.Module, num_features: int, num_classes: int) -> None:
-    """Try the net on two rows, in evaluation mode, so that dropout takes no random number and batch norm learns nothing."""
+    """Try the net on two rows, in evaluation mode: dropout takes no random number, batch norm learns nothing."""
     was_training = net.training
     try:
         with torch.no_grad():
