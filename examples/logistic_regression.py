@@ -115,7 +115,8 @@ plt.show()
 # ## 3. The module
 #
 # The model is one linear layer: z = wᵀx + b. `logreg.binary.LogisticRegression` is article 1's class, with D + 1
-# parameters. `BinaryLogit` puts loss, metrics and optimizer around it, for Lightning's Trainer to call.
+# parameters. `BinaryLogit` is a LightningModule around it: it says what the loss of a batch is and which optimizer to
+# use, and Lightning's Trainer runs the loop that calls it.
 
 # %%
 from logreg.binary import BinaryLogit
