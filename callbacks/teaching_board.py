@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import lightning as L
-import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 
@@ -36,16 +35,14 @@ class TeachingBoard(L.Callback):
     def on_after_backward(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write gradients before the update uses them up."""
         if trainer.is_last_batch:
-            for board in _boards(trainer):
-                for name, parameter in pl_module.named_parameters():
-                    if (gradient := parameter.grad) is not None:
-                        values = gradient.coalesce().values() if gradient.is_sparse else gradient
-                        board.add_histogram(f"gradients/{name}", values, trainer.global_step)  # steps count from 0
+            for name, parameter in pl_module.named_parameters():
+                if (gradient := parameter.grad) is not None:
+                    values = gradient.coalesce().values() if gradient.is_sparse else gradient
+                    _write_histogram(trainer, f"gradients/{name}", values, trainer.global_step)  # steps count from 0
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        for board in _boards(trainer):
-            for name, parameter in pl_module.named_parameters():
-                board.add_histogram(f"weights/{name}", parameter, trainer.global_step - 1)
+        for name, parameter in pl_module.named_parameters():
+            _write_histogram(trainer, f"weights/{name}", parameter, trainer.global_step - 1)
 
     def on_validation_batch_end(
         self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
@@ -53,11 +50,17 @@ class TeachingBoard(L.Callback):
         """Write the probability of the true class for three rows of the first batch; no gradient is tracked here."""
         if batch_idx == 0 and not trainer.sanity_checking:
             x, target = batch[:2]
-            proba: Tensor = pl_module.predict_proba(x)[torch.arange(len(target)), target]
+            proba = pl_module.predict_proba(x).gather(1, target.unsqueeze(1)).squeeze(1)
             names = datamodule_of(trainer).class_names
             for board in _boards(trainer):
                 for row in sorted({0, len(target) // 2, len(target) - 1}):
                     board.add_scalar(f"proba/row {row} is {names[target[row]]}", proba[row], trainer.global_step - 1)
+
+
+def _write_histogram(trainer: L.Trainer, tag: str, values: Tensor, step: int) -> None:
+    if values.numel() and values.isfinite().all():  # of a diverged model, or of no feature at all, there is none
+        for board in _boards(trainer):
+            board.add_histogram(tag, values, step)
 
 
 def _boards(trainer: L.Trainer) -> Iterator[Any]:

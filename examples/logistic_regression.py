@@ -60,8 +60,8 @@ z = torch.tensor([-100.0, -1.0, 0.0, 100.0], requires_grad=True)
 for name, formula in (("as written", lambda z: 1 / (1 + torch.exp(-z))), ("ours", sigmoid)):
     proba = formula(z)
     (gradient,) = torch.autograd.grad(proba.sum(), z)
-    print(f"{name:11} σ(z) {proba.tolist()}")
-    print(f"{'':11} σ'(z) {gradient.tolist()}")
+    print(f"{name:11} σ(z) {proba.detach()}")
+    print(f"{'':11} σ'(z) {gradient}")
 
 # %% [markdown]
 # **Exercise.** σ'(z) is largest at z = 0. What is it there, and what does that mean for a row the model is sure
@@ -115,7 +115,8 @@ plt.show()
 # ## 3. The module
 #
 # The model is one linear layer: z = wᵀx + b. `logreg.binary.LogisticRegression` is article 1's class, with D + 1
-# parameters. `BinaryLogit` puts loss, metrics and optimizer around it, for Lightning's Trainer to call.
+# parameters. `BinaryLogit` is a LightningModule around it: it says what the loss of a batch is and which optimizer to
+# use, and Lightning's Trainer runs the loop that calls it.
 
 # %%
 from logreg.binary import BinaryLogit
@@ -124,8 +125,8 @@ L.seed_everything(42, verbose=False)
 model = BinaryLogit(num_features=2, l2=0.001, optimizer=partial(torch.optim.SGD, lr=0.5))
 print(model.model)
 x = torch.tensor([[0.0, 0.0], [1.0, -1.0]])
-print("logits", model(x).tolist())
-print("probabilities of class 0 and class 1", model.predict_proba(x).tolist())
+print("logits", model(x).detach())
+print("probabilities of class 0 and class 1", model.predict_proba(x).detach())
 
 # %% [markdown]
 # **Exercise.** The first row is (0, 0). Which parameter alone decides its probability?
@@ -149,7 +150,7 @@ from datamodules.iris import IrisDataModule
 iris = IrisDataModule(classes=["versicolor", "virginica"], features=["petal length", "petal width"], seed=1)
 fit(model, iris, epochs=100)
 measure(model, iris, "loss", "accuracy", "precision", "recall")
-print("weights", model.model.linear.weight.tolist()[0], "bias", model.model.linear.bias.item())
+print("weights", model.model.linear.weight.detach(), "bias", model.model.linear.bias.detach())
 
 # %% [markdown]
 # **Exercise.** Which of the 20 test flowers is misclassified, and how sure was the model?
@@ -226,7 +227,8 @@ with tempfile.TemporaryDirectory() as run:
             frames.append(film.convert("RGB").resize((450, 300)).quantize(128, PIL.Image.Quantize.FASTOCTREE))
     small = Path(run, "small.gif")
     frames[0].save(small, save_all=True, append_images=frames[1:], duration=400, loop=0)
-    display(Image(small.read_bytes(), format="gif"))
+    # GitHub and nbconvert show no image/gif; browsers go by the bytes, whatever they are called.
+    display(Image(small.read_bytes(), format="png"))
 print(f"{len(frames)} pictures")
 
 # %% [markdown]

@@ -52,7 +52,7 @@ class BinaryLogit(ClassifierModule):
         loss: "bce_with_logits" (exact) or "bce" (on probabilities, with article 1's ε); the same optimum.
         l2: strength of the penalty l2 · Σw², at least 0.
         class_weight: "none", "balanced", or the weights of class 0 and class 1.
-        optimizer: any torch optimizer, in YAML by class_path and init_args.
+        optimizer: any torch optimizer, in YAML by class_path and init_args, in Python as partial(SGD, lr=0.5).
         lr_scheduler: any torch scheduler that needs no metric, or logreg.optimizers.DecayToZero.
         calibrate: fit a temperature on validation rows, for probabilities to trust; see logreg/calibration.py.
         class_counts: training rows of the two classes, for "balanced"; train.py takes it from the datamodule.

@@ -25,6 +25,10 @@ FORMAT = 2  # of what a model keeps in a checkpoint; raised when older files can
 class ClassifierModule(L.LightningModule):
     """Evaluation, prediction, optimizers and checkpoints around a model's `training_step`.
 
+    The Trainer owns the loop and calls these methods by their names: `configure_optimizers` once, `training_step` for
+    each batch, and after each epoch `validation_step` for each batch, then `on_validation_epoch_end`; the others in
+    `test`, in `predict` and around checkpoints. What goes to `self.log` comes out in TensorBoard and metrics.csv.
+
     A model sets the five attributes below in `__init__`, and implements `forward`, from rows to logits, `training_step`
     and `evaluate`; one whose probabilities are not the softmax of its logits also `log_proba`, one with a penalty also
     `penalty`. Its batches are (x, target) or (x, target, anything else).

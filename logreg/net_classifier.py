@@ -38,7 +38,8 @@ class NetClassifier(ClassifierModule):
     Args:
         net: maps rows (N, D) to logits (N, K), in YAML by class_path and init_args.
         num_classes: K; train.py takes it from the datamodule.
-        optimizer: any torch optimizer, in YAML by class_path and init_args; its weight_decay is the penalty.
+        optimizer: any torch optimizer, in YAML by class_path and init_args, in Python as partial(Adam, lr=0.01); its
+            weight_decay is the penalty.
         lr_scheduler: any torch scheduler that needs no metric, or logreg.optimizers.DecayToZero.
         calibrate: fit a temperature on validation rows, for probabilities to trust; see logreg/calibration.py.
         num_features: D, for which `net` is tried at once; train.py takes it from the datamodule; None tries nothing.

@@ -42,7 +42,7 @@ class OneVsAll(ClassifierModule):
         l2: strength of each classifier's penalty l2 · Σw², at least 0.
         class_weight: "none"; "balanced", which lets each class weigh as much as all the others together; or K numbers,
             how much more each class weighs than the rest in its own classifier.
-        optimizer: any torch optimizer, in YAML by class_path and init_args.
+        optimizer: any torch optimizer, in YAML by class_path and init_args, in Python as partial(SGD, lr=0.5).
         lr_scheduler: any torch scheduler that needs no metric, or logreg.optimizers.DecayToZero.
         calibrate: fit a temperature on validation rows, for probabilities to trust; see logreg/calibration.py.
         class_counts: training rows of each class, for "balanced"; train.py takes it from the datamodule.

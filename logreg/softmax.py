@@ -67,7 +67,7 @@ class SoftmaxRegression(ClassifierModule):
         require("bias_lr_factor", bias_lr_factor, 0 < bias_lr_factor < float("inf"), "above 0")
         require("clip_norm", clip_norm, clip_norm is None or clip_norm > 0, "above 0, or null")
         self.save_hyperparameters(ignore=["lr_scheduler"])
-        self.automatic_optimization = False
+        self.automatic_optimization = False  # Lightning leaves backward and update to training_step
         self.optimizer, self.lr_scheduler = partial(HandUpdate, lr=lr), lr_scheduler
         self.l2, self.bias_lr_factor, self.clip_norm = l2, bias_lr_factor, clip_norm
         generator = None if seed is None else torch.Generator().manual_seed(seed)
@@ -113,7 +113,7 @@ class SoftmaxRegression(ClassifierModule):
         self.count_step()
 
     def log_step(self, loss: Tensor) -> None:
-        """Log loss, |W| and |gradient| before the update, at every `trainer.log_every_n_steps`-th step."""
+        """Log loss, |W| and |gradient| before the update, every `trainer.log_every_n_steps`: curves and metrics.csv."""
         if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:
             square_norm = self.W.squared_norm()
             self.log("train/loss", loss, prog_bar=True, sync_dist=True, batch_size=1)

@@ -90,6 +90,25 @@ def test_a_sparse_gradient_is_shown_by_the_features_of_the_batch(tmp_path):
     assert found.Histograms("weights/W.weight")[0].histogram_value.num == 6
 
 
+def test_a_batch_without_features_has_no_gradient_to_show(tmp_path):
+    class EmptyRows(FourPoints):
+        def train_dataloader(self):
+            return DataLoader([(torch.zeros(2, 3).to_sparse_csr(), torch.tensor([0, 1]))], batch_size=None)
+
+        def val_dataloader(self):
+            return DataLoader([(torch.eye(3), torch.tensor([0, 1, 0]))], batch_size=None)
+
+    found = fit(tmp_path, by_hand(3, 2, seed=0), EmptyRows())
+    assert "gradients/W.weight" not in found.Tags()["histograms"]
+    assert "gradients/b" in found.Tags()["histograms"]
+
+
+def test_a_model_that_diverges_has_no_histogram_and_no_error(tmp_path):
+    model = BinaryLogit(num_features=2)
+    model.model.linear.weight.data.fill_(float("nan"))
+    assert "weights/model.linear.weight" not in fit(tmp_path, model).Tags()["histograms"]
+
+
 def test_without_tensorboard_it_does_nothing(tmp_path):
     assert fit(tmp_path, BinaryLogit(num_features=2), logger=False).Tags()["histograms"] == []
 
