@@ -15,8 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from callbacks.atomic_files import write_then_rename
-from callbacks.protocols import ExportableData, PerClassClassifier, PlottableData, lack, offers
+from callbacks.protocols import ExportableData, PerClassClassifier, lack, offers
 from classifier import Classifier
+from datamodules.tabular import TabularDataModule
 
 OPSET, IR_VERSION = 17, 8  # of ONNX, both of 2022, which onnxruntime reads from 1.12 on
 # What RE2, the regular expressions of onnxruntime, has for the token patterns whose \w are Unicode's.
@@ -100,11 +101,12 @@ def to_onnx(classifier: Classifier, path: str | Path) -> None:
 def to_torch(classifier: Classifier, path: str | Path) -> torch.export.ExportedProgram:
     """Write a program to `path`, which torch.export.load reads, and return it; any model can be exported, also a net.
 
-    It takes raw rows (N, F), for tables, or TF-IDF rows (N, D), dense, for texts, and returns probabilities (N, K) and
-    class numbers (N,). The names of the classes are beside it in the file, as `class_names.json`.
+    It takes raw rows (N, F) of tables of numbers; of other data what its `encode` makes of inputs, (N, D), dense.
+    It returns probabilities (N, K) and class numbers (N,), and has the names of the classes beside it in the file, as
+    `class_names.json`.
     """
     data = classifier.data
-    if offers(data, PlottableData):
+    if isinstance(data, TabularDataModule) and type(data).encode is TabularDataModule.encode:
         program, width = _Answers(classifier.model, data.transform), len(data.feature_names)
     else:
         program, width = _Answers(classifier.model, lambda x: x), data.num_features

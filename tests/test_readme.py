@@ -126,6 +126,23 @@ def test_the_output_in_the_readme_is_what_the_commands_print(newcomer, capfd, mo
         assert [line for line in output.splitlines() if line not in printed] == []
 
 
+def test_the_python_in_the_page_on_use_runs_as_it_stands(newcomer, monkeypatch, tmp_path):
+    for package in ("skops", "onnx"):
+        pytest.importorskip(package)
+    page = ROOT / "docs/use.md"
+    [fit] = commands(page)
+    newcomer(fit)
+    monkeypatch.chdir(tmp_path)  # in which its runs/ is
+    names = {}
+    for block in re.findall(r"^```python\n(.*?)^```", text_of(page), re.DOTALL | re.MULTILINE):
+        exec(block, names)
+        for call, comment in re.findall(r"^(classifier.*)  # (\[\[.*)", block, re.MULTILINE):
+            said = re.findall(r'\("([\w ]+)", ([\d.]+)\)', comment)
+            assert said
+            assert eval(call, names)[0][: len(said)] == [(name, pytest.approx(float(n), abs=0.06)) for name, n in said]
+    assert {path.name for path in tmp_path.glob("model.*")} == {"model.skops", "model.onnx", "model.pt2"}
+
+
 def test_the_five_steps_in_the_readme_are_the_source():
     blocks = re.findall(r"^```python\n(.*?)^```", text_of(README), re.DOTALL | re.MULTILINE)
     assert blocks == [textwrap.dedent(inspect.getsource(SoftmaxRegression.training_step))]
