@@ -14,6 +14,7 @@ from callbacks.divergence import StopOnDivergence
 from callbacks.loggers import ResumableCSVLogger, ThrottledTensorBoardLogger
 from callbacks.progress_bar import ThrottledProgressBar
 from callbacks.reports import EvaluationReport, MetricsWriter, PredictionWriter
+from callbacks.run_summary import HyperparameterSummary
 
 POSITIVE_OPTIONS = (
     *("max_epochs", "max_steps", "limit_train_batches", "accumulate_grad_batches"),
@@ -75,7 +76,7 @@ def trainer_settings(
     callbacks = [*as_list(configured.callbacks), *report_callbacks(subcommand, model, data)]
     logger = configured.logger
     if subcommand == "fit":
-        callbacks += [DataReport(), StopOnDivergence()]
+        callbacks += [DataReport(), HyperparameterSummary(), StopOnDivergence()]
         if configured.enable_progress_bar is not False and not any(isinstance(c, ProgressBar) for c in callbacks):
             callbacks.append(ThrottledProgressBar())
         if logger is not False and not configured.fast_dev_run:

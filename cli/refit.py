@@ -1,0 +1,116 @@
+"""A configuration fitted several times in one process, each time on other rows; nothing of these fits is kept."""
+
+import inspect
+import logging
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from jsonargparse import ActionConfigFile, Namespace
+from lightning.pytorch.cli import LightningArgumentParser
+from torch import Tensor
+
+from cli.config import CALLBACKS, install_loader, require_classes
+from cli.errors import is_user_error, one_line
+from cli.links import LINKED_ATTRIBUTES, linked_value
+from cli.main import HARMLESS_WARNINGS
+from cli.run_paths import base_directory
+
+Rows = Sequence[Any] | Tensor  # texts, or raw features (N, F); and labels, or class numbers (N,)
+Splits = dict[str, tuple[Rows, Rows]]
+PLAIN = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
+
+
+class Refit:
+    """Builds data and model from a configuration, as often as asked.
+
+    Args:
+        arguments: of the command line: --config, and whatever else `train.py fit` takes.
+        options: further options and their defaults, by name.
+
+    Raises:
+        ValueError: data that is not split by a method `load_splits`, as those of this project are.
+    """
+
+    def __init__(self, arguments: list[str], **options: Any) -> None:
+        self.parser = LightningArgumentParser(exit_on_error=False)
+        self.parser.add_argument("--config", action=ActionConfigFile)
+        self.parser.add_argument("--seed_everything", type=int, default=42)
+        for name, default in options.items():
+            self.parser.add_argument(f"--{name}", type=type(default), default=default)
+        self.parser.add_lightning_class_args(L.Trainer, "trainer")
+        for section, callback in CALLBACKS.items():
+            self.parser.add_lightning_class_args(callback, section)
+        self.parser.add_lightning_class_args(L.LightningModule, "model", subclass_mode=True)
+        self.parser.add_lightning_class_args(L.LightningDataModule, "data", subclass_mode=True)
+        for name in LINKED_ATTRIBUTES:
+            value = partial(self._linked_value, name)
+            self.parser.link_arguments("data", f"model.init_args.{name}", compute_fn=value, apply_on="instantiate")
+        self.parser.add_instantiator(self._instantiate_data, L.LightningDataModule, subclasses=True)
+        self.config: Namespace = self.parser.parse_args(arguments)
+        require_classes(self.config)
+        self._splits: Splits | None = None
+
+    @property
+    def directory(self) -> Path:
+        """Where the runs of the configuration go."""
+        files = self.config.config or []
+        return base_directory(Path(str(files[0])) if files else None, self.config.trainer.default_root_dir)
+
+    def fit(self, splits: Splits, seed: int | None = None) -> tuple[L.Trainer, Any, Any]:
+        """Trainer, model and data after a fit on these rows; `seed` None takes the configured one."""
+        L.seed_everything(self.config.seed_everything if seed is None else seed, verbose=False)
+        model, data = self.build(splits)
+        trainer = L.Trainer(**{**self.config.trainer.as_dict(), "callbacks": None, **PLAIN})
+        trainer.fit(model, datamodule=data)
+        return trainer, model, data
+
+    def build(self, splits: Splits | None = None) -> tuple[Any, Any]:
+        """A new model and its data: these rows, or the configured ones."""
+        self._splits = splits
+        config = self.config.clone()
+        config.trainer = config.checkpoint = config.figures = None
+        built = self.parser.instantiate_classes(Namespace(model=config.model, data=config.data))
+        return built.model, built.data
+
+    def _linked_value(self, name: str, data: L.LightningDataModule) -> Any:
+        return linked_value(name, self.config.model, data)
+
+    def _instantiate_data(self, data_class: type[Any], *args: Any, **options: Any) -> Any:
+        data = data_class(*args, **options)
+        if inspect.getattr_static(data, "load_splits", None) is None:
+            raise ValueError(f"expected data with a method load_splits, {data_class.__name__} has none")
+        if (splits := self._splits) is not None:
+            data.load_splits = lambda: splits
+        return data
+
+
+def run_as_command(main: Callable[[list[str]], None], arguments: list[str]) -> None:
+    """Run what `python -m` names; bad input ends in one line on standard error and exit status 1."""
+    for message in HARMLESS_WARNINGS:
+        warnings.filterwarnings("ignore", message)
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)  # which tells of the machine at every fit
+    install_loader()
+    try:
+        main(arguments)
+    except Exception as error:
+        if not is_user_error(error):
+            raise
+        sys.exit(f"error: {one_line(error)}")
+
+
+def predict(trainer: L.Trainer, model: Any, data: Any, split: str) -> tuple[Tensor, Tensor]:
+    """Probabilities (N, K) and targets (N,) of "val" or "test", in the order of the rows."""
+    loader = data.val_dataloader() if split == "val" else data.test_dataloader()
+    proba = trainer.predict(model, dataloaders=loader)
+    return torch.cat(proba), data.dataset(split).target  # type: ignore[arg-type]
+
+
+def take(rows: Rows, indices: Sequence[int]) -> Rows:
+    """Some of the rows."""
+    return rows[torch.as_tensor(indices)] if isinstance(rows, Tensor) else [rows[index] for index in indices]
