@@ -205,12 +205,15 @@ class DecisionBoundary(L.Callback):
         every_n_epochs: draw after every so many epochs; the last epoch is drawn in any case.
         resolution: number of grid points along each feature, 2 to 2000.
         margin: free space around the data, as a share of each feature's range, 0 to 10.
+        required: false draws nothing, instead of refusing, where there are other than two features.
 
     Raises:
         ValueError: an argument is out of range; or, from `setup`, model or data cannot be drawn.
     """
 
-    def __init__(self, every_n_epochs: int = 10, resolution: int = 200, margin: float = 0.1) -> None:
+    def __init__(
+        self, every_n_epochs: int = 10, resolution: int = 200, margin: float = 0.1, required: bool = True
+    ) -> None:
         super().__init__()
         if every_n_epochs < 1:
             raise ValueError(f"expected every_n_epochs of at least 1, got {every_n_epochs}")
@@ -218,7 +221,8 @@ class DecisionBoundary(L.Callback):
             raise ValueError(f"expected resolution of at least 2 and at most 2000, got {resolution}")
         if not 0 <= margin <= 10:
             raise ValueError(f"expected margin of at least 0 and at most 10, got {margin}")
-        self.every_n_epochs, self.resolution, self.margin = every_n_epochs, resolution, margin
+        self.every_n_epochs, self.resolution, self.margin, self.required = every_n_epochs, resolution, margin, required
+        self._is_drawable = True
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Refuse what cannot be drawn, with a ValueError, before training starts and on every rank."""
@@ -229,13 +233,14 @@ class DecisionBoundary(L.Callback):
         if unmet:
             raise ValueError(f"DecisionBoundary does not apply: {unmet}; add it, or remove the callback")
         names, num_classes = data.feature_names, len(data.class_names)
-        if len(names) != 2:
+        self._is_drawable = self.required or len(names) == data.points("train")[0].shape[1] == 2
+        if self._is_drawable and len(names) != 2:
             listed = ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
             raise ValueError(
                 f"DecisionBoundary draws exactly 2 features, got {len(names)} ({listed}): "
                 "set data.init_args.features to two names, or remove the callback"
             )
-        if not 2 <= num_classes <= len(COLOURS):
+        if self._is_drawable and not 2 <= num_classes <= len(COLOURS):
             raise ValueError(
                 f"DecisionBoundary has colours for 2 to {len(COLOURS)} classes, got {num_classes}: "
                 "choose fewer classes, or remove the callback"
@@ -266,7 +271,7 @@ class DecisionBoundary(L.Callback):
             self._write_gif(Path(trainer.default_root_dir, "figures"))
 
     def _draw(self, trainer: L.Trainer, model: L.LightningModule) -> None:
-        if trainer.fast_dev_run or not trainer.is_global_zero:  # type: ignore[attr-defined]
+        if not self._is_drawable or trainer.fast_dev_run or not trainer.is_global_zero:  # type: ignore[attr-defined]
             return  # from here on one process works alone, so nothing may wait for the others
         import numpy as np
         from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -297,7 +302,7 @@ class DecisionBoundary(L.Callback):
             return lambda x: method(data.transform(x).to(weight.device, weight.dtype)).cpu().double()
 
         predict = on_raw_rows(model.predict_proba)
-        splits = {"train": data.points("train"), "validation": data.points("val")}
+        splits = {"train": _whole(data.points("train")), "validation": _whole(data.points("val"))}
         points = {name: (x, target, predict(x)) for name, (x, target) in splits.items() if len(x) > 0}
         x = torch.cat([x for x, _, _ in points.values()])
         per_class = None
@@ -331,6 +336,13 @@ class DecisionBoundary(L.Callback):
         durations = [FRAME_MS] * (len(frames) - 1) + [LAST_FRAME_MS]
         options = {"save_all": True, "append_images": frames[1:], "duration": durations, "loop": 0}
         write_then_rename(folder / "boundary.gif", lambda temporary: frames[0].save(temporary, "GIF", **options))
+
+
+def _whole(points: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """The points of which both features are known."""
+    x, target = points
+    known = x.isfinite().all(dim=1)
+    return x[known], target[known]
 
 
 @contextmanager

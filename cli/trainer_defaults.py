@@ -9,6 +9,7 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from callbacks.checkpoints import RelocatableModelCheckpoint
+from callbacks.coefficients import CoefficientsWriter
 from callbacks.divergence import StopOnDivergence
 from callbacks.loggers import ResumableCSVLogger, ThrottledTensorBoardLogger
 from callbacks.progress_bar import ThrottledProgressBar
@@ -74,7 +75,7 @@ def trainer_settings(
     callbacks = [*as_list(configured.callbacks), *report_callbacks(subcommand, model, data)]
     logger = configured.logger
     if subcommand == "fit":
-        callbacks.append(StopOnDivergence())
+        callbacks += [StopOnDivergence(), *([] if CoefficientsWriter.unmet(model, data) else [CoefficientsWriter()])]
         if configured.enable_progress_bar is not False and not any(isinstance(c, ProgressBar) for c in callbacks):
             callbacks.append(ThrottledProgressBar())
         if logger is not False and not configured.fast_dev_run:
