@@ -5,7 +5,8 @@ import re
 import reprlib
 import shutil
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 from weakref import proxy
@@ -165,6 +166,17 @@ def stops_within_epoch(trainer: L.Trainer) -> bool:
     """Whether the fit ends after this batch although the epoch has more: max_steps, max_time, or a callback's stop."""
     stops = trainer.should_stop or trainer.global_step == trainer.max_steps
     return stops and not trainer.is_last_batch
+
+
+@contextmanager
+def weights_of(checkpoint: str, model: L.LightningModule) -> Iterator[None]:
+    """The model with the weights of a checkpoint; afterwards it has its own again, to the last bit."""
+    own = {name: value.clone() for name, value in model.state_dict().items()}
+    model.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"])
+    try:
+        yield
+    finally:
+        model.load_state_dict(own)
 
 
 class RelocatableModelCheckpoint(ModelCheckpoint):

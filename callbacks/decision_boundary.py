@@ -23,7 +23,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 
 from callbacks.atomic_files import write_then_rename
-from callbacks.checkpoints import RelocatableModelCheckpoint
+from callbacks.checkpoints import RelocatableModelCheckpoint, weights_of
 from callbacks.protocols import (
     PerClassClassifier,
     PlottableData,
@@ -208,12 +208,15 @@ class DecisionBoundary(L.Callback):
         every_n_epochs: draw after every so many epochs; the last epoch is drawn in any case.
         resolution: number of grid points along each feature, 2 to 2000.
         margin: free space around the data, as a share of each feature's range, 0 to 10.
+        required: false draws nothing, instead of refusing, where there are other than two features.
 
     Raises:
         ValueError: an argument is out of range; or, from `setup`, model or data cannot be drawn.
     """
 
-    def __init__(self, every_n_epochs: int = 10, resolution: int = 200, margin: float = 0.1) -> None:
+    def __init__(
+        self, every_n_epochs: int = 10, resolution: int = 200, margin: float = 0.1, required: bool = True
+    ) -> None:
         super().__init__()
         if every_n_epochs < 1:
             raise ValueError(f"expected every_n_epochs of at least 1, got {every_n_epochs}")
@@ -221,9 +224,10 @@ class DecisionBoundary(L.Callback):
             raise ValueError(f"expected resolution of at least 2 and at most 2000, got {resolution}")
         if not 0 <= margin <= 10:
             raise ValueError(f"expected margin of at least 0 and at most 10, got {margin}")
-        self.every_n_epochs, self.resolution, self.margin = every_n_epochs, resolution, margin
+        self.every_n_epochs, self.resolution, self.margin, self.required = every_n_epochs, resolution, margin, required
         self._start: float = math.inf  # epochs completed before this fit, once it trains
         self._drawn: set[int] = set()
+        self._is_drawable = True
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Refuse what cannot be drawn, with a ValueError, before training starts and on every rank."""
@@ -234,13 +238,14 @@ class DecisionBoundary(L.Callback):
         if unmet:
             raise ValueError(f"DecisionBoundary does not apply: {unmet}; add it, or remove the callback")
         names, num_classes = data.feature_names, len(data.class_names)
-        if len(names) != 2:
+        self._is_drawable = self.required or len(names) == data.points("train")[0].shape[1] == 2
+        if self._is_drawable and len(names) != 2:
             listed = ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
             raise ValueError(
                 f"DecisionBoundary draws exactly 2 features, got {len(names)} ({listed}): "
                 "set data.init_args.features to two names, or remove the callback"
             )
-        if not 2 <= num_classes <= len(COLOURS):
+        if self._is_drawable and not 2 <= num_classes <= len(COLOURS):
             raise ValueError(
                 f"DecisionBoundary has colours for 2 to {len(COLOURS)} classes, got {num_classes}: "
                 "choose fewer classes, or remove the callback"
@@ -270,11 +275,11 @@ class DecisionBoundary(L.Callback):
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Draw the best state and make the GIF; also where a resume finds that the training had been completed."""
-        if trainer.fast_dev_run or not trainer.is_global_zero:  # type: ignore[attr-defined]
+        if not self._is_drawable or trainer.fast_dev_run or not trainer.is_global_zero:  # type: ignore[attr-defined]
             return
         best = trainer.checkpoint_callback
         if isinstance(best, RelocatableModelCheckpoint) and best.best_model_score is not None:
-            with _weights_of(best.best_model_path, pl_module):
+            with weights_of(best.best_model_path, pl_module):
                 figure = f"{str(best.monitor).replace('/', ' ')} {float(best.best_model_score):.3f}"
                 pixels = self._draw(trainer, pl_module, f"Best: {best.best_state} · {figure}", "boundary_best.png")
             _show(trainer, "decision_boundary_best", pixels, trainer.global_step)
@@ -282,7 +287,7 @@ class DecisionBoundary(L.Callback):
         self._write_gif(Path(trainer.default_root_dir, "figures"), ended)
 
     def _draw_epoch(self, trainer: L.Trainer, model: L.LightningModule, epoch: int) -> None:
-        if trainer.fast_dev_run or not trainer.is_global_zero:  # type: ignore[attr-defined]
+        if not self._is_drawable or trainer.fast_dev_run or not trainer.is_global_zero:  # type: ignore[attr-defined]
             return  # from here on one process works alone, so nothing may wait for the others
         pixels = self._draw(trainer, model, self._title(trainer, epoch), f"boundary_epoch_{epoch:05d}.png")
         self._drawn.add(epoch)
@@ -314,7 +319,7 @@ class DecisionBoundary(L.Callback):
             return lambda x: method(data.transform(x).to(weight.device, weight.dtype)).cpu().double()
 
         predict = on_raw_rows(model.predict_proba)
-        splits = {"train": data.points("train"), "validation": data.points("val")}
+        splits = {"train": _whole(data.points("train")), "validation": _whole(data.points("val"))}
         points = {name: (x, target, predict(x)) for name, (x, target) in splits.items() if len(x) > 0}
         x = torch.cat([x for x, _, _ in points.values()])
         per_class = None
@@ -358,15 +363,11 @@ def _show(trainer: L.Trainer, tag: str, pixels: Any, step: int) -> None:
             logger.experiment.add_image(tag, pixels, step, dataformats="HWC")
 
 
-@contextmanager
-def _weights_of(checkpoint: str, model: L.LightningModule) -> Iterator[None]:
-    """The model with the weights of a checkpoint; afterwards it has its own again, to the last bit."""
-    own = {name: value.clone() for name, value in model.state_dict().items()}
-    model.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"])
-    try:
-        yield
-    finally:
-        model.load_state_dict(own)
+def _whole(points: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """The points of which both features are known."""
+    x, target = points
+    known = x.isfinite().all(dim=1)
+    return x[known], target[known]
 
 
 @contextmanager

@@ -15,10 +15,11 @@ from jsonargparse import ActionConfigFile, Namespace
 from lightning.pytorch.cli import LightningArgumentParser
 from torch import Tensor
 
-from cli.config import CALLBACKS, install_loader, require_classes
+from cli.config import CALLBACKS, require_classes
 from cli.errors import is_user_error, one_line
 from cli.links import LINKED_ATTRIBUTES, linked_value
 from cli.main import HARMLESS_WARNINGS
+from cli.overlays import install_loader
 from cli.run_paths import base_directory
 
 Rows = Sequence[Any] | Tensor  # texts, or raw features (N, F); and labels, or class numbers (N,)

@@ -9,6 +9,7 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from callbacks.checkpoints import RelocatableModelCheckpoint
+from callbacks.coefficients import CoefficientsWriter
 from callbacks.data_report import DataReport
 from callbacks.divergence import StopOnDivergence
 from callbacks.loggers import ResumableCSVLogger, ThrottledTensorBoardLogger
@@ -17,8 +18,8 @@ from callbacks.reports import EvaluationReport, MetricsWriter, PredictionWriter
 from callbacks.run_summary import HyperparameterSummary
 
 POSITIVE_OPTIONS = (
-    *("max_epochs", "max_steps", "limit_train_batches", "accumulate_grad_batches"),
-    *("log_every_n_steps", "val_check_interval", "check_val_every_n_epoch", "gradient_clip_val"),
+    *("max_epochs", "max_steps", "limit_train_batches", "accumulate_grad_batches", "gradient_clip_val"),
+    *("log_every_n_steps", "val_check_interval", "check_val_every_n_epoch"),
 )
 
 
@@ -73,10 +74,9 @@ def trainer_settings(
         run: the run directory.
         resumed_at: the step after which a resumed run goes on.
     """
-    callbacks = [*as_list(configured.callbacks), *report_callbacks(subcommand, model, data)]
-    logger = configured.logger
+    callbacks, logger = [*as_list(configured.callbacks), *report_callbacks(subcommand, model, data)], configured.logger
     if subcommand == "fit":
-        callbacks += [DataReport(), HyperparameterSummary(), StopOnDivergence()]
+        callbacks += [DataReport(), CoefficientsWriter(), HyperparameterSummary(), StopOnDivergence()]
         if configured.enable_progress_bar is not False and not any(isinstance(c, ProgressBar) for c in callbacks):
             callbacks.append(ThrottledProgressBar())
         if logger is not False and not configured.fast_dev_run:
@@ -107,7 +107,7 @@ def report_callbacks(subcommand: str, model: L.LightningModule, data: L.Lightnin
             rank_zero_only(print)(f"`{command}` leaves out {report.__name__}: {unmet}")
             callbacks += [MetricsWriter()] if subcommand == "test" else []
         elif unmet is None and subcommand == command:
-            callbacks.append(report())
+            callbacks += [report()]
     return callbacks
 
 

@@ -8,6 +8,7 @@ _EXPORTS = {
     "CLINC150DataModule": "clinc150",
     "IrisDataModule": "iris",
     "Ngrams": "tfidf",
+    "TableDataModule": "table",
     "TextDataModule": "text",
     "XORDataModule": "xor",
 }

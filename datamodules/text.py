@@ -12,7 +12,7 @@ import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from torch import Tensor
 
-from datamodules.batches import BatchedDataModule, BatchedDataset
+from datamodules.batches import BatchedDataModule, BatchedDataset, BatchIndices
 from datamodules.oddities import folded, label_oddities, leaked_texts, text_oddities
 from datamodules.readers import read_inputs, read_labelled
 from datamodules.saved_state import are_counts, are_names, require
@@ -128,7 +128,9 @@ class TfidfDataModule(BatchedDataModule):
                     f"learned; {remedy}{others}"
                 )
         if self.oos_label is not None and not any(self.oos_label in labels for _, labels in splits.values()):
-            raise ValueError(f"oos_label {self.oos_label!r} is the label of no row; correct it or set it to null")
+            similar = [name for name in in_scope if folded(name) == folded(self.oos_label)]
+            remedy = f"there is {similar[0]!r}" if similar else "correct it or set it to null"
+            raise ValueError(f"oos_label {self.oos_label!r} is the label of no row; {remedy}")
         return names
 
     @cached_property
@@ -190,8 +192,7 @@ class TfidfDataModule(BatchedDataModule):
     def dataset(self, split: str) -> BatchedDataset:
         """The rows of a split: TF-IDF, sparse."""
         if split == "predict":
-            texts = self._inputs[0]
-            return BatchedDataset(SparseRows(self.vectorize(texts)).gather, torch.full((len(texts),), -1))
+            return BatchedDataset(self._gather_inputs, torch.full((len(self._inputs[0]),), -1))
         self.require_known_rows(split)
         texts, target = self._splits[split][0], self._target(split)
         if split != "train":
@@ -199,6 +200,11 @@ class TfidfDataModule(BatchedDataModule):
         _ = self.features  # if that fits them, it has the matrix as well
         matrix = self.vectorize(texts) if self._train_matrix is None else self._train_matrix
         return BatchedDataset(SparseRows(matrix, self.feature_dropout, self.seed).gather, target)
+
+    def _gather_inputs(self, batch: BatchIndices) -> torch.Tensor:
+        """Batch by batch: the vectors of a million texts would not fit."""
+        texts = [self._inputs[0][index] for index in batch.indices.tolist()]
+        return SparseRows(self.vectorize(texts)).gather(BatchIndices(torch.arange(len(texts)), batch.epoch))
 
     def contents(self, split: str) -> tuple[list[str | None], torch.Tensor]:
         """The words of each text, whatever their case and the signs between them, None for none; target (N,)."""

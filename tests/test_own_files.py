@@ -298,3 +298,42 @@ def test_lines_of_text_get_an_answer_each_blank_ones_an_empty_one(fit, cli, tmp_
         answers.append([json.loads(line) for line in (run / "predictions.jsonl").read_text().splitlines()])
     assert answers[0] == answers[1]
     assert [record["label"] is None for record in answers[0]] == [False, True, False, True, True, False]
+
+
+# Tables
+
+TABLE = ROOT / "configs" / "table_csv.yaml"
+FLOWERS = [(5 + 0.1 * (n % 3) + n / 100, 4.5 - 3 * (n % 2) + n / 90, "ab"[n % 2]) for n in range(30)]
+
+
+def test_a_table_of_two_columns_is_drawn_and_its_coefficients_are_written(cli, tmp_path, capsys):
+    file = write(tmp_path / "flowers.csv", FLOWERS, ("sepal length", "petal length", "kind"))
+    options = ["--data.train_file", file, "--data.label_column", "kind"]
+    run = tmp_path / "run"
+    cli("fit", "--config", TABLE, *options, "--trainer.default_root_dir", run, "--trainer.max_epochs", 4)
+    assert (run / "figures/boundary_epoch_00004.png").is_file()
+    assert "coefficients of 'b' against 'a'" in capsys.readouterr().out
+    with (run / "coefficients.csv").open() as lines:
+        features = [row["feature"] for row in csv.DictReader(lines)]
+    assert features == ["sepal length", "petal length", "(intercept)"]
+    rows = write(
+        tmp_path / "new.csv",
+        [("F1", 1.5, 5.1), ("F2", "", ""), ("F3", 4.6, 5.2)],
+        ("name", "petal length", "sepal length"),
+    )
+    cli("predict", "--config", run / "config.yaml", "--ckpt_path", "best", "--data.predict_file", rows)
+    with (run / "predictions.csv").open() as lines:
+        found = [(row["name"], row["sepal length"], row["label"]) for row in csv.DictReader(lines)]
+    assert found == [("F1", "5.1", "b"), ("F2", "", ""), ("F3", "5.2", "a")]
+
+
+@pytest.mark.parametrize("model", ["BinaryLogit", "OneVsAll", "SoftmaxRegression"])
+def test_every_model_trains_on_the_table_that_ships_and_reports_its_columns(cli, tmp_path, model):
+    run = tmp_path / "run"
+    place = ["--trainer.default_root_dir", run, "--trainer.max_epochs", 3]
+    cli("fit", "--config", TABLE, "--model", f"logreg.{model}", *place)
+    assert not list(run.glob("figures/boundary*"))  # four columns cannot be drawn
+    assert (run / "coefficients.csv").is_file() is (model != "OneVsAll")  # two classifiers have no line of log-odds
+    cli("test", "--config", run / "config.yaml", "--ckpt_path", "best")
+    header = (run / "errors.csv").read_text().splitlines()[0]
+    assert header == "age,months,plan,town,target,predicted,probability"

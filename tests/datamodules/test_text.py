@@ -272,6 +272,8 @@ def test_one_label_only_is_refused(tmp_path, files):
 def test_an_out_of_scope_label_that_no_row_has_is_refused(files):
     with pytest.raises(ValueError, match="oos_label 'oos' is the label of no row"):
         _ = TextDataModule(**files, oos_label="oos").class_names
+    with pytest.raises(ValueError, match="oos_label 'Other' is the label of no row; there is 'other'"):
+        _ = TextDataModule(**files, oos_label="Other").class_names
 
 
 @pytest.mark.parametrize("kind", ["train", "val", "test"])

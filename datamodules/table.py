@@ -1,0 +1,350 @@
+"""Tables of numbers and categories as people have them: read, split, standardised and one-hot encoded."""
+
+import math
+import sys
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from typing import Any, Literal
+
+import torch
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from datamodules.oddities import label_oddities
+from datamodules.readers import Row, column_values, each_file, read_rows
+from datamodules.splits import hold_out
+from datamodules.tabular import TabularDataModule
+
+MISSING = {"", "na", "n/a", "nan", "null", "?"}  # what stands for a number that is not there, in any case
+LARGEST = 3e38  # what a float32 can hold
+LabelledRows = tuple[list[Row], list[str]]
+
+
+class TableDataModule(TabularDataModule):
+    """A file with a row for each example, a column for its label, and columns of numbers or of categories.
+
+    Numbers are standardised by the training rows, categories one-hot encoded: a column of 0 and 1 for each that the
+    training rows have; one that they lack is 0 in all of them. Which columns there are and what they hold is kept in
+    the checkpoint, so predicting needs no training file.
+
+    Args:
+        train_file: .csv, .tsv, .json (a list of objects), .jsonl or .parquet, also compressed (.csv.gz); of several
+            files a list.
+        val_file: likewise; null holds out a stratified share of the training rows.
+        test_file: likewise; null holds out a stratified share of the training rows.
+        label_column: name of the column with the label.
+        feature_columns: names of the columns to learn from; null takes all but those of the label and the ids.
+        id_columns: columns that are carried along to reports and predictions, and not learned from.
+        categorical_columns: columns whose numbers are names, such as postal codes; those with words are found anyway.
+        missing: "impute" takes the mean of the training rows for a number that is not there, with a column of 0 and 1
+            that says so, and makes a missing category one of its own; "refuse" ends with a line that names the rows.
+        predict_file: rows for `predict`, a file as above; without either, `predict` takes the test rows.
+        predict_inputs: rows for `predict`, as [{age: 31, town: Oslo}], or as [[31, Oslo]] in the order of the columns.
+        options: as in TabularDataModule.
+
+    Raises:
+        ValueError: an option out of its range, or files that are not what they should be.
+    """
+
+    def __init__(
+        self,
+        train_file: str | list[str] | None = None,
+        val_file: str | list[str] | None = None,
+        test_file: str | list[str] | None = None,
+        label_column: str | int = "label",
+        feature_columns: list[str] | None = None,
+        id_columns: list[str] | None = None,
+        categorical_columns: list[str] | None = None,
+        missing: Literal["impute", "refuse"] = "impute",
+        predict_file: str | None = None,
+        predict_inputs: list[Any] | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(predict_inputs=predict_inputs, **options)
+        if missing not in ("impute", "refuse"):
+            raise ValueError(f"missing must be impute or refuse, got {missing}")
+        if predict_inputs is not None and predict_file is not None:
+            raise ValueError("expected predict_inputs or predict_file, got both; leave one out")
+        self.train_file, self.val_file, self.test_file = train_file, val_file, test_file
+        self.label_column, self.missing, self.predict_file = str(label_column), missing, predict_file
+        self.feature_columns, self.id_columns = feature_columns, id_columns or []
+        self.categorical_columns = categorical_columns or []
+
+    def setup(self, stage: str) -> None:
+        """Say what in the data is likely to be a mistake, in one line each on standard error."""
+        oddities: list[str] = []
+        if stage == "fit":
+            oddities += label_oddities([label for _, labels in self._files.values() for label in labels])
+            oddities += self._id_like()
+        splits = {"fit": ("val", "test"), "test": ("test",), "predict": ("predict",)}.get(stage, ())
+        for line in [*oddities, *(line for split in splits for line in self._unseen(split))]:
+            rank_zero_only(print)(f"warning: {line}", file=sys.stderr)
+
+    # What the files hold, and, unless a checkpoint has told, what their columns are.
+
+    @cached_property
+    def _files(self) -> dict[str, LabelledRows]:
+        """Rows and labels of "train", "val" and "test"."""
+        if not self.train_file:
+            raise ValueError("train_file: expected a file to train on, got none; --data.train_file FILE")
+        files = {"train": self.train_file, "val": self.val_file, "test": self.test_file}
+        splits = {split: self._labelled(file) for split, file in files.items() if file}
+        return hold_out(splits, {"test": self.test_fraction, "val": self.val_fraction}, self.seed)
+
+    def _labelled(self, files: str | list[str]) -> LabelledRows:
+        rows: list[Row] = []
+        labels: list[str] = []
+        for path in each_file(files):
+            found = read_rows(path, (self.label_column,))
+            if not found:
+                raise ValueError(f"{path}: expected at least one row, the file is empty")
+            for _, row in found:
+                if isinstance(row.get(self.label_column), bool):
+                    row[self.label_column] = str(row[self.label_column]).lower()
+            labels += [label for (label,) in column_values(path, found, (self.label_column,))]
+            rows += [(f"{path} {place}", row) for place, row in found]
+        return rows, labels
+
+    @cached_property
+    def class_names(self) -> list[str]:  # type: ignore[override]
+        """The labels of the training rows, sorted."""
+        names = sorted(set(self._files["train"][1]))
+        if len(names) < 2:
+            raise ValueError(f"expected at least 2 labels to tell apart, got {names} in the training rows")
+        return names
+
+    @cached_property
+    def columns(self) -> dict[str, list[str] | None]:
+        """The columns to learn from: None for numbers, for categories a list of them, "" for a missing one."""
+        rows = self._files["train"][0]
+        there = list(dict.fromkeys(name for _, row in rows for name in row))
+        left_out = {self.label_column, *self.id_columns}
+        names = self.feature_columns or [name for name in there if name.strip(".0123456789") and name not in left_out]
+        for option, wanted in (("feature_columns", names), ("id_columns", self.id_columns)):
+            if unknown := [name for name in wanted if name not in there]:
+                raise ValueError(f"{option}: the file has no column {unknown[0]!r}, it has {', '.join(there[:20])}")
+        if self.label_column in names or not names:
+            raise ValueError(f"feature_columns: expected columns other than the label's, got {names}")
+        columns: dict[str, list[str] | None] = {}
+        for name in names:
+            values = [row.get(name) for _, row in rows]
+            numbers = [number for number in map(_number, values) if number is None or not math.isnan(number)]
+            if name not in self.categorical_columns and None not in numbers:
+                if not numbers:
+                    raise ValueError(f"column {name!r} has no value in the training rows; leave it out")
+                columns[name] = None
+            else:
+                columns[name] = sorted(set(map(_category, values)))
+        return columns
+
+    @cached_property
+    def with_holes(self) -> list[str]:
+        """The columns of numbers of which some are missing in the training rows."""
+        x, _ = self.points("train")
+        return [name for name, holes in zip(self.columns, x.isnan().any(dim=0).tolist(), strict=True) if holes]
+
+    @cached_property
+    def feature_names(self) -> list[str]:
+        """Names of the D columns of what `transform` returns."""
+        names = [name for name, categories in self.columns.items() if categories is None]
+        names += [f"{name} is missing" for name in self.with_holes]
+        for name, categories in self.columns.items():
+            names += [f"{name} = {category}" if category else f"{name} is missing" for category in categories or []]
+        return names
+
+    # What TabularDataModule makes its batches of.
+
+    def load_splits(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """Numbers, NaN where missing, and numbers of categories, -1 where unknown: (N, F), and target (N,)."""
+        number = {name: k for k, name in enumerate(self.class_names)}
+        splits = {}
+        for split, (rows, labels) in self._files.items():
+            if unknown := sorted(set(labels) - set(number)):
+                raise ValueError(
+                    f"label {', '.join(map(repr, unknown[:10]))} of the {split} rows is none of the {len(number)} of "
+                    f"the training rows ({', '.join(self.class_names[:5])}{', ...' if len(number) > 5 else ''}): add "
+                    "training rows, or remove these"
+                )
+            splits[split] = self._encoded(rows), torch.tensor([number[label] for label in labels])
+        return splits
+
+    @cached_property
+    def _splits(self) -> dict[str, tuple[Tensor, Tensor]]:
+        return self.load_splits()  # unlike the parent's, with NaN
+
+    def is_drawn(self, split: str) -> bool:
+        return not {"val": self.val_file, "test": self.test_file}[split]
+
+    def transform(self, x: Tensor) -> Tensor:
+        """What `load_splits` returns, (N, F), to the model's, (N, D)."""
+        numbers = [column for column, kind in enumerate(self.columns.values()) if kind is None]
+        if self.mean is None or self.scale is None:
+            from sklearn.preprocessing import StandardScaler  # slow to import, so not at the top
+
+            num_features = len(self.feature_names)
+            self.mean, self.scale = torch.zeros(num_features), torch.ones(num_features)
+            if numbers:
+                scaler = StandardScaler().fit(self.points("train")[0][:, numbers].double().numpy())  # leaves out NaN
+                self.mean[: len(numbers)] = torch.from_numpy(scaler.mean_)
+                self.scale[: len(numbers)] = torch.from_numpy(scaler.scale_)
+        mean, scale = self.mean[: len(numbers)], self.scale[: len(numbers)]
+        holes = [list(self.columns).index(name) for name in self.with_holes]
+        parts = [((x[:, numbers] - mean) / scale).nan_to_num(), x[:, holes].isnan().float()]  # 0 stands for the mean
+        for column, kind in enumerate(self.columns.values()):
+            if kind is not None:
+                parts.append(one_hot(x[:, column].long() + 1, len(kind) + 1)[:, 1:].float())  # -1 is in none
+        return torch.cat(parts, dim=1)
+
+    def describe(self, indices: Sequence[int], split: str) -> list[dict[str, Any]]:
+        """Ids and features of some rows of the test or predict split, by name."""
+        rows = self._rows(split)
+        return [{name: rows[i][1].get(name) for name in (*self.id_columns, *self.columns)} for i in indices]
+
+    def input_rows(self, indices: Sequence[int]) -> list[dict[str, Any]]:
+        """All columns of some rows to predict, as they are in predict_file."""
+        return [self._rows("predict")[index][1] for index in indices]
+
+    def is_empty(self, index: int) -> bool:
+        """Whether a row to predict has neither number nor category."""
+        row = self._rows("predict")[index][1]
+        return all(_category(row.get(name)) == "" for name in self.columns)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What TabularDataModule keeps, the columns, and those with holes."""
+        return super().state_dict() | {"columns": self.columns, "with_holes": self.with_holes}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take all of it from a checkpoint.
+
+        Raises:
+            ValueError: the checkpoint holds something else, or is damaged.
+        """
+        columns, with_holes = state.get("columns"), state.get("with_holes")
+        if not (
+            isinstance(columns, dict)
+            and all(kind is None or isinstance(kind, list) for kind in columns.values())
+            and isinstance(with_holes, list)
+            and set(with_holes) <= {name for name, kind in columns.items() if kind is None}
+        ):
+            raise ValueError("the checkpoint holds no columns of a table; use one that fit has written")
+        self.columns, self.with_holes = columns, with_holes
+        super().load_state_dict(state)
+
+    def _width(self, num_raw: int) -> int:
+        return num_raw  # feature_names are those of the D columns already
+
+    # Rows to numbers.
+
+    def _rows(self, split: str) -> list[Row]:
+        if split != "predict":
+            return self._files[split][0]
+        return self._inputs
+
+    @cached_property
+    def _inputs(self) -> list[Row]:
+        if self.predict_file is not None:
+            rows = [
+                (f"{self.predict_file} {place}", row) for place, row in read_rows(self.predict_file, [*self.columns])
+            ]
+        elif self.predict_inputs is None:
+            rows = self._files["test"][0]
+        else:
+            rows = [(f"predict_inputs: row {n}", self._named(n, row)) for n, row in enumerate(self.predict_inputs)]
+        if not rows:
+            raise ValueError("expected at least one row to predict, got none")
+        return rows
+
+    def _named(self, number: int, row: Any) -> dict[str, Any]:
+        """A row of predict_inputs as a map from column to value."""
+        if isinstance(row, list) and len(row) == len(self.columns):
+            return dict(zip(self.columns, row, strict=True))
+        if not isinstance(row, dict):
+            expected = f"{len(self.columns)} values ({', '.join(self.columns)})"
+            raise ValueError(f"predict_inputs: expected {expected}, got {row} as row {number}")
+        return row
+
+    def _raw(self, split: str) -> tuple[Tensor, Tensor]:
+        if split != "predict":
+            return self.points(split)
+        x = self._encoded(self._inputs)
+        return x, torch.full((len(x),), -1)
+
+    def _encoded(self, rows: Iterable[Row]) -> Tensor:
+        """Numbers, and numbers of categories: (N, F).
+
+        Raises:
+            ValueError: a column is not there, holds something else than a number, or, unless imputed, nothing.
+        """
+        rows = list(rows)
+        there = {name for _, row in rows for name in row}
+        if absent := [name for name in self.columns if name not in there]:
+            where, _ = rows[0]
+            raise ValueError(
+                f"{where}: expected a column {', '.join(map(repr, absent[:10]))}, got {', '.join(sorted(there)[:20])}"
+            )
+        number_of = {
+            name: {c: n for n, c in enumerate(kind)} for name, kind in self.columns.items() if kind is not None
+        }
+        encoded, holes = [], []
+        for place, row in rows:
+            values = [
+                number_of[name].get(_category(row.get(name)), -1) if name in number_of else _number(row.get(name))
+                for name in self.columns
+            ]
+            for name, value in zip(self.columns, values, strict=True):
+                if value is None:
+                    raise ValueError(f"{place}: expected a number in {name!r}, got {str(row[name])[:50]!r}")
+                if _category(row.get(name)) == "" or math.isnan(value):
+                    holes.append(f"{place} has no {name!r}")
+            encoded.append([float(value) for value in values if value is not None])
+        if holes and self.missing == "refuse":
+            raise ValueError(
+                f"{holes[0]}, and {len(holes) - 1} more values are missing: correct them, remove their rows, or set "
+                "--data.missing impute"
+            )
+        return torch.tensor(encoded)
+
+    def _unseen(self, split: str) -> list[str]:
+        """What to say of categories that no training row has."""
+        lines = []
+        for name, kind in self.columns.items():
+            found = [_category(row.get(name)) for _, row in self._rows(split)] if kind is not None else []
+            unseen = [category for category in found if category not in (kind or [])]
+            if unseen:
+                listed = ", ".join(map(repr, sorted(set(unseen))[:5])) + (", ..." if len(set(unseen)) > 5 else "")
+                lines.append(
+                    f"{len(unseen)} of {len(found)} {split} rows have a {name!r} that no training row has ({listed}): "
+                    "it counts as none of the known ones"
+                )
+        return lines
+
+    def _id_like(self) -> list[str]:
+        """What to say of categories so many that they are names of rows."""
+        number = len(self._files["train"][0])
+        return [
+            f"column {name!r} has {len(kind)} different values in {number} training rows: if it is an id or a text, "
+            f"set --data.id_columns '[{name}]'"
+            for name, kind in self.columns.items()
+            if kind is not None and len(kind) > 20 and len(kind) > number / 2
+        ]
+
+
+def _number(value: Any) -> float | None:
+    """A number as such, NaN where it is missing, None for anything else."""
+    if value is None or (isinstance(value, str) and value.strip().casefold() in MISSING):
+        return math.nan
+    try:
+        number = float(value) if "_" not in str(value) else None
+    except (TypeError, ValueError):
+        return None
+    return number if number is not None and (math.isnan(number) or abs(number) < LARGEST) else None
+
+
+def _category(value: Any) -> str:
+    """A category as text, the same from every kind of file; "" where it is missing."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(int(value) if isinstance(value, float) and value.is_integer() else value).strip()
