@@ -87,6 +87,13 @@ class LinearClassifier(Classifier, Protocol):
         """How much one unit of each feature raises the score of each class against the others, (D, K)."""
 
 
+class DescendingModel(LinearClassifier, Protocol):
+    """A model of two classes whose objective can be seen at other weights than its own."""
+
+    def objective_at(self, x: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+        """The objective over rows x (N, D) of classes target (N,) at each of M weights (M, D): (M,)."""
+
+
 class GroupedClasses(Protocol):
     """Optional for reports: classes that belong together, such as the intents of a domain."""
 

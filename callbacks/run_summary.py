@@ -8,6 +8,10 @@ import yaml
 from lightning.pytorch.loggers import TensorBoardLogger
 
 Value = bool | int | float | str
+METRICS = (
+    *("val/loss", "val/accuracy", "val/macro_f1"),
+    *("val_at_threshold/in_scope_accuracy", "val_at_threshold/oos_recall"),
+)
 TRAINER_OPTIONS = ("max_epochs", "max_steps", "precision", "accumulate_grad_batches")
 
 
@@ -38,20 +42,16 @@ def flat(value: Any, name: str) -> dict[str, Value]:
 
 
 class HyperparameterSummary(L.Callback):
-    """At the end of `fit`, the run's options with its last validation metrics, on TensorBoard's HParams page."""
+    """At the end of `fit`, the run's options and the last of its validation metrics, on TensorBoard's HParams page."""
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if not trainer.is_global_zero:
             return
         from torch.utils.tensorboard.summary import hparams  # slow to import, so not at the top
 
-        logged = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        # Names of their own: a point of val/loss at the end would be one too many on its curve.
-        metrics = {f"hp/{name}": value for name, value in logged.items() if name.startswith("val")}
+        metrics = {name: trainer.callback_metrics[name] for name in METRICS if name in trainer.callback_metrics}
         options = options_of(Path(trainer.default_root_dir))
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger) and options and metrics:
-                for summary in hparams(options, metrics):
+                for summary in hparams(options, metrics):  # names the metrics; the page takes the ends of their curves
                     logger.experiment.file_writer.add_summary(summary)
-                for name, value in metrics.items():
-                    logger.experiment.add_scalar(name, value, trainer.global_step)

@@ -18,6 +18,7 @@ OWN_FILES = (
     "data_issues.csv",
     "events.out.tfevents.*",
     "figures/boundary*",
+    "figures/loss_surface.png",
     "checkpoints/.*",
 )
 OWN_FOLDERS = ("figures", "checkpoints")

@@ -123,6 +123,14 @@ class BinaryLogit(ClassifierModule):
     def penalty(self) -> Tensor:
         return l2_penalty(self.model.linear.weight, self.l2)
 
+    def objective_at(self, x: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+        """The objective over rows x (N, D) of classes target (N,) at each of M weights (M, D), b as it is: (M,)."""
+
+        def objective(w: Tensor) -> Tensor:
+            return self.nll(x @ w + self.model.linear.bias, target, len(target)) + l2_penalty(w, self.l2)
+
+        return torch.vmap(objective)(weight.to(x))
+
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """The objective, which Lightning differentiates and hands to the optimizer."""
         x, target = batch[:2]

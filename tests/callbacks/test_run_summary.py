@@ -61,8 +61,10 @@ def test_hparams_are_written_once_at_the_end_with_the_validation_metrics(tmp_pat
     loader = DataLoader(TensorDataset(torch.ones(4, 1)), batch_size=2)
     trainer.fit(Model(), loader, loader)
     events = EventAccumulator(str(tmp_path)).Reload()
-    assert [event.value for event in events.Scalars("hp/val/loss")] == [0.25]
-    assert len(events.Scalars("val/loss")) == 2  # its curve has no point more
+    assert [event.value for event in events.Scalars("val/loss")] == [0.25, 0.25]  # the curve has no point more
+    content = events.summary_metadata["_hparams_/experiment"].plugin_data.content
+    (metric,) = HParamsPluginData.FromString(content).experiment.metric_infos
+    assert metric.name.tag == "val/loss"
     content = events.summary_metadata["_hparams_/session_start_info"].plugin_data.content
     found = HParamsPluginData.FromString(content).session_start_info.hparams
     assert {name: getattr(value, value.WhichOneof("kind")) for name, value in found.items()} == OPTIONS

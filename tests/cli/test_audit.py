@@ -44,7 +44,8 @@ def test_flipped_flowers_are_found_and_said_where(tmp_path, capsys, monkeypatch)
     assert f"{len(found)} of 120 labels are doubtful" in capsys.readouterr().out
 
 
-def test_data_without_splits_of_its_own_is_refused(tmp_path):
+def test_data_without_splits_of_its_own_is_refused():
+    pytest.importorskip("logreg.softmax")
     with pytest.raises(ValueError, match="expected data with a method load_splits, LightningDataModule has none"):
         audit.main(["--model", "logreg.SoftmaxRegression", "--data", "lightning.LightningDataModule"])
 

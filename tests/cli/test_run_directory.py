@@ -9,6 +9,7 @@ from cli.run_directory import RunDirectory
 from cli.run_paths import base_directory, choose_run, newest_checkpoint, run_of
 
 STARTED = ("config.yaml", "hparams.yaml", "metrics.csv", "events.out.tfevents.1.host.2.0", "figures/boundary.gif")
+STARTED += ("data_report.json", "data_issues.csv", "figures/loss_surface.png")
 
 
 def start_a_fit_in(run):
