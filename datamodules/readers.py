@@ -197,10 +197,15 @@ def _records(text: str, delimiter: str, suffix: str) -> list[tuple[int, list[str
     """The number of its last line and the fields of each record that is no empty line."""
     # Not splitlines(): a quoted field may hold line breaks, and a field any of Unicode's other separators.
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    records: list[tuple[int, list[str]]] = []
     try:
-        return [(reader.line_num, values) for values in reader if values]
+        records.extend((reader.line_num, values) for values in reader if values)
     except csv.Error as error:
-        raise ValueError(f"line {reader.line_num}: not a row of a {suffix[1:]} file: {error}") from error
+        start = records[-1][0] + 1 if records else 1
+        raise ValueError(
+            f"line {reader.line_num}: not a row of a {suffix[1:]} file: {error}; the row starts in line {start}"
+        ) from error
+    return records
 
 
 def _records_without_quotes(text: str, delimiter: str) -> list[tuple[int, list[str]]]:
