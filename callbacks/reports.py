@@ -219,21 +219,24 @@ def _records(columns: tuple[Tensor, ...], data: Any, explained: bool) -> Iterato
 
 def _write_joined(path: Path, columns: tuple[Tensor, ...], data: Any) -> None:
     """predictions.csv: the rows of the input file, each with its prediction."""
-    indices = columns[0].tolist()
-    rows, names = data.input_rows(indices), data.class_names
-    oos_class = data.oos_class if offers(data, OutOfScopeData) else None
-    inputs = list(dict.fromkeys(key for row in rows for key in row))
+    names, oos_class = data.class_names, data.oos_class if offers(data, OutOfScopeData) else None
     answers = ["label", "probability", "second_label", "second_probability"]
     answers += [] if oos_class is None else ["out_of_scope"]
+    pieces = list(zip(*(columns[number].split(4096) for number in (0, 1, 2, -2, -1)), strict=True))
+    inputs: dict[str, None] = {}
+    for indices, *_ in pieces:
+        inputs |= dict.fromkeys(key for row in data.input_rows(indices.tolist()) for key in row)
     with path.open("w", newline="", encoding="utf-8") as file:
         # Told that lines end in \r\n, csv quotes a cell that holds either; before Python 3.13 it would leave out \r.
         writer = csv.writer(SimpleNamespace(write=lambda line: file.write(line.removesuffix("\r\n") + "\n")))
         writer.writerow([*inputs, *(f"predicted_{name}" if name in inputs else name for name in answers)])
-        predictions = (columns[number].tolist() for number in (1, 2, -2, -1))
-        for index, row, label, p, second, second_p in zip(indices, rows, *predictions, strict=True):
-            answer = [names[label], round(p, 6), names[second], round(second_p, 6), label == oos_class]
-            answer = [None] * len(answers) if data.is_empty(index) else answer[: len(answers)]
-            writer.writerow([*(_plain(row.get(name)) for name in inputs), *answer])
+        for piece in pieces:
+            indices, *predictions = (column.tolist() for column in piece)
+            rows = data.input_rows(indices)
+            for index, row, label, p, second, second_p in zip(indices, rows, *predictions, strict=True):
+                answer = [names[label], round(p, 6), names[second], round(second_p, 6), label == oos_class]
+                answer = [None] * len(answers) if data.is_empty(index) else answer[: len(answers)]
+                writer.writerow([*(_plain(row.get(name)) for name in inputs), *answer])
 
 
 def _plain(value: Any) -> Any:

@@ -44,27 +44,32 @@ def read_labelled(files: Files, text_column: str, label_column: str) -> tuple[li
     return texts, labels
 
 
-def read_inputs(path: str, text_column: str) -> tuple[list[str], list[dict[str, Any]]]:
-    """Texts to predict, "" where a row has none, and all columns of their rows, in order.
+def read_inputs(path: str, text_column: str) -> tuple[list[str], list[dict[str, Any]] | None]:
+    """Texts to predict, "" where a row has none, in order, and all columns of their rows.
 
     Args:
         path: a .txt file with one text a line, a file as for `read_labelled`, or "-" for standard input.
-        text_column: name of the column, or key, that holds the text; lines of text get it.
+        text_column: name of the column, or key, that holds the text; unused for lines of text.
+
+    Returns:
+        The texts, and the rows as maps from column to value; None for lines of text, which have no more.
 
     Raises:
         ValueError: no text, or a file whose content does not match its suffix.
         OSError: the file cannot be opened.
     """
-    source = "standard input" if path == "-" else path
+    rows = None
     if path == "-" or _suffix(path) == ".txt":
         content = _standard_input() if path == "-" else _content(Path(path))
-        rows = [("", {text_column: line}) for line in _lines(_decoded(source, content))]
+        lines = _universal(_decoded("standard input" if path == "-" else path, content))
+        texts = [line.rstrip("\n") if line.strip() else "" for line in lines]
     else:
-        rows = read_rows(path, (text_column,), (*SUFFIXES, ".txt"))
-    texts = [text for (text,) in column_values(path, rows, (text_column,), may_be_empty=True)]
+        placed = read_rows(path, (text_column,), (*SUFFIXES, ".txt"))
+        texts = [text for (text,) in column_values(path, placed, (text_column,), may_be_empty=True)]
+        rows = [row for _, row in placed]
     if not any(texts):
-        raise ValueError(f"{source}: expected at least one text, got none")
-    return texts, [row for _, row in rows]
+        raise ValueError(f"{'standard input' if path == '-' else path}: expected at least one text, got none")
+    return texts, rows
 
 
 def each_file(files: Files) -> list[Path]:
@@ -196,10 +201,15 @@ def _records(text: str, delimiter: str, suffix: str) -> list[tuple[int, list[str
     """The number of its last line and the fields of each record that is no empty line."""
     # Not splitlines(): a quoted field may hold line breaks, and a field any of Unicode's other separators.
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    records: list[tuple[int, list[str]]] = []
     try:
-        return [(reader.line_num, values) for values in reader if values]
+        records.extend((reader.line_num, values) for values in reader if values)
     except csv.Error as error:
-        raise ValueError(f"line {reader.line_num}: not a row of a {suffix[1:]} file: {error}") from error
+        start = records[-1][0] + 1 if records else 1
+        raise ValueError(
+            f"line {reader.line_num}: not a row of a {suffix[1:]} file: {error}; the row starts in line {start}"
+        ) from error
+    return records
 
 
 def _records_without_quotes(text: str, delimiter: str) -> list[tuple[int, list[str]]]:
@@ -296,10 +306,6 @@ def _decoded(source: object, content: bytes | bytearray) -> str:
 def _universal(text: str) -> io.StringIO:
     """Lines that end in \\n, however they ended: with \\n, \\r\\n or \\r."""
     return io.StringIO(text, newline=None)
-
-
-def _lines(text: str) -> list[str]:
-    return [line.rstrip("\n") for line in _universal(text)]
 
 
 def _parsed(place: str, text: str) -> Any:

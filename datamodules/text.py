@@ -240,7 +240,8 @@ class TfidfDataModule(BatchedDataModule):
 
     def input_rows(self, indices: Sequence[int]) -> list[dict[str, Any]]:
         """All columns of some rows to predict, as they are in predict_file."""
-        return [self._inputs[1][index] for index in indices]
+        texts, rows = self._inputs
+        return [{self.text_column: texts[index]} if rows is None else rows[index] for index in indices]
 
     def is_empty(self, index: int) -> bool:
         """Whether a row to predict has no text."""
@@ -296,14 +297,14 @@ class TfidfDataModule(BatchedDataModule):
         return self.load_splits()
 
     @cached_property
-    def _inputs(self) -> tuple[list[str], list[dict[str, Any]]]:
-        """Texts to predict, and all columns of the rows that they are in."""
+    def _inputs(self) -> tuple[list[str], list[dict[str, Any]] | None]:
+        """Texts to predict, and all columns of the rows that they are in, where there are more."""
         if self.predict_file is not None:
             return read_inputs(self.predict_file, self.text_column)
         texts = self._splits["test"][0] if self.predict_inputs is None else self.predict_inputs
         if not texts:
             raise ValueError("predict_inputs: expected at least one text, got an empty list")
-        return texts, [{self.text_column: text} for text in texts]
+        return texts, None
 
 
 def _listed(labels: Sequence[str]) -> str:

@@ -304,7 +304,7 @@ BAD = {
     "empty label": ("a.csv", b"text,label\na,\n", r"line 2: expected text in 'label', got an empty field"),
     "too many columns": ("a.csv", b'text,label\n"a\nb",x\na, b,x\n', r"line 4: expected 2 columns.*got 3"),
     "too few columns": ("a.csv", b"text,label\na,x\nb\n", r"line 3: expected 2 columns.*got 1"),
-    "open quote": ("a.csv", b'text,label\n"a,x\nb,y\n', r"line 3: not a row of a csv file"),
+    "open quote": ("a.csv", b'text,label\n"a,x\nb,y\n', r"line 3: not a row of a csv file.* starts in line 2"),
     "text after a quote": ("a.csv", b'text,label\n"a"b,x\n', r"line 2: not a row of a csv file"),
     "text after a quote in a tsv": ("a.tsv", b'"text"\tlabel\n"a"b\tx\n', r"line 2: not a row of a tsv file"),
     "lone quotes": ("a.csv", b'text,label\n"a,x\nb,y\nc",z\n', r"line 4: a quoted field holds what could be rows"),
