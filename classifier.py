@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from jsonargparse import ArgumentError, ArgumentParser
 from torch import Tensor
 
 import datamodules
@@ -18,6 +19,7 @@ from callbacks.protocols import Classifier as ClassifierModel
 from callbacks.protocols import EncodableData, NamedFeatures, lack
 from cli.checkpoint import read_checkpoint
 from cli.config import load_yaml
+from cli.errors import one_line
 from cli.run_paths import newest_checkpoint, run_of
 from datamodules.batches import BatchedDataModule
 from logreg.classifier_module import ClassifierModule
@@ -67,7 +69,7 @@ class Classifier:
         data_class = _class_of(datamodules, BatchedDataModule, checkpoint.get("data_class"))
         try:
             model = model_class.load_from_checkpoint(file, **options)
-            data = data_class.load_from_checkpoint(file, **_data_options(run_of(file) / "config.yaml"))
+            data = data_class.load_from_checkpoint(file, **_data_options(data_class, run_of(file) / "config.yaml"))
         except TypeError as error:  # Python's own, for an argument too few or too many
             raise ValueError(f"{error}; give the model's by name, as Classifier.load(path, net=MLP(2, 2))") from error
         return cls(model, data)
@@ -165,13 +167,18 @@ class Classifier:
         return names
 
 
-def _data_options(config: Path) -> dict[str, Any]:
-    """The datamodule's arguments in a run's config.yaml; none where there is no such file."""
+def _data_options(data_class: type, config: Path) -> dict[str, Any]:
+    """The datamodule's arguments in a run's config.yaml, as the command line reads them; none without such a file."""
     section = load_yaml(config.read_text(encoding="utf-8"), str(config)).get("data") if config.is_file() else None
     options = section.get("init_args", {}) if isinstance(section, dict) else {}
     if names_a_class(options):
         raise ValueError(f"{config}: expected plain options of the data, got a class_path to instantiate")
-    return options
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(data_class)
+    try:
+        return vars(parser.instantiate_classes(parser.parse_object(options)))
+    except ArgumentError as error:
+        raise ValueError(f"{config}: {one_line(error)}") from error
 
 
 def _class_of(package: ModuleType, base: type[T], name: object) -> type[T]:

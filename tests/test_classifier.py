@@ -215,7 +215,7 @@ def test_what_a_runs_config_names_is_not_called(run, tmp_path, monkeypatch):
     popen = {"class_path": "os.mkdir", "init_args": {"path": "payload_was_run"}}
     for data, message in (
         ({"class_path": "os.mkdir", "init_args": {"words": popen}}, "expected plain options of the data, got"),
-        ({"class_path": "os.mkdir", "init_args": {"path": "payload_was_run"}}, "unexpected keyword argument 'path'"),
+        ({"class_path": "os.mkdir", "init_args": {"path": "payload_was_run"}}, r"config\.yaml: .*path"),
     ):
         (tmp_path / "config.yaml").write_text(yaml.safe_dump({"model": popen, "data": data}))
         with pytest.raises(ValueError, match=message):
@@ -228,7 +228,7 @@ def test_what_is_missing_is_named(run, tmp_path):
         Classifier.load(tmp_path / "none")
     with pytest.raises(ValueError, match=r"no best\.ckpt below"):
         Classifier.load(tmp_path)
-    with pytest.raises(ValueError, match=r"'net'; give the model's by name, as Classifier\.load"):
+    with pytest.raises(ValueError, match=r"missing 1 required positional argument: 'net'"):
         Classifier.load(run("xor_mlp"))
     with pytest.raises(ValueError, match=r"^Classifier does not apply: Tanh has no predict_proba\(x: Tensor\)"):
         Classifier(torch.nn.Tanh(), object())
