@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from torch import Tensor
@@ -195,6 +196,21 @@ class TableDataModule(TabularDataModule):
             if kind is not None:
                 parts.append(one_hot(x[:, column].long() + 1, len(kind) + 1)[:, 1:].float())  # -1 is in none
         return torch.cat(parts, dim=1)
+
+    def encode(self, rows: Any) -> Tensor:
+        """Rows as in predict_inputs, or an array or a data frame in the order of the columns, to x (N, D).
+
+        Raises:
+            ValueError: a column is not there, or holds something else than a number.
+        """
+        rows = rows if isinstance(rows, list) else np.asarray(rows).tolist()
+        if not rows:
+            return torch.zeros(0, self.num_features)
+        return self.transform(self._encoded((f"row {n}", self._named(n, row)) for n, row in enumerate(rows)))
+
+    def sklearn_transformer(self) -> Any:
+        """Refused with a ValueError: scikit-learn's columns are not in this order."""
+        raise ValueError("TableDataModule cannot be exported with its categories and holes: use to_torch, or Classifier")
 
     def describe(self, indices: Sequence[int], split: str) -> list[dict[str, Any]]:
         """Ids and features of some rows of the test or predict split, by name."""
