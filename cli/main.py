@@ -18,6 +18,7 @@ HARMLESS_WARNINGS = (
     r".*does not have many workers.*",  # the data is in memory: workers would only copy it
     r".*Using ModelCheckpoint with manual optimization.*",  # the state after the update is what a resume needs
     r".*Checkpoint directory .* exists and is not empty.*",  # the run directory was made for this run
+    r".*callbacks used to create the checkpoint need to be provided.*",  # the configuration decides which there are
     r".*not supported by the model summary.*",  # of bf16-mixed: the size it prints, nothing else
     r".*Sparse CSR tensor support is in beta.*",  # a CSR tensor carries a batch; nothing beta is done with it
 )

@@ -9,11 +9,12 @@ from types import TracebackType
 
 from callbacks.atomic_files import atomic_write_text
 
-# What a fit writes before its first checkpoint.
+# What a fit writes, checkpoints apart.
 OWN_FILES = (
     "config.yaml",
     "hparams.yaml",
     "metrics.csv",
+    "coefficients.csv",
     "data_report.json",
     "data_issues.csv",
     "events.out.tfevents.*",

@@ -122,7 +122,7 @@ def describe_best(trainer: L.Trainer) -> str:
     Raises:
         ValueError: the fit ended before its first step, and saved nothing.
     """
-    if not Path(trainer.default_root_dir, "checkpoints", "last.ckpt").is_file():
+    if trainer.global_step == 0:
         raise ValueError("nothing was trained: the fit ended before its first step; see trainer.max_time and callbacks")
     best = next(c for c in trainer.callbacks if isinstance(c, RelocatableModelCheckpoint))  # type: ignore[attr-defined]
     if best.best_model_score is None:

@@ -210,7 +210,9 @@ class TableDataModule(TabularDataModule):
 
     def sklearn_transformer(self) -> Any:
         """Refused with a ValueError: scikit-learn's columns are not in this order."""
-        raise ValueError("TableDataModule cannot be exported with its categories and holes: use to_torch, or Classifier")
+        raise ValueError(
+            "TableDataModule cannot be exported with its categories and holes: take to_torch or Classifier"
+        )
 
     def describe(self, indices: Sequence[int], split: str) -> list[dict[str, Any]]:
         """Ids and features of some rows of the test or predict split, by name."""

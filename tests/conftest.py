@@ -18,6 +18,12 @@ settings.register_profile("no deadline", deadline=None)
 settings.load_profile("no deadline")
 
 
+@pytest.fixture(autouse=True)
+def no_seed_of_the_test_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lightning keeps the seed of a run in the environment, where data without a seed of its own looks for one."""
+    monkeypatch.delenv("PL_GLOBAL_SEED", raising=False)
+
+
 @pytest.fixture(scope="session")
 def cli() -> Callable[..., None]:
     """`cli("fit", "--config", ...)` is `python train.py fit --config ...`, without the seconds for importing.

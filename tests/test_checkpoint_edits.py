@@ -144,8 +144,8 @@ def test_every_value_of_a_state_dict_is_a_tensor_that_can_be_moved(judge):
 @pytest.mark.parametrize(
     ("path", "value", "said"),
     [
-        (("hyper_parameters", "num_features"), 10**12, "expected numbers that fit the 12 bytes of weights"),
-        (("hyper_parameters", "num_features"), "2", "expected numbers that fit the 12 bytes of weights"),
+        (("hyper_parameters", "num_features"), 10**12, "expected numbers that fit the 20 bytes of weights"),
+        (("hyper_parameters", "num_features"), "2", "expected numbers that fit the 20 bytes of weights"),
         (("hyper_parameters", "l2"), "strong", "hyper_parameters: expected the options of BinaryLogit"),
         (("state_dict", "model.linear.weight"), torch.zeros(1, 3), r"state_dict.model.linear.weight: expected torch"),
         (("state_dict", "model.linear.weight"), TERABYTE, r"state_dict.model.linear.weight: expected torch.float32"),

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from datamodules.bounded import LONGEST_TEXT, read_bounded
-from datamodules.readers import read_labelled, read_texts
+from datamodules.readers import read_inputs, read_labelled
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def test_a_sparse_file_of_100_gb_is_refused_by_its_first_line(tmp_path, suffix, 
     with path.open("wb") as file:
         file.truncate(100_000_000_000)
     with pytest.raises(ValueError, match=r"hole\.\w+: expected lines of at most 1,000,000 bytes, got a longer one"):
-        read_texts(str(path), "text")
+        read_inputs(str(path), "text")
 
 
 @pytest.mark.skipif(not Path("/dev/zero").exists(), reason="no such device")
@@ -54,7 +54,7 @@ def test_a_device_without_end_is_refused(tmp_path, bounded_memory):
 def test_standard_input_without_end_is_refused(monkeypatch, bounded_memory):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BufferedReader(Endless(b"y"))))
     with pytest.raises(ValueError, match="standard input: expected lines of at most"):
-        read_texts("-", "text")
+        read_inputs("-", "text")
 
 
 @pytest.mark.parametrize("by_line", [True, False])
@@ -83,4 +83,4 @@ def test_a_text_in_json_that_is_too_long_is_refused_by_its_place(tmp_path):
 def test_a_closed_standard_input_is_one_line(monkeypatch):
     monkeypatch.setattr(sys, "stdin", None)  # as Python sets it where the descriptor is closed
     with pytest.raises(ValueError, match="standard input: expected texts, but it is closed"):
-        read_texts("-", "text")
+        read_inputs("-", "text")
