@@ -40,7 +40,7 @@ def judge(cli, tmp_path_factory):
     ("config", "examples"),
     [
         *(("text_csv", 8), ("iris_ova", 8)),
-        *(pytest.param(config, 300, marks=pytest.mark.slow, id=f"{config}-many") for config in RUNS),
+        *(pytest.param(config, 60, marks=pytest.mark.slow, id=f"{config}-many") for config in RUNS),
     ],
 )
 def test_any_single_edit_is_harmless_or_refused_in_one_line(judge, config, examples):
