@@ -282,7 +282,7 @@ class DecisionBoundary(L.Callback):
             with weights_of(best.best_model_path, pl_module):
                 figure = f"{str(best.monitor).replace('/', ' ')} {float(best.best_model_score):.3f}"
                 pixels = self._draw(trainer, pl_module, f"Best: {best.best_state} · {figure}", "boundary_best.png")
-            _show(trainer, "decision_boundary_best", pixels, trainer.global_step)
+            show_image(trainer, "decision_boundary_best", pixels, trainer.global_step)
         ended = trainer.fit_loop.epoch_progress.current.processed  # type: ignore[attr-defined]  # number of epochs
         self._write_gif(Path(trainer.default_root_dir, "figures"), ended)
 
@@ -291,7 +291,7 @@ class DecisionBoundary(L.Callback):
             return  # from here on one process works alone, so nothing may wait for the others
         pixels = self._draw(trainer, model, self._title(trainer, epoch), f"boundary_epoch_{epoch:05d}.png")
         self._drawn.add(epoch)
-        _show(trainer, "decision_boundary", pixels, trainer.global_step - 1)  # loss curves count steps from 0
+        show_image(trainer, "decision_boundary", pixels, trainer.global_step - 1)  # loss curves count steps from 0
 
     def _draw(self, trainer: L.Trainer, model: L.LightningModule, title: str, name: str) -> Any:
         """Write a picture of the model as it is, and return its pixels."""
@@ -357,7 +357,8 @@ class DecisionBoundary(L.Callback):
         write_then_rename(folder / "boundary.gif", lambda temporary: frames[0].save(temporary, "GIF", **options))
 
 
-def _show(trainer: L.Trainer, tag: str, pixels: Any, step: int) -> None:
+def show_image(trainer: L.Trainer, tag: str, pixels: Any, step: int) -> None:
+    """Send pixels (height, width, 3) to every TensorBoard logger of the run."""
     for logger in trainer.loggers:
         if isinstance(logger, TensorBoardLogger):
             logger.experiment.add_image(tag, pixels, step, dataformats="HWC")

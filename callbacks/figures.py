@@ -106,9 +106,6 @@ class Figures(RowCollector):
         except OSError as error:
             print(f"the pictures are without groups of classes: {error}")
 
-    def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self.clear()
-
     def on_test_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, *rest: Any
     ) -> None:

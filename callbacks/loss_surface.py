@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import lightning as L
 import torch
-from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 
-from callbacks.decision_boundary import COLOURS, INK
+from callbacks.decision_boundary import COLOURS, INK, show_image
 from callbacks.figures import new_figure, save
 from callbacks.protocols import DescendingModel, PlottableData, datamodule_of, lack
 
@@ -116,7 +115,8 @@ class LossSurface(L.Callback):
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._remember(pl_module)
 
-    def on_train_end(self, trainer: L.Trainer, pl_module: Any) -> None:
+    def on_fit_end(self, trainer: L.Trainer, pl_module: Any) -> None:
+        """Draw the path; also where a resume finds that the training had been completed."""
         if trainer.fast_dev_run or not trainer.is_global_zero:  # type: ignore[attr-defined]
             return
         data, path = datamodule_of(trainer), torch.tensor(self.path, dtype=torch.float64)
@@ -129,10 +129,7 @@ class LossSurface(L.Callback):
         title = f"The way down in {len(path) - 1} epochs"
         draw(figure.add_subplot(), grid, path, tuple(data.feature_names), title)
         pixels = save(figure, Path(trainer.default_root_dir, "figures", "loss_surface.png"))
-        for logger in trainer.loggers:
-            if isinstance(logger, TensorBoardLogger):
-                step = trainer.global_step - 1  # loss curves count steps from 0
-                logger.experiment.add_image("loss_surface", pixels, step, dataformats="HWC")
+        show_image(trainer, "loss_surface", pixels, trainer.global_step)
 
     def _remember(self, model: Any) -> None:
         self.path.append(model.coefficients()[:, 1].tolist())

@@ -61,9 +61,6 @@ class EvaluationReport(RowCollector):
     misclassified rows, those with the highest probability first.
     """
 
-    def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self.clear()
-
     def on_test_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, *rest: Any
     ) -> None:
@@ -133,9 +130,6 @@ class PredictionWriter(RowCollector):
             raise ValueError(f"top_k, num_features and num_printed must not be negative, got {given}")
         super().__init__()
         self.top_k, self.num_features, self.num_printed = top_k, num_features, num_printed
-
-    def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self.clear()
 
     def on_predict_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, *rest: Any

@@ -34,6 +34,12 @@ class RowCollector(L.Callback):
         if unmet:
             raise ValueError(f"{type(self).__name__} does not apply: {unmet}; add it, or leave this callback out")
 
+    def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.clear()
+
+    def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.clear()
+
     def clear(self) -> None:
         """Forget all rows."""
         self._batches: list[tuple[Tensor, ...]] = []
