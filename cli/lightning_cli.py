@@ -1,7 +1,6 @@
 """LightningCLI, for a project in which a run has its directory and a model is built to fit its data."""
 
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from callbacks.checkpoints import AtomicCheckpointIO
 from callbacks.graceful_stop import GracefulStop
 from cli.checkpoint import class_names, read_checkpoint, require_same_class, restore_state
 from cli.config import CALLBACKS, config_text, require_classes
-from cli.links import LINKED_ATTRIBUTES, linked_value
+from cli.links import link_data_to_model
 from cli.resume_progress import require_progress
 from cli.run_paths import base_directory, choose_run, newest_checkpoint, requeued_checkpoint
 from cli.trainer_defaults import as_list, describe_best, refuse_impossible, refuse_stale_rank, trainer_settings
@@ -54,12 +53,7 @@ class TemplateCLI(LightningCLI):
         """Declare the sections `checkpoint` and `figures`, and the links from data to model."""
         for section, callback in CALLBACKS.items():
             parser.add_lightning_class_args(callback, section)
-        for name in LINKED_ATTRIBUTES:
-            value = partial(self._linked_value, name)
-            parser.link_arguments("data", f"model.init_args.{name}", compute_fn=value, apply_on="instantiate")
-
-    def _linked_value(self, name: str, data: L.LightningDataModule) -> Any:
-        return linked_value(name, self.options.model, data)
+        link_data_to_model(parser, lambda: self.options.model)
 
     @property
     def options(self) -> Any:

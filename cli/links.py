@@ -1,14 +1,33 @@
 """What a model is told of its data."""
 
 import inspect
+from collections.abc import Callable
+from functools import partial
 from pydoc import locate
 from typing import Any
 
 import lightning as L
 from jsonargparse import Namespace
+from lightning.pytorch.cli import LightningArgumentParser
 
 # Arguments of the model that are attributes of the datamodule.
 LINKED_ATTRIBUTES = ("num_features", "num_classes", "class_names", "class_counts", "oos_class")
+
+
+def link_data_to_model(parser: LightningArgumentParser, configured_model: Callable[[], Namespace]) -> None:
+    """Let the model's arguments follow from the datamodule, once that is built.
+
+    Args:
+        parser: one with `data` and `model`.
+        configured_model: returns the model's part of the configuration; called after parsing.
+    """
+
+    def value(name: str, data: L.LightningDataModule) -> Any:
+        return linked_value(name, configured_model(), data)
+
+    for name in LINKED_ATTRIBUTES:
+        target = f"model.init_args.{name}"
+        parser.link_arguments("data", target, compute_fn=partial(value, name), apply_on="instantiate")
 
 
 def linked_value(name: str, model: Namespace, data: L.LightningDataModule) -> Any:

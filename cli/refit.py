@@ -5,7 +5,6 @@ import logging
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from torch import Tensor
 
 from cli.config import CALLBACKS, require_classes
 from cli.errors import is_user_error, one_line
-from cli.links import LINKED_ATTRIBUTES, linked_value
+from cli.links import link_data_to_model
 from cli.main import HARMLESS_WARNINGS
 from cli.overlays import install_loader
 from cli.run_paths import base_directory
@@ -49,9 +48,7 @@ class Refit:
             self.parser.add_lightning_class_args(callback, section)
         self.parser.add_lightning_class_args(L.LightningModule, "model", subclass_mode=True)
         self.parser.add_lightning_class_args(L.LightningDataModule, "data", subclass_mode=True)
-        for name in LINKED_ATTRIBUTES:
-            value = partial(self._linked_value, name)
-            self.parser.link_arguments("data", f"model.init_args.{name}", compute_fn=value, apply_on="instantiate")
+        link_data_to_model(self.parser, lambda: self.config.model)
         self.parser.add_instantiator(self._instantiate_data, L.LightningDataModule, subclasses=True)
         self.config: Namespace = self.parser.parse_args(arguments)
         require_classes(self.config)
@@ -78,9 +75,6 @@ class Refit:
         config.trainer = config.checkpoint = config.figures = None
         built = self.parser.instantiate_classes(Namespace(model=config.model, data=config.data))
         return built.model, built.data
-
-    def _linked_value(self, name: str, data: L.LightningDataModule) -> Any:
-        return linked_value(name, self.config.model, data)
 
     def _instantiate_data(self, data_class: type[Any], *args: Any, **options: Any) -> Any:
         data = data_class(*args, **options)
