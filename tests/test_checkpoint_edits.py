@@ -39,7 +39,7 @@ def judge(cli, tmp_path_factory):
 @pytest.mark.parametrize(
     ("config", "examples"),
     [
-        *(("text_csv", 8), ("iris_ova", 8)),
+        *(("text_csv", 3), ("iris_ova", 3)),
         *(pytest.param(config, 60, marks=pytest.mark.slow, id=f"{config}-many") for config in RUNS),
     ],
 )

@@ -99,7 +99,7 @@ class Runs:
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """The comparisons of the default run, with a last batch of 1 row, which leaves one of two ranks without any."""
+    """The first comparisons, with a last batch of 1 row, which leaves one of two ranks without any."""
     pytest.importorskip("datamodules.text")
     runs = Runs(tmp_path_factory.mktemp("ranks"))
     runs.add("softmax_1", runs.text(2049, dropout=0.3), ranks=1)
@@ -110,7 +110,7 @@ def runs(tmp_path_factory):
 
 @pytest.fixture
 def more_runs(request, name):
-    """The slow ones: the other combinations of model and rows, and 4 ranks."""
+    """The other combinations of model and rows, and 4 ranks."""
     return request.getfixturevalue("more_text_runs" if name in ("softmax", "dense") else "table_runs")
 
 
@@ -220,33 +220,39 @@ def check_predictions(runs, name, rank_counts=(2,)):
 # Training
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["softmax", "dense"])
 def test_weights_of_two_processes_are_those_of_one(runs, name):
     check_weights(runs, name)
 
 
+@pytest.mark.slow
 def test_gradients_stay_sparse_where_the_backend_adds_sparse_tensors_and_become_dense_where_it_does_not(runs):
     assert [note["sparse"] for note in runs.notes("softmax_2")] == [True, True]
     assert [note["sparse"] for note in runs.notes("dense_2")] == [False, False]
     assert [note["sparse"] for note in runs.notes("softmax_1")] == [True]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["softmax", "dense"])
 def test_ranks_together_take_the_rows_that_one_process_takes_in_its_order(runs, name):
     check_order(runs, name)
 
 
+@pytest.mark.slow
 def test_a_rank_without_a_row_of_the_last_batch_takes_part(runs):
     shares = [note["rows"]["train"] for note in runs.notes("softmax_2")]
     assert len(shares[0][8]) == 1  # 2,049 = 8 · 256 + 1
     assert shares[1][8] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["softmax", "dense"])
 def test_validation_counts_every_row_once_and_its_figures_are_those_of_one_process(runs, name):
     check_validation(runs, name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["softmax", "dense"])
 def test_the_threshold_is_one_number_for_all_ranks_and_that_of_one_process(runs, name):
     alone, [together] = alone_and_together(runs, name, (2,))
@@ -259,15 +265,18 @@ def test_the_threshold_is_one_number_for_all_ranks_and_that_of_one_process(runs,
 # Evaluation
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["test", "predict"])
 def test_every_row_is_evaluated_by_one_rank_and_once(runs, command):
     check_evaluation(runs, "softmax", command)
 
 
+@pytest.mark.slow
 def test_test_metrics_and_reports_are_those_of_one_process(runs):
     check_reports(runs, "softmax")
 
 
+@pytest.mark.slow
 def test_predictions_stand_in_the_order_of_the_rows_each_once(runs):
     check_predictions(runs, "softmax")
 

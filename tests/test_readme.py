@@ -90,7 +90,11 @@ def needs_missing_data(arguments):
     return any("clinc150" in word for word in arguments) and not os.environ.get("CLINC150_DIR")
 
 
-@each_document
+@pytest.mark.parametrize(
+    "document",
+    [README, *(pytest.param(path, marks=pytest.mark.slow) for path in DOCUMENTS[1:])],
+    ids=lambda path: path.name,
+)
 def test_every_command_runs(newcomer, document):
     for arguments in commands(document):
         if SEVERAL_PROCESSES in arguments or needs_missing_data(arguments):
@@ -114,13 +118,15 @@ def test_an_option_that_does_not_exist_would_be_found(cli):
         cli("fit", "--config", "configs/iris_binary.yaml", "--trainer.device_count", 4, "--print_config")
 
 
+@pytest.mark.slow
 def test_the_output_in_the_readme_is_what_the_commands_print(newcomer, capfd, monkeypatch):
     monkeypatch.setenv("COLUMNS", "110")
     console = re.search(r"^```console\n(.*?)^```", text_of(README), re.DOTALL | re.MULTILINE)[1]
     sessions = re.findall(r"^\$ python train\.py (.*)\n((?:[^$].*\n)*)", console, re.MULTILINE)
     assert [shlex.split(command)[0] for command, _ in sessions] == ["fit", "test", "predict"]
     for command, output in sessions:
-        run = newcomer(shlex.split(command))
+        words = shlex.split(command)
+        run = newcomer(words, *(["--figures.enabled", "true"] if words[0] != "predict" else []))
         printed = capfd.readouterr().out.replace(str(run), f"runs/{run.name}/version_0").splitlines()
         assert output.splitlines()
         assert [line for line in output.splitlines() if line not in printed] == []

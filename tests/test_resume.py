@@ -110,11 +110,13 @@ def killed(tmp_path_factory):
     return folder, kill_and_resume(folder, *arguments, kills=2)
 
 
+@pytest.mark.slow
 def test_a_killed_run_once_resumed_is_bit_identical_to_one_that_nobody_killed(killed):
     _, differences = killed
     assert differences == []
 
 
+@pytest.mark.slow
 def test_metrics_of_a_killed_and_resumed_run_have_every_step_once_and_the_same_values(killed):
     folder, _ = killed
     expected = curves(folder / "straight")
@@ -125,6 +127,7 @@ def test_metrics_of_a_killed_and_resumed_run_have_every_step_once_and_the_same_v
         assert curves(run) == expected
 
 
+@pytest.mark.slow
 def test_a_killed_and_resumed_run_stays_one_run(killed):
     folder, _ = killed
     for run in (*(path for path in folder.glob("killed_at_*") if path.is_dir()), folder / "straight"):
@@ -209,7 +212,7 @@ def test_last_is_the_state_after_the_last_epoch_also_where_an_earlier_one_was_be
 # Stopped by a signal
 
 
-SIGNALS = (signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow))  # the second is Ctrl-C
+SIGNALS = (signal.SIGTERM, signal.SIGINT)  # the second is Ctrl-C
 STOPPED = (*TEXT, "--data.batch_size", "1", "--trainer.max_epochs", "10", "--data.feature_dropout", "0.2")
 STOPPED += ("--trainer.log_every_n_steps", "1", "--checkpoint.every_n_train_steps", "20")  # no curve may lose a point
 
@@ -233,6 +236,7 @@ def fit_and_signal(number, run, arguments, **environment):
     return process.returncode, output
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_lets_fit_save_and_say_where_and_the_run_goes_on_to_the_same_end(cli, tmp_path, number):
     run, straight = tmp_path / "run", tmp_path / "straight"
@@ -309,7 +313,8 @@ def slurm(tmp_path):
     return job | {"PATH": f"{scontrol.parent}:{os.environ['PATH']}"}
 
 
-@pytest.mark.parametrize("below", ["", pytest.param("version_0", marks=pytest.mark.slow)], ids=["named", "numbered"])
+@pytest.mark.slow
+@pytest.mark.parametrize("below", ["", "version_0"], ids=["named", "numbered"])
 def test_a_job_that_slurm_requeues_goes_on_in_its_own_run_to_the_same_end(cli, tmp_path, monkeypatch, slurm, below):
     base, straight, plan = tmp_path / "runs", tmp_path / "straight", (*STOPPED, "--data.seed", "1")
     if below:  # the named place holds another run already
@@ -376,10 +381,10 @@ def stopped_fit(config, plan, run):
     return ("fit", "--config", f"configs/{config}.yaml", *QUIET, *smaller, *PLANS[plan], *place)
 
 
-SLOW_STOPS = [pytest.param(n, marks=pytest.mark.slow) for n in (1, 2, 4, 5, 7, 8, 10, 11, 12)]
+SLOW_STOPS = [pytest.param(n, marks=pytest.mark.slow) for n in (1, 2, 3, 4, 5, 7, 8, 10, 11, 12)]
 
 
-@pytest.mark.parametrize("step", [3, 9, *SLOW_STOPS])
+@pytest.mark.parametrize("step", [9, *SLOW_STOPS])
 @pytest.mark.parametrize("plan", PLANS)
 @pytest.mark.parametrize("config", ["iris_ova", "text_csv"])
 def test_a_run_stopped_by_max_steps_goes_on_to_the_same_end(cli, tmp_path, unbroken, config, plan, step):
@@ -530,6 +535,7 @@ def test_after_a_resume_that_failed_the_next_one_ends_like_the_straight_run(cli,
     assert not list(run.glob("version_*"))
 
 
+@pytest.mark.slow
 def test_a_resume_killed_before_its_first_checkpoint_loses_neither_config_nor_curves(tmp_path):
     """The killed resume asks for another rate, which must not be taken for that of last.ckpt."""
     pytest.importorskip("datamodules.iris")

@@ -95,6 +95,7 @@ def test_the_contract_gives_every_member_of_every_protocol_with_its_signature():
 # The stranger
 
 
+@pytest.mark.slow
 @some_variants
 def test_what_remains_collects(project, variant):
     output = run(project(variant), *TESTS, "--collect-only")
@@ -102,6 +103,7 @@ def test_what_remains_collects(project, variant):
     assert "tests/cli/test_contracts.py" in output
 
 
+@pytest.mark.slow
 def test_wine_and_the_network_fit_test_and_predict(project):
     folder = project("both")
     fit, *evaluations = COMMANDS.splitlines()

@@ -172,7 +172,8 @@ def test_a_dry_run_leaves_nothing(cli, tmp_path):
 def test_test_and_predict_work_from_the_saved_config_and_leave_the_files_of_the_fit_alone(cli, run):
     before = hashes(run)
     for command in ("validate", "test", "predict"):
-        cli(command, "--config", run / "config.yaml", "--ckpt_path", run / "checkpoints/best.ckpt")
+        pictures = ("--figures.enabled", "true") if command == "test" else ()
+        cli(command, "--config", run / "config.yaml", "--ckpt_path", run / "checkpoints/best.ckpt", *pictures)
     after = hashes(run)
     assert before == {name: after[name] for name in before}
     new = {name for name in set(after) - set(before) if not name.startswith(("figures/", "test/"))}
@@ -242,6 +243,7 @@ def processes(tmp_path_factory):
     return done | {"test": finish(test), "predict": finish(predict), "place": place}
 
 
+@pytest.mark.slow
 def test_fit_then_test_then_predict_work_in_processes_of_their_own(processes):
     run = processes["place"] / "run"
     for command in ("fit", "test", "predict"):
@@ -254,6 +256,7 @@ def test_fit_then_test_then_predict_work_in_processes_of_their_own(processes):
     assert len((run / "predictions.jsonl").read_text().splitlines()) == 20
 
 
+@pytest.mark.slow
 def test_bad_input_ends_a_process_with_status_one_one_line_and_no_traceback(processes):
     bad = processes["bad"]
     assert bad.returncode == 1

@@ -32,6 +32,7 @@ def run(cli, tmp_path):
     return both
 
 
+@pytest.mark.slow
 def test_the_trios_temperature_is_that_of_its_validation_rows_and_its_metrics_are_scikit_learns(run):
     checkpoint, metrics, plain, plain_metrics = run(*IRIS)
     data = pytest.importorskip("datamodules.iris").IrisDataModule(features=["petal length", "petal width"], seed=0)

@@ -7,7 +7,7 @@ import pytest
 
 pytest.importorskip("datamodules.text", reason="deleted with its task")
 QUIET = ("--trainer.enable_progress_bar", "false", "--trainer.logger", "false")
-TEXT = ("--config", "configs/text_csv.yaml", *QUIET)
+TEXT = ("--config", "configs/text_csv.yaml", *QUIET, "--figures.enabled", "true")
 
 
 def read_csv(path):

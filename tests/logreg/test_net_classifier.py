@@ -22,7 +22,7 @@ def adam(parameters):
     return torch.optim.Adam(parameters, lr=0.05)
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2))])
 def test_two_layers_separate_the_corners_of_xor(seed):
     L.seed_everything(seed, verbose=False)
     model, data = NetClassifier(MLP(2, 2), num_classes=2, optimizer=adam), xor_data(rows_per_corner=25, noise=0.1)

@@ -124,7 +124,7 @@ def objective(logits: Tensor, target: Tensor, W: Tensor, l2: float) -> float:
     return (cross_entropy(logits, target) + l2_penalty(W, l2)).item()
 
 
-@pytest.mark.parametrize("bias_lr_factor", [1.0, 0.1])
+@pytest.mark.parametrize("bias_lr_factor", [pytest.param(1.0, marks=pytest.mark.slow), 0.1])
 def test_reaches_the_optimum_that_scikit_learn_finds(bias_lr_factor):
     matrix, target = sparse_problem(n=200)
     l2 = 1e-3
