@@ -18,7 +18,7 @@ import logreg
 from callbacks.protocols import Classifier as ClassifierModel
 from callbacks.protocols import EncodableData, NamedFeatures, lack
 from cli.checkpoint import read_checkpoint
-from cli.config import load_yaml
+from cli.config_files import load_yaml
 from cli.errors import one_line
 from cli.run_paths import newest_checkpoint, run_of
 from datamodules.batches import BatchedDataModule

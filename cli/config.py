@@ -1,13 +1,12 @@
-"""What a configuration may hold: checked while it is read, and before anything that it names is called."""
+"""What a configuration holds and may hold, checked before anything that it names is called."""
 
 import inspect
 from collections.abc import Iterator
 from pathlib import Path
 from pydoc import locate
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
-import yaml
-from jsonargparse import Namespace, get_loader
+from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -15,33 +14,9 @@ from torch.optim.lr_scheduler import LRScheduler
 from callbacks.checkpoints import RelocatableModelCheckpoint
 from callbacks.figures import Figures
 
-LARGEST = 1_000_000  # characters of a configuration file
-MOST_VALUES, DEEPEST = 100_000, 50
 # Callbacks that every run has, by the section that holds their options.
 CALLBACKS: dict[str, Any] = {"checkpoint": RelocatableModelCheckpoint, "figures": Figures}
 SECTIONS = ("trainer", *CALLBACKS, "model", "data")
-
-read_yaml = get_loader("yaml")  # jsonargparse's own
-
-
-def load_yaml(text: str, path: str = "") -> Any:
-    """Read a value, or, where there is a path, a whole configuration file.
-
-    Raises:
-        ValueError: not YAML, too much of it, or a section that is no map.
-    """
-    if len(text) > LARGEST:
-        raise ValueError(f"{path}: expected at most {LARGEST:,} characters of YAML, got {len(text):,}")
-    try:
-        value = read_yaml(text)
-    except RecursionError as error:
-        raise ValueError(f"{path}: expected YAML nested at most {DEEPEST} deep") from error
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path}: expected YAML: {error}") from error
-    require_bounded(value, path)
-    if path:
-        require_sections(value, path)
-    return value
 
 
 def config_text(parser: LightningArgumentParser, options: Namespace) -> str:
@@ -56,43 +31,6 @@ def config_text(parser: LightningArgumentParser, options: Namespace) -> str:
 
 def _absolute(path: str | None) -> str | None:
     return str(Path(path).resolve()) if path and Path(path).exists() else path
-
-
-def require_bounded(value: Any, source: str) -> None:
-    """Refuse YAML whose aliases expand without end, or that refers to itself.
-
-    Raises:
-        ValueError: more values, or deeper nesting, than a configuration has.
-    """
-    remaining, number = [(value, 0)], 0
-    while remaining:
-        item, depth = remaining.pop()
-        number += 1
-        if depth > DEEPEST or number > MOST_VALUES:
-            raise ValueError(f"{source}: expected at most {MOST_VALUES:,} values, nested at most {DEEPEST} deep")
-        if isinstance(item, dict | list):
-            remaining += [(inner, depth + 1) for inner in (item.values() if isinstance(item, dict) else item)]
-
-
-def require_sections(config: Any, source: str) -> None:
-    """Refuse a list or a word where a map of options belongs; jsonargparse would read some as if they were not there.
-
-    Raises:
-        ValueError: which file, which section, what came.
-    """
-    if config is None or config == "":
-        raise ValueError(f"{source}: expected a configuration, the file is empty")
-    places = {"the whole file": config}
-    if isinstance(config, dict):
-        places |= {name: config[name] for name in SECTIONS if name in config}
-        for name, section in list(places.items()):
-            if isinstance(section, dict) and "init_args" in section:
-                places[f"{name}.init_args"] = section["init_args"]
-    for name, value in places.items():
-        if not isinstance(value, dict) and not (name in ("model", "data") and isinstance(value, str)):
-            raise ValueError(
-                f'{source}: expected a map of options (name: value) as "{name}", got {type(value).__name__}: {value}'
-            )
 
 
 def require_classes(config: Any) -> None:
@@ -114,6 +52,30 @@ def require_classes(config: Any) -> None:
             expected = "a class" if base is object else f"a subclass of {base.__module__}.{base.__name__}"
             got = getattr(value, "__qualname__", value)
             raise ValueError(f"{name}: expected {expected}, got {got}; functions are not taken from a configuration")
+
+
+def require_values(config: Any) -> None:
+    """Refuse null for an option of model or data that has a value by default and cannot do without.
+
+    jsonargparse reads null as "not given", and would pass it on.
+
+    Raises:
+        ValueError: names the option.
+    """
+    for section in ("model", "data"):
+        for name, value in vars(config[section].get("init_args", Namespace())).items():
+            if value is None and not _may_be_none(locate(config[section].class_path), name):
+                raise ValueError(f"{section}.{name}: expected a value, got null; leave it out for its default")
+
+
+def _may_be_none(owner: Any, name: str) -> bool:
+    for parent in inspect.getmro(owner):  # an option may be one that the class passes on to its parent
+        init = vars(parent).get("__init__")
+        parameter = inspect.signature(init).parameters.get(name) if init else None
+        if parameter is not None:
+            allowed = get_type_hints(init).get(name, Any)
+            return parameter.default in (None, parameter.empty) or allowed is Any or type(None) in get_args(allowed)
+    return True
 
 
 def _named_values(value: Any, name: str, key: str) -> Iterator[tuple[str, str, Any]]:

@@ -11,7 +11,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from callbacks.checkpoints import AtomicCheckpointIO
 from callbacks.graceful_stop import GracefulStop
 from cli.checkpoint import class_names, read_checkpoint, require_same_class, restore_state
-from cli.config import CALLBACKS, config_text, require_classes
+from cli.config import CALLBACKS, config_text, require_classes, require_values
 from cli.links import link_data_to_model
 from cli.resume_progress import require_progress
 from cli.run_paths import base_directory, choose_run, newest_checkpoint, requeued_checkpoint
@@ -81,6 +81,7 @@ class TemplateCLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         require_classes(self.options)
+        require_values(self.options)
         self.parser.add_instantiator(self._instantiate_data, L.LightningDataModule, subclasses=True)
 
     def _instantiate_data(self, data_class: type[L.LightningDataModule], *args: Any, **options: Any) -> Any:

@@ -8,9 +8,9 @@ import threading
 import warnings
 from contextlib import ExitStack
 
+from cli.config_files import install_loader
 from cli.errors import hide_user_errors_of_threads, is_user_error, one_line
 from cli.lightning_cli import TemplateCLI
-from cli.overlays import install_loader
 
 # Warnings the user cannot act on, each with its cause.
 HARMLESS_WARNINGS = (

@@ -14,11 +14,11 @@ from jsonargparse import ActionConfigFile, Namespace
 from lightning.pytorch.cli import LightningArgumentParser
 from torch import Tensor
 
-from cli.config import CALLBACKS, require_classes
+from cli.config import CALLBACKS, require_classes, require_values
+from cli.config_files import install_loader
 from cli.errors import is_user_error, one_line
 from cli.links import link_data_to_model
 from cli.main import HARMLESS_WARNINGS
-from cli.overlays import install_loader
 from cli.run_paths import base_directory
 
 Rows = Sequence[Any] | Tensor  # texts, or raw features (N, F); and labels, or class numbers (N,)
@@ -52,6 +52,7 @@ class Refit:
         self.parser.add_instantiator(self._instantiate_data, L.LightningDataModule, subclasses=True)
         self.config: Namespace = self.parser.parse_args(arguments)
         require_classes(self.config)
+        require_values(self.config)
         self._splits: Splits | None = None
 
     @property

@@ -28,7 +28,8 @@ def no_seed_of_the_test_before(monkeypatch: pytest.MonkeyPatch) -> None:
 def cli() -> Callable[..., None]:
     """`cli("fit", "--config", ...)` is `python train.py fit --config ...`, without the seconds for importing.
 
-    Pictures, which take seconds too, are drawn only with `--figures.enabled true`. A shipped config that was deleted with its task (docs/template.md) skips the test.
+    Pictures, which take seconds too, are drawn only with `--figures.enabled true`. A shipped config that was deleted
+    with its task (docs/template.md) skips the test.
     """
     from cli.main import main
 

@@ -1,4 +1,4 @@
-"""What a configuration may hold: maps where maps belong, an end, and classes instead of functions."""
+"""What a configuration may hold: classes instead of functions, and no null where a value belongs."""
 
 import pathlib
 
@@ -6,52 +6,7 @@ import pytest
 import torch
 from jsonargparse import Namespace
 
-from cli.config import load_yaml, require_classes
-
-
-def refused(text):
-    with pytest.raises(ValueError) as caught:
-        load_yaml(text, "some.yaml")
-    message = str(caught.value)
-    assert message.startswith("some.yaml: expected ")
-    assert len(message) < 300
-    return message
-
-
-def test_a_configuration_is_read():
-    text = "model:\n  class_path: a.B\n  init_args: {lr: 1e-3}\ntrainer: {}\ndata: a.C\n"
-    assert load_yaml(text, "some.yaml")["data"] == "a.C"
-
-
-def test_a_value_of_an_option_is_no_configuration():
-    assert load_yaml("[1, 2]") == [1, 2]
-
-
-def test_aliases_that_expand_without_end_are_refused():
-    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
-    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 10)]
-    assert "at most 100,000 values" in refused("\n".join(lines))
-
-
-def test_yaml_that_refers_to_itself_is_refused():
-    assert "nested at most 50 deep" in refused("a: &a [*a]")
-
-
-@pytest.mark.parametrize("depth", [100, 10_000])
-def test_yaml_that_nests_too_deep_is_refused(depth):
-    assert "nest" in refused("a: " + "[" * depth + "]" * depth)
-
-
-def test_a_file_without_end_is_refused():
-    assert "at most 1,000,000 characters of YAML, got 50,000,003" in refused("a: " + "x" * 50_000_000)
-
-
-@pytest.mark.parametrize("text", ["", "{model: [a]}", "- a", "{data: {init_args: [a]}}", "a: ["])
-def test_what_is_no_map_of_options_is_refused(text):
-    refused(text)
-
-
-# Classes
+from cli.config import require_classes, require_values
 
 
 def options(**values):
@@ -105,3 +60,27 @@ def test_classes_are_taken(value):
 def test_functions_and_other_classes_are_refused(value, message):
     with pytest.raises(ValueError, match=message):
         require_classes(value)
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "message"),
+    [
+        ("logreg.binary.BinaryLogit", {"l2": None}, r"model\.l2: expected a value, got null; leave it out"),
+        ("logreg.binary.BinaryLogit", {"optimizer": None}, r"model\.optimizer: expected a value"),
+        ("logreg.softmax.SoftmaxRegression", {"lr": 0.1, "bias_lr_factor": None}, r"model\.bias_lr_factor: expected a"),
+    ],
+)
+def test_null_is_refused_where_an_option_has_a_value_by_default(model, options, message):
+    with pytest.raises(ValueError, match=message):
+        require_values(Namespace(model=spec(model, **options), data=spec("datamodules.xor.XORDataModule")))
+
+
+def test_null_is_taken_where_the_option_says_so_or_the_data_gives_the_value():
+    model = spec("logreg.softmax.SoftmaxRegression", clip_norm=None, seed=None, num_features=None, lr_scheduler=None)
+    require_values(Namespace(model=model, data=spec("datamodules.batches.BatchedDataModule", seed=None)))
+
+
+def test_an_inherited_option_is_looked_up_where_it_is_declared():
+    data = spec("datamodules.xor.XORDataModule", batch_size=None)
+    with pytest.raises(ValueError, match=r"data\.batch_size: expected a value"):
+        require_values(Namespace(model=spec("logreg.binary.BinaryLogit"), data=data))

@@ -1,0 +1,87 @@
+"""Configuration files: read within bounds, one laid over another."""
+
+from typing import Any
+
+import yaml
+from jsonargparse import _typehints, get_loader, set_loader
+
+from cli.config import SECTIONS
+
+LARGEST = 1_000_000  # characters of a configuration file
+MOST_VALUES, DEEPEST = 100_000, 50
+
+read_yaml = get_loader("yaml")  # jsonargparse's own
+
+
+def install_loader() -> None:
+    """Let jsonargparse read YAML through `load_yaml`, and let a class that replaces another start afresh.
+
+    By itself it keeps those options of the class before that the new one happens to accept: another optimizer would
+    train with the rate of the one in the file. It offers no switch, hence a private name, which
+    tests/cli/test_config_files.py watches.
+    """
+    set_loader("yaml", load_yaml, exceptions=(ValueError,))
+    _typehints.discard_init_args_on_class_path_change = forget_options
+
+
+def forget_options(parser: Any, before: Any, after: Any) -> None:
+    """Empty the options of the class `before`, which a later file or the command line replaces by another."""
+    if before and before.get("init_args") and before["class_path"] != after["class_path"]:
+        vars(before["init_args"]).clear()
+
+
+def load_yaml(text: str, path: str = "") -> Any:
+    """Read a value, or, where there is a path, a whole configuration file.
+
+    Raises:
+        ValueError: not YAML, too much of it, or a section that is no map.
+    """
+    if len(text) > LARGEST:
+        raise ValueError(f"{path}: expected at most {LARGEST:,} characters of YAML, got {len(text):,}")
+    try:
+        value = read_yaml(text)
+    except RecursionError as error:
+        raise ValueError(f"{path}: expected YAML nested at most {DEEPEST} deep") from error
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path}: expected YAML: {error}") from error
+    require_bounded(value, path)
+    if path:
+        require_sections(value, path)
+    return value
+
+
+def require_bounded(value: Any, source: str) -> None:
+    """Refuse YAML whose aliases expand without end, or that refers to itself.
+
+    Raises:
+        ValueError: more values, or deeper nesting, than a configuration has.
+    """
+    remaining, number = [(value, 0)], 0
+    while remaining:
+        item, depth = remaining.pop()
+        number += 1
+        if depth > DEEPEST or number > MOST_VALUES:
+            raise ValueError(f"{source}: expected at most {MOST_VALUES:,} values, nested at most {DEEPEST} deep")
+        if isinstance(item, dict | list):
+            remaining += [(inner, depth + 1) for inner in (item.values() if isinstance(item, dict) else item)]
+
+
+def require_sections(config: Any, source: str) -> None:
+    """Refuse a list or a word where a map of options belongs; jsonargparse would read some as if they were not there.
+
+    Raises:
+        ValueError: which file, which section, what came.
+    """
+    if config is None or config == "":
+        raise ValueError(f"{source}: expected a configuration, the file is empty")
+    places = {"the whole file": config}
+    if isinstance(config, dict):
+        places |= {name: config[name] for name in SECTIONS if name in config}
+        for name, section in list(places.items()):
+            if isinstance(section, dict) and "init_args" in section:
+                places[f"{name}.init_args"] = section["init_args"]
+    for name, value in places.items():
+        if not isinstance(value, dict) and not (name in ("model", "data") and isinstance(value, str)):
+            raise ValueError(
+                f'{source}: expected a map of options (name: value) as "{name}", got {type(value).__name__}: {value}'
+            )

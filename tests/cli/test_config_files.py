@@ -1,0 +1,144 @@
+"""Configuration files: read within bounds, and a class that replaces another inherits none of its options."""
+
+import pytest
+import yaml
+
+from cli.config_files import load_yaml
+
+BINARY = "configs/iris_binary.yaml"  # its optimizer is torch.optim.SGD with lr: 0.5
+
+
+def refused(text):
+    with pytest.raises(ValueError) as caught:
+        load_yaml(text, "some.yaml")
+    message = str(caught.value)
+    assert message.startswith("some.yaml: expected ")
+    assert len(message) < 300
+    return message
+
+
+def test_a_configuration_is_read():
+    text = "model:\n  class_path: a.B\n  init_args: {lr: 1e-3}\ntrainer: {}\ndata: a.C\n"
+    assert load_yaml(text, "some.yaml")["data"] == "a.C"
+
+
+def test_a_value_of_an_option_is_no_configuration():
+    assert load_yaml("[1, 2]") == [1, 2]
+
+
+def test_aliases_that_expand_without_end_are_refused():
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 10)]
+    assert "at most 100,000 values" in refused("\n".join(lines))
+
+
+def test_yaml_that_refers_to_itself_is_refused():
+    assert "nested at most 50 deep" in refused("a: &a [*a]")
+
+
+@pytest.mark.parametrize("depth", [100, 10_000])
+def test_yaml_that_nests_too_deep_is_refused(depth):
+    assert "nest" in refused("a: " + "[" * depth + "]" * depth)
+
+
+def test_a_file_without_end_is_refused():
+    assert "at most 1,000,000 characters of YAML, got 50,000,003" in refused("a: " + "x" * 50_000_000)
+
+
+@pytest.mark.parametrize("text", ["", "{model: [a]}", "- a", "{data: {init_args: [a]}}", "a: ["])
+def test_what_is_no_map_of_options_is_refused(text):
+    refused(text)
+
+
+# A class that replaces another
+
+
+@pytest.fixture
+def resolved(cli, capsys, tmp_path):
+    """What becomes of a config, an overlay of it, and further words of the command line."""
+
+    def resolve(overlay, *words, config=BINARY):
+        path = tmp_path / "overlay.yaml"
+        path.write_text(yaml.safe_dump(overlay))
+        with pytest.raises(SystemExit) as end:
+            cli("fit", "--config", config, "--config", path, *words, "--print_config")
+        assert end.value.code == 0
+        return yaml.safe_load(capsys.readouterr().out)
+
+    return resolve
+
+
+def optimizer(value):
+    return {"model": {"init_args": {"optimizer": value}}}
+
+
+@pytest.mark.parametrize("adam", ["torch.optim.AdamW", "AdamW", {"class_path": "torch.optim.AdamW"}])
+def test_another_optimizer_in_an_overlay_starts_from_its_own_defaults(resolved, adam):
+    spec = resolved(optimizer(adam))["model"]["init_args"]["optimizer"]
+    assert spec["class_path"] == "torch.optim.AdamW"
+    assert (spec["init_args"]["lr"], spec["init_args"]["weight_decay"]) == (1e-3, 1e-2)
+
+
+@pytest.mark.parametrize("words", [("--model.optimizer", "torch.optim.AdamW"), ("--model.optimizer=AdamW",)])
+def test_another_optimizer_on_the_command_line_does_too(resolved, words):
+    spec = resolved({}, *words)["model"]["init_args"]["optimizer"]
+    assert (spec["init_args"]["lr"], spec["init_args"]["weight_decay"]) == (1e-3, 1e-2)
+
+
+def test_what_is_given_with_it_stays(resolved):
+    spec = resolved(optimizer({"class_path": "torch.optim.Adam", "init_args": {"lr": 7.0}}))
+    assert spec["model"]["init_args"]["optimizer"]["init_args"]["lr"] == 7.0
+    words = ("--model.optimizer", "torch.optim.Adam", "--model.optimizer.lr", "7")
+    assert resolved({}, *words)["model"]["init_args"]["optimizer"]["init_args"]["lr"] == 7.0
+
+
+@pytest.mark.parametrize("same", ["torch.optim.SGD", "torch.optim.sgd.SGD"])
+def test_of_the_same_class_the_other_options_stay(resolved, same):
+    spec = resolved(optimizer({"class_path": same, "init_args": {"momentum": 0.9}}))["model"]["init_args"]["optimizer"]
+    assert (spec["init_args"]["lr"], spec["init_args"]["momentum"]) == (0.5, 0.9)
+
+
+def test_callbacks_are_compared_by_their_place_in_the_list(resolved):
+    boundary = {"class_path": "callbacks.decision_boundary.DecisionBoundary", "init_args": {"every_n_epochs": 7}}
+    surface = "callbacks.loss_surface.LossSurface"
+    stopping = {"class_path": "lightning.pytorch.callbacks.EarlyStopping", "init_args": {"monitor": "val/loss"}}
+    found = resolved({"trainer": {"callbacks": [boundary, {"class_path": surface}, stopping]}})["trainer"]["callbacks"]
+    assert [spec["class_path"] for spec in found] == [boundary["class_path"], surface, stopping["class_path"]]
+    assert found[0]["init_args"]["every_n_epochs"] == 7
+    assert "every_n_epochs" not in found[1].get("init_args", {})
+
+
+@pytest.mark.parametrize("words", [(), ("--model", "logreg.one_vs_all.OneVsAll")])
+def test_another_model_takes_over_nothing_either(resolved, words):
+    overlay = {} if words else {"model": {"class_path": "logreg.one_vs_all.OneVsAll"}}
+    model = resolved(overlay, *words)["model"]
+    assert model["class_path"] == "logreg.one_vs_all.OneVsAll"
+    assert model["init_args"]["l2"] == 0
+    assert model["init_args"]["optimizer"]["init_args"]["lr"] != 0.5
+
+
+def test_a_required_option_of_the_new_class_is_not_taken_from_the_old_one(cli, tmp_path):
+    path = tmp_path / "overlay.yaml"
+    exponential = {"class_path": "torch.optim.lr_scheduler.ExponentialLR", "init_args": {"gamma": 0.5}}
+    path.write_text(yaml.safe_dump({"model": {"init_args": {"lr_scheduler": exponential}}}))
+    with pytest.raises(SystemExit) as end:
+        cli("fit", "--config", BINARY, "--config", path, "--model.lr_scheduler", "torch.optim.lr_scheduler.StepLR")
+    assert str(end.value.code).startswith("error: ")
+    assert "step_size" in str(end.value.code)
+
+
+def test_a_class_that_does_not_exist_is_refused_in_one_line(cli):
+    with pytest.raises(SystemExit) as end:
+        cli("fit", "--config", BINARY, "--model.optimizer", "torch.optim.Nonsense")
+    assert str(end.value.code).startswith("error: ")
+    assert "Nonsense" in str(end.value.code)
+    assert "\n" not in str(end.value.code)
+
+
+def test_fit_trains_with_the_defaults_of_the_class_in_the_overlay(cli, tmp_path):
+    overlay = tmp_path / "adamw.yaml"
+    overlay.write_text(yaml.safe_dump(optimizer("torch.optim.AdamW")))
+    run = tmp_path / "run"
+    cli("fit", "--config", BINARY, "--config", overlay, "--trainer.max_epochs", 1, "--trainer.default_root_dir", run)
+    written = yaml.safe_load((run / "config.yaml").read_text())["model"]["init_args"]["optimizer"]
+    assert (written["init_args"]["lr"], written["init_args"]["weight_decay"]) == (1e-3, 1e-2)
