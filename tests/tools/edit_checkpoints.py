@@ -39,7 +39,7 @@ from kill_and_resume import differences, outcome
 ROOT = Path(__file__).parents[2]
 SECONDS = 30  # after which an edit has made a command hang
 QUIET = ("--trainer.callbacks", "null", "--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary")
-QUIET += ("false",)
+QUIET += ("false", "--figures.enabled", "false")  # which take seconds of each edit
 # Config, and how its run ends: after an epoch, or within one.
 RUNS = {
     "text_csv": ("--trainer.max_steps", "5"),
