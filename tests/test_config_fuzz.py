@@ -17,11 +17,13 @@ def test_a_few_edits_of_a_config_train_or_are_refused_in_one_line(name):
     assert set(outcomes) <= {"fit", "refused"}
 
 
-@pytest.mark.slow
+@pytest.mark.parametrize(
+    "edits", [pytest.param(15, marks=pytest.mark.slow), pytest.param(500, marks=pytest.mark.nightly)]
+)
 @pytest.mark.parametrize("name", CONFIGS)
-def test_40_edits_of_every_config_train_or_are_refused_in_one_line(name):
-    """The command `python -m tests.tools.config_fuzz 500 NAME` makes more, for a quarter of an hour."""
+def test_many_edits_of_every_config_train_or_are_refused_in_one_line(name, edits):
+    """The command `python -m tests.tools.config_fuzz 500 NAME` says what became of each."""
     pytest.importorskip(f"datamodules.{name.partition('_')[0]}")
     if name == "clinc150" and "CLINC150_DIR" not in os.environ:
         pytest.skip("CLINC150_DIR names no copy of the data")
-    assert fuzz(name, 40)[1] == []
+    assert fuzz(name, edits)[1] == []

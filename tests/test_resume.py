@@ -142,18 +142,21 @@ def test_a_killed_and_resumed_run_ends_with_the_same_temperature_and_threshold(t
     assert kill_and_resume(tmp_path, *arguments, kills=3, save_every=1) == []
 
 
-@pytest.mark.slow
-def test_iris_ova_20_of_20_kills_are_bit_identical(tmp_path):
+MANY_KILLS = [pytest.param(5, marks=pytest.mark.slow), pytest.param(20, marks=pytest.mark.nightly)]
+
+
+@pytest.mark.parametrize("kills", MANY_KILLS)
+def test_iris_ova_all_kills_are_bit_identical(tmp_path, kills):
     arguments = ("--config", "configs/iris_ova.yaml", "--trainer.max_epochs", 6)
-    assert kill_and_resume(tmp_path, *arguments, kills=20) == []
+    assert kill_and_resume(tmp_path, *arguments, kills=kills) == []
 
 
-@pytest.mark.slow
 @NEEDS_CLINC150
-def test_clinc150_20_of_20_kills_are_bit_identical(tmp_path):
+@pytest.mark.parametrize("kills", MANY_KILLS)
+def test_clinc150_all_kills_are_bit_identical(tmp_path, kills):
     # L2, feature dropout, a falling rate and a threshold; 30 steps to an epoch.
     arguments = ("--config", "configs/clinc150.yaml", "--data.variant", "small", "--trainer.max_epochs", 2)
-    assert kill_and_resume(tmp_path, *arguments, "--data.words.max_features", 2000, kills=20, save_every=7) == []
+    assert kill_and_resume(tmp_path, *arguments, "--data.words.max_features", 2000, kills=kills, save_every=7) == []
 
 
 @pytest.mark.slow
@@ -190,15 +193,17 @@ def test_a_run_with_momentum_a_scheduler_and_drawn_rows_is_bit_identical_after_a
     assert kill_and_resume(tmp_path, *arguments, *optimizer, *scheduler, *drawn, kills=2, save_every=3) == []
 
 
-@pytest.mark.slow
+@pytest.mark.parametrize(
+    "kills", [pytest.param(2, marks=pytest.mark.slow), pytest.param(10, marks=pytest.mark.nightly)]
+)
 @pytest.mark.parametrize(
     ("config", "epochs"),
     [("iris_binary", 23), ("iris_ova", 23), ("text_csv", 30), pytest.param("clinc150", 4, marks=NEEDS_CLINC150)],
 )
-def test_kills_at_any_time_lose_no_curve_and_no_picture(tmp_path, config, epochs):
+def test_kills_at_any_time_lose_no_curve_and_no_picture(tmp_path, config, epochs, kills):
     variant = ("--data.variant", "small") if config == "clinc150" else ()
     arguments = ("--config", f"configs/{config}.yaml", *variant, "--trainer.max_epochs", epochs)
-    assert kill_and_resume(tmp_path, *arguments, kills=3, at="times") == []
+    assert kill_and_resume(tmp_path, *arguments, kills=kills, at="times") == []
 
 
 def test_last_is_the_state_after_the_last_epoch_also_where_an_earlier_one_was_better(cli, tmp_path):

@@ -117,8 +117,9 @@ def test_wine_and_the_network_fit_test_and_predict(project):
     assert "leaves out" not in output
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize(
+    "variant", [pytest.param(v, marks=pytest.mark.slow if v == "both" else pytest.mark.nightly) for v in VARIANTS]
+)
 def test_what_remains_passes(project, variant):
     output = run(project(variant), *TESTS)
     assert int(re.search(r"(\d+) passed", output)[1]) > 300
