@@ -13,6 +13,7 @@ EXPORTS = {
     "LossSurface": "loss_surface",
     "PredictionWriter": "reports",
     "RelocatableModelCheckpoint": "checkpoints",
+    "NoProfiler": "no_profiler",
     "ResumableCSVLogger": "loggers",
     "TeachingBoard": "teaching_board",
     "ThrottledProgressBar": "progress_bar",

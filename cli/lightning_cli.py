@@ -10,6 +10,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from callbacks.checkpoints import AtomicCheckpointIO
 from callbacks.graceful_stop import GracefulStop
+from callbacks.no_profiler import NoProfiler
 from cli.checkpoint import class_names, read_checkpoint, require_same_class, restore_state
 from cli.config import CALLBACKS, config_text, require_classes, require_values
 from cli.links import link_data_to_model
@@ -104,6 +105,7 @@ class TemplateCLI(LightningCLI):
         checkpoint, self.checkpoint = self.checkpoint, None
         loaded = {} if checkpoint is None else {options.ckpt_path: checkpoint}
         checkpoint_io = AtomicCheckpointIO(loaded, after_save, class_names(self.model, self.datamodule))
+        kwargs["profiler"] = configured.profiler or NoProfiler()
         kwargs["plugins"] = [*as_list(configured.plugins), checkpoint_io]
         kwargs |= trainer_settings(str(self.subcommand), configured, self.model, self.datamodule, run.path, step)
         trainer = super().instantiate_trainer(**kwargs)
