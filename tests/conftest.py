@@ -28,11 +28,13 @@ def no_seed_of_the_test_before(monkeypatch: pytest.MonkeyPatch) -> None:
 def cli() -> Callable[..., None]:
     """`cli("fit", "--config", ...)` is `python train.py fit --config ...`, without the seconds for importing.
 
-    A shipped config that was deleted with its task (docs/template.md) skips the test.
+    Without the second, too, in which a fit draws its validation rows, unless it is `cli("fit", ..., pictures=True)`. A
+    shipped config that was deleted with its task (docs/template.md) skips the test.
     """
+    from callbacks.figures import Figures
     from cli.main import main
 
-    def run(*arguments: object) -> None:
+    def run(*arguments: object, pictures: bool = False) -> None:
         words = [*map(str, arguments)]
         for task in re.findall(r"configs/(clinc150|iris|table|text|xor)\w*\.yaml", " ".join(words)):
             pytest.importorskip(f"datamodules.{task}")
@@ -40,6 +42,8 @@ def cli() -> Callable[..., None]:
             patch.delenv("PL_GLOBAL_SEED", raising=False)  # of the command before
             patch.setattr(sys, "argv", ["train.py", *words])
             patch.chdir(ROOT)
+            if not pictures:
+                patch.setattr(Figures, "on_fit_end", lambda *_: None)
             main()
 
     return run
