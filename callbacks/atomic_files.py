@@ -2,14 +2,16 @@
 
 import csv
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 
-def write_then_rename(path: Path, write: Callable[[Path], Any]) -> None:
-    """Let `write` fill a temporary file in the same folder, then rename it to `path`.
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary file in the same folder, to be filled; at the end it is renamed to `path`, after an error removed.
 
     Renaming within a folder is one step of the file system, so a kill comes before or after it. A symbolic link of that
     name is replaced, not followed.
@@ -17,10 +19,16 @@ def write_then_rename(path: Path, write: Callable[[Path], Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        write(temporary)
+        yield temporary
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_then_rename(path: Path, write: Callable[[Path], Any]) -> None:
+    """Let `write` fill a temporary file, then rename it to `path`."""
+    with replacing(path) as temporary:
+        write(temporary)
 
 
 def atomic_write_text(path: Path, text: str) -> None:

@@ -303,7 +303,7 @@ class DecisionBoundary(L.Callback):
         # A bare Figure has no global state, unlike pyplot, which TensorBoard's add_figure would import.
         figure = Figure(figsize=INCHES, dpi=DPI, layout="constrained")
         canvas = FigureCanvasAgg(figure)
-        with _evaluating(model):
+        with evaluating(model):
             scene = self._scene(datamodule_of(trainer), model)
         draw(figure.add_subplot(), **scene, title=title)
         canvas.draw()
@@ -372,7 +372,7 @@ def _whole(points: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
 
 
 @contextmanager
-def _evaluating(model: torch.nn.Module) -> Iterator[None]:
+def evaluating(model: torch.nn.Module) -> Iterator[None]:
     """Evaluation mode without gradients; afterwards every submodule is in the mode it was in."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()

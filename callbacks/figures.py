@@ -1,4 +1,4 @@
-"""The pictures of a test: which are drawn, for which model and data, and where they go.
+"""The pictures of an evaluation: which are drawn, for which model and data, and where they go.
 
 Computed in `callbacks.curves`, drawn by `callbacks.plots`.
 """
@@ -8,21 +8,29 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import lightning as L
 import torch
+from lightning.pytorch.utilities import CombinedLoader
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor
 
 from callbacks.atomic_files import atomic_write_csv, write_then_rename
+from callbacks.checkpoints import RelocatableModelCheckpoint, weights_of
+from callbacks.decision_boundary import evaluating, show_image
 from callbacks.protocols import (
+    CalibratedClassifier,
     Classifier,
     GroupedClasses,
     LabelledData,
     LinearClassifier,
     NamedFeatures,
     OutOfScopeData,
+    RejectingClassifier,
     datamodule_of,
     lack,
     name_of,
@@ -47,13 +55,14 @@ EMBEDDING_DIMENSIONS = 50  # of the columns of W in TensorBoard's projector
 
 @dataclass(frozen=True)
 class Rows:
-    """All that the pictures show of N test rows with K classes.
+    """All that the pictures show of N rows of a split with K classes.
 
     Attributes:
         target: true classes, (N,).
         predicted: answers as `predict` gives them, (N,).
         proba: (N, K).
         names: K names.
+        caption: which rows they are, printed below each picture.
         groups: the group of each class, K names; None where there are none.
         oos_class: index of the class that means "none of the others".
         threshold: below which the largest in-scope probability means out of scope.
@@ -64,6 +73,7 @@ class Rows:
     predicted: Array
     proba: Array
     names: Sequence[str]
+    caption: str = ""
     groups: Sequence[str] | None = None
     oos_class: int | None = None
     threshold: float | None = None
@@ -76,6 +86,10 @@ class Figures(RowCollector):
     The pictures, the columns of W for the projector, and precision-recall curves also go to TensorBoard, as a run of
     their own, `test/` in the run directory. What a model or its data does not offer is left out. They are drawn after
     the last row, in 2 to 4 seconds.
+
+    After `fit`: the same pictures of the validation rows, as the model in best.ckpt answers them, in figures/val_*.png
+    and among the images of the run; without groups of classes, which may have to be downloaded. They cost one more pass
+    over these rows, because the best epoch is known only at the end, and a resumed run may begin after it.
 
     Args:
         enabled: false draws nothing.
@@ -93,7 +107,7 @@ class Figures(RowCollector):
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Refuse what cannot be drawn, before anything runs; a model without labels or names has no pictures."""
         data = datamodule_of(trainer)
-        self._applies = self.enabled and stage == "test" and not trainer.fast_dev_run  # type: ignore[attr-defined]
+        self._applies = self.enabled and stage in ("fit", "test") and not trainer.fast_dev_run  # type: ignore[attr-defined]
         self._applies = self._applies and (lack(pl_module, Classifier) or lack(data, LabelledData)) is None
         if not self._applies:
             return
@@ -102,45 +116,90 @@ class Figures(RowCollector):
             raise ValueError(f"figures.classes: expected names of classes, got {sorted(unknown)}")
         self._groups = None
         try:
-            self._groups = data.class_groups if offers(data, GroupedClasses) else None
+            self._groups = data.class_groups if stage == "test" and offers(data, GroupedClasses) else None
         except OSError as error:
             print(f"the pictures are without groups of classes: {error}")
 
     def on_test_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, *rest: Any
     ) -> None:
-        x, target, indices = batch_parts(batch)
-        if self._applies and target is not None:
-            proba, predicted, _ = self.predict(trainer, pl_module, x)
-            self.collect(trainer, indices, target, predicted, proba.float())
+        if self._applies:
+            self._answer(trainer, pl_module, batch)
 
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        columns = self.gather()
-        if not self._applies or not columns or not trainer.is_global_zero:
+        rows = self._rows(trainer, pl_module, "test rows")
+        if rows is None:
             return
-        data, metrics = datamodule_of(trainer), trainer.callback_metrics
-        _, target, predicted, proba = (column.numpy() for column in columns)
-        threshold = metrics.get("test_at_threshold/threshold")
-        rows = Rows(
-            target,
-            predicted,
-            proba,
-            data.class_names,
-            self._groups,
-            data.oos_class if offers(data, OutOfScopeData) else None,
-            None if threshold is None else float(threshold),
-            float(metrics.get("test_calibrated/temperature", 1.0)),
-        )
-        coefficients, feature_names = linear_features(pl_module, data)
+        coefficients, feature_names = linear_features(pl_module, datamodule_of(trainer))
         run = Path(trainer.default_root_dir)
         write_confusions(run / "confusions.csv", rows)
         if coefficients is not None:
             write_top_features(run / "top_features.csv", coefficients, rows.names, feature_names)
-        images = {}
-        for name, figure in pictures(rows, coefficients, feature_names, self.classes):
-            images[name] = save(figure, run / "figures" / f"{name}.png")
+        drawn = pictures(rows, coefficients, feature_names, self.classes)
+        images = {name: save(figure, run / "figures" / f"{name}.png") for name, figure in drawn}
         log_to_tensorboard(run / "test", rows, images, coefficients, trainer.global_step)
         print(f"{len(images)} pictures in {run / 'figures'}")
+
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Draw the validation rows; also where a resume finds that the training had been completed."""
+        callbacks = trainer.callbacks  # type: ignore[attr-defined]
+        best = next((c for c in callbacks if isinstance(c, RelocatableModelCheckpoint)), None)
+        saved = best is not None and Path(best.best_model_path).is_file()
+        # All processes or none, because they share the rows; of machines without a common folder only one has the file.
+        if not self._applies or not trainer.strategy.reduce_boolean_decision(saved) or best is None:
+            return
+        with isolate_rng(), evaluating(pl_module), weights_of(best.best_model_path, pl_module):
+            try:
+                for batch in validation_batches(trainer):
+                    self._answer(trainer, pl_module, batch)
+            except ValueError as error:  # of batches that `test` will refuse; the fit is done, and is none the worse
+                rank_zero_only(print)(f"no pictures of the validation rows: {error}")
+                return self.clear()
+            rows = self._rows(trainer, pl_module, f"validation rows, answered by best.ckpt of {best.best_state}")
+            if rows is None:
+                return
+            features = linear_features(pl_module, datamodule_of(trainer))
+        folder, drawn = Path(trainer.default_root_dir, "figures"), pictures(rows, *features, self.classes)
+        images = {f"val_{name}": save(figure, folder / f"val_{name}.png") for name, figure in drawn}
+        for name, pixels in images.items():
+            show_image(trainer, name, pixels, trainer.global_step)
+        print(f"{len(images)} pictures of the validation rows: {folder / 'val_*.png'}")
+
+    def _answer(self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any) -> None:
+        """Keep the true classes of a batch, the answers and the probabilities."""
+        x, target, indices = batch_parts(batch)
+        if target is not None:
+            proba, predicted, _ = self.predict(trainer, pl_module, x)
+            self.collect(trainer, indices, target, predicted, proba.float())
+
+    def _rows(self, trainer: L.Trainer, pl_module: L.LightningModule, which: str) -> Rows | None:
+        """All that was kept, of all processes; None on others than the first, and where there is nothing."""
+        columns, data = self.gather(), datamodule_of(trainer)
+        if not columns or not trainer.is_global_zero:
+            return None
+        _, target, predicted, proba = (column.numpy() for column in columns)
+        return Rows(
+            target,
+            predicted,
+            proba,
+            data.class_names,
+            f"{len(target):,} {which}",
+            self._groups,
+            data.oos_class if offers(data, OutOfScopeData) else None,
+            pl_module.threshold if offers(pl_module, RejectingClassifier) else None,
+            pl_module.temperature if offers(pl_module, CalibratedClassifier) else 1.0,
+        )
+
+
+def validation_batches(trainer: L.Trainer) -> Iterator[Any]:
+    """The batches that a validation within the fit takes on this process, in the precision of the model."""
+    if not trainer.enable_validation:
+        return
+    trainer.fit_loop.epoch_loop.val_loop.setup_data()  # a resume that finds the training completed has no loader yet
+    loader = CombinedLoader(trainer.val_dataloaders, "sequential")
+    loader.limits = trainer.num_val_batches
+    for batch, *_ in loader:
+        yield trainer.precision_plugin.convert_input(batch)
 
 
 def linear_features(model: object, data: object) -> tuple[Tensor | None, list[str]]:
@@ -155,15 +214,19 @@ def linear_features(model: object, data: object) -> tuple[Tensor | None, list[st
 def pictures(
     rows: Rows, coefficients: Tensor | None, feature_names: list[str], classes: list[str] | None
 ) -> Iterator[tuple[str, Figure]]:
-    """Every picture that applies, with its name."""
-    yield from confusion_pictures(rows)
-    yield from trust_pictures(rows)
+    """Every picture that applies, with its name; below each which rows it shows."""
+    from callbacks.plots import caption
+
+    drawn = [confusion_pictures(rows), trust_pictures(rows)]
     if rows.oos_class is not None:
-        yield from out_of_scope_pictures(rows)
+        drawn.append(out_of_scope_pictures(rows))
     elif len(rows.names) == 2 and len(set(rows.target.tolist())) == 2:
-        yield binary_picture(rows)
+        drawn.append(binary_pictures(rows))
     if coefficients is not None:
-        yield features_picture(rows, coefficients, feature_names, classes)
+        drawn.append(features_pictures(rows, coefficients, feature_names, classes))
+    for name, figure in chain(*drawn):
+        caption(figure, rows.caption)
+        yield name, figure
 
 
 def confusion_pictures(rows: Rows) -> Iterator[tuple[str, Figure]]:
@@ -244,23 +307,23 @@ def out_of_scope_pictures(rows: Rows) -> Iterator[tuple[str, Figure]]:
     yield "scores", figure
 
 
-def binary_picture(rows: Rows) -> tuple[str, Figure]:
+def binary_pictures(rows: Rows) -> Iterator[tuple[str, Figure]]:
     """Precision-recall and ROC of class 1."""
     from callbacks import plots
     from callbacks.curves import best_f1_threshold
 
-    score, figure = rows.proba[:, 1], new_figure(10, 5.2)
+    score, figure = rows.proba[:, 1], new_figure(10, 5.6)
     best = best_f1_threshold(rows.target, score)
     thresholds = {"threshold 0.5": 0.5, f"best F1, threshold {best:.2f}": best}
     title = f"“{rows.names[1]}” against “{rows.names[0]}”"
     left, right = figure.subplots(1, 2)
     plots.precision_recall_and_roc(left, right, rows.target, score, thresholds, title)
-    return "precision_recall_roc", figure
+    yield "precision_recall_roc", figure
 
 
-def features_picture(
+def features_pictures(
     rows: Rows, coefficients: Tensor, feature_names: list[str], classes: list[str] | None
-) -> tuple[str, Figure]:
+) -> Iterator[tuple[str, Figure]]:
     """The features that speak most for and against a few classes."""
     from callbacks import plots
 
@@ -282,7 +345,7 @@ def features_picture(
     for ax, k in zip(axes, chosen, strict=False):
         strongest = strongest_features(coefficients[:, k], NUM_FEATURES)
         plots.features(ax, [(feature_names[j], amount) for j, amount in strongest], rows.names[k])
-    return "top_features", figure
+    yield "top_features", figure
 
 
 def strongest_features(coefficients: Tensor, number: int) -> list[tuple[int, float]]:

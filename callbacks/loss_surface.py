@@ -6,6 +6,7 @@ from the path: a slice through the objective over all training rows, with b as i
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -70,8 +71,10 @@ def draw(ax: Axes, grid: Surface, path: Tensor, names: tuple[str, str], title: s
     for number, marker, colour, name in ends:
         style = {"linestyle": "none", "markersize": 9, "markeredgecolor": INK, "markerfacecolor": colour, "zorder": 4}
         ax.plot(w1[number], w2[number], marker=marker, label=name, **style)
-    ax.set_xlabel(f"weight of {names[0]}", fontsize=12)
-    ax.set_ylabel(f"weight of {names[1]}", fontsize=12)
+    # Without the unit, as of "petal length (cm)": the model takes features that have none, standardised ones.
+    x_name, y_name = (re.sub(r" \([^()]*\)$", "", name) for name in names)
+    ax.set_xlabel(f"weight of {x_name}", fontsize=12)
+    ax.set_ylabel(f"weight of {y_name}", fontsize=12)
     ax.set_title(title, fontsize=14, loc="left", pad=10)
     ax.legend(loc="upper left", fontsize=10, framealpha=0.9)
 

@@ -15,6 +15,7 @@ from callbacks.decision_boundary import COLOURS, GREY, INK
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 BLUE, ORANGE = COLOURS[0], COLOURS[1]  # differ in lightness too, so a grey print keeps them apart
 MARKS: dict[str, Any] = {"linestyle": "none", "markersize": 9, "markeredgecolor": "white", "zorder": 4}
@@ -98,10 +99,12 @@ def threshold_curve(ax: Axes, curve: ThresholdCurve, chosen: float | None, title
     """In-scope accuracy against out-of-scope recall over all thresholds, with the chosen threshold marked."""
     ax.plot(curve.oos_recall, curve.in_scope_accuracy, color=BLUE, linewidth=2)
     beside: dict[str, Any] = {"textcoords": "offset points", "fontsize": 10, "color": GREY}
+    labelled = [] if chosen is None else [point_at(curve, chosen)[0]]
     for threshold in (0.1, 0.3, 0.5, 0.7, 0.9):
         x, y = point_at(curve, threshold)
         ax.plot(x, y, marker="o", color=BLUE, markersize=5)
-        if chosen is None or abs(x - point_at(curve, chosen)[0]) > 0.08:  # else the numbers would overlap
+        if all(abs(x - other) > 0.05 for other in labelled):  # else the numbers would overlap
+            labelled.append(x)
             ax.annotate(f"{threshold:g}", (x, y), (-5, -5), ha="right", va="top", **beside)
     if chosen is not None:
         x, y = point_at(curve, chosen)
@@ -133,13 +136,16 @@ def score_histogram(ax: Axes, in_scope: Array, oos: Array, chosen: float | None,
 def risk_coverage(ax: Axes, handed_over: Array, accuracy: Array, title: str) -> None:
     """Accuracy over the rows that are answered, against the share of rows that go to a person."""
     ax.plot(handed_over, accuracy, color=BLUE, linewidth=2)
+    lowest, labelled = max(0.0, min(accuracy[0], accuracy.min()) - 0.08), -1.0
     for share in (0.0, 0.1, 0.2, 0.3):
-        y = float(accuracy[np.searchsorted(handed_over, share)])
+        y = float(accuracy[min(int(np.searchsorted(handed_over, share)), len(accuracy) - 1)])
         ax.plot(share, y, marker="o", color=ORANGE, **MARKS)
-        ax.annotate(f"{share:.0%}: {y:.1%}", (share, y), (8, -5), textcoords="offset points", va="top", fontsize=11)
+        if abs(y - labelled) > 0.06 * (1 - lowest):  # else the numbers would overlap
+            labelled = y
+            ax.annotate(f"{share:.0%}: {y:.1%}", (share, y), (8, -5), textcoords="offset points", va="top", fontsize=11)
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_major_formatter(_percent())
-    ax.set(xlim=(-0.02, 1), ylim=(max(0.0, min(accuracy[0], accuracy.min()) - 0.08), 1.01))
+    ax.set(xlim=(-0.02, 1), ylim=(lowest, 1 + 0.03 * (1 - lowest)))
     _finish(ax, title, "share of rows that go to a person, the least certain", "accuracy on the rest", open_frame=True)
 
 
@@ -212,6 +218,11 @@ def learning_curve(ax: Axes, curves: Mapping[str, Mapping[int, Sequence[float]]]
     ax.set_xlim(0, None)
     ax.yaxis.set_major_formatter(_percent())
     _finish(ax, title, "training rows", "test accuracy, mean and range of the seeds", open_frame=True)
+
+
+def caption(figure: Figure, text: str) -> None:
+    """A line in small print below all of a figure."""
+    figure.supxlabel(text, x=0.99, ha="right", fontsize=9, color=GREY)
 
 
 def point_at(curve: ThresholdCurve, threshold: float) -> tuple[float, float]:

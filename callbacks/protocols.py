@@ -42,6 +42,22 @@ class ExplainableClassifier(Classifier, Protocol):
         """
 
 
+class RejectingClassifier(Classifier, Protocol):
+    """Optional for pictures: a row whose largest in-scope probability is low is called out of scope."""
+
+    @property
+    def threshold(self) -> float | None:
+        """Below which it is too low; None where the most probable class is the answer."""
+
+
+class CalibratedClassifier(Classifier, Protocol):
+    """Optional for pictures: probabilities at a temperature."""
+
+    @property
+    def temperature(self) -> float:
+        """What they were scaled by after training; 1 where they are as trained."""
+
+
 class PerClassClassifier(ProbabilisticClassifier, Protocol):
     """Optional for pictures: one-vs-all, where every class has a binary classifier of its own."""
 

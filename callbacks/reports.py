@@ -7,16 +7,17 @@ import csv
 import json
 import unicodedata
 from collections.abc import Iterator
+from contextlib import ExitStack
 from operator import itemgetter
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, TextIO
 
 import lightning as L
 import torch
 from torch import Tensor
 
-from callbacks.atomic_files import atomic_write_csv, atomic_write_text, write_then_rename
+from callbacks.atomic_files import atomic_write_csv, atomic_write_text, replacing, write_then_rename
 from callbacks.protocols import (
     ExplainableClassifier,
     InputFile,
@@ -29,6 +30,7 @@ from callbacks.protocols import (
 )
 from callbacks.row_collector import RowCollector, batch_parts
 
+Columns = tuple[Tensor, ...]  # each of N rows
 MAX_DESCRIBED_COLUMNS = 3  # in the table on the terminal, of what the datamodule tells about a row
 PRINTED_NAMES = {
     "label": "label",
@@ -115,8 +117,9 @@ class PredictionWriter(RowCollector):
     the data has such a class; `words_for` and `words_against`, the features that contributed most to the label and most
     against it, where the model has contributions and the features have names.
 
-    Rows that come from a file are also written to predictions.csv: all columns of the file, then label, probability,
-    second_label and second_probability, the most probable of the other classes, and out_of_scope.
+    Lines are written as the rows come, those of several processes after each batch, so that millions of rows need no
+    memory. Rows that come from a file are also written to predictions.csv: all columns of the file, then label,
+    probability, second_label and second_probability, the most probable of the other classes, and out_of_scope.
 
     Args:
         top_k: number of classes to list, the most probable first.
@@ -130,6 +133,18 @@ class PredictionWriter(RowCollector):
             raise ValueError(f"top_k, num_features and num_printed must not be negative, got {given}")
         super().__init__()
         self.top_k, self.num_features, self.num_printed = top_k, num_features, num_printed
+        self._open = ExitStack()  # what has to be closed, and renamed, at the end
+
+    def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        super().on_predict_start(trainer, pl_module)
+        self._file: TextIO | None = None  # on the process that writes
+        self._waiting: list[Columns] = []  # pieces whose turn has not come
+        self._answers: list[Columns] = []  # for predictions.csv
+        self._first: list[dict[str, Any]] = []  # records, for the table
+        self._num_written = 0
+        if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            path = Path(trainer.default_root_dir) / "predictions.jsonl"
+            self._file = self._open.enter_context(self._open.enter_context(replacing(path)).open("w", encoding="utf-8"))
 
     def on_predict_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, *rest: Any
@@ -144,32 +159,53 @@ class PredictionWriter(RowCollector):
         self.collect(
             trainer, indices, label, confidence, top.indices, top.values, strongest, second.indices, second.values
         )
+        self._write_in_order(trainer, pl_module, self.gather())
 
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        columns = self.gather()
-        if not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
+        while columns := self.gather():  # of processes that have more batches
+            self._write_in_order(trainer, pl_module, columns)
+        if self._file is None:
             return
-        explained = offers(pl_module, ExplainableClassifier)
-        records = _records(columns, datamodule_of(trainer), explained) if columns else iter(())
-        path = Path(trainer.default_root_dir) / "predictions.jsonl"
-        first: list[dict[str, Any]] = []
-
-        def write(temporary: Path) -> None:
-            with temporary.open("w", encoding="utf-8") as file:
-                for record in records:
-                    file.write(json.dumps(record, ensure_ascii=False) + "\n")
-                    if len(first) < self.num_printed:
-                        first.append(record)
-
-        write_then_rename(path, write)
-        data, joined = datamodule_of(trainer), ""
-        if columns and offers(data, InputFile) and data.predict_file is not None:
-            write_then_rename(path.with_suffix(".csv"), lambda temporary: _write_joined(temporary, columns, data))
+        if self._waiting:  # rows that did not come in order
+            columns = tuple(map(torch.cat, zip(*self._waiting, strict=True)))
+            order = columns[0].argsort()
+            self._write(trainer, pl_module, tuple(column[order] for column in columns))
+        self._open.close()
+        path, data, joined = Path(trainer.default_root_dir) / "predictions.jsonl", datamodule_of(trainer), ""
+        if self._answers:
+            answers = tuple(map(torch.cat, zip(*self._answers, strict=True)))
+            write_then_rename(path.with_suffix(".csv"), lambda temporary: _write_joined(temporary, answers, data))
             joined = "; with all columns of the input in predictions.csv"
-        _print_table(first)
-        total = len(columns[0]) if columns else 0
-        more = f"... and {total - len(first)} more; " if total > len(first) else ""
+        _print_table(self._first)
+        total = self._num_written
+        more = f"... and {total - len(self._first)} more; " if total > len(self._first) else ""
         print(f"{more}{total} prediction{'' if total == 1 else 's'} in {path}{joined}")
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        """Leave an earlier file as it was."""
+        self._open.__exit__(type(exception), exception, exception.__traceback__)
+
+    def _write_in_order(self, trainer: L.Trainer, pl_module: L.LightningModule, columns: Columns) -> None:
+        """Write the rows whose turn it is, and let the others wait; the columns begin with the numbers of the rows."""
+        if self._file is None or not columns:
+            return
+        self._waiting = sorted([*self._waiting, columns], key=lambda piece: int(piece[0][0]))
+        while self._waiting:
+            first, last = self._waiting[0][0][[0, -1]].tolist()
+            if first != self._num_written or last != first + len(self._waiting[0][0]) - 1:
+                break
+            self._write(trainer, pl_module, self._waiting.pop(0))
+
+    def _write(self, trainer: L.Trainer, pl_module: L.LightningModule, columns: Columns) -> None:
+        data = datamodule_of(trainer)
+        for record in _records(columns, data, offers(pl_module, ExplainableClassifier)):
+            print(json.dumps(record, ensure_ascii=False), file=self._file)
+            if len(self._first) < self.num_printed:
+                self._first.append(record)
+        self._num_written += len(columns[0])
+        if offers(data, InputFile) and data.predict_file is not None:
+            indices, label, confidence, *_, second, second_p = columns
+            self._answers.append((indices.int(), label.int(), confidence, second.int(), second_p))
 
 
 def _strongest(contributions: list[list[tuple[int, float]]], number: int) -> Tensor:
@@ -186,7 +222,7 @@ def _strongest(contributions: list[list[tuple[int, float]]], number: int) -> Ten
     return torch.tensor(rows, dtype=torch.float64).reshape(len(rows), 2 * number, 2)
 
 
-def _records(columns: tuple[Tensor, ...], data: Any, explained: bool) -> Iterator[dict[str, Any]]:
+def _records(columns: Columns, data: Any, explained: bool) -> Iterator[dict[str, Any]]:
     """The lines of predictions.jsonl, made piece by piece: as Python objects, all of them would need much memory."""
     names = data.class_names
     oos_class = data.oos_class if offers(data, OutOfScopeData) else None
@@ -211,12 +247,12 @@ def _records(columns: tuple[Tensor, ...], data: Any, explained: bool) -> Iterato
             yield record
 
 
-def _write_joined(path: Path, columns: tuple[Tensor, ...], data: Any) -> None:
+def _write_joined(path: Path, columns: Columns, data: Any) -> None:
     """predictions.csv: the rows of the input file, each with its prediction."""
     names, oos_class = data.class_names, data.oos_class if offers(data, OutOfScopeData) else None
     answers = ["label", "probability", "second_label", "second_probability"]
     answers += [] if oos_class is None else ["out_of_scope"]
-    pieces = list(zip(*(columns[number].split(4096) for number in (0, 1, 2, -2, -1)), strict=True))
+    pieces = list(zip(*(column.split(4096) for column in columns), strict=True))
     inputs: dict[str, None] = {}
     for indices, *_ in pieces:
         inputs |= dict.fromkeys(key for row in data.input_rows(indices.tolist()) for key in row)

@@ -66,13 +66,16 @@ class RowCollector(L.Callback):
         self._batches.append((indices, *columns))
 
     def gather(self) -> tuple[Tensor, ...]:
-        """Indices and columns, of all batches and processes, in the order of the indices; empty if there was no row."""
+        """Indices and columns, of all batches and processes, in the order of the indices; empty if there was no row.
+
+        All processes must call it; those that come after it in `collect` are kept for the next call.
+        """
         columns = [torch.cat([part.cpu() for part in column]) for column in zip(*self._batches, strict=True)]
         if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
             of_process: list[Any] = [None] * dist.get_world_size()
             dist.all_gather_object(of_process, columns)
             columns = [torch.cat(parts) for parts in zip(*filter(None, of_process), strict=True)]
-        self.clear()
+        self._batches = []
         if not columns or not len(columns[0]):
             return ()
         if bool((columns[0].diff() > 0).all()):  # as one process leaves them; a copy would take as much memory again

@@ -20,6 +20,7 @@ OWN_FILES = (
     "events.out.tfevents.*",
     "figures/boundary*",
     "figures/loss_surface.png",
+    "figures/val_*.png",
     "checkpoints/.*",
 )
 OWN_FOLDERS = ("figures", "checkpoints")

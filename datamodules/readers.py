@@ -7,11 +7,13 @@ import itertools
 import json
 import sys
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from datamodules.bounded import LONGEST_TEXT, read_bounded
+from datamodules.packed import Packed
 
 SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".parquet")
 DELIMITERS = ",;\t"
@@ -35,7 +37,7 @@ def read_labelled(files: Files, text_column: str, label_column: str) -> tuple[li
     """
     texts, labels = [], []
     for path in each_file(files):
-        rows = read_rows(path, (text_column, label_column))
+        rows = list(read_rows(path, (text_column, label_column)))
         if not rows:
             raise ValueError(f"{path}: expected at least one row, the file is empty")
         for text, label in column_values(path, rows, (text_column, label_column)):
@@ -44,8 +46,8 @@ def read_labelled(files: Files, text_column: str, label_column: str) -> tuple[li
     return texts, labels
 
 
-def read_inputs(path: str, text_column: str) -> tuple[list[str], list[dict[str, Any]] | None]:
-    """Texts to predict, "" where a row has none, in order, and all columns of their rows.
+def read_inputs(path: str, text_column: str) -> tuple[Sequence[str], Sequence[dict[str, Any]] | None]:
+    """Texts to predict, "" where a row has none, in order, and all columns of their rows; there may be millions.
 
     Args:
         path: a .txt file with one text a line, a file as for `read_labelled`, or "-" for standard input.
@@ -58,18 +60,25 @@ def read_inputs(path: str, text_column: str) -> tuple[list[str], list[dict[str, 
         ValueError: no text, or a file whose content does not match its suffix.
         OSError: the file cannot be opened.
     """
-    rows = None
+    rows: Packed[dict[str, Any]] | None = None
     if path == "-" or _suffix(path) == ".txt":
         content = _standard_input() if path == "-" else _content(Path(path))
-        lines = _universal(_decoded("standard input" if path == "-" else path, content))
-        texts = [line.rstrip("\n") if line.strip() else "" for line in lines]
+        text = _text_of("standard input" if path == "-" else path, content)
+        texts = Packed(line.rstrip("\n") if line.strip() else "" for line in text.open())
     else:
-        placed = read_rows(path, (text_column,), (*SUFFIXES, ".txt"))
-        texts = [text for (text,) in column_values(path, placed, (text_column,), may_be_empty=True)]
-        rows = [row for _, row in placed]
+        rows = Packed()
+        placed = _kept(read_rows(path, (text_column,), (*SUFFIXES, ".txt")), rows)
+        texts = Packed(text for (text,) in column_values(path, placed, (text_column,), may_be_empty=True))
     if not any(texts):
         raise ValueError(f"{'standard input' if path == '-' else path}: expected at least one text, got none")
     return texts, rows
+
+
+def _kept(placed: Iterable[Row], rows: Packed[dict[str, Any]]) -> Iterator[Row]:
+    """The same, each put by as it passes."""
+    for place, row in placed:
+        rows.append(row)
+        yield place, row
 
 
 def each_file(files: Files) -> list[Path]:
@@ -77,8 +86,8 @@ def each_file(files: Files) -> list[Path]:
     return [Path(files)] if isinstance(files, str | Path) else [Path(file) for file in files]
 
 
-def read_rows(file: str | Path, columns: Sequence[str], suffixes: tuple[str, ...] = SUFFIXES) -> list[Row]:
-    """All rows of a file, with their places.
+def read_rows(file: str | Path, columns: Sequence[str], suffixes: tuple[str, ...] = SUFFIXES) -> Iterator[Row]:
+    """All rows of a file, with their places, one after another.
 
     Args:
         file: as for `read_labelled`.
@@ -86,7 +95,7 @@ def read_rows(file: str | Path, columns: Sequence[str], suffixes: tuple[str, ...
         suffixes: to name in the refusal of any other.
 
     Raises:
-        ValueError: the content does not match the suffix; one line.
+        ValueError: the content does not match the suffix; one line. Perhaps only when a row is asked for.
         OSError: the file cannot be opened.
     """
     path, suffix = Path(file), _suffix(file)
@@ -98,32 +107,31 @@ def read_rows(file: str | Path, columns: Sequence[str], suffixes: tuple[str, ...
     content = _content(path)
     if suffix == ".parquet":
         return _parquet_rows(path, content)
-    text = _decoded(path, content)
+    text = _text_of(path, content)
     return _json_rows(path, text, suffix) if suffix.startswith(".json") else _table_rows(path, text, suffix, columns)
 
 
 def column_values(
     path: str | Path, rows: Iterable[Row], columns: Sequence[str], may_be_empty: bool = False
-) -> list[list[str]]:
+) -> Iterator[list[str]]:
     """The text in each of these columns, for every row.
 
     Raises:
-        ValueError: names all rows whose value is missing or no text; no text at all is one of "" if it may be empty.
+        ValueError: after the last, names all rows whose value is missing or no text; no text at all is one of "" if it
+            may be empty.
     """
-    found: list[list[str]] = []
     problems: list[tuple[str, str]] = []
-    for place, row in rows:
+    for number, (place, row) in enumerate(rows):
         try:
-            found.append([_text(row, column, may_be_empty) for column in columns])
+            yield [_text(row, column, may_be_empty) for column in columns]
         except ValueError as error:
             problems.append((place, str(error)))
-            if not found and len(problems) == 1 and not all(column in row for column in columns):
+            if number == 0 and not all(column in row for column in columns):
                 break  # the header lacks it, and so would every row
     if problems:
         (place, problem), *others = problems
         more = f"; {len(others)} more bad rows: {', '.join(p for p, _ in others[:20])}" if others else ""
         raise ValueError(f"{path} {place}: {problem}{more}{', ...' if len(others) > 20 else ''}")
-    return found
 
 
 def _text(row: dict[str, Any], column: str, may_be_empty: bool) -> str:
@@ -155,41 +163,51 @@ def _text(row: dict[str, Any], column: str, may_be_empty: bool) -> str:
 # --- formats ----------------------------------------------------------------------------------------------------------
 
 
-def _table_rows(path: Path, text: str, suffix: str, columns: Sequence[str]) -> list[Row]:
+@dataclass(frozen=True)
+class Text:
+    """What a file holds, decoded piece by piece: all of it as one string may take four bytes for each character."""
+
+    content: bytes
+    encoding: str
+
+    def open(self, newline: str | None = None) -> TextIO:
+        """From its start; lines end in \\n, however they ended, unless `newline` is "", which leaves them alone."""
+        return io.TextIOWrapper(io.BytesIO(self.content), self.encoding, newline=newline)
+
+
+def _table_rows(path: Path, text: Text, suffix: str, columns: Sequence[str]) -> Iterator[Row]:
     delimiter = _delimiter(text, suffix, columns)
-    problem = ""
+    records, problem, is_broken = _records(text, delimiter, suffix), "", False
     try:
-        records = _records(text, delimiter, suffix)
         spanning = [line for line, values in records if any("\n" in value or "\r" in value for value in values)]
         if spanning:
             problem = f"line {spanning[0]}: a quoted field holds what could be rows; double its quotes, or, if it is "
             problem += "meant to, put quotes around the names in the header too"
     except ValueError as error:
-        records, problem = [], str(error)
+        problem, is_broken = str(error), True
+    records = _records(text, delimiter, suffix)
     if problem:  # perhaps a quote that quotes nothing, and would swallow all rows up to the next one
-        unquoted = _records_without_quotes(text, delimiter)
-        if unquoted and suffix == ".tsv":
-            records = unquoted
-        elif unquoted or not records:
+        fits = _fits_without_quotes(text, delimiter)
+        if fits and suffix == ".tsv":
+            records = _records_without_quotes(text, delimiter)
+        elif fits or is_broken:
             raise ValueError(f"{path} {problem}")
-    if not records:
-        return []
-    (line, header), *records = records
+    line, header = next(records, (0, []))
     if repeated := [name for name in columns if header.count(name) > 1]:
         raise ValueError(f"{path} line {line}: expected columns of different names, got {_preview(repeated)} twice")
     names = _different(header)
     for line, values in records:
         if len(values) != len(names):
             raise ValueError(f"{path} line {line}: expected {len(names)} columns, as in the header, got {len(values)}")
-    return [(f"line {line}", dict(zip(names, values, strict=True))) for line, values in records]
+        yield f"line {line}", dict(zip(names, values, strict=True))
 
 
-def _delimiter(text: str, suffix: str, columns: Sequence[str]) -> str:
+def _delimiter(text: Text, suffix: str, columns: Sequence[str]) -> str:
     """What separates the columns: that by which the header has the names wanted, else what the suffix stands for."""
     own = "," if suffix == ".csv" else "\t"
     for delimiter in (own, *DELIMITERS.replace(own, "")):
         try:
-            header = next(filter(None, csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)), [])
+            header = next(filter(None, csv.reader(text.open(newline=""), delimiter=delimiter)), [])
         except csv.Error:
             continue
         if set(columns) <= set(header):
@@ -197,27 +215,31 @@ def _delimiter(text: str, suffix: str, columns: Sequence[str]) -> str:
     return own
 
 
-def _records(text: str, delimiter: str, suffix: str) -> list[tuple[int, list[str]]]:
+def _records(text: Text, delimiter: str, suffix: str) -> Iterator[tuple[int, list[str]]]:
     """The number of its last line and the fields of each record that is no empty line."""
     # Not splitlines(): a quoted field may hold line breaks, and a field any of Unicode's other separators.
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    records: list[tuple[int, list[str]]] = []
+    reader, start = csv.reader(text.open(newline=""), delimiter=delimiter, strict=True), 1
     try:
-        records.extend((reader.line_num, values) for values in reader if values)
+        for values in filter(None, reader):
+            yield reader.line_num, values
+            start = reader.line_num + 1
     except csv.Error as error:
-        start = records[-1][0] + 1 if records else 1
         raise ValueError(
             f"line {reader.line_num}: not a row of a {suffix[1:]} file: {error}; the row starts in line {start}"
         ) from error
-    return records
 
 
-def _records_without_quotes(text: str, delimiter: str) -> list[tuple[int, list[str]]]:
-    """The same where quotes have no meaning; none unless all lines then have the columns of a header without quotes."""
-    records = [(n, line.rstrip("\n").split(delimiter)) for n, line in enumerate(_universal(text), 1) if line.strip()]
-    header = records[0][1]
+def _records_without_quotes(text: Text, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    """The same where quotes have no meaning."""
+    return ((n, line.rstrip("\n").split(delimiter)) for n, line in enumerate(text.open(), 1) if line.strip())
+
+
+def _fits_without_quotes(text: Text, delimiter: str) -> bool:
+    """Whether all lines then have the columns of a header without quotes."""
+    records = _records_without_quotes(text, delimiter)
+    _, header = next(records)
     fits = len(header) > 1 and not any('"' in name for name in header)
-    return records if fits and all(len(values) == len(header) for _, values in records) else []
+    return fits and all(len(values) == len(header) for _, values in records)
 
 
 def _different(header: list[str]) -> list[str]:
@@ -229,38 +251,42 @@ def _different(header: list[str]) -> list[str]:
     return list(names)
 
 
-def _json_rows(path: Path, text: str, suffix: str) -> list[Row]:
-    lines = ((number, line) for number, line in enumerate(_universal(text), 1) if line.strip())
+def _json_rows(path: Path, text: Text, suffix: str) -> Iterator[Row]:
     if _is_json_lines(text, suffix):
-        return [(f"line {n}", _object(f"{path} line {n}", _parsed(f"{path} line {n}", line))) for n, line in lines]
-    content = _parsed(str(path), text)
+        for n, line in enumerate(text.open(), 1):
+            if line.strip():
+                yield f"line {n}", _object(f"{path} line {n}", _parsed(f"{path} line {n}", line))
+        return
+    content = _parsed(str(path), text.open(newline="").read())
     if not isinstance(content, list):
         raise ValueError(f"{path}: expected a list of objects, got {type(content).__name__}")
-    return [(f"entry {n}", _object(f"{path} entry {n}", value)) for n, value in enumerate(content, 1)]
+    for n, value in enumerate(content, 1):
+        yield f"entry {n}", _object(f"{path} entry {n}", value)
 
 
-def _is_json_lines(text: str, suffix: str) -> bool:
+def _is_json_lines(text: Text, suffix: str) -> bool:
     """Whether each line is a value of its own, which half of all writers call .json."""
+    lines = list(itertools.islice(filter(str.strip, text.open()), 2))
     if suffix == ".jsonl":
-        return not text.lstrip().startswith("[")
-    lines = list(itertools.islice(filter(str.strip, _universal(text)), 2))
+        return not lines or not lines[0].lstrip().startswith("[")
     try:
         return len(lines) == 2 and isinstance(json.loads(lines[0]), dict)
     except (ValueError, RecursionError):
         return False
 
 
-def _parquet_rows(path: Path, content: bytearray) -> list[Row]:
+def _parquet_rows(path: Path, content: bytes) -> Iterator[Row]:
     try:
         import pyarrow
         from pyarrow.parquet import ParquetFile
     except ModuleNotFoundError as error:
         raise ValueError(f"{path}: reading Parquet needs pyarrow: pip install pyarrow") from error
     try:
-        rows = ParquetFile(pyarrow.BufferReader(content)).read().to_pylist()
+        pieces = ParquetFile(pyarrow.BufferReader(content)).iter_batches()
+        for number, row in enumerate(itertools.chain.from_iterable(piece.to_pylist() for piece in pieces), 1):
+            yield f"row {number}", row
     except (pyarrow.ArrowException, OSError) as error:
         raise ValueError(f"{path}: expected a Parquet file: {error}") from error
-    return [(f"row {number}", row) for number, row in enumerate(rows, 1)]
 
 
 def _suffix(file: str | Path) -> str:
@@ -269,22 +295,22 @@ def _suffix(file: str | Path) -> str:
     return Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
 
 
-def _content(path: Path) -> bytearray:
+def _content(path: Path) -> bytes:
     opened: Any = gzip.open if path.suffix.lower() == ".gz" else open
     try:
         with opened(path, "rb") as stream:
-            return read_bounded(path, stream, by_line=_suffix(path) in (".csv", ".tsv", ".jsonl", ".txt"))
+            return bytes(read_bounded(path, stream, by_line=_suffix(path) in (".csv", ".tsv", ".jsonl", ".txt")))
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise ValueError(f"{path}: expected a file that gzip has compressed: {error}") from error
 
 
-def _standard_input() -> bytearray:
+def _standard_input() -> bytes:
     if sys.stdin is None:
         raise ValueError("standard input: expected texts, but it is closed")
-    return read_bounded("standard input", sys.stdin.buffer, by_line=True)
+    return bytes(read_bounded("standard input", sys.stdin.buffer, by_line=True))
 
 
-def _decoded(source: object, content: bytes | bytearray) -> str:
+def _text_of(source: object, content: bytes) -> Text:
     start = content[:32]  # of UTF-16 without a mark every other byte is zero, as long as it is English
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
         encoding = "utf-16"
@@ -295,17 +321,13 @@ def _decoded(source: object, content: bytes | bytearray) -> str:
     else:
         encoding = "utf-8-sig"  # with or without a byte order mark
     try:
-        return content.decode(encoding)
+        content.decode(encoding)
     except UnicodeDecodeError as error:
         name = "UTF-8" if encoding == "utf-8-sig" else "UTF-16"
         raise ValueError(
             f"{source}: expected {name}, got byte {content[error.start]:#04x} at {error.start}; save it as UTF-8"
         ) from error
-
-
-def _universal(text: str) -> io.StringIO:
-    """Lines that end in \\n, however they ended: with \\n, \\r\\n or \\r."""
-    return io.StringIO(text, newline=None)
+    return Text(content, encoding)
 
 
 def _parsed(place: str, text: str) -> Any:

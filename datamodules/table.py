@@ -97,7 +97,7 @@ class TableDataModule(TabularDataModule):
         rows: list[Row] = []
         labels: list[str] = []
         for path in each_file(files):
-            found = read_rows(path, (self.label_column,))
+            found = list(read_rows(path, (self.label_column,)))
             if not found:
                 raise ValueError(f"{path}: expected at least one row, the file is empty")
             for _, row in found:

@@ -297,7 +297,7 @@ class TfidfDataModule(BatchedDataModule):
         return self.load_splits()
 
     @cached_property
-    def _inputs(self) -> tuple[list[str], list[dict[str, Any]] | None]:
+    def _inputs(self) -> tuple[Sequence[str], Sequence[dict[str, Any]] | None]:
         """Texts to predict, and all columns of the rows that they are in, where there are more."""
         if self.predict_file is not None:
             return read_inputs(self.predict_file, self.text_column)

@@ -39,7 +39,7 @@ class Ngrams:
 
     analyzer: Literal["word", "char", "char_wb"] = "word"
     ngram_range: tuple[int, int] = (1, 1)
-    max_features: int | None = None
+    max_features: int | Null = None
     min_df: int | float = 1
     max_df: int | float = 1.0
     lowercase: bool = True

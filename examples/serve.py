@@ -38,14 +38,11 @@ class Service(litserve.LitAPI):
     def decode_request(self, request: list[Any]) -> list[Any]:
         return request  # checked by now: of a batch that fails here, all requests would
 
-    def predict(self, requests: list[list[Any]]) -> list[list[dict[str, Any]]]:
+    def predict(self, requests: list[list[Any]]) -> list[dict[str, Any]]:
         inputs = list(chain(*requests))
         labels, top = self.classifier.predict(inputs), self.classifier.top_k(inputs)
         answers = ({"label": label, "probabilities": dict(best)} for label, best in zip(labels, top, strict=True))
-        return [list(islice(answers, len(request))) for request in requests]
-
-    def encode_response(self, output: list[dict[str, Any]]) -> dict[str, Any]:
-        return {"predictions": output}
+        return [{"predictions": list(islice(answers, len(request)))} for request in requests]
 
 
 def in_one_line(request: Any, error: Any) -> JSONResponse:

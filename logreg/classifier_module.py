@@ -48,6 +48,11 @@ class ClassifierModule(L.LightningModule):
         """Probabilities: (N, D) to (N, K), rows sum to 1."""
         return self.calibration(self.log_proba(self(x)))
 
+    @property
+    def temperature(self) -> float:
+        """T of these probabilities; 1 where they are as trained."""
+        return self.calibration.temperature
+
     def evaluate(self, evaluation: Evaluation, x: Tensor, target: Tensor) -> None:
         """Update `evaluation` with the mean loss and the scores of rows x (N, D) of classes target (N,)."""
         raise NotImplementedError

@@ -32,9 +32,8 @@ class SoftmaxRegression(ClassifierModule):
             rows move b and few move any one weight (scikit-learn's SGD: 0.01; Bottou 2012); the optimum is the same.
         clip_norm: maximum norm of the gradient over W and b together; null disables clipping.
         seed: of the 0.01 · N(0, 1) that W starts from; null takes the run's seed.
-        threshold: below which largest in-scope probability a row is out of scope. "validation" chooses it after every
-            validation, "none" takes the most probable class, "auto" is "validation" if the data has an out-of-scope
-            label; or a number in [0, 1].
+        threshold: below which largest in-scope probability, in [0, 1], a row is out of scope. "validation" chooses it
+            after every validation, "none" takes the most probable class, "auto" is the former if there is an oos_class.
         oos_class: number of the out-of-scope class; train.py takes it from the datamodule.
         calibrate: fit a temperature on validation rows, for probabilities to trust; see logreg/calibration.py.
         class_counts: training rows of each class, for "balanced"; train.py takes it from the datamodule.
@@ -88,6 +87,10 @@ class SoftmaxRegression(ClassifierModule):
     def predict_label(self, proba: Tensor) -> Tensor:
         """The most probable class, or out of scope where no in-scope class is probable enough: (N, K) to (N,)."""
         return self.decision(proba)
+
+    @property
+    def threshold(self) -> float | None:  # None where the most probable class is the answer
+        return self.decision.threshold
 
     def coefficients(self) -> Tensor:
         """W less the mean of each row, (D, K): what a feature adds to a logit above that of the average class."""

@@ -247,6 +247,15 @@ def test_a_rank_without_a_row_of_the_last_batch_takes_part(runs):
 
 
 @pytest.mark.slow
+def test_two_processes_draw_the_pictures_of_all_validation_rows_after_a_fit(runs):
+    one, other = (
+        {path.name: path.read_bytes() for path in (runs[f"softmax_{ranks}"] / "figures").iterdir()} for ranks in (1, 2)
+    )
+    assert one.keys() == other.keys()
+    assert one["val_confusion.png"] == other["val_confusion.png"]  # rounding may tip a pixel of a curve
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["softmax", "dense"])
 def test_validation_counts_every_row_once_and_its_figures_are_those_of_one_process(runs, name):
     check_validation(runs, name)

@@ -1,6 +1,8 @@
-"""What a fit may hold in memory."""
+"""What a fit and a prediction may hold in memory."""
 
+import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -34,3 +36,38 @@ def test_fit_on_clinc150_needs_little_more_than_the_libraries_w_its_gradient_and
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert float(done.stderr.split()[-1]) <= 150  # MB; rows as a dense matrix would take 604
+
+
+PREDICT = """
+import resource, sys
+from cli.main import main
+
+def peak_after(lines):  # MB
+    command = ["predict", "--config", "configs/text_csv.yaml", "--ckpt_path", sys.argv[1] + "/checkpoints/best.ckpt"]
+    where = ["--data.predict_file", f"{sys.argv[1]}/{lines}", "--trainer.default_root_dir", f"{sys.argv[1]}/of_{lines}"]
+    arguments, sys.argv[1:] = sys.argv[1:], [*command, *where]
+    main()
+    sys.argv[1:] = arguments
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+few, many = peak_after("few.txt"), peak_after(sys.argv[2])
+print(many - few, file=sys.stderr)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["many.txt", "many.csv"])
+def test_predicting_200_000_sentences_needs_little_more_than_predicting_six(short_fit, tmp_path, name):
+    run = Path(shutil.copytree(short_fit("text_csv"), tmp_path / "run"))
+    sentences = [f"will it snow in town {number % 977} on day {number}, or what?" for number in range(200_000)]
+    (run / "few.txt").write_text("\n".join(sentences[:6]))
+    lines = sentences if name == "many.txt" else ["id,text", *(f'{n},"{text}"' for n, text in enumerate(sentences))]
+    (run / name).write_text("\n".join(lines))
+    done = subprocess.run(
+        [sys.executable, "-c", PREDICT, str(run), name],
+        **{"cwd": ROOT, "env": os.environ | {"PYTHONPATH": str(ROOT)}, "capture_output": True, "text": True},
+    )
+    assert done.returncode == 0, done.stderr
+    assert float(done.stderr.split()[-1]) <= 60  # MB, so that a million need no more than 300
+    written = (run / f"of_{name}/predictions.jsonl").read_text().splitlines()
+    assert [json.loads(line)["text"] for line in written[::999]] == sentences[::999]

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 ROOT = Path(__file__).parents[1]
 CONFIG = ROOT / "configs" / "text_csv.yaml"
@@ -73,11 +74,17 @@ def test_columns_and_labels_may_be_numbers_in_yaml_too(cli, tmp_path):
     assert (tmp_path / "run/checkpoints/best.ckpt").is_file()
 
 
-def test_several_files_and_vectors_that_are_not_scaled_train(fit, tmp_path):
+def test_several_files_and_vectors_that_are_not_scaled_train(fit, cli, tmp_path):
     first, second = write(tmp_path / "a.csv", ROWS[::2]), tmp_path / "b.jsonl"
     second.write_text("\n".join(json.dumps({"text": text, "label": label}) for text, label in ROWS[1::2]))
-    run, _ = fit(json.dumps([str(first), str(second)]), "--data.words.norm", "null")
+    unlimited = ("--data.words.norm", "null", "--data.words.max_features", "null")
+    run, _ = fit(json.dumps([str(first), str(second)]), *unlimited)
     assert "norm: null" in (run / "config.yaml").read_text()
+    checkpoint = torch.load(run / "checkpoints/best.ckpt", weights_only=True)
+    options = checkpoint["TextDataModule"]["vectorizers"]["words"]["options"]
+    assert (options["norm"], options["max_features"]) == (None, None)
+    cli("test", "--config", run / "config.yaml", "--ckpt_path", run / "checkpoints/best.ckpt")
+    assert (run / "test_metrics.json").is_file()
 
 
 def test_a_saved_config_works_from_any_folder(cli, tmp_path, monkeypatch):

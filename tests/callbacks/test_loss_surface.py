@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, TensorDataset
 
-from callbacks.loss_surface import LossSurface, surface
+from callbacks.loss_surface import LossSurface, Surface, draw, surface
 
 X = torch.tensor([[0.5, 2.0], [-1.0, 1.0], [2.0, -1.0], [0.0, -2.0]])
 TARGET = torch.tensor([1, 0, 1, 0])
@@ -114,3 +114,12 @@ def test_data_with_more_than_two_columns_is_refused(tmp_path):
     )
     with pytest.raises(ValueError, match="a model of exactly 2 weights, got 4"):
         trainer.fit(Logit(), datamodule=Wide())
+
+
+def test_axes_are_named_without_the_unit_because_the_weights_are_of_features_that_have_none():
+    from matplotlib.figure import Figure
+
+    ax, path = Figure().add_subplot(), torch.tensor([[0.0, 0.0], [1.0, 2.0]])
+    grid = Surface(torch.arange(3.0), torch.arange(3.0), torch.arange(9.0).unflatten(0, (3, 3)))
+    draw(ax, grid, path, ("petal length (cm)", "f(x) of x"), "")
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("weight of petal length", "weight of f(x) of x")

@@ -323,3 +323,42 @@ def test_many_predictions_are_written_piece_by_piece(tmp_path):
 
     predict(tmp_path, data=Many())
     assert [line["name"] for line in predictions(tmp_path)] == [f"predict {row}" for row in range(9_000)]
+
+
+class Long(Answers):
+    """Many batches in order."""
+
+    order = tuple([[index % 5] for index in range(200)])
+
+    def batch(self, indices):
+        return super().batch(indices)[:2]
+
+
+def test_lines_are_written_as_rows_come_and_appear_all_at_once(tmp_path):
+    class Watching(Oracle):
+        def predict_step(self, batch, batch_idx):
+            (file,) = tmp_path.iterdir()
+            assert file.name.startswith(".predictions.jsonl.")
+            if batch_idx == 199:
+                assert file.stat().st_size > 10_000
+            return "nothing of use"
+
+    predict(tmp_path, model=Watching(), data=Long())
+    assert [path.name for path in tmp_path.iterdir()] == ["predictions.jsonl"]
+    assert len(predictions(tmp_path)) == 200
+
+
+def test_an_error_half_way_leaves_the_earlier_predictions_as_they_were(tmp_path):
+    class Failing(Oracle):
+        def predict_step(self, batch, batch_idx):
+            if batch_idx == 150:
+                raise self.error
+            return "nothing of use"
+
+    predict(tmp_path)
+    before = (tmp_path / "predictions.jsonl").read_bytes()
+    for Failing.error, raised in ((OSError("no data"), OSError), (KeyboardInterrupt(), SystemExit)):
+        with pytest.raises(raised):
+            predict(tmp_path, model=Failing(), data=Long())
+        assert [path.name for path in tmp_path.iterdir()] == ["predictions.jsonl"]
+        assert (tmp_path / "predictions.jsonl").read_bytes() == before

@@ -1,13 +1,23 @@
-"""Pictures on the command line: there after `test`, beside the run, and gone with one flag."""
+"""Pictures on the command line: there after `fit` and `test`, beside the run, and gone with one flag."""
 
 import csv
+import shutil
 from collections import Counter
 
+import numpy as np
 import pytest
+import torch
+from PIL import Image
+from sklearn.metrics import confusion_matrix, roc_auc_score
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from callbacks import figures
 
 pytest.importorskip("datamodules.text", reason="deleted with its task")
 QUIET = ("--trainer.enable_progress_bar", "false", "--trainer.logger", "false")
 TEXT = ("--config", "configs/text_csv.yaml", *QUIET, "--figures.enabled", "true")
+PICTURES = {"confusion", "reliability", "risk_coverage", "threshold", "scores", "top_features"}
+VAL_PICTURES = {f"val_{name}" for name in PICTURES}
 
 
 def read_csv(path):
@@ -18,11 +28,12 @@ def read_csv(path):
 def test_a_test_of_sentences_leaves_pictures_and_tables_and_one_flag_leaves_them_out(cli, tmp_path, capsys):
     run, off = tmp_path / "run", tmp_path / "off"
     cli("fit", *TEXT, "--trainer.max_epochs", 3, "--trainer.default_root_dir", run)
-    assert not (run / "figures").exists()
+    of_fit = {path.name: path.read_bytes() for path in (run / "figures").iterdir()}
+    assert of_fit.keys() == {f"{name}.png" for name in VAL_PICTURES}
     cli("test", *TEXT, "--ckpt_path", run / "checkpoints/last.ckpt")
-    pictures = {"confusion", "reliability", "risk_coverage", "threshold", "scores", "top_features"}
-    assert {path.stem for path in (run / "figures").iterdir()} == pictures
-    assert f"{len(pictures)} pictures in {run / 'figures'}" in capsys.readouterr().out
+    assert {path.stem for path in (run / "figures").iterdir()} == PICTURES | VAL_PICTURES
+    assert of_fit == {name: (run / "figures" / name).read_bytes() for name in of_fit}
+    assert f"{len(PICTURES)} pictures in {run / 'figures'}" in capsys.readouterr().out
     wrong = Counter((row["target"], row["predicted"]) for row in read_csv(run / "errors.csv"))
     assert {(r["target"], r["predicted"]): int(r["rows"]) for r in read_csv(run / "confusions.csv")} == wrong
     top = Counter(row["label"] for row in read_csv(run / "top_features.csv"))
@@ -31,6 +42,103 @@ def test_a_test_of_sentences_leaves_pictures_and_tables_and_one_flag_leaves_them
     where = ("--ckpt_path", run / "checkpoints/last.ckpt", "--trainer.default_root_dir", off)
     cli("test", *TEXT, *where, "--figures.enabled", "false")
     assert {path.name for path in off.iterdir()} == {"test_metrics.json", "per_class.csv", "errors.csv"}
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """What was drawn: of each set of pictures its rows, and the coefficients."""
+    seen, draw = [], figures.pictures
+
+    def look_and_draw(rows, coefficients, *rest):
+        seen.append((rows, coefficients))
+        return draw(rows, coefficients, *rest)
+
+    monkeypatch.setattr(figures, "pictures", look_and_draw)
+    monkeypatch.setattr(figures, "DPI", 40)  # faster
+    return seen
+
+
+def validation_rows(run):
+    """Probabilities, answers and true classes of the validation rows, by best.ckpt, from Python."""
+    from classifier import Classifier
+
+    classifier = Classifier.load(run / "checkpoints/best.ckpt")
+    texts, labels = classifier.data._splits["val"]
+    names = classifier.class_names
+    answers = [names.index(label) for label in classifier.predict(texts)]
+    return classifier, classifier.predict_proba(texts), answers, [names.index(label) for label in labels]
+
+
+def test_a_fit_ends_with_pictures_of_the_validation_rows_as_its_best_state_answers_them(cli, tmp_path, drawn, capsys):
+    run, board = tmp_path / "run", ("--trainer.logger", "true", "--model.calibrate", "true")
+    # At this rate an early epoch is the best.
+    options = (*TEXT, *board, "--trainer.max_epochs", 8, "--model.lr", 3000, "--trainer.default_root_dir", run)
+    cli("fit", *options)
+    best, last = (torch.load(run / f"checkpoints/{n}.ckpt", weights_only=True)["state_dict"] for n in ("best", "last"))
+    assert not torch.equal(best["W.weight"], last["W.weight"])
+    classifier, proba, answers, target = validation_rows(run)
+    [(rows, coefficients)] = drawn
+    np.testing.assert_allclose(rows.proba, proba, atol=1e-6)
+    assert rows.target.tolist() == target
+    assert rows.predicted.tolist() == answers
+    assert rows.threshold == float(best["decision._extra_state"]) == classifier.model.threshold
+    assert rows.temperature == float(best["calibration._extra_state"]) != 1
+    torch.testing.assert_close(coefficients, classifier.model.coefficients())
+
+    def epoch_of(state):
+        return state["epoch"] + 1
+
+    number = epoch_of(torch.load(run / "checkpoints/best.ckpt", weights_only=True))
+    assert rows.caption == f"{len(target)} validation rows, answered by best.ckpt of epoch {number}"
+    with (run / "metrics.csv").open(newline="") as file:
+        curves = [row for row in csv.DictReader(file) if row["val/loss"]]
+    logged = curves[number - 1]
+    assert float(logged["val_at_threshold/threshold"]) == pytest.approx(rows.threshold)
+    out = np.array(target) == len(classifier.class_names) - 1
+    matrix = confusion_matrix(rows.target, rows.predicted, labels=range(4))
+    assert float(logged["val_at_threshold/oos_recall"]) == pytest.approx(matrix[3, 3] / matrix[3].sum())
+    assert float(logged["val/oos_auroc"]) == pytest.approx(roc_auc_score(out, 1 - rows.proba[:, :3].max(axis=1)))
+
+    events = EventAccumulator(str(run), size_guidance={"images": 0}).Reload()
+    assert set(events.Tags()["images"]) == VAL_PICTURES
+    for name in VAL_PICTURES:
+        (event,) = events.Images(name)
+        with Image.open(run / "figures" / f"{name}.png") as image:
+            assert (event.width, event.height) == image.size
+            assert len(image.convert("RGB").getcolors(maxcolors=1 << 24)) > 10
+    said = capsys.readouterr().out.splitlines()
+    assert f"{len(VAL_PICTURES)} pictures of the validation rows: {run / 'figures/val_*.png'}" in said
+
+    # A run killed while it drew: a resume, which has nothing to train, draws the same.
+    before = {path.name: path.read_bytes() for path in (run / "figures").iterdir()}
+    shutil.rmtree(run / "figures")
+    cli("fit", *options, "--ckpt_path", run / "checkpoints/last.ckpt")
+    assert {path.name: path.read_bytes() for path in (run / "figures").iterdir()} == before
+
+
+def test_a_fit_without_its_pictures_ends_with_the_same_bits(cli, tmp_path):
+    for name in ("with", "without"):
+        drawing = ("--figures.enabled", str(name == "with").lower())
+        place = ("--trainer.max_epochs", 2, "--trainer.default_root_dir", tmp_path / name)
+        cli("fit", *TEXT, *place, *drawing)
+    one, other = (torch.load(tmp_path / f"{n}/checkpoints/last.ckpt", weights_only=True) for n in ("with", "without"))
+    for name, value in one["state_dict"].items():
+        assert torch.equal(value, other["state_dict"][name]), name
+    assert (tmp_path / "with/figures").is_dir()
+    assert not (tmp_path / "without/figures").exists()
+
+
+def test_only_the_rows_that_a_validation_takes_are_drawn(cli, tmp_path, drawn, monkeypatch):
+    monkeypatch.setattr("datamodules.batches.BatchedDataModule.eval_batch_size", 5)
+    short = (*TEXT, "--data.batch_size", 5, "--trainer.max_epochs", 1, "--trainer.default_root_dir")
+    cli("fit", *short, tmp_path / "part", "--trainer.limit_val_batches", 2)
+    [(rows, _)] = drawn
+    assert len(rows.target) == 10
+    without = ("--trainer.limit_val_batches", 0, "--checkpoint.monitor", "train/loss", "--model.threshold", "none")
+    cli("fit", *short, tmp_path / "none", *without)
+    assert (tmp_path / "none/checkpoints/best.ckpt").is_file()
+    assert len(drawn) == 1
+    assert not (tmp_path / "none/figures").exists()
 
 
 def test_a_class_that_the_data_has_not_is_refused_in_one_line(cli, tmp_path):
