@@ -26,6 +26,7 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks/results"
 PACKAGES = ("torch", "lightning", "torchmetrics", "scikit-learn", "numpy", "scipy", "skorch")
+PACKAGES += ("fasttext-numpy2", "vowpalwabbit", "liblinear-official")
 
 if sys.platform == "linux":
     M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # <malloc.h>
