@@ -1,6 +1,7 @@
 """Classifiers of sentences behind one interface: ours, and fastText, Vowpal Wabbit and LIBLINEAR."""
 
 import math
+import os
 import random
 import re
 import time
@@ -44,14 +45,11 @@ class FastText:
 
     def fit(self, texts: Sequence[str], labels: Sequence[str], folder: Path, seed: int) -> None:
         import fasttext
-        import torch
 
         self.names, numbers = _numbered(labels)
         lines = (f"__label__{number} {_words(text)}\n" for number, text in zip(numbers, texts, strict=True))
         train = _write_shuffled(lines, folder, seed)
-        self.model = fasttext.train_supervised(
-            train, **self.options, seed=seed, thread=torch.get_num_threads(), verbose=0
-        )
+        self.model = fasttext.train_supervised(train, **self.options, seed=seed, thread=os.cpu_count(), verbose=0)
         self.model.save_model(str(folder / "model"))
 
     def files(self, folder: Path) -> list[Path]:
