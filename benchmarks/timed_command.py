@@ -30,7 +30,7 @@ METHODS = {
         "lightning.pytorch.cli.LightningCLI.setup_parser",
         "cli.lightning_cli.TemplateCLI.parse_arguments",
     ),
-    "reading": ("datamodules.clinc150.CLINC150DataModule.load_splits",),
+    "reading": ("datamodules.clinc150.CLINC150DataModule.load_splits", "datamodules.text.TextDataModule.load_splits"),
     "vectorizing": tuple(
         f"datamodules.tfidf.TfidfFeatures.{m}" for m in ("fit_transform", "transform", "load_state_dict")
     ),
