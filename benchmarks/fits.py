@@ -9,7 +9,9 @@ import tempfile
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from io import StringIO
+from pathlib import Path
 from threading import Thread
 from typing import Any, ClassVar
 
@@ -94,14 +96,15 @@ def minimal_fit(
     return timer
 
 
-def cli_fit(*arguments: str) -> FitTimer:
+def cli_fit(*arguments: str, config: Path = CONFIG) -> FitTimer:
     """`python train.py fit --config configs/clinc150.yaml`, on a CPU and a terminal, in this process.
 
     Args:
         arguments: further ones, as on the command line.
+        config: another configuration.
     """
-    with tempfile.TemporaryDirectory() as folder, fake_terminal(), silence_lightning():
-        command = ["train.py", "fit", "--config", str(CONFIG), "--trainer.default_root_dir", f"{folder}/run"]
+    with tempfile.TemporaryDirectory() as folder, fake_terminal(), redirect_stderr(StringIO()), silence_lightning():
+        command = ["train.py", "fit", "--config", str(config), "--trainer.default_root_dir", f"{folder}/run"]
         timed = ["--trainer.accelerator", "cpu", "--trainer.callbacks+=benchmarks.fits.FitTimer"]
         argv, sys.argv = sys.argv, [*command, *timed, *arguments]
         try:
@@ -138,9 +141,10 @@ def fake_terminal() -> Iterator[None]:
     reader = Thread(target=_discard, args=(master,), daemon=True)
     reader.start()
     try:
-        yield
+        # A stream of its own: one that was opened on a file goes on asking for its position.
+        with open(1, "w", encoding="utf-8", closefd=False) as terminal, redirect_stdout(terminal):
+            yield
     finally:
-        sys.stdout.flush()
         os.dup2(stdout, 1)
         os.close(stdout)
         reader.join(timeout=5)

@@ -25,7 +25,8 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks/results"
-PACKAGES = ("torch", "lightning", "torchmetrics", "scikit-learn", "numpy", "scipy", "skorch")
+PEERS = ("skorch", "fasttext-numpy2", "vowpalwabbit", "liblinear-official")
+PACKAGES = ("torch", "lightning", "torchmetrics", "scikit-learn", "numpy", "scipy", *PEERS)
 
 if sys.platform == "linux":
     M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # <malloc.h>
@@ -99,6 +100,11 @@ def summarize(what: str, unit: str, values: Sequence[float], note: str = "") -> 
 def ratio(numerator: Sequence[float], denominator: Sequence[float]) -> float:
     """The median of the ratios within each round, so that a slow round counts no more than any other."""
     return statistics.median(a / b for a, b in zip(numerator, denominator, strict=True))
+
+
+def peak_memory(usage: Any) -> float:
+    """Bytes that a process used at most, from what the resource module or os.wait4 tells of it."""
+    return usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def argument_parser(description: str | None) -> argparse.ArgumentParser:

@@ -9,7 +9,6 @@ rows are not counted for any of them; validating is, for ours.
   scikit-learn   fit() with its own stopping rule (not for saga, where it takes ten times as long), and with the fewest
                  iterations of a short list that meet the target, as if they were known beforehand; another seed in each
                  round
-  LinearSVC      for orientation only: it gives no probabilities
   skorch         nn.Linear on dense rows, SGD at our learning rate, a fixed number of epochs
 """
 
@@ -59,7 +58,7 @@ def main() -> None:
     makers = solvers(torch.get_num_threads(), data.num_features, data.num_classes)
     fit("lbfgs", makers["lbfgs"])()
     target = accuracies["lbfgs"][0] - 0.002
-    contestants = {name: fit(name, makers[name]) for name in ("lbfgs", "SGDClassifier", "LinearSVC")}
+    contestants = {name: fit(name, makers[name]) for name in ("lbfgs", "SGDClassifier")}
     fewest: dict[str, str] = {}  # of each solver, the name of its shortest fit that meets the target
     for solver, numbers in ITERATIONS.items():
         for iterations in numbers:
@@ -115,13 +114,11 @@ def goals_against(values: dict[str, list[float]], fewest: dict[str, str]) -> lis
 def solvers(threads: int, num_features: int, num_classes: int) -> dict[str, Callable[..., Any]]:
     """The solvers to compare with: functions that take a random_state, and further options of the solver."""
     from sklearn.linear_model import LogisticRegression, SGDClassifier
-    from sklearn.svm import LinearSVC
 
     makers: dict[str, Callable[..., Any]] = {
         "lbfgs": partial(LogisticRegression, **{"C": C, "max_iter": 1000}),
         "saga": partial(LogisticRegression, C=C, solver="saga"),
         "SGDClassifier": partial(SGDClassifier, loss="log_loss", alpha=1e-5, n_jobs=threads),
-        "LinearSVC": LinearSVC,
     }
     try:
         import skorch

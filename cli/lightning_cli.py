@@ -1,5 +1,6 @@
 """LightningCLI, for a project in which a run has its directory and a model is built to fit its data."""
 
+import sys
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -43,9 +44,13 @@ class TemplateCLI(LightningCLI):
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
-        """Without `predict --return_predictions`: nobody reads the list, which would hold all probabilities."""
+        """Of four the one that is called, as building each one's parser takes a moment; all where none is.
+
+        Without `predict --return_predictions`: nobody reads the list, which would hold all probabilities.
+        """
         subcommands = LightningCLI.subcommands()
-        return {**subcommands, "predict": subcommands["predict"] | {"return_predictions"}}
+        subcommands["predict"] |= {"return_predictions"}
+        return {name: skip for name, skip in subcommands.items() if [name] == sys.argv[1:2]} or subcommands
 
     def predict(self, **options: Any) -> None:
         self.trainer.predict(**options, return_predictions=False)

@@ -132,8 +132,9 @@ class TfidfFeatures:
         for vectorizer, analyzer in zip(self._vectorizers.values(), self._analyzers, strict=True):
             vocabulary = vectorizer.vocabulary_
             counts = Counter(vocabulary[ngram] for ngram in analyzer(text) if ngram in vocabulary)
-            column = np.array(sorted(counts), dtype=np.int32)
-            value = np.array([1 if vectorizer.binary else counts[number] for number in sorted(counts)], np.float32)
+            numbers = sorted(counts)
+            column = np.array(numbers, dtype=np.int32)
+            value = np.array([1 if vectorizer.binary else counts[number] for number in numbers], np.float32)
             if vectorizer.sublinear_tf:
                 value = np.log(value) + 1
             if vectorizer.use_idf:

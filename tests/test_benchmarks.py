@@ -1,14 +1,17 @@
 import importlib.util
 import json
+import math
 import os
 import sys
+import time
 from pathlib import Path
+from pydoc import locate
 
 import pytest
 import torch
 
 from benchmarks import __main__ as run_all
-from benchmarks import bandwidth, measure, report
+from benchmarks import bandwidth, classifiers, large_files, measure, peers, report, timed_command
 
 MEASUREMENTS = [measure.summarize("a step", "ms", [3.0, 1.0, 2.0])]
 
@@ -195,3 +198,117 @@ def test_the_fake_terminal_is_one_for_a_while_and_shows_nothing(capfd):
     os.write(1, b"shown")
     assert not os.isatty(1)
     assert capfd.readouterr().out == "shown"
+
+
+def test_standard_output_is_the_fake_terminal_also_where_it_was_a_file(capfd):
+    from benchmarks.fits import fake_terminal
+
+    with fake_terminal():
+        sys.stdout.reconfigure(errors="backslashreplace")  # as train.py does; a stream on the file would seek
+        assert sys.stdout.isatty()
+        print("discarded")
+    print("shown")
+    assert capfd.readouterr().out == "shown\n"
+
+
+def test_all_are_run_but_those_that_take_too_long_unless_named(tmp_path, monkeypatch):
+    calls = []
+    monkeypatch.setattr(run_all.subprocess, "run", lambda command, **_: calls.append(command[2]) or Completed)
+    for arguments in ([], ["--only", "large_files"]):
+        monkeypatch.setattr(sys, "argv", ["benchmarks", "--out", str(tmp_path), *arguments])
+        run_all.main()
+    usual = [f"benchmarks.{name}" for name in report.ORDER if name != "large_files"]
+    assert calls == [*usual, "benchmarks.large_files"]
+
+
+class Completed:
+    returncode = 0
+
+
+TEXTS = ["will it snow", "is it going to rain", "pay my bill", "pay the rent: 3|4"] * 10
+LABELS = ["weather: now", "weather: now", "pay", "pay"] * 10
+
+
+@pytest.mark.parametrize("name", peers.PEERS)
+def test_a_peer_learns_answers_by_name_and_leaves_its_files(name, tmp_path):
+    classifier = peers.PEERS[name]()
+    pytest.importorskip(classifier.package)
+    classifier.fit(TEXTS, LABELS, tmp_path, seed=0)
+    assert classifier.predict(["Will it snow?", "pay: my bill"]) == ["weather: now", "pay"]
+    assert all(path.stat().st_size for path in classifier.files(tmp_path))
+
+
+def test_a_peer_that_is_not_installed_is_left_out_with_a_line(capsys):
+    class Absent(classifiers.Liblinear):
+        package = "no_such_package"
+
+    there, absent = (lambda: classifiers.Ours("clinc150")), lambda: Absent("-s 4")
+    assert classifiers.installed({"there": there, "absent": absent}) == {"there": there}
+    assert capsys.readouterr().out == "not installed, and left out: absent; pip install -e '.[bench]'\n"
+
+
+def test_the_table_says_where_a_peer_is_ahead():
+    def fit(seconds, to_target, accuracy):
+        return peers.Fit(seconds, to_target, accuracy, speed=10.0, size=1e6)
+
+    ours = {"ours, clinc150": [fit(4.0, 2.0, 0.91)], "ours, clinc150_best": [fit(8.0, 3.0, 0.93)]}
+    measurements, goals = peers.summarize(ours | {"fast": [fit(1.0, math.inf, 0.88)], "slow": [fit(9.0, 9.0, 0.92)]})
+    assert [m.what for m in measurements if m.note] == ["fit: fast"]
+    assert {goal.what: (goal.figure, goal.met) for goal in goals} == {
+        "fit: ours, clinc150 / the best peer": (4.0, False),
+        "fit to 0.90: ours, clinc150 / the best peer": (2 / 9, True),
+        "test accuracy: ours, clinc150_best / the best peer": (pytest.approx(93 / 92), True),
+        "prediction: ours, clinc150 / the best peer": (1.0, True),
+        "size: ours, clinc150 / the best peer": (1.0, True),
+    }
+    assert peers.summarize(ours)[1] == []
+
+
+def test_in_scope_accuracy_leaves_out_of_scope_rows_out():
+    assert peers.in_scope_accuracy(["a", "b", "a", "oos"], ["a", "b", "oos", "b"]) == 2 / 3
+
+
+def test_made_up_sentences_are_the_same_for_a_seed_and_read_back(tmp_path):
+    for name, seed in (("one", 1), ("again", 1), ("other", 2)):
+        large_files.write_sentences(tmp_path / name, 500, seed)
+    one, again, other = ((tmp_path / name).read_text() for name in ("one", "again", "other"))
+    assert one == again != other
+    texts, labels = large_files.read_sentences(tmp_path / "one")
+    assert len(texts) == len(labels) == 500 and len(set(labels)) == 77
+    assert {len(text.split()) for text in texts} == set(range(5, 20))
+    words = [word for text in texts for word in text.split()]
+    assert words.count("w0") > 1.5 * words.count("w1") > 0  # by Zipf's law twice as frequent
+
+
+def test_of_parts_within_each_other_only_the_inner_ones_time_goes_on(monkeypatch):
+    now = iter([3.0, 4.0, 6.0, 10.0, 18.0])
+    monkeypatch.setattr(timed_command.time, "perf_counter", lambda: next(now))
+    stopwatch = timed_command.Stopwatch(started=1.0)
+    with stopwatch.part("outer"), stopwatch.part("inner"):
+        pass
+    stopwatch.switch()
+    assert stopwatch.seconds == {"the rest": 2 + 8, "outer": 1 + 4, "inner": 2}
+
+
+@pytest.mark.parametrize("method", [method for methods in timed_command.METHODS.values() for method in methods])
+def test_the_parts_of_a_command_are_there_to_be_timed(method):
+    assert callable(locate(method))
+
+
+@pytest.mark.slow
+def test_the_parts_of_a_command_add_up(tmp_path):
+    start = time.perf_counter()
+    options = ["--config", "configs/iris_binary.yaml", "--trainer.max_epochs", "1"]
+    parts = timed_command.measure_parts(
+        ["fit", *options, "--trainer.default_root_dir", str(tmp_path / "run")], tmp_path
+    )
+    total = time.perf_counter() - start
+    assert {"imports", "command line", "training", "checkpoints", "the rest"} <= set(parts)
+    assert sum(parts.values()) == pytest.approx(total, rel=0.05)
+    assert (tmp_path / "run/checkpoints/best.ckpt").is_file()
+
+
+@pytest.mark.slow
+def test_a_command_that_fails_is_not_measured(tmp_path):
+    with pytest.raises(RuntimeError, match="needs a trained model"):
+        timed_command.measure_parts(["test", "--config", "configs/iris_binary.yaml"], tmp_path)
