@@ -117,7 +117,7 @@ class PredictionWriter(RowCollector):
     the data has such a class; `words_for` and `words_against`, the features that contributed most to the label and most
     against it, where the model has contributions and the features have names.
 
-    Lines are written as the rows come, those of several processes after each batch, so that millions of rows need no
+    Lines are written as the rows come, those of several processes after each batch: millions of rows take little
     memory. Rows that come from a file are also written to predictions.csv: all columns of the file, then label,
     probability, second_label and second_probability, the most probable of the other classes, and out_of_scope.
 

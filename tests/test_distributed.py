@@ -437,3 +437,63 @@ def test_two_ranks_train_and_test_clinc150_as_one_does(tmp_path):
         assert largest_difference(alone, note) <= 1e-5
     alone, together = (json.loads((runs[f"clinc150_{n}"] / "test/test_metrics.json").read_text()) for n in (1, 2))
     assert together == pytest.approx(alone, abs=1e-6)
+
+
+# Rows in another order than processes take them here: 4 batches on the first, 1 on the second.
+UNEVEN = """
+import sys
+import lightning as L, torch
+from torch.utils.data import DataLoader
+from torch.utils.data.distributed import DistributedSampler
+from callbacks import PredictionWriter
+
+class Share(DistributedSampler):
+    def __iter__(self):
+        return iter([[0], [1, 2], [4, 5], [8]] if self.rank == 0 else [[3, 6, 7, 9]])
+
+    def __len__(self):
+        return 4 if self.rank == 0 else 1
+
+class Numbers(torch.utils.data.Dataset):
+    def __getitem__(self, rows):
+        return torch.tensor(rows)[:, None] / 10, torch.zeros(len(rows)).long(), torch.tensor(rows)
+
+    def __len__(self):
+        return 10
+
+class Data(L.LightningDataModule):
+    class_names = ["small", "large"]
+
+    def predict_dataloader(self):
+        share = Share(range(10), num_replicas=2, rank=self.trainer.global_rank)
+        return DataLoader(Numbers(), sampler=share, batch_size=None)
+
+    def describe(self, indices, split):
+        return [{"row": index} for index in indices]
+
+class Model(L.LightningModule):
+    def predict_proba(self, x):
+        return torch.cat([1 - x, x], dim=1)
+
+    def predict_label(self, proba):
+        return (proba[:, 1] > 0.45).long()
+
+    def predict_step(self, batch, batch_idx):
+        return "nothing of use"
+
+several = {"accelerator": "cpu", "devices": 2, "strategy": "ddp"}
+trainer = L.Trainer(**several, default_root_dir=sys.argv[1], callbacks=[PredictionWriter()], logger=False)
+trainer.predict(Model(), Data(), return_predictions=False)
+"""
+
+
+@pytest.mark.slow
+def test_processes_with_different_numbers_of_batches_write_all_predictions_in_order(tmp_path):
+    script = tmp_path / "uneven.py"
+    script.write_text(UNEVEN)
+    environment = ENVIRONMENT | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, str(script), str(tmp_path)], env=environment, timeout=300)
+    assert done.returncode == 0
+    lines = [json.loads(line) for line in (tmp_path / "predictions.jsonl").read_text().splitlines()]
+    assert [line["row"] for line in lines] == list(range(10))
+    assert [line["label"] for line in lines] == ["small"] * 5 + ["large"] * 5
