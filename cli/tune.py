@@ -119,7 +119,7 @@ def main(arguments: list[str]) -> None:
     interrupted = search.run(clock)
     write_trials(folder / "trials.csv", search)
     if not search.complete:
-        raise ValueError("no trial was completed: give more time with --minutes")
+        raise ValueError("no trial was completed" + ("" if interrupted else ": give more time with --minutes"))
     print_trials(search)
     write_config(search, arguments, folder)
     if interrupted:

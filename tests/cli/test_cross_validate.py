@@ -29,7 +29,8 @@ def validated(tmp_path):
     """`validated("iris_binary", ...)`: lines of cross_validation.csv and of out_of_fold.csv."""
 
     def run(config, *options):
-        pytest.importorskip(f"datamodules.{config.partition('_')[0]}")
+        if not Path(f"configs/{config}.yaml").is_file():
+            pytest.skip("the config was deleted with its task (docs/template.md)")
         place = ("--trainer.default_root_dir", str(tmp_path))
         cross_validate.main(["--config", f"configs/{config}.yaml", *place, *options])
         return read_csv(tmp_path / "cross_validation.csv"), read_csv(tmp_path / "out_of_fold.csv")

@@ -2,6 +2,7 @@
 
 import csv
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -183,7 +184,8 @@ def test_a_missing_optuna_is_named_with_the_command_that_brings_it(tuned, monkey
 
 
 def space_of(config, *options):
-    pytest.importorskip(f"datamodules.{config.partition('_')[0]}")
+    if not Path(f"configs/{config}.yaml").is_file():
+        pytest.skip("the config was deleted with its task (docs/template.md)")
     refit = Refit(["--config", f"configs/{config}.yaml", *options])
     return search_space(refit.config, num_rows=100), refit
 
