@@ -12,11 +12,11 @@ from rich.progress import BarColumn, Progress, TimeElapsedColumn
 from cli.errors import is_user_error, one_line
 from cli.folds import Array, Sample, judge
 from cli.refit import Refit
-from cli.search_space import as_arguments, load_optuna, search_space
+from cli.search_space import as_arguments, search_space
+from cli.study import load_optuna, open_study
 
 OPTIONS: dict[str, Any] = {"minutes": 1.0, "folds": 3, "trials": -1, "metric": "nll"}
 DIRECTIONS = {"nll": "minimize", "accuracy": "maximize", "macro_f1": "maximize"}
-STARTUP = 4  # trials to complete before one is ended early
 
 
 class TimeUpError(Exception):
@@ -60,16 +60,7 @@ class Search:
         self.refit, self.arguments, self.sample, self.folds = refit, arguments, sample, folds
         self.metric, self.limit = refit.config.metric, refit.config.trials
         self.space, self.own = search_space(refit.config, len(folds[0][0]))
-        file.parent.mkdir(parents=True, exist_ok=True)
-        self.study = self.optuna.create_study(
-            storage=f"sqlite:///{file.resolve()}",
-            study_name="tune",
-            load_if_exists=True,
-            direction=DIRECTIONS[self.metric],
-            pruner=self.optuna.pruners.MedianPruner(n_startup_trials=STARTUP),
-        )
-        seed = refit.config.seed_everything + len(self.study.trials)  # the same one again would draw the same values
-        self.study.sampler = self.optuna.samplers.TPESampler(seed=seed)
+        self.study = open_study(file, DIRECTIONS[self.metric], refit.config.seed_everything)
         if self.own not in [trial.params for trial in self.complete]:
             self.study.enqueue_trial(self.own)
 
@@ -92,7 +83,7 @@ class Search:
                 except KeyboardInterrupt:
                     return True
                 if best := self.complete[:1]:
-                    text = f"{len(self.finished())} trials, best {self.metric} {best[0].value:.4f}"
+                    text = f"trials: {len(self.finished())}, best {self.metric} {best[0].value:.4f}"
                     clock.bar.update(clock.task, description=text)
         return False
 

@@ -5,6 +5,8 @@ from typing import Any
 
 from jsonargparse import Namespace
 
+from cli.study import load_optuna
+
 LARGEST_C, SMALLEST_C = 1000, 0.3  # scikit-learn's measure of the penalty: l2 is 1 / (2 · rows · C)
 PENALTIES = ("model.l2", "model.optimizer.weight_decay")  # the first of them that there is
 RATES = ("model.lr", "model.optimizer.lr")
@@ -16,16 +18,6 @@ CATEGORIES = {  # beside the configured value
     "data.chars.ngram_range": ("[1, 2]", "[1, 3]", "[2, 4]"),
     "model.class_weight": ("none", "balanced"),
 }
-
-
-def load_optuna() -> Any:
-    """The package, told to be quiet; a ValueError where it is missing."""
-    try:
-        import optuna
-    except ImportError as error:
-        raise ValueError('a search needs Optuna: pip install -e ".[tune]"') from error
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    return optuna
 
 
 def search_space(config: Namespace, num_rows: int) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -2,9 +2,9 @@
 
 Optuna searches penalty, rate, n-grams, feature dropout and class weights, as far as the config has them, by
 cross-validation on the rows of train and validation; the test rows stay untouched. The first trial is the config as it
-is, so that the result is no worse by the search's own measure. A trial that falls behind the median of those before it
-ends there. The same command goes on where it stopped. In a folder of their own, whose name follows from config and
-rows, are study.db (Optuna's), trials.csv and NAME_tuned.yaml, which `fit` takes.
+is, so that the result is no worse by the search's own measure; one that falls behind the median of those before it ends
+there. The same command goes on where it stopped: in a folder whose name follows from config and rows are study.db
+(Optuna's), trials.csv and NAME_tuned.yaml, which `fit` takes.
 """
 
 import hashlib
@@ -20,7 +20,8 @@ from cli.folds import Sample
 from cli.main import run_as_command
 from cli.refit import Refit
 from cli.search import DIRECTIONS, OPTIONS, Clock, Search
-from cli.search_space import as_arguments, load_optuna
+from cli.search_space import as_arguments
+from cli.study import load_optuna
 
 PRINTED = 10  # trials
 
@@ -95,13 +96,13 @@ def write_config(search: Search, arguments: list[str], folder: Path) -> None:
     gain = f"instead of {own.value:.4f}" if best.params != search.own else "as before: nothing better was found"
     outcome = f"{search.metric} {best.value:.4f} {gain}"
     lines = (
-        f"# {name}, tuned: {outcome}, mean of {len(search.folds)} folds, the best of {number} trials.",
+        f"# {name}, tuned: {outcome}, mean of {len(search.folds)} folds; trials: {number}.",
         f"#   python train.py fit --config {file}",
         f"# Made by: python -m cli.tune {' '.join(shlex.join(arguments).split())}",
     )
     tuned = Refit([*arguments, *as_arguments(best.params, search.space)], **OPTIONS)
     atomic_write_text(file, "\n".join((*lines, text_of(tuned))))
-    print(f"{number} trials, all in {folder / 'trials.csv'}; the same command goes on")
+    print(f"trials: {number}, all in {folder / 'trials.csv'}; the same command goes on")
     print(f"{outcome}\nuse it: python train.py fit --config {file}")
 
 

@@ -158,6 +158,15 @@ def test_time_ends_a_fit_in_its_midst(tuned):
         tuned("--minutes", "0.0001")
 
 
+def test_a_damaged_file_of_trials_is_refused_in_one_line_and_left_as_it_is(tuned, scripted):
+    scripted(0.5, 0.5)
+    _, folder = tuned("--trials", "1")
+    (folder / "study.db").write_text("no database")
+    with pytest.raises(ValueError, match=r"study.db: expected the trials of a search, got .*; remove it to begin anew"):
+        tuned("--trials", "2")
+    assert (folder / "study.db").read_text() == "no database"
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
