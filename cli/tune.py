@@ -1,10 +1,9 @@
 """Better options in a minute: `python -m cli.tune --config configs/NAME.yaml --minutes 1`.
 
 Optuna searches penalty, rate, n-grams, feature dropout and class weights, as far as the config has them, by
-cross-validation on the rows of train and validation; the test rows stay untouched. The first trial is the config as it
-is, so that the result is no worse by the search's own measure; one that falls behind the median of those before it ends
-there. The same command goes on where it stopped: in a folder whose name follows from config and rows are study.db
-(Optuna's), trials.csv and NAME_tuned.yaml, which `fit` takes.
+cross-validation over train and validation; the test rows stay untouched. The first trial is the config as it is, so the
+result is no worse by the search's own measure; one behind the median of those before it ends there. The same command
+goes on: a folder named after config and rows has study.db (Optuna's), trials.csv and NAME_tuned.yaml, for `fit`.
 """
 
 import hashlib
