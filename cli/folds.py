@@ -10,7 +10,7 @@ import lightning as L
 import torch
 from numpy.typing import NDArray
 
-from cli.refit import Refit, Rows, predict, take
+from cli.refit import Refit, Rows, interruptible, predict, take
 
 Array = NDArray[Any]
 
@@ -79,7 +79,17 @@ class Sample:
 def judge(
     refit: Refit, sample: Sample, divided: Sequence[tuple[Array, Array]], callbacks: Sequence[L.Callback] = ()
 ) -> Iterator[Fold]:
-    """Fit on the other folds and judge, fold after fold."""
+    """Fit on the other folds and judge, fold after fold.
+
+    Args:
+        refit: the configuration; its data may differ from the sample's in all but the rows.
+        sample: the rows.
+        divided: as `Sample.divide` returns it.
+        callbacks: of each fit.
+
+    Raises:
+        ValueError: a fit diverged, or the configuration does not go together.
+    """
     from sklearn.metrics import log_loss
 
     for seen, rows in divided:
@@ -88,7 +98,8 @@ def judge(
         trainer, model, data = refit.fit(splits, callbacks=callbacks)
         proba, target = (tensor.cpu().double().numpy() for tensor in predict(trainer, model, data, "val"))
         proba /= proba.sum(axis=1, keepdims=True)  # they sum to 1 in float32 only
-        [found] = trainer.validate(model, dataloaders=data.val_dataloader(), verbose=False)
+        with interruptible():
+            [found] = trainer.validate(model, dataloaders=data.val_dataloader(), verbose=False)
         metrics = {name.removeprefix("val/"): float(value) for name, value in found.items()}
         metrics["nll"] = float(log_loss(target, proba, labels=range(proba.shape[1])))
         yield Fold(rows, proba, target.astype(int), metrics)

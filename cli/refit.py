@@ -21,17 +21,12 @@ from cli.run_paths import base_directory
 Rows = Sequence[Any] | Tensor  # texts, or raw features (N, F); and labels, or class numbers (N,)
 Splits = dict[str, tuple[Rows, Rows]]
 NEVER = 10**9
-SETTINGS: dict[str, Any] = {  # of the Trainer, in place of the configured ones
-    **{"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False},
-    **{"devices": 1, "num_nodes": 1, "log_every_n_steps": NEVER},
-    # The rows that will judge a model take no part in its fit: no temperature and no threshold is chosen on them.
-    **{
-        "num_sanity_val_steps": 0,
-        "check_val_every_n_epoch": NEVER,
-        "val_check_interval": 1.0,
-        "limit_val_batches": 1.0,
-    },
-}
+QUIET = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
+ALONE = {"devices": 1, "num_nodes": 1, "log_every_n_steps": NEVER}
+# The rows that will judge a model take no part in its fit: no temperature and no threshold is chosen on them.
+UNSEEN = {"num_sanity_val_steps": 0, "check_val_every_n_epoch": NEVER, "val_check_interval": 1.0}
+WHOLE = {"limit_val_batches": 1.0, "limit_test_batches": 1.0, "limit_predict_batches": 1.0}
+SETTINGS: dict[str, Any] = {**QUIET, **ALONE, **UNSEEN, **WHOLE}  # of the Trainer, in place of the configured ones
 
 
 class Refit:

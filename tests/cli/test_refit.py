@@ -7,7 +7,7 @@ import lightning as L
 import pytest
 
 from cli.main import run_as_command
-from cli.refit import Refit
+from cli.refit import Refit, predict
 
 
 @pytest.fixture
@@ -23,6 +23,13 @@ def test_no_threshold_and_no_temperature_is_chosen_on_rows_that_will_judge(text)
     _, model, _ = refit.fit(splits)
     assert model.decision.threshold is None
     assert model.calibration.temperature == 1
+
+
+def test_all_rows_are_judged_whatever_the_limits_of_the_config(text):
+    refit, splits = text
+    refit.config.trainer.limit_val_batches = refit.config.trainer.limit_predict_batches = 0
+    trainer, model, data = refit.fit(splits)
+    assert len(predict(trainer, model, data, "val")[0]) == len(splits["val"][0])
 
 
 def test_what_is_odd_about_the_data_is_left_to_fit(text, capsys):
