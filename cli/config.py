@@ -19,14 +19,15 @@ CALLBACKS: dict[str, Any] = {"checkpoint": RelocatableModelCheckpoint, "figures"
 SECTIONS = ("trainer", *CALLBACKS, "model", "data")
 
 
-def config_text(parser: LightningArgumentParser, options: Namespace) -> str:
+def config_text(parser: LightningArgumentParser, options: Namespace, skip_default: bool = False) -> str:
     """The resolved configuration, without the place and the start of the run, which are no part of the experiment."""
     options = options.clone()
-    options.trainer.default_root_dir = options.ckpt_path = None
+    options.trainer.default_root_dir = None
+    options.update(Namespace(ckpt_path=None) if "ckpt_path" in options else Namespace())
     for name, value in vars(options.data.get("init_args", Namespace())).items():
         if name.endswith(("_file", "_dir")):  # absolute, so that the run's config.yaml works from any folder
             options.data.init_args[name] = [*map(_absolute, value)] if isinstance(value, list) else _absolute(value)
-    return parser.dump(options, skip_none=False)
+    return parser.dump(options, skip_none=False, skip_default=skip_default)
 
 
 def _absolute(path: str | None) -> str | None:

@@ -18,7 +18,8 @@ from torch import Tensor
 from callbacks.atomic_files import atomic_write_csv
 from callbacks.figures import new_figure, save
 from callbacks.plots import learning_curve
-from cli.refit import Refit, Rows, Splits, predict, run_as_command, take
+from cli.main import run_as_command
+from cli.refit import Refit, Rows, Splits, predict, take
 from datamodules.batches import BatchIndices
 from datamodules.splits import stratified_split
 

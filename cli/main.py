@@ -1,4 +1,4 @@
-"""The command line behind train.py."""
+"""The command line behind train.py, and what the commands beside it share."""
 
 import io
 import logging
@@ -6,6 +6,7 @@ import os
 import sys
 import threading
 import warnings
+from collections.abc import Callable
 from contextlib import ExitStack
 
 from cli.config_files import install_loader
@@ -39,5 +40,21 @@ def main() -> None:
             TemplateCLI(on_exit)
     except Exception as error:
         if os.environ.get("LOGREG_DEBUG") or not is_user_error(error):
+            raise
+        sys.exit(f"error: {one_line(error)}")
+
+
+def run_as_command(main: Callable[[list[str]], None], arguments: list[str]) -> None:
+    """Run what `python -m cli...` names; bad input ends in one line on standard error and exit status 1."""
+    for message in HARMLESS_WARNINGS:
+        warnings.filterwarnings("ignore", message)
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)  # which tells of the machine at every fit
+    install_loader()
+    try:
+        main(arguments)
+    except KeyboardInterrupt:
+        sys.exit("stopped; nothing was written")
+    except Exception as error:
+        if not is_user_error(error):
             raise
         sys.exit(f"error: {one_line(error)}")

@@ -1,10 +1,9 @@
 """A configuration fitted several times in one process, each time on other rows; nothing of these fits is kept."""
 
 import inspect
-import logging
-import sys
-import warnings
-from collections.abc import Callable, Sequence
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +11,22 @@ import lightning as L
 import torch
 from jsonargparse import ActionConfigFile, Namespace
 from lightning.pytorch.cli import LightningArgumentParser
+from numpy.typing import NDArray
 from torch import Tensor
 
 from cli.config import CALLBACKS, require_classes, require_values
-from cli.config_files import install_loader
-from cli.errors import is_user_error, one_line
 from cli.links import link_data_to_model
-from cli.main import HARMLESS_WARNINGS
 from cli.run_paths import base_directory
 
 Rows = Sequence[Any] | Tensor  # texts, or raw features (N, F); and labels, or class numbers (N,)
 Splits = dict[str, tuple[Rows, Rows]]
-PLAIN = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
+NEVER = 10**9
+QUIET = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
+ALONE = {"devices": 1, "num_nodes": 1, "log_every_n_steps": NEVER}
+# The rows that will judge a model take no part in its fit: no temperature and no threshold is chosen on them.
+UNSEEN = {"num_sanity_val_steps": 0, "check_val_every_n_epoch": NEVER, "val_check_interval": 1.0}
+WHOLE = {"limit_val_batches": 1.0, "limit_test_batches": 1.0, "limit_predict_batches": 1.0}
+SETTINGS: dict[str, Any] = {**QUIET, **ALONE, **UNSEEN, **WHOLE}  # of the Trainer, in place of the configured ones
 
 
 class Refit:
@@ -61,12 +64,20 @@ class Refit:
         files = self.config.config or []
         return base_directory(Path(str(files[0])) if files else None, self.config.trainer.default_root_dir)
 
-    def fit(self, splits: Splits, seed: int | None = None) -> tuple[L.Trainer, Any, Any]:
-        """Trainer, model and data after a fit on these rows; `seed` None takes the configured one."""
+    def fit(
+        self, splits: Splits, seed: int | None = None, callbacks: Sequence[L.Callback] = ()
+    ) -> tuple[L.Trainer, Any, Any]:
+        """Trainer, model and data after a fit on these rows; `seed` None takes the configured one.
+
+        The model is the last state of the fit: which epoch is the best is not asked. The configured callbacks and
+        loggers are left out.
+        """
         L.seed_everything(self.config.seed_everything if seed is None else seed, verbose=False)
         model, data = self.build(splits)
-        trainer = L.Trainer(**{**self.config.trainer.as_dict(), "callbacks": None, **PLAIN})
-        trainer.fit(model, datamodule=data)
+        settings = {**self.config.trainer.as_dict(), **SETTINGS, "callbacks": [*callbacks]}
+        with interruptible():
+            trainer = L.Trainer(**settings)
+            trainer.fit(model, datamodule=data)
         return trainer, model, data
 
     def build(self, splits: Splits | None = None) -> tuple[Any, Any]:
@@ -83,30 +94,32 @@ class Refit:
             raise ValueError(f"expected data with a method load_splits, {data_class.__name__} has none")
         if (splits := self._splits) is not None:
             data.load_splits = lambda: splits
+            data.setup = lambda stage: None  # which says what is odd about the data: `fit` does that, once
         return data
 
 
-def run_as_command(main: Callable[[list[str]], None], arguments: list[str]) -> None:
-    """Run what `python -m` names; bad input ends in one line on standard error and exit status 1."""
-    for message in HARMLESS_WARNINGS:
-        warnings.filterwarnings("ignore", message)
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)  # which tells of the machine at every fit
-    install_loader()
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Ctrl-C is a KeyboardInterrupt here too; Lightning would exit, and ignore any further one."""
+    handler = signal.getsignal(signal.SIGINT)
     try:
-        main(arguments)
-    except Exception as error:
-        if not is_user_error(error):
-            raise
-        sys.exit(f"error: {one_line(error)}")
+        yield
+    except SystemExit as stopped:
+        raise KeyboardInterrupt from stopped
+    finally:
+        signal.signal(signal.SIGINT, handler)
 
 
 def predict(trainer: L.Trainer, model: Any, data: Any, split: str) -> tuple[Tensor, Tensor]:
     """Probabilities (N, K) and targets (N,) of "val" or "test", in the order of the rows."""
     loader = data.val_dataloader() if split == "val" else data.test_dataloader()
-    proba = trainer.predict(model, dataloaders=loader)
-    return torch.cat(proba), data.dataset(split).target  # type: ignore[arg-type]
+    with interruptible():
+        proba = torch.cat(trainer.predict(model, dataloaders=loader))  # type: ignore[arg-type]
+    if not proba.isfinite().all():
+        raise ValueError("the fit diverged, its probabilities are no numbers: lower the rate, or scale the data")
+    return proba, data.dataset(split).target
 
 
-def take(rows: Rows, indices: Sequence[int]) -> Rows:
+def take(rows: Rows, indices: Sequence[int] | NDArray[Any]) -> Rows:
     """Some of the rows."""
     return rows[torch.as_tensor(indices)] if isinstance(rows, Tensor) else [rows[index] for index in indices]

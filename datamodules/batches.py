@@ -215,7 +215,7 @@ class BatchedDataModule(L.LightningDataModule):
         num_classes: K; by default len(class_names).
         num_features: D; by default the width of the first training sample.
         require_known_rows(split): refuse rows that do not go with a restored state; by default all do.
-        describe(indices, split): what reports write about these samples of the test or the predict split, one dict
+        describe(indices, split): what reports write about these samples of a split, "predict" among them, one dict
             for each; by default [{"row": index}, ...].
         train_weights(): (num_samples,) probabilities to draw training samples with; by default None.
         state_dict(), load_state_dict(state): what a checkpoint keeps of the data, in plain values and tensors; both
@@ -274,7 +274,7 @@ class BatchedDataModule(L.LightningDataModule):
         """Refuse rows of "train", "val" or "test" with a ValueError, if a restored state does not go with them."""
 
     def describe(self, indices: Sequence[int], split: str) -> list[dict[str, Any]]:
-        """What reports write about these samples of the "test" or "predict" split, one dict for each."""
+        """What reports write about these samples of a split, one dict for each."""
         return [{"row": int(index)} for index in indices]
 
     def train_weights(self) -> Tensor | None:

@@ -215,7 +215,7 @@ class TableDataModule(TabularDataModule):
         )
 
     def describe(self, indices: Sequence[int], split: str) -> list[dict[str, Any]]:
-        """Ids and features of some rows of the test or predict split, by name."""
+        """Ids and features of some rows of a split, by name."""
         rows = self._rows(split)
         return [{name: rows[i][1].get(name) for name in (*self.id_columns, *self.columns)} for i in indices]
 

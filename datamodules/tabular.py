@@ -193,7 +193,7 @@ class TabularDataModule(BatchedDataModule):
             require_same_rows(self._trained_on, self._fingerprint)
 
     def describe(self, indices: Sequence[int], split: str) -> list[dict[str, Any]]:
-        """The raw features of some rows of the test or predict split, by name."""
+        """The raw features of some rows of a split, by name."""
         x, _ = self._raw(split)
         return [
             {name: round(value, 4) for name, value in zip(self.feature_names, x[index].tolist(), strict=True)}

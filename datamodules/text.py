@@ -234,7 +234,7 @@ class TfidfDataModule(BatchedDataModule):
             require_same_rows(self._trained_on, self._fingerprint)
 
     def describe(self, indices: Sequence[int], split: str) -> list[dict[str, Any]]:
-        """The texts of some rows of the test or predict split."""
+        """The texts of some rows of a split."""
         texts = self._inputs[0] if split == "predict" else self._splits[split][0]
         return [{"text": texts[index]} for index in indices]
 
