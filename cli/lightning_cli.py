@@ -44,10 +44,7 @@ class TemplateCLI(LightningCLI):
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
-        """Of four the one that is called, as building each one's parser takes a moment; all where none is.
-
-        Without `predict --return_predictions`: nobody reads the list, which would hold all probabilities.
-        """
+        """The one that is called, as building a parser takes time; `predict` without its list of all probabilities."""
         subcommands = LightningCLI.subcommands()
         subcommands["predict"] |= {"return_predictions"}
         return {name: skip for name, skip in subcommands.items() if [name] == sys.argv[1:2]} or subcommands
