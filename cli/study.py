@@ -3,8 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-STARTUP = 4  # trials to complete before one is ended early
-
 
 def load_optuna() -> Any:
     """The package, told to be quiet; a ValueError where it is missing."""
@@ -34,7 +32,7 @@ def open_study(file: Path, direction: str, seed: int) -> Any:
             study_name="tune",
             load_if_exists=True,
             direction=direction,
-            pruner=optuna.pruners.MedianPruner(n_startup_trials=STARTUP),
+            pruner=optuna.pruners.MedianPruner(n_startup_trials=1),  # the first is the config as it is
         )
     except SQLAlchemyError as error:
         reason = str(error).partition("\n")[0]
