@@ -48,6 +48,7 @@ def config_text(parser: LightningArgumentParser, options: Namespace) -> str:
     """The resolved configuration, without the place and the start of the run, which are no part of the experiment."""
     options = options.clone()
     options.trainer.default_root_dir = options.ckpt_path = None
+    del options["refit"]  # a command, not an option of the run
     for name, value in vars(options.data.get("init_args", Namespace())).items():
         if name.endswith(("_file", "_dir")):  # absolute, so that the run's config.yaml works from any folder
             options.data.init_args[name] = [*map(_absolute, value)] if isinstance(value, list) else _absolute(value)

@@ -10,6 +10,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from callbacks.checkpoints import AtomicCheckpointIO
 from callbacks.graceful_stop import GracefulStop
+from cli.all_rows import require_refittable
 from cli.checkpoint import class_names, read_checkpoint, require_same_class, restore_state
 from cli.config import CALLBACKS, config_text, require_classes
 from cli.links import link_data_to_model
@@ -50,7 +51,8 @@ class TemplateCLI(LightningCLI):
         self.trainer.predict(**options, return_predictions=False)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Declare the sections `checkpoint` and `figures`, and the links from data to model."""
+        """Declare --refit, the sections `checkpoint` and `figures`, and the links from data to model."""
+        parser.add_argument("--refit", type=bool, default=False, help="once all is chosen, fit again on all rows")
         for section, callback in CALLBACKS.items():
             parser.add_lightning_class_args(callback, section)
         link_data_to_model(parser, lambda: self.options.model)
@@ -107,6 +109,7 @@ class TemplateCLI(LightningCLI):
         kwargs |= trainer_settings(str(self.subcommand), configured, self.model, self.datamodule, run.path, step)
         trainer = super().instantiate_trainer(**kwargs)
         refuse_stale_rank(trainer, rank)
+        require_refittable(options, trainer)
         require_progress(checkpoint, trainer, self.datamodule)
         return trainer
 

@@ -17,7 +17,7 @@ from datamodules.oddities import folded, label_oddities, leaked_texts, text_oddi
 from datamodules.readers import read_inputs, read_labelled
 from datamodules.saved_state import are_counts, are_names, require
 from datamodules.sparse_rows import SparseRows, as_tensor
-from datamodules.splits import fingerprint, hold_out, require_same_rows
+from datamodules.splits import fingerprint, hold_out, join_validation, require_same_rows
 from datamodules.tfidf import Ngrams, TfidfFeatures
 
 LabelledTexts = tuple[list[str], list[str]]  # texts, labels
@@ -39,6 +39,7 @@ class TfidfDataModule(BatchedDataModule):
             or else 42.
         stratified_batches: shuffle so that every batch holds each label in the proportion that all training rows do,
             instead of leaving it to chance: with many labels fewer epochs are needed.
+        refit: train on the validation rows as well, and validate on none; see `train.py fit --refit true`.
         predict_inputs: sentences for `predict`, as ["will it snow"].
         predict_file: sentences for `predict`: a .txt file with one sentence a line, a file of any kind that trains,
             with the text in the same column, or "-" for standard input; without either, `predict` takes the test rows.
@@ -58,10 +59,11 @@ class TfidfDataModule(BatchedDataModule):
         batch_size: int = 256,
         seed: int | None = None,
         stratified_batches: bool = False,
+        refit: bool = False,
         predict_inputs: list[str] | None = None,
         predict_file: str | None = None,
     ) -> None:
-        super().__init__(batch_size, seed, stratified_batches)
+        super().__init__(batch_size, seed, stratified_batches, refit)
         if not 0 <= feature_dropout < 1:
             raise ValueError(f"feature_dropout must be at least 0 and below 1, got {feature_dropout}")
         if words is None and chars is None:
@@ -88,7 +90,7 @@ class TfidfDataModule(BatchedDataModule):
     def setup(self, stage: str) -> None:
         """Say what in the data is likely to be a mistake, in one line each on standard error."""
         oddities: list[str] = []
-        if stage == "fit":
+        if stage == "fit" and not self.refit:
             texts, labels = map(list, map(chain.from_iterable, zip(*self._splits.values(), strict=True)))
             oddities = [*label_oddities(labels), *text_oddities(texts, labels)]
             oddities += leaked_texts(self._splits["train"][0], self._splits["val"][0], "validation")
@@ -294,7 +296,8 @@ class TfidfDataModule(BatchedDataModule):
     @cached_property
     def _splits(self) -> dict[str, LabelledTexts]:
         self.prepare_data()  # by hand: names and sizes are asked for before there is a Trainer to call it
-        return self.load_splits()
+        splits = self.load_splits()
+        return join_validation(splits) if self.trains_on_validation else splits
 
     @cached_property
     def _inputs(self) -> tuple[list[str], list[dict[str, Any]] | None]:
