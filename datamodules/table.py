@@ -12,7 +12,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from datamodules.oddities import label_oddities
+from datamodules.oddities import few_to_choose_by, label_oddities
 from datamodules.readers import Row, column_values, each_file, read_rows
 from datamodules.splits import hold_out, join_validation
 from datamodules.tabular import TabularDataModule
@@ -78,6 +78,8 @@ class TableDataModule(TabularDataModule):
         if stage == "fit" and not self.refit:
             oddities += label_oddities([label for _, labels in self._files.values() for label in labels])
             oddities += self._id_like()
+            for line in few_to_choose_by(len(self._files["val"][0])):
+                rank_zero_only(print)(f"note: {line}", file=sys.stderr)
         splits = {"fit": ("val", "test"), "test": ("test",), "predict": ("predict",)}.get(stage, ())
         for line in [*oddities, *(line for split in splits for line in self._unseen(split))]:
             rank_zero_only(print)(f"warning: {line}", file=sys.stderr)
