@@ -188,7 +188,8 @@ class RelocatableModelCheckpoint(ModelCheckpoint):
     at all; a monitored value that is not finite is never the best.
 
     Args:
-        monitor: name of the logged metric that decides which state is the best.
+        monitor: name of the logged metric that decides which state is the best; null takes the last state, as Lightning
+            does, for a fit without validation.
         mode: whether the smallest or the largest value is the best.
         save_top_k: keeps so many of the best states, -1 all of them, also under names such as epoch_00012.ckpt (after
             12 epochs) or step_00000340.ckpt (within one). With 1 there are only best.ckpt and last.ckpt.
@@ -203,7 +204,7 @@ class RelocatableModelCheckpoint(ModelCheckpoint):
 
     def __init__(
         self,
-        monitor: str = "val/loss",
+        monitor: str | None = "val/loss",
         mode: Literal["min", "max"] = "min",
         save_top_k: int = 1,
         every_n_train_steps: int | None = None,
@@ -264,14 +265,25 @@ class RelocatableModelCheckpoint(ModelCheckpoint):
         self._save_and_rank(trainer, f"epoch_{trainer.current_epoch + 1:05d}.ckpt")
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if self.best_model_score is None and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+        if self.monitor and self.best_model_score is None and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             rank_zero_info(f"no best.ckpt, because no epoch had a finite {self.monitor}; last.ckpt has the last state")
+
+    def describe_best(self) -> str:
+        """Which state best.ckpt holds, in one line, with the metric that decided."""
+        if self.monitor is None:
+            return "best.ckpt: the last state"
+        if self.best_model_score is None:
+            return f"no best.ckpt: {self.monitor} was never logged, or never finite"
+        return f"best.ckpt: {self.best_state}, {self.monitor} {float(self.best_model_score):.4f}"
 
     def _save_and_rank(self, trainer: L.Trainer, name: str) -> None:
         if self._is_saved(trainer):
             return
-        score = self._score(trainer)
+        score = None if self.monitor is None else self._score(trainer)
         names = [] if score is None else self._names_for(name, score)
+        if self.monitor is None:
+            self.best_model_path = str(self._path("best.ckpt"))
+            names = ["best.ckpt"]
         self._save(trainer, [*names, "last.ckpt"])
         while len(self.best_k_models) > self.save_top_k > 0:
             worst = (max if self.mode == "min" else min)(self.best_k_models, key=self.best_k_models.__getitem__)
@@ -333,7 +345,7 @@ class RelocatableModelCheckpoint(ModelCheckpoint):
 def _require_own_state(state: Any, key: str) -> None:
     """The closed list of what the state of a `RelocatableModelCheckpoint` holds."""
     holds: dict[str, Callable[[Any], bool]] = {
-        "monitor": lambda value: type(value) is str,
+        "monitor": lambda value: value is None or type(value) is str,
         "mode": lambda value: value in ("min", "max"),
         "best": lambda value: value is None or _is_score(value),
         "best_state": lambda value: type(value) is str and re.fullmatch(r"((epoch|step) \d{1,15})?", value) is not None,

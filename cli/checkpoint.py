@@ -88,6 +88,11 @@ def restore_state(
         data.load_state_dict(checkpoint[name])
     elif checkpoint is not None and isinstance(data, BatchedDataModule):
         raise ValueError(f"the checkpoint holds no state of a {name}; use one that fit has written")
+    if isinstance(data, BatchedDataModule) and subcommand == "fit" and data.trains_on_validation != data.refit:
+        raise ValueError(
+            "the checkpoint is of a fit on all rows (data.refit): to go on, give its own options, --config "
+            "RUN/config.yaml; to evaluate it or predict, any configuration of the data will do"
+        )
     if checkpoint is not None and isinstance(data, BatchedDataModule) and subcommand in SPLITS:
         data.require_known_rows(SPLITS[subcommand])
     return data

@@ -12,11 +12,12 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from callbacks.checkpoints import AtomicCheckpointIO
 from callbacks.graceful_stop import GracefulStop
 from callbacks.no_profiler import NoProfiler
+from cli.all_rows import require_refittable
 from cli.checkpoint import class_names, read_checkpoint, require_same_class, restore_state
 from cli.config import CALLBACKS, config_text, require_classes, require_values
 from cli.links import link_data_to_model
 from cli.resume_progress import require_progress
-from cli.run_paths import base_directory, choose_run, newest_checkpoint, requeued_checkpoint
+from cli.run_paths import base_directory, choose_run, config_file, newest_checkpoint, requeued_checkpoint
 from cli.trainer_defaults import as_list, describe_best, refuse_impossible, refuse_stale_rank, trainer_settings
 
 
@@ -53,7 +54,8 @@ class TemplateCLI(LightningCLI):
         self.trainer.predict(**options, return_predictions=False)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Declare the sections `checkpoint` and `figures`, and the links from data to model."""
+        """Declare --refit, the sections `checkpoint` and `figures`, and the links from data to model."""
+        parser.add_argument("--refit", type=bool, default=False, help="once all is chosen, fit again on all rows")
         for section, callback in CALLBACKS.items():
             parser.add_lightning_class_args(callback, section)
         link_data_to_model(parser, lambda: self.options.model)
@@ -76,7 +78,7 @@ class TemplateCLI(LightningCLI):
                 return
             options.ckpt_path = str(requeued)
         elif options.ckpt_path in ("best", "last"):
-            config = None if options.trainer.default_root_dir else self._config_file()
+            config = None if options.trainer.default_root_dir else config_file(self.options)
             options.ckpt_path = str(newest_checkpoint(self._base_directory(), options.ckpt_path, config))
         self.checkpoint = read_checkpoint(options.ckpt_path, resumes=self.config.subcommand == "fit")
         require_same_class(self.checkpoint, "model", options.model.class_path)
@@ -112,6 +114,7 @@ class TemplateCLI(LightningCLI):
         kwargs |= trainer_settings(str(self.subcommand), configured, self.model, self.datamodule, run.path, step)
         trainer = super().instantiate_trainer(**kwargs)
         refuse_stale_rank(trainer, rank)
+        require_refittable(options, trainer)
         require_progress(checkpoint, trainer, self.datamodule)
         return trainer
 
@@ -121,9 +124,5 @@ class TemplateCLI(LightningCLI):
             print(describe_best(self.trainer))
             print(f"run directory: {self.run.path}")
 
-    def _config_file(self) -> Path | None:
-        files = self.options.get("config") or []
-        return Path(str(files[0])) if files else None
-
     def _base_directory(self) -> Path:
-        return base_directory(self._config_file(), self.options.trainer.default_root_dir)
+        return base_directory(config_file(self.options), self.options.trainer.default_root_dir)

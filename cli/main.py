@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable
 from contextlib import ExitStack
 
+from cli.all_rows import refit_arguments
 from cli.config_files import install_loader
 from cli.errors import hide_user_errors_of_threads, is_user_error, one_line
 from cli.lightning_cli import TemplateCLI
@@ -20,6 +21,7 @@ HARMLESS_WARNINGS = (
     r".*Using ModelCheckpoint with manual optimization.*",  # the state after the update is what a resume needs
     r".*Checkpoint directory .* exists and is not empty.*",  # the run directory was made for this run
     r".*callbacks used to create the checkpoint need to be provided.*",  # the configuration decides which there are
+    r".*Total length of `list` across ranks is zero.*",  # a fit on all rows (data.refit) has none to validate on
     r".*not supported by the model summary.*",  # of bf16-mixed: the size it prints, nothing else
     r".*Sparse CSR tensor support is in beta.*",  # a CSR tensor carries a batch; nothing beta is done with it
 )
@@ -37,7 +39,10 @@ def main() -> None:
     install_loader()
     try:
         with ExitStack() as on_exit:
-            TemplateCLI(on_exit)
+            cli = TemplateCLI(on_exit)
+            if cli.subcommand == "fit" and cli.options.refit:
+                sys.argv[1:] = refit_arguments(cli.run.path, cli.trainer)
+                TemplateCLI(on_exit)
     except Exception as error:
         if os.environ.get("LOGREG_DEBUG") or not is_user_error(error):
             raise

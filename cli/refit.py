@@ -16,7 +16,7 @@ from torch import Tensor
 
 from cli.config import CALLBACKS, require_classes, require_values
 from cli.links import link_data_to_model
-from cli.run_paths import base_directory
+from cli.run_paths import base_directory, config_file
 
 Rows = Sequence[Any] | Tensor  # texts, or raw features (N, F); and labels, or class numbers (N,)
 Splits = dict[str, tuple[Rows, Rows]]
@@ -61,8 +61,7 @@ class Refit:
     @property
     def directory(self) -> Path:
         """Where the runs of the configuration go."""
-        files = self.config.config or []
-        return base_directory(Path(str(files[0])) if files else None, self.config.trainer.default_root_dir)
+        return base_directory(config_file(self.config), self.config.trainer.default_root_dir)
 
     def fit(
         self, splits: Splits, seed: int | None = None, callbacks: Sequence[L.Callback] = ()

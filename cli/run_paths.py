@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from jsonargparse import Namespace
+
 from callbacks.graceful_stop import REQUEUED, slurm_job
 from cli.run_directory import RunDirectory
 
@@ -32,11 +34,17 @@ def run_of(checkpoint: Path) -> Path:
     return folder.parent if folder.name == "checkpoints" else folder
 
 
-def base_directory(config_file: Path | None, named: str | None) -> Path:
+def config_file(options: Namespace) -> Path | None:
+    """The first --config of a command line."""
+    files = options.get("config") or []
+    return Path(str(files[0])) if files else None
+
+
+def base_directory(config: Path | None, named: str | None) -> Path:
     """Where the runs of a configuration go.
 
     Args:
-        config_file: the first --config.
+        config: the first --config.
         named: --trainer.default_root_dir.
 
     Raises:
@@ -46,20 +54,20 @@ def base_directory(config_file: Path | None, named: str | None) -> Path:
         if "://" in named:
             raise ValueError(f"trainer.default_root_dir: expected a folder on this machine, got {named}")
         return Path(named).expanduser()
-    config_file = config_file or Path("run.yaml")
-    if (config_file.parent / "checkpoints").is_dir():  # a run's own config.yaml: its runs go beside it
-        run = config_file.parent
+    config = config or Path("run.yaml")
+    if (config.parent / "checkpoints").is_dir():  # a run's own config.yaml: its runs go beside it
+        run = config.parent
         return run.parent if run.name.startswith("version_") else run
-    return Path("runs") / config_file.stem
+    return Path("runs") / config.stem
 
 
-def newest_checkpoint(base: Path, name: str, config_file: Path | None = None) -> Path:
+def newest_checkpoint(base: Path, name: str, config: Path | None = None) -> Path:
     """The newest checkpoint "best" or "last" among the runs of a configuration; a run's own config.yaml means that run.
 
     Raises:
         ValueError: there is none.
     """
-    if config_file is not None and (own := config_file.parent / "checkpoints" / f"{name}.ckpt").is_file():
+    if config is not None and (own := config.parent / "checkpoints" / f"{name}.ckpt").is_file():
         return own
     found = sorted(base.glob(f"**/checkpoints/{name}.ckpt"), key=lambda path: path.stat().st_mtime)
     if not found:

@@ -124,7 +124,5 @@ def describe_best(trainer: L.Trainer) -> str:
     """
     if trainer.global_step == 0:
         raise ValueError("nothing was trained: the fit ended before its first step; see trainer.max_time and callbacks")
-    best = next(c for c in trainer.callbacks if isinstance(c, RelocatableModelCheckpoint))  # type: ignore[attr-defined]
-    if best.best_model_score is None:
-        return f"no best.ckpt: {best.monitor} was never logged, or never finite"
-    return f"best.ckpt: {best.best_state}, {best.monitor} {float(best.best_model_score):.4f}"
+    callbacks = trainer.callbacks  # type: ignore[attr-defined]
+    return next(c for c in callbacks if isinstance(c, RelocatableModelCheckpoint)).describe_best()

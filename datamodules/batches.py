@@ -238,6 +238,8 @@ class BatchedDataModule(L.LightningDataModule):
         seed: of everything that is drawn at random; null takes the run's own (seed_everything), or else 42.
         stratified_batches: shuffle so that every training batch holds each class in the proportion that all training
             samples do, instead of leaving it to chance: with many classes fewer epochs are needed.
+        refit: train on the validation samples as well, and validate on none: for a last fit, once all is chosen. What
+            `train.py fit --refit true` sets.
 
     Raises:
         ValueError: an option out of its range.
@@ -247,7 +249,9 @@ class BatchedDataModule(L.LightningDataModule):
     # Without gradients a larger batch only saves time; the metrics do not depend on it. Lower it if memory is short.
     eval_batch_size = 4096
 
-    def __init__(self, batch_size: int = 256, seed: int | None = None, stratified_batches: bool = False) -> None:
+    def __init__(
+        self, batch_size: int = 256, seed: int | None = None, stratified_batches: bool = False, refit: bool = False
+    ) -> None:
         super().__init__()
         seed = int(os.environ.get("PL_GLOBAL_SEED", 42)) if seed is None else seed
         if batch_size < 1:
@@ -255,6 +259,8 @@ class BatchedDataModule(L.LightningDataModule):
         if not 0 <= seed <= MAX_SEED:
             raise ValueError(f"seed must be at least 0 and at most {MAX_SEED}, got {seed}")
         self.batch_size, self.seed, self.stratified_batches = batch_size, seed, stratified_batches
+        self.refit = refit
+        self._was_refit = False  # whether a checkpoint was trained on the validation samples as well
 
     def dataset(self, split: str) -> BatchedDataset:
         """The samples of a split: "train", "val", "test" or "predict"."""
@@ -282,10 +288,10 @@ class BatchedDataModule(L.LightningDataModule):
         return None
 
     def state_dict(self) -> dict[str, Any]:
-        return {"format_version": FORMAT_VERSION}
+        return {"format_version": FORMAT_VERSION} | ({"refit": True} if self.trains_on_validation else {})
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Check the format version.
+        """Check the format version, and learn whether the validation samples were trained on.
 
         Raises:
             ValueError: another version of this project wrote the state.
@@ -297,6 +303,14 @@ class BatchedDataModule(L.LightningDataModule):
                 f"the checkpoint was written by {age} version of this project "
                 f"(format {version!s:.100}, this one reads {FORMAT_VERSION}): train again"
             )
+        if type(refit := state.get("refit", False)) is not bool:
+            raise ValueError(f"refit: expected true or nothing, got {refit!s:.100}; use one that fit has written")
+        self._was_refit = refit
+
+    @property
+    def trains_on_validation(self) -> bool:
+        """Whether the training samples are all but those of the test: by `refit`, or in a checkpoint that had it."""
+        return self.refit or self._was_refit
 
     @classmethod
     def load_from_checkpoint(
@@ -333,8 +347,8 @@ class BatchedDataModule(L.LightningDataModule):
         return self._loader("train", shuffle=True)
 
     def val_dataloader(self) -> DataLoader:
-        """Validation samples, each exactly once on any number of devices."""
-        return self._loader("val")
+        """Validation samples, each exactly once on any number of devices; none where they are trained on."""
+        return [] if self.trains_on_validation else self._loader("val")  # type: ignore[return-value]
 
     def test_dataloader(self) -> DataLoader:
         """Test samples, each exactly once."""

@@ -1,8 +1,10 @@
 """What in a data set is likely to be a mistake, in one line each."""
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
+FEW = 100  # rows, below which the standard error of an accuracy of 50 % is above 5 points
 MOST = 0.95  # share of the rows above which one label leaves little to tell apart
 
 
@@ -48,6 +50,17 @@ def leaked_texts(train: Iterable[str], held_out: Sequence[str], split: str) -> l
         return []
     share = f"{count} of {len(held_out)} {split} texts ({count / len(held_out):.0%})"
     return [f"{share} are in the training rows too, where the model has learned their labels"]
+
+
+def few_to_choose_by(number: int) -> list[str]:
+    """Validation rows so few that a choice between epochs, thresholds or options is chance."""
+    if number >= FEW:
+        return []
+    error = 100 * math.sqrt(0.25 / max(number, 1))
+    return [
+        f"{number} validation rows are few to choose anything by: an accuracy measured on them has a standard error of "
+        f"up to {error:.0f} points; raise --data.val_fraction and add --refit true, which trains on all rows in the end"
+    ]
 
 
 def folded(text: str) -> str:

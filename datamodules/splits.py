@@ -6,6 +6,9 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+import torch
+from torch import Tensor
+
 Labelled = tuple[list[Any], list[str]]  # samples and their labels
 
 
@@ -65,6 +68,13 @@ def hold_out(splits: dict[str, Labelled], fractions: dict[str, float], seed: int
         kept, held = (([samples[i] for i in part], [labels[i] for i in part]) for part in parts)
         splits = splits | {"train": kept, split: held}
     return splits
+
+
+def join_validation(splits: dict[str, Any]) -> dict[str, Any]:
+    """Splits of lists or of tensors, with the validation samples behind the training samples, and none left."""
+    pairs = list(zip(splits["train"], splits["val"], strict=True))
+    joined = tuple(torch.cat(pair) if isinstance(pair[0], Tensor) else [*pair[0], *pair[1]] for pair in pairs)
+    return {**splits, "train": joined, "val": tuple(held[:0] for _, held in pairs)}
 
 
 def require_two_rows(labels: Sequence[Any], held_out: int | float, name: str) -> None:

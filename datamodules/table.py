@@ -12,9 +12,9 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from datamodules.oddities import label_oddities
+from datamodules.oddities import few_to_choose_by, label_oddities
 from datamodules.readers import Row, column_values, each_file, read_rows
-from datamodules.splits import hold_out
+from datamodules.splits import hold_out, join_validation
 from datamodules.tabular import TabularDataModule
 
 MISSING = {"", "na", "n/a", "nan", "null", "?"}  # what stands for a number that is not there, in any case
@@ -75,9 +75,11 @@ class TableDataModule(TabularDataModule):
     def setup(self, stage: str) -> None:
         """Say what in the data is likely to be a mistake, in one line each on standard error."""
         oddities: list[str] = []
-        if stage == "fit":
+        if stage == "fit" and not self.refit:
             oddities += label_oddities([label for _, labels in self._files.values() for label in labels])
             oddities += self._id_like()
+            for line in few_to_choose_by(len(self._files["val"][0])):
+                rank_zero_only(print)(f"note: {line}", file=sys.stderr)
         splits = {"fit": ("val", "test"), "test": ("test",), "predict": ("predict",)}.get(stage, ())
         for line in [*oddities, *(line for split in splits for line in self._unseen(split))]:
             rank_zero_only(print)(f"warning: {line}", file=sys.stderr)
@@ -91,7 +93,8 @@ class TableDataModule(TabularDataModule):
             raise ValueError("train_file: expected a file to train on, got none; --data.train_file FILE")
         files = {"train": self.train_file, "val": self.val_file, "test": self.test_file}
         splits = {split: self._labelled(file) for split, file in files.items() if file}
-        return hold_out(splits, {"test": self.test_fraction, "val": self.val_fraction}, self.seed)
+        splits = hold_out(splits, {"test": self.test_fraction, "val": self.val_fraction}, self.seed)
+        return join_validation(splits) if self.trains_on_validation else splits
 
     def _labelled(self, files: str | list[str]) -> LabelledRows:
         rows: list[Row] = []
@@ -295,6 +298,8 @@ class TableDataModule(TabularDataModule):
             ValueError: a column is not there, holds something else than a number, or, unless imputed, nothing.
         """
         rows = list(rows)
+        if not rows:
+            return torch.empty(0, len(self.columns))
         there = {name for _, row in rows for name in row}
         if absent := [name for name in self.columns if name not in there]:
             where, _ = rows[0]

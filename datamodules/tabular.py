@@ -11,7 +11,7 @@ from torch import Tensor
 
 from datamodules.batches import BatchedDataModule, BatchedDataset, BatchIndices
 from datamodules.saved_state import are_counts, are_names, is_vector, require
-from datamodules.splits import fingerprint, require_same_rows, require_two_rows, stratified_split
+from datamodules.splits import fingerprint, join_validation, require_same_rows, require_two_rows, stratified_split
 
 NAMES = ("feature_names", "class_names")
 STATE = (*NAMES, "class_counts", "mean", "scale")  # what a checkpoint keeps
@@ -46,6 +46,7 @@ class TabularDataModule(BatchedDataModule):
         batch_size: rows per update, over all devices together.
         seed: of the split and of the order of the rows; null takes the run's own (seed_everything), or else 42.
         stratified_batches: shuffle so that every training batch holds each class in its overall proportion.
+        refit: train on the validation rows as well, and validate on none; see `train.py fit --refit true`.
         predict_inputs: raw rows for `predict`, one list of feature values each, as [[4.9, 1.7]]; null predicts the test
             rows.
 
@@ -60,9 +61,10 @@ class TabularDataModule(BatchedDataModule):
         batch_size: int = 16,
         seed: int | None = None,
         stratified_batches: bool = False,
+        refit: bool = False,
         predict_inputs: list[list[float]] | None = None,
     ) -> None:
-        super().__init__(batch_size, seed, stratified_batches)
+        super().__init__(batch_size, seed, stratified_batches, refit)
         if not (val_fraction > 0 and test_fraction > 0 and val_fraction + test_fraction < 1):
             raise ValueError(
                 "val_fraction and test_fraction must be above 0 and leave rows to train on, "
@@ -277,7 +279,7 @@ class TabularDataModule(BatchedDataModule):
                     f"expected finite numbers, got {x[row].tolist()} in row {row} of the {split} split; "
                     "drop or repair that row"
                 )
-        return splits
+        return join_validation(splits) if self.trains_on_validation else splits
 
     def _raw(self, split: str) -> tuple[Tensor, Tensor]:
         """Raw features (N, F) and target (N,) of a split; those of "predict" are the inputs given, or the test rows."""

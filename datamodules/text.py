@@ -6,19 +6,19 @@ import sys
 from collections.abc import Sequence
 from functools import cached_property
 from itertools import chain
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from torch import Tensor
 
 from datamodules.batches import BatchedDataModule, BatchedDataset, BatchIndices
-from datamodules.oddities import folded, label_oddities, leaked_texts, text_oddities
+from datamodules.oddities import few_to_choose_by, folded, label_oddities, leaked_texts, text_oddities
 from datamodules.readers import read_inputs, read_labelled
 from datamodules.saved_state import are_counts, are_names, require
 from datamodules.sparse_rows import SparseRows, as_tensor
-from datamodules.splits import fingerprint, hold_out, require_same_rows
-from datamodules.tfidf import Ngrams, TfidfFeatures
+from datamodules.splits import fingerprint, hold_out, join_validation, require_same_rows
+from datamodules.tfidf import PRESETS, Ngrams, TfidfFeatures
 
 LabelledTexts = tuple[list[str], list[str]]  # texts, labels
 BY_CHARACTERS = "--data.words null --data.chars '{analyzer: char, ngram_range: [1, 2]}'"
@@ -33,12 +33,16 @@ class TfidfDataModule(BatchedDataModule):
     Args:
         words: n-grams of words; null leaves them out.
         chars: n-grams of characters, joined to those of words; null leaves them out.
+        preset: n-grams that have proved good, in place of those of words and chars: "words", single ones and pairs; or
+            "words+chars", those and two to four characters, with a feature_dropout of 0.5 to 0.7. null takes words and
+            chars as they are.
         feature_dropout: share of each training row's n-grams to leave out at random, anew in every epoch, in [0, 1).
         batch_size: rows per update, over all devices together.
         seed: of the split, of the order of the rows and of feature_dropout; null takes the run's own (seed_everything),
             or else 42.
         stratified_batches: shuffle so that every batch holds each label in the proportion that all training rows do,
             instead of leaving it to chance: with many labels fewer epochs are needed.
+        refit: train on the validation rows as well, and validate on none; see `train.py fit --refit true`.
         predict_inputs: sentences for `predict`, as ["will it snow"].
         predict_file: sentences for `predict`: a .txt file with one sentence a line, a file of any kind that trains,
             with the text in the same column, or "-" for standard input; without either, `predict` takes the test rows.
@@ -54,23 +58,28 @@ class TfidfDataModule(BatchedDataModule):
         self,
         words: Ngrams | None = Ngrams(ngram_range=(1, 2)),  # noqa: B008 - never changed
         chars: Ngrams | None = None,
+        preset: Literal["words", "words+chars"] | None = None,
         feature_dropout: float = 0.0,
         batch_size: int = 256,
         seed: int | None = None,
         stratified_batches: bool = False,
+        refit: bool = False,
         predict_inputs: list[str] | None = None,
         predict_file: str | None = None,
     ) -> None:
-        super().__init__(batch_size, seed, stratified_batches)
+        super().__init__(batch_size, seed, stratified_batches, refit)
         if not 0 <= feature_dropout < 1:
             raise ValueError(f"feature_dropout must be at least 0 and below 1, got {feature_dropout}")
-        if words is None and chars is None:
+        if preset not in (None, *PRESETS):
+            raise ValueError(f"preset must be {', '.join(PRESETS)} or null, got {preset}")
+        if words is None and chars is None and preset is None:
             raise ValueError("expected n-grams of words, of chars or of both; got words: null and chars: null")
         if predict_inputs is not None and predict_file is not None:
             raise ValueError("expected predict_inputs or predict_file, got both; leave one out")
         if predict_inputs is not None and not all(text.strip() for text in predict_inputs):
             raise ValueError(f"predict_inputs: expected no empty text, got {predict_inputs}")
-        self.ngrams = {name: options for name, options in (("words", words), ("chars", chars)) if options is not None}
+        given = {name: options for name, options in (("words", words), ("chars", chars)) if options is not None}
+        self.ngrams = given if preset is None else PRESETS[preset]
         self.feature_dropout = feature_dropout
         self.predict_inputs, self.predict_file = predict_inputs, predict_file
         self._train_matrix: Any = None  # TF-IDF of the training texts, where they were fitted in this process
@@ -88,11 +97,13 @@ class TfidfDataModule(BatchedDataModule):
     def setup(self, stage: str) -> None:
         """Say what in the data is likely to be a mistake, in one line each on standard error."""
         oddities: list[str] = []
-        if stage == "fit":
+        if stage == "fit" and not self.refit:
             texts, labels = map(list, map(chain.from_iterable, zip(*self._splits.values(), strict=True)))
             oddities = [*label_oddities(labels), *text_oddities(texts, labels)]
             oddities += leaked_texts(self._splits["train"][0], self._splits["val"][0], "validation")
             oddities += self._unknown_words(self._splits["val"][0][:1_000])
+            for line in few_to_choose_by(len(self._splits["val"][0])):
+                rank_zero_only(print)(f"note: {line}", file=sys.stderr)
         if stage in ("fit", "test"):
             oddities += leaked_texts(self._splits["train"][0], self._splits["test"][0], "test")
         for line in oddities:
@@ -294,7 +305,8 @@ class TfidfDataModule(BatchedDataModule):
     @cached_property
     def _splits(self) -> dict[str, LabelledTexts]:
         self.prepare_data()  # by hand: names and sizes are asked for before there is a Trainer to call it
-        return self.load_splits()
+        splits = self.load_splits()
+        return join_validation(splits) if self.trains_on_validation else splits
 
     @cached_property
     def _inputs(self) -> tuple[Sequence[str], Sequence[dict[str, Any]] | None]:

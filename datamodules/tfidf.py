@@ -70,6 +70,16 @@ class Ngrams:
             raise ValueError(f"token_pattern: expected one that no empty text matches, got {self.token_pattern!r}")
 
 
+ALL_WORDS = r"(?u)\b\w+\b"  # those of one letter too
+PRESETS = {
+    "words": {"words": Ngrams(ngram_range=(1, 2), sublinear_tf=True, token_pattern=ALL_WORDS)},
+    "words+chars": {  # what configs/clinc150_best.yaml has
+        "words": Ngrams(ngram_range=(1, 2), min_df=2, sublinear_tf=True, token_pattern=ALL_WORDS),
+        "chars": Ngrams(analyzer="char_wb", ngram_range=(2, 4), min_df=2, sublinear_tf=True),
+    },
+}
+
+
 class TfidfFeatures:
     """One or more TF-IDF vectorizers side by side, whose state is plain values and tensors.
 

@@ -102,12 +102,20 @@ class TemperatureScaling(nn.Module):
     """From log-probabilities to probabilities, with a T that is fitted after every validation; a checkpoint keeps it.
 
     Args:
-        calibrate: whether `fit` fits T; otherwise T is 1. Everything else uses the T of the checkpoint.
+        calibrate: whether `fit` fits T; otherwise T is 1, or the number given here. Everything else uses the T of the
+            checkpoint.
+
+    Raises:
+        ValueError: a T that is not above 0.
     """
 
-    def __init__(self, calibrate: bool) -> None:
+    def __init__(self, calibrate: bool | float) -> None:
         super().__init__()
-        self.calibrate, self.temperature = calibrate, 1.0
+        if not isinstance(calibrate, bool) and not 0 < calibrate < float("inf"):
+            raise ValueError(f"calibrate must be true, false or a temperature above 0, got {calibrate}")
+        self.calibrate = calibrate is True
+        self.given = 1.0 if isinstance(calibrate, bool) else float(calibrate)
+        self.temperature = self.given
 
     def forward(self, log_proba: Tensor) -> Tensor:
         """Probabilities at T: (N, K) to (N, K), rows sum to 1."""
@@ -127,7 +135,7 @@ class TemperatureScaling(nn.Module):
                 at the new T.
         """
         if evaluation.split == "val" and module.trainer.state.fn == "fit":
-            self.temperature = 1.0
+            self.temperature = self.given
             if self.calibrate:
                 rows: CalibrationMetrics = evaluation.metrics["calibration"]  # type: ignore[assignment]
                 self.temperature = rows.best_temperature()

@@ -41,7 +41,7 @@ class NetClassifier(ClassifierModule):
         optimizer: any torch optimizer, in YAML by class_path and init_args, in Python as partial(Adam, lr=0.01); its
             weight_decay is the penalty.
         lr_scheduler: any torch scheduler that needs no metric, or logreg.optimizers.DecayToZero.
-        calibrate: fit a temperature on validation rows, for probabilities to trust; see logreg/calibration.py.
+        calibrate: fit a temperature on validation rows, for probabilities to trust, or take this one (calibration.py).
         num_features: D, for which `net` is tried at once; train.py takes it from the datamodule; None tries nothing.
 
     Raises:
@@ -54,7 +54,7 @@ class NetClassifier(ClassifierModule):
         num_classes: int,
         optimizer: OptimizerCallable = torch.optim.Adam,
         lr_scheduler: LRSchedulerCallable | None = None,
-        calibrate: bool = False,
+        calibrate: bool | float = False,
         num_features: int | None = None,
     ) -> None:
         super().__init__()

@@ -44,7 +44,7 @@ class OneVsAll(ClassifierModule):
             how much more each class weighs than the rest in its own classifier.
         optimizer: any torch optimizer, in YAML by class_path and init_args, in Python as partial(SGD, lr=0.5).
         lr_scheduler: any torch scheduler that needs no metric, or logreg.optimizers.DecayToZero.
-        calibrate: fit a temperature on validation rows, for probabilities to trust; see logreg/calibration.py.
+        calibrate: fit a temperature on validation rows, for probabilities to trust, or take this one (calibration.py).
         class_counts: training rows of each class, for "balanced"; train.py takes it from the datamodule.
 
     Raises:
@@ -60,7 +60,7 @@ class OneVsAll(ClassifierModule):
         class_weight: Literal["none", "balanced"] | list[float] = "none",
         optimizer: OptimizerCallable = torch.optim.SGD,
         lr_scheduler: LRSchedulerCallable | None = None,
-        calibrate: bool = False,
+        calibrate: bool | float = False,
         class_counts: list[int] | None = None,
     ) -> None:
         super().__init__()

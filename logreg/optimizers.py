@@ -37,12 +37,18 @@ class DecayToZero(LRScheduler):
         shape: "linear", straight down; "cosine", half a wave down; "triangle", straight up to the rate at half-way and
             straight down (after Howard and Ruder 2018, https://arxiv.org/abs/1801.06146): its first epochs learn so
             little each that on noisy data, where little is to be learnt, one of them can be the best.
+        part: how much of the way the fit goes, in (0, 1]. Below 1 it stops early: a fit that repeats another one up to
+            its best epoch has that one's rates.
     """
 
-    def __init__(self, optimizer: Optimizer, shape: Literal["linear", "cosine", "triangle"] = "linear") -> None:
+    def __init__(
+        self, optimizer: Optimizer, shape: Literal["linear", "cosine", "triangle"] = "linear", part: float = 1.0
+    ) -> None:
         if shape not in ("linear", "cosine", "triangle"):
             raise ValueError(f"shape must be 'linear', 'cosine' or 'triangle', got {shape!r}")
-        self.shape, self.total_steps = shape, math.inf
+        if not 0 < part <= 1:
+            raise ValueError(f"part must be above 0 and at most 1, got {part}")
+        self.shape, self.part, self.total_steps = shape, part, math.inf
         super().__init__(optimizer)
 
     def plan(self, total_steps: float) -> None:
@@ -53,7 +59,7 @@ class DecayToZero(LRScheduler):
         """
         if not math.isfinite(total_steps):
             raise ValueError("DecayToZero needs an end: set trainer.max_epochs or trainer.max_steps")
-        self.total_steps = total_steps
+        self.total_steps = total_steps / self.part
         self._last_lr = self.get_lr()  # type: ignore[assignment]
         for group, lr in zip(self.optimizer.param_groups, self._last_lr, strict=True):
             group["lr"] = lr

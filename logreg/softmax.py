@@ -35,7 +35,7 @@ class SoftmaxRegression(ClassifierModule):
         threshold: below which largest in-scope probability, in [0, 1], a row is out of scope. "validation" chooses it
             after every validation, "none" takes the most probable class, "auto" is the former if there is an oos_class.
         oos_class: number of the out-of-scope class; train.py takes it from the datamodule.
-        calibrate: fit a temperature on validation rows, for probabilities to trust; see logreg/calibration.py.
+        calibrate: fit a temperature on validation rows, for probabilities to trust, or take this one (calibration.py).
         class_counts: training rows of each class, for "balanced"; train.py takes it from the datamodule.
 
     Raises:
@@ -55,7 +55,7 @@ class SoftmaxRegression(ClassifierModule):
         seed: int | None = None,
         threshold: Literal["auto", "validation", "none"] | float = "auto",
         oos_class: int | None = None,
-        calibrate: bool = False,
+        calibrate: bool | float = False,
         class_counts: list[int] | None = None,
     ) -> None:
         super().__init__()

@@ -155,6 +155,21 @@ def test_a_run_without_validation_or_monitor_saves_its_last_state(tmp_path):
     assert steps(tmp_path) == {"last": 2}
 
 
+@pytest.mark.parametrize("kind", [Falling, Validated])
+def test_without_a_monitor_the_last_state_is_the_best(tmp_path, kind):
+    fit(tmp_path, {0: 1.0, 1: 1.0, 2: 3.0}, kind, monitor=None, trainer_options={"max_epochs": 2})
+    assert steps(tmp_path) == {"best": 2, "last": 2}
+    fit(
+        tmp_path,
+        {2: 3.0, 3: 4.0},
+        kind,
+        monitor=None,
+        trainer_options={"max_epochs": 3},
+        ckpt_path=tmp_path / "checkpoints/last.ckpt",
+    )
+    assert steps(tmp_path) == {"best": 3, "last": 3}
+
+
 def test_a_monitor_that_validation_does_not_log_ends_in_one_line(tmp_path):
     with pytest.raises(ValueError, match=r"^expected nope \(checkpoint.monitor\) to be logged, got only: loss$"):
         fit(tmp_path, {1: 1.0}, Validated, monitor="nope", trainer_options={"max_epochs": 1})

@@ -1,6 +1,6 @@
 """What the log says of data that is likely to be mistaken."""
 
-from datamodules.oddities import label_oddities, leaked_texts, text_oddities
+from datamodules.oddities import few_to_choose_by, label_oddities, leaked_texts, text_oddities
 
 
 def test_labels_that_only_spaces_or_capitals_tell_apart_are_named_with_their_rows():
@@ -29,3 +29,10 @@ def test_ordinary_data_has_no_oddities():
     labels = ["weather"] * 19 + ["music"]
     texts = [f"text {n}" for n in range(20)]
     assert label_oddities(labels) == text_oddities(texts, labels) == leaked_texts(texts, ["another"], "test") == []
+
+
+def test_a_choice_on_few_validation_rows_is_said_to_be_uncertain():
+    assert few_to_choose_by(100) == []
+    [line] = few_to_choose_by(25)
+    assert line.startswith("25 validation rows are few to choose anything by")
+    assert "standard error of up to 10 points" in line and "--refit true" in line

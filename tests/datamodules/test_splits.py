@@ -3,8 +3,9 @@
 from collections import Counter
 
 import pytest
+import torch
 
-from datamodules.splits import fingerprint, require_same_rows, require_two_rows, stratified_split
+from datamodules.splits import fingerprint, join_validation, require_same_rows, require_two_rows, stratified_split
 
 
 @pytest.mark.parametrize("classes, rows", [(10, 2), (300, 5), (3, 1), (7, 3)])
@@ -44,3 +45,15 @@ def test_a_fingerprint_tells_rows_apart_and_says_how_many():
     require_same_rows("the same", "the same")
     with pytest.raises(ValueError, match=r"other rows \(1\) than the options give now \(2\).*start a new run"):
         require_same_rows("1", "2")
+
+
+@pytest.mark.parametrize("make", [list, torch.tensor])
+def test_validation_samples_go_behind_the_training_samples_and_none_is_left(make):
+    test = (make([6]), make([1]))
+    splits = {"train": (make([1, 2]), make([0, 1])), "val": (make([3]), make([0])), "test": test}
+    joined = join_validation(splits)
+    assert {split: [list(part) for part in parts] for split, parts in joined.items()} == {
+        "train": [[1, 2, 3], [0, 1, 0]],
+        "val": [[], []],
+        "test": [[6], [1]],
+    }

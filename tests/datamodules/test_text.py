@@ -6,12 +6,14 @@ import itertools
 import json
 import random
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 
 import lightning as L
 import numpy as np
 import pytest
 import torch
+import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 from scipy.sparse import hstack
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -489,3 +491,21 @@ def test_standard_input_is_read_once_however_often_it_is_asked_for(monkeypatch, 
     data = TextDataModule(one_file, predict_file="-")
     assert len(data.dataset("predict")) == len(data.dataset("predict")) == 2
     assert data.describe([1], "predict") == [{"text": "play"}]
+
+
+def test_a_preset_has_the_n_grams_of_the_best_configuration_and_beats_words_and_chars(tmp_path, files):
+    best = yaml.safe_load(Path(__file__).parents[2].joinpath("configs/clinc150_best.yaml").read_text())["data"][
+        "init_args"
+    ]
+    data = TextDataModule(**files, words=Ngrams(), preset="words+chars")
+    for name in ("words", "chars"):
+        options = asdict(data.ngrams[name])
+        assert {key: options[key] for key in best[name]} == best[name] | {
+            "ngram_range": tuple(best[name]["ngram_range"])
+        }
+    assert list(TextDataModule(**files, chars=Ngrams(analyzer="char"), preset="words").ngrams) == ["words"]
+    restored = TextDataModule(**files)
+    restored.load_state_dict(data.state_dict())
+    assert restored.feature_names == data.feature_names
+    with pytest.raises(ValueError, match=r"preset must be words, words\+chars or null, got all"):
+        TextDataModule(**files, preset="all")

@@ -123,3 +123,13 @@ def test_metrics_are_scikit_learns_and_those_by_hand_whatever_the_batches(sizes)
 def test_a_checkpoint_with_an_impossible_temperature_is_refused(value):
     with pytest.raises(ValueError, match="temperature must be a number above 0, the checkpoint holds"):
         TemperatureScaling(calibrate=False).set_extra_state(torch.tensor(value))
+
+
+def test_a_temperature_can_be_given():
+    log_proba = log_softmax(np.array([[2.0, 0.0, -1.0]]), axis=1)
+    given = TemperatureScaling(1.6)
+    np.testing.assert_allclose(given(*tensors(log_proba)).numpy(), softmax(log_proba / 1.6, axis=1))
+    assert float(given.get_extra_state()) == 1.6
+    for wrong in (0.0, -1.0, float("inf")):
+        with pytest.raises(ValueError, match=f"calibrate must be true, false or a temperature above 0, got {wrong}"):
+            TemperatureScaling(wrong)

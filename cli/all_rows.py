@@ -1,0 +1,57 @@
+"""`fit --refit true`: once all is chosen on the validation rows, a second run that trains on them as well.
+
+The second run is an ordinary one, beside the first or, where the first has a directory of its own, in it. Its
+config.yaml says what was chosen: epochs, threshold and temperature. It has no validation, and best.ckpt is its end.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import yaml
+
+from cli.checkpoint import read_checkpoint
+
+
+def require_refittable(options: Any, trainer: L.Trainer) -> None:
+    """Refuse, before the first fit, what cannot be fitted again; without --refit, nothing.
+
+    Raises:
+        ValueError: several processes, a dry run, or data that cannot join its validation rows to the others.
+    """
+    if not options.refit:
+        return
+    if options.trainer.fast_dev_run:
+        raise ValueError("--refit true: a dry run (fast_dev_run) chooses nothing, leave one of them out")
+    if trainer.world_size > 1:
+        raise ValueError(f"--refit true needs a single process, got {trainer.world_size}: set trainer.devices to 1")
+    if "refit" not in options.data.get("init_args", {}):
+        name = options.data.class_path.rpartition(".")[2]
+        raise ValueError(f"--refit true needs data with an option refit, {name} has none: leave --refit out")
+
+
+def refit_arguments(run: Path, trainer: L.Trainer) -> list[str]:
+    """The command line of the second run: the configuration of the first, then what it has chosen.
+
+    Args:
+        run: directory of the first run.
+        trainer: of the first run, after its fit.
+
+    Raises:
+        ValueError: the first run has no best.ckpt.
+    """
+    config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
+    best = read_checkpoint(str(run / "checkpoints/best.ckpt"), resumes=False)
+    options: dict[str, Any] = {"data.refit": True, "checkpoint.monitor": None}
+    options |= {"trainer.max_epochs": best["epoch"] + 1, "trainer.max_steps": -1, "trainer.max_time": None}
+    scheduler = config["model"]["init_args"].get("lr_scheduler") or {}
+    if scheduler.get("class_path", "").endswith(".DecayToZero"):  # its rates, up to the best epoch
+        part = scheduler["init_args"]["part"] * best["global_step"] / trainer.estimated_stepping_batches
+        options["model.lr_scheduler.init_args.part"] = part
+    for name, key in (("threshold", "decision._extra_state"), ("calibrate", "calibration._extra_state")):
+        chosen = best["state_dict"].get(key)
+        if chosen is not None and chosen.numel():
+            options[f"model.{name}"] = float(chosen)
+    chosen_by = [f"--{name}={json.dumps(value)}" for name, value in options.items()]
+    return ["fit", "--config", str(run / "config.yaml"), *chosen_by]

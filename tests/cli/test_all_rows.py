@@ -1,0 +1,107 @@
+"""--refit true: after the fit, a second run on training and validation rows, with what the first one has chosen."""
+
+import csv
+import json
+
+import pytest
+import torch
+import yaml
+
+QUIET = (
+    "--trainer.callbacks",
+    "null",
+    "--trainer.enable_progress_bar",
+    "false",
+    "--trainer.enable_model_summary",
+    "false",
+)
+TEXT = ("--config", "configs/text_csv.yaml", *QUIET)
+TABLE = ("--config", "configs/table_csv.yaml", *QUIET)
+
+
+@pytest.fixture(scope="module")
+def runs(cli, tmp_path_factory):
+    """The directories of the first and the second run."""
+    first = tmp_path_factory.mktemp("refit") / "run"
+    calibrated = ("--model.calibrate", "true", "--trainer.max_epochs", 6)
+    cli("fit", *TEXT, "--refit", "true", *calibrated, "--trainer.default_root_dir", first)
+    return first, first / "version_0"
+
+
+def checkpoint(run, name="best"):
+    return torch.load(run / f"checkpoints/{name}.ckpt", weights_only=True)
+
+
+def options(run):
+    return yaml.safe_load((run / "config.yaml").read_text())
+
+
+def curve(run, name):
+    with (run / "metrics.csv").open(newline="") as file:
+        return [float(row[name]) for row in csv.DictReader(file) if row.get(name)]
+
+
+def test_the_second_run_trains_on_training_and_validation_rows(runs):
+    before, after = (json.loads((run / "data_report.json").read_text()) for run in runs)
+    assert after["train"]["rows"] == before["train"]["rows"] + before["val"]["rows"]
+    assert after["val"]["rows"] == 0
+    assert after["test"] == before["test"]
+    assert sum(checkpoint(runs[1])["TextDataModule"]["class_counts"]) == after["train"]["rows"]
+
+
+def test_it_has_the_epochs_threshold_temperature_and_rates_of_the_first_ones_best_state(runs):
+    first, second = map(checkpoint, runs)
+    assert second["epoch"] == first["epoch"]
+    for name in ("decision._extra_state", "calibration._extra_state"):
+        assert second["state_dict"][name] == pytest.approx(first["state_dict"][name])
+        assert first["state_dict"][name] != 1
+    assert options(runs[1])["trainer"]["max_epochs"] == first["epoch"] + 1
+    # Rates at the end of each epoch: in the second run an epoch has more steps, but covers the same part of the way.
+    epochs = first["epoch"] + 1
+    rates = [curve(run, "lr-HandUpdate") for run in runs]
+    per_epoch = [len(rates[0]) // options(runs[0])["trainer"]["max_epochs"], len(rates[1]) // epochs]
+    for epoch in range(1, epochs):
+        assert rates[1][epoch * per_epoch[1]] == pytest.approx(rates[0][epoch * per_epoch[0]], abs=0.05 * max(rates[0]))
+
+
+def test_its_best_state_is_its_last(runs):
+    best, last = (checkpoint(runs[1], name)["state_dict"] for name in ("best", "last"))
+    assert all(torch.equal(best[name], last[name]) for name in best)
+    assert "refit" not in options(runs[0]) | options(runs[1])
+
+
+@pytest.mark.parametrize("command", ["test", "predict", "validate"])
+def test_it_is_used_with_the_first_configuration(cli, runs, tmp_path, command):
+    cli(
+        command, *TEXT, "--ckpt_path", runs[1] / "checkpoints/best.ckpt", "--trainer.default_root_dir", tmp_path / "out"
+    )
+    if command == "test":
+        found = json.loads((tmp_path / "out/test_metrics.json").read_text())
+        assert found["test_at_threshold/threshold"] == pytest.approx(
+            float(checkpoint(runs[0])["state_dict"]["decision._extra_state"])
+        )
+
+
+def test_it_is_resumed_with_its_own_configuration_and_with_no_other(cli, runs):
+    with pytest.raises(SystemExit, match=r"of a fit on all rows .* give its own options"):
+        cli("fit", *TEXT, "--ckpt_path", runs[1] / "checkpoints/last.ckpt")
+    before = checkpoint(runs[1])["global_step"]
+    cli("fit", "--config", runs[1] / "config.yaml", "--ckpt_path", "last", "--trainer.max_epochs", 8)
+    assert checkpoint(runs[1])["global_step"] > before
+
+
+def test_a_table_is_standardised_by_all_of_its_rows(cli, tmp_path):
+    run = tmp_path / "run"
+    cli("fit", *TABLE, "--refit", "true", "--trainer.max_epochs", 3, "--trainer.default_root_dir", run)
+    first, second = (checkpoint(folder)["TableDataModule"] for folder in (run, run / "version_0"))
+    held_out = json.loads((run / "data_report.json").read_text())["val"]["rows"]
+    assert sum(second["class_counts"]) == sum(first["class_counts"]) + held_out
+    assert not torch.equal(first["mean"], second["mean"])
+    cli("test", *TABLE, "--ckpt_path", "best", "--trainer.default_root_dir", run)
+
+
+def test_data_that_cannot_join_its_rows_is_refused_before_the_first_fit(cli, tmp_path):
+    pytest.importorskip("datamodules.xor")
+    with pytest.raises(SystemExit, match="needs data with an option refit, XORDataModule has none"):
+        cli("fit", "--config", "configs/xor.yaml", "--refit", "true", "--trainer.default_root_dir", tmp_path / "run")
+    assert not (tmp_path / "run").exists()
