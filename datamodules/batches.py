@@ -222,6 +222,8 @@ class BatchedDataModule(L.LightningDataModule):
             must extend the inherited ones, which keep and check the format version.
         eval_batch_size: samples per batch outside training.
 
+    Its dataset("train") may ask trains_on_validation: whether the validation samples belong to it, as after `refit`.
+
     It may add, where it has them:
         class_counts: training samples of each class, K integers, for models that weigh the classes.
         feature_names: what reports and pictures call the features, a list of plain str.
