@@ -5,7 +5,9 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
+from functools import reduce
 from inspect import formatannotation
+from operator import or_
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
@@ -238,8 +240,8 @@ def _require_keys(value: Any, keys: Sequence[str], key: str) -> None:
 def _checked_options(value: Any, key: str, own_pattern: str | None) -> Ngrams:
     _require_keys(value, [field.name for field in fields(Ngrams)], key)
     for field in fields(Ngrams):
-        found, expected = value[field.name], formatannotation(field.type)
-        require(_is_of_type(found, field.type), f"{key}.{field.name}", expected, found)
+        found, hint = value[field.name], _without_word(field.type)
+        require(_is_of_type(found, hint), f"{key}.{field.name}", formatannotation(hint), found)
     low, high = value["ngram_range"]
     require(1 <= low <= high, f"{key}.ngram_range", "1 <= shortest <= longest", f"{low}, {high}")
     try:
@@ -252,6 +254,12 @@ def _checked_options(value: Any, key: str, own_pattern: str | None) -> Ngrams:
     bounded = value["token_pattern"] == own_pattern or _is_bounded(value["token_pattern"])
     require(bounded, f"{key}.token_pattern", expected, value["token_pattern"])
     return Ngrams(**value)
+
+
+def _without_word(hint: Any) -> Any:
+    """A type that `Ngrams` declares, less the word that `__post_init__` replaces by None."""
+    kinds = [kind for kind in get_args(hint) if kind != Literal["None"]]
+    return reduce(or_, kinds) if get_origin(hint) in (Union, UnionType) else hint
 
 
 def _is_bounded(pattern: str) -> bool:
