@@ -65,7 +65,10 @@ class Sample:
         if folds < 2:
             raise ValueError(f"folds must be at least 2, got {folds}")
         if single := sorted(name for name, count in counts.items() if count == 1):
-            raise ValueError(f"a single row has the label {_listed(single)}: add rows with that label, or remove it")
+            raise ValueError(
+                f"of the training and validation rows a single one has the label {_listed(single)}, which cannot be "
+                "learned from and judged by: add rows with that label, or remove it"
+            )
         if (most := max(counts.values())) < folds:
             print(f"warning: no label has more than {most} rows: {most} folds instead of {folds}", file=sys.stderr)
         folds = min(folds, most)
