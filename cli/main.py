@@ -21,6 +21,7 @@ HARMLESS_WARNINGS = (
     r".*Checkpoint directory .* exists and is not empty.*",  # the run directory was made for this run
     r".*callbacks used to create the checkpoint need to be provided.*",  # the configuration decides which there are
     r".*Total length of `list` across ranks is zero.*",  # a fit on all rows (data.refit) has none to validate on
+    r".*is smaller than the logging interval.*",  # with few rows the points of a curve are some epochs apart
     r".*not supported by the model summary.*",  # of bf16-mixed: the size it prints, nothing else
     r".*Sparse CSR tensor support is in beta.*",  # a CSR tensor carries a batch; nothing beta is done with it
 )

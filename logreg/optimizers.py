@@ -37,18 +37,23 @@ class DecayToZero(LRScheduler):
         shape: "linear", straight down; "cosine", half a wave down; "triangle", straight up to the rate at half-way and
             straight down (after Howard and Ruder 2018, https://arxiv.org/abs/1801.06146): its first epochs learn so
             little each that on noisy data, where little is to be learnt, one of them can be the best.
+        power: that the shape is raised to, above 0; more than 1 makes high rates short and low ones long.
         part: how much of the way the fit goes, in (0, 1]. Below 1 it stops early: a fit that repeats another one up to
             its best epoch has that one's rates.
     """
 
     def __init__(
-        self, optimizer: Optimizer, shape: Literal["linear", "cosine", "triangle"] = "linear", part: float = 1.0
+        self,
+        optimizer: Optimizer,
+        shape: Literal["linear", "cosine", "triangle"] = "linear",
+        power: float = 1.0,
+        part: float = 1.0,
     ) -> None:
         if shape not in ("linear", "cosine", "triangle"):
             raise ValueError(f"shape must be 'linear', 'cosine' or 'triangle', got {shape!r}")
-        if not 0 < part <= 1:
-            raise ValueError(f"part must be above 0 and at most 1, got {part}")
-        self.shape, self.part, self.total_steps = shape, part, math.inf
+        if not (0 < power < math.inf and 0 < part <= 1):
+            raise ValueError(f"power must be above 0, and part above 0 and at most 1, got {power} and {part}")
+        self.shape, self.power, self.part, self.total_steps = shape, power, part, math.inf
         super().__init__(optimizer)
 
     def plan(self, total_steps: float) -> None:
@@ -72,7 +77,7 @@ class DecayToZero(LRScheduler):
             share = (1 + math.cos(math.pi * done)) / 2
         elif self.shape == "triangle":  # the first step's rate is as high as the last one's
             share = 1 - abs(1 - 2 * (self.last_epoch + 1) / (self.total_steps + 1)) if done < 1 else 0.0
-        return [float(lr) * share for lr in self.base_lrs]
+        return [float(lr) * share**self.power for lr in self.base_lrs]
 
 
 def build_optimizers(

@@ -36,7 +36,8 @@ def test_config_trains_by_its_own_command(cli, tmp_path, path):
         pytest.skip("needs the real data: set CLINC150_DIR to the folder that holds it")
     arguments = [part for config in configs for part in ("--config", config)]
     run = tmp_path / "run"
-    cli("fit", *arguments, "--trainer.default_root_dir", run, "--trainer.max_epochs", 1)
+    short = ("--trainer.max_epochs", 1, "--trainer.log_every_n_steps", 1)
+    cli("fit", *arguments, "--trainer.default_root_dir", run, *short)
 
     assert (run / "checkpoints/best.ckpt").is_file()
     assert yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))["trainer"]["max_epochs"] == 1

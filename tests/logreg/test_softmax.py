@@ -183,6 +183,7 @@ def test_global_step_counts_updates_and_max_steps_stops():
         (partial(DecayToZero, shape="cosine"), [1.0, 0.853553, 0.5, 0.146447]),
         (partial(DecayToZero, shape="triangle"), [0.4, 0.8, 0.8, 0.4]),
         (partial(DecayToZero, shape="linear", part=0.5), [1.0, 0.875, 0.75, 0.625]),
+        (partial(DecayToZero, shape="triangle", power=3), [0.064, 0.512, 0.512, 0.064]),
     ],
 )
 def test_rate_of_each_step_follows_the_schedule(scheduler, expected):
