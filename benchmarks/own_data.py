@@ -2,8 +2,8 @@
 
 `train.py fit --config configs/text_csv.yaml`, without and with `--refit true`, beside TfidfVectorizer with the same
 n-grams and LogisticRegression, at the better of C = 1 and C = 10 for each figure. scikit-learn gets the same training
-rows, which are 80 %, and all of them. The recipe was chosen by test figures
-on samples of the same kinds of data, so this flatters it a little. The data:
+rows, which are 80 %, and all of them. The recipe was chosen by test figures on samples of the same kinds of data, so
+this flatters it a little. The data:
 
 - docstrings: first paragraphs of the docstrings in six packages that this project needs; the label is the package, or
   the module. Another version of a package has other ones.
