@@ -102,7 +102,7 @@ def test_results_can_be_rendered_again_without_running(tmp_path, monkeypatch):
     assert image.read_bytes().startswith(b"\x89PNG")
 
 
-@pytest.mark.parametrize("name", [*report.ORDER, "__main__"])
+@pytest.mark.parametrize("name", [*report.ORDER, "own_data", "__main__"])
 def test_each_benchmark_has_a_help_text(name, monkeypatch, capsys):
     module = importlib.import_module(f"benchmarks.{name}")
     monkeypatch.setattr(sys, "argv", [name, "--help"])
@@ -312,3 +312,24 @@ def test_the_parts_of_a_command_add_up(tmp_path):
 def test_a_command_that_fails_is_not_measured(tmp_path):
     with pytest.raises(RuntimeError, match="needs a trained model"):
         timed_command.measure_parts(["test", "--config", "configs/iris_binary.yaml"], tmp_path)
+
+
+def test_made_up_topics_are_the_same_every_time_and_have_the_share_of_wrong_labels():
+    from benchmarks.own_data import topics
+
+    (texts, labels), (tested, _) = topics(4, 0.0, 300)
+    assert topics(4, 0.0, 300)[0] == (texts, labels)
+    assert (len(texts), len(tested), len(set(labels))) == (300, 2_000, 4)
+    noisy, _ = topics(4, 0.5, 300)
+    assert noisy[0] == texts
+    wrong = sum(a != b for a, b in zip(labels, noisy[1], strict=True)) / 300
+    assert wrong == pytest.approx(0.5 * 3 / 4, abs=0.1)
+
+
+def test_the_table_of_own_data_has_a_line_for_each_set():
+    from benchmarks.own_data import Scores, markdown
+
+    scores = {"ours": Scores(0.9, 0.25, 1.5), "scikit-learn": [0.8, 0.5, 2.0]}  # a list, as JSON has it
+    page = markdown([{"data": "sentences", "rows": 1_000, "labels": 2, "scores": scores}])
+    assert page.startswith("# Own data: is text_csv")
+    assert page.endswith("| sentences | 1,000 | 2 | 0.900 / 0.250 / 1.5 | 0.800 / 0.500 / 2.0 |\n")
