@@ -668,7 +668,7 @@ MEANINGLESS = {
     "no time": ("--trainer.max_time", "00:00:00:00", "nothing was trained: .*trainer.max_time"),
     "infinite penalty": ("--model.l2", ".inf", "l2 must be .*finite, got inf"),
     "no class counts": ("--model.class_weight", "[0, 0]", "class_weight must not be all 0"),
-    "no features": ("--data.features", "null", "features: expected at least 1 .* got none"),
+    "no features": ("--data.features", "null", "data.features: expected a value, got null"),
     "misspelt metric to stop at": (*callback("EarlyStopping", monitor="val/nope"), "val/nope.*not available"),
     "the same callback twice": (
         "--trainer.callbacks",

@@ -23,7 +23,7 @@ TABLE = ("--config", "configs/table_csv.yaml", *QUIET)
 def runs(cli, tmp_path_factory):
     """The directories of the first and the second run."""
     first = tmp_path_factory.mktemp("refit") / "run"
-    calibrated = ("--model.calibrate", "true", "--trainer.max_epochs", 6)
+    calibrated = ("--model.calibrate", "true", "--trainer.max_epochs", 6, "--trainer.log_every_n_steps", 1)
     cli("fit", *TEXT, "--refit", "true", *calibrated, "--trainer.default_root_dir", first)
     return first, first / "version_0"
 

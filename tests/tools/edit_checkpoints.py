@@ -42,7 +42,7 @@ QUIET = ("--trainer.callbacks", "null", "--trainer.enable_progress_bar", "false"
 QUIET += ("false", "--figures.enabled", "false")  # which take seconds of each edit
 # Config, and how its run ends: after an epoch, or within one.
 RUNS = {
-    "text_csv": ("--trainer.max_steps", "5"),
+    "text_csv": ("--trainer.max_steps", "5", "--data.batch_size", "32"),
     "iris_binary": ("--trainer.max_epochs", "2"),
     "iris_ova": ("--trainer.max_steps", "8"),
     "xor_mlp": ("--trainer.max_epochs", "2"),
