@@ -26,6 +26,8 @@ class HandUpdate(Optimizer):
         """Run the closure, if Lightning passes one."""
         return None if closure is None else closure()
 
+    step.hooked = True  # type: ignore[attr-defined]  # else torch opens a profiler's context around every step
+
 
 class DecayToZero(LRScheduler):
     """Lowers the rate at every step, down to 0 at the last step that the Trainer plans.

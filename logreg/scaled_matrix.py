@@ -30,7 +30,7 @@ class ScaledMatrix(nn.EmbeddingBag):
         super().__init__(num_features, num_classes, **options, _weight=initial)
         self.scale = 1.0
         self._row_squares: Tensor | None = None  # (D,), Σ weight² of each row when it was last measured ...
-        self._changed: Tensor | None = None  # ... and (D,), whether the row has changed since
+        self._changed: list[Tensor] | None = None  # ... and the rows that have changed since; None for too many to list
 
     def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
         """x @ W: (N, D), dense or sparse CSR, to (N, K)."""
@@ -71,7 +71,9 @@ class ScaledMatrix(nn.EmbeddingBag):
         before, self.scale = self.scale, self.scale * (1 - 2 * lr * l2)
         self.weight.sub_(gradient, alpha=lr / (before * self.scale))
         if self._changed is not None:
-            self._changed[gradient._indices()[0] if gradient.is_sparse else slice(None)] = True
+            self._changed = [*self._changed, gradient._indices()[0]] if gradient.is_sparse else None
+            if self._changed and 8 * sum(map(len, self._changed)) > len(self.weight):
+                self._changed = None  # gathering so many costs more than reading all in order
         if self.scale < self.UNDERFLOW:
             self.fold_()
 
@@ -85,15 +87,12 @@ class ScaledMatrix(nn.EmbeddingBag):
     @torch.no_grad()
     def squared_norm(self) -> Tensor:
         """ΣW², a scalar; reads only the rows that have changed since it was last asked for."""
-        if self._row_squares is None or self._changed is None or self._changed.device != self.weight.device:
+        if self._row_squares is None or self._changed is None or self._row_squares.device != self.weight.device:
             self._row_squares = torch.linalg.vector_norm(self.weight, dim=1).square()
-            self._changed = torch.zeros_like(self._row_squares, dtype=torch.bool)
-        rows = self._changed.nonzero().squeeze(1)
-        if 8 * len(rows) > len(self._changed):  # gathering so many costs more than reading all in order
-            self._row_squares = torch.linalg.vector_norm(self.weight, dim=1).square()
-        elif len(rows):
+        elif self._changed:
+            rows = torch.cat(self._changed)
             self._row_squares[rows] = torch.linalg.vector_norm(self.weight[rows], dim=1).square()
-        self._changed.zero_()
+        self._changed = []
         return self._row_squares.sum() * self.scale**2
 
     @torch.no_grad()
@@ -104,7 +103,7 @@ class ScaledMatrix(nn.EmbeddingBag):
         if gradient.is_sparse:
             gradient = gradient.coalesce()
             weight, gradient = weight[gradient.indices()[0]], gradient.values()
-        cross = (gradient * weight).sum()  # = Σ gradient of W · W: the scale of one cancels that of the other
+        cross = gradient.flatten().dot(weight.flatten())  # Σ gradient of W · W: the two scales cancel
         squares = gradient.square().sum() / self.scale**2 + 4 * l2 * cross
         return squares if l2 == 0 else (squares + 4 * l2**2 * self.squared_norm()).clamp(min=0)
 
