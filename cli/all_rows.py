@@ -12,6 +12,7 @@ import lightning as L
 import yaml
 
 from cli.checkpoint import read_checkpoint
+from cli.trainer_defaults import as_list
 
 
 def require_refittable(options: Any, trainer: L.Trainer) -> None:
@@ -49,6 +50,10 @@ def refit_arguments(run: Path, trainer: L.Trainer) -> list[str]:
     if scheduler.get("class_path", "").endswith(".DecayToZero"):  # its rates, up to the best epoch
         part = scheduler["init_args"]["part"] * best["global_step"] / trainer.estimated_stepping_batches
         options["model.lr_scheduler.init_args.part"] = part
+    callbacks = as_list(config["trainer"]["callbacks"])
+    kept = [spec for spec in callbacks if not spec["class_path"].endswith(".EarlyStopping")]
+    if kept != callbacks:  # there is no validation to watch
+        options["trainer.callbacks"] = kept or None
     for name, key in (("threshold", "decision._extra_state"), ("calibrate", "calibration._extra_state")):
         chosen = best["state_dict"].get(key)
         if chosen is not None and chosen.numel():

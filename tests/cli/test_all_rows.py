@@ -90,6 +90,19 @@ def test_it_is_resumed_with_its_own_configuration_and_with_no_other(cli, runs):
     assert checkpoint(runs[1])["global_step"] > before
 
 
+def test_a_callback_that_watches_the_validation_takes_part_in_the_first_fit_alone(cli, tmp_path):
+    stopping = "lightning.pytorch.callbacks.EarlyStopping"
+    idle = {"class_path": "lightning.pytorch.callbacks.LambdaCallback"}
+    watch = {"class_path": stopping, "init_args": {"monitor": "val/loss", "patience": 1, "mode": "max"}}
+    callbacks = ("--trainer.callbacks", json.dumps([watch, idle]), "--trainer.max_epochs", 6)
+    cli("fit", *TEXT, *callbacks, "--refit", "true", "--trainer.default_root_dir", tmp_path / "run")
+    named = [
+        [spec["class_path"].rpartition(".")[2] for spec in options(run)["trainer"]["callbacks"]]
+        for run in (tmp_path / "run", tmp_path / "run/version_0")
+    ]
+    assert named == [["EarlyStopping", "LambdaCallback"], ["LambdaCallback"]]
+
+
 def test_a_table_is_standardised_by_all_of_its_rows(cli, tmp_path):
     run = tmp_path / "run"
     cli("fit", *TABLE, "--refit", "true", "--trainer.max_epochs", 3, "--trainer.default_root_dir", run)
