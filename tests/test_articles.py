@@ -77,8 +77,10 @@ def run(*command):
     return done.stdout
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("lesson", LESSONS)
+@pytest.mark.parametrize(
+    "lesson",
+    [pytest.param(name, marks=pytest.mark.nightly if n else pytest.mark.slow) for n, name in enumerate(LESSONS)],
+)
 def test_the_command_of_every_lesson_runs(lesson):
     assert "Expect " in run("-m", "examples.lessons", lesson)
 

@@ -40,7 +40,7 @@ def judge(cli, tmp_path_factory):
     ("config", "examples"),
     [
         *(("text_csv", 3), ("iris_ova", 3)),
-        *(pytest.param(config, 30, marks=pytest.mark.slow, id=f"{config}-some") for config in RUNS),
+        *(pytest.param(config, 15, marks=pytest.mark.slow, id=f"{config}-some") for config in RUNS),
         *(pytest.param(config, 2_000, marks=pytest.mark.nightly, id=f"{config}-many") for config in RUNS),
     ],
 )

@@ -18,7 +18,7 @@ def test_a_few_edits_of_a_config_train_or_are_refused_in_one_line(name):
 
 
 @pytest.mark.parametrize(
-    "edits", [pytest.param(15, marks=pytest.mark.slow), pytest.param(500, marks=pytest.mark.nightly)]
+    "edits", [pytest.param(8, marks=pytest.mark.slow), pytest.param(500, marks=pytest.mark.nightly)]
 )
 @pytest.mark.parametrize("name", CONFIGS)
 def test_many_edits_of_every_config_train_or_are_refused_in_one_line(name, edits):

@@ -55,8 +55,9 @@ print(many - few, file=sys.stderr)
 """
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["many.txt", "many.csv"])
+@pytest.mark.parametrize(
+    "name", [pytest.param("many.txt", marks=pytest.mark.nightly), pytest.param("many.csv", marks=pytest.mark.slow)]
+)
 def test_predicting_200_000_sentences_needs_little_more_than_predicting_six(short_fit, tmp_path, name):
     run = Path(shutil.copytree(short_fit("text_csv"), tmp_path / "run"))
     sentences = [f"will it snow in town {number % 977} on day {number}, or what?" for number in range(200_000)]

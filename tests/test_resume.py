@@ -142,7 +142,7 @@ def test_a_killed_and_resumed_run_ends_with_the_same_temperature_and_threshold(t
     assert kill_and_resume(tmp_path, *arguments, kills=3, save_every=1) == []
 
 
-MANY_KILLS = [pytest.param(5, marks=pytest.mark.slow), pytest.param(20, marks=pytest.mark.nightly)]
+MANY_KILLS = [pytest.param(3, marks=pytest.mark.slow), pytest.param(20, marks=pytest.mark.nightly)]
 
 
 @pytest.mark.parametrize("kills", MANY_KILLS)
@@ -159,14 +159,15 @@ def test_clinc150_all_kills_are_bit_identical(tmp_path, kills):
     assert kill_and_resume(tmp_path, *arguments, "--data.words.max_features", 2000, kills=kills, save_every=7) == []
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("config", ["iris_ova", "text_csv"])
-def test_of_two_ranks_5_of_5_kills_are_bit_identical(tmp_path, config):
+@pytest.mark.parametrize(
+    "config", [pytest.param("iris_ova", marks=pytest.mark.nightly), pytest.param("text_csv", marks=pytest.mark.slow)]
+)
+def test_of_two_ranks_all_kills_are_bit_identical(tmp_path, config):
     arguments = ("--config", f"configs/{config}.yaml", "--trainer.max_epochs", 3, "--data.batch_size", 10)
-    assert kill_and_resume(tmp_path, *arguments, kills=5, ranks=2) == []
+    assert kill_and_resume(tmp_path, *arguments, kills=3, ranks=2) == []
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize(
     ("config", "epochs"),
     [("xor", 12), ("iris_binary", 4), ("text_csv", 8)],
@@ -193,12 +194,17 @@ def test_a_run_with_momentum_a_scheduler_and_drawn_rows_is_bit_identical_after_a
     assert kill_and_resume(tmp_path, *arguments, *optimizer, *scheduler, *drawn, kills=2, save_every=3) == []
 
 
+RUNS = [("iris_binary", 23), ("iris_ova", 23), ("text_csv", 30), ("clinc150", 4)]  # and their epochs
+
+
 @pytest.mark.parametrize(
-    "kills", [pytest.param(2, marks=pytest.mark.slow), pytest.param(10, marks=pytest.mark.nightly)]
-)
-@pytest.mark.parametrize(
-    ("config", "epochs"),
-    [("iris_binary", 23), ("iris_ova", 23), ("text_csv", 30), pytest.param("clinc150", 4, marks=NEEDS_CLINC150)],
+    ("config", "epochs", "kills"),
+    [
+        pytest.param("iris_binary", 23, 2, marks=pytest.mark.slow),
+        pytest.param("text_csv", 30, 2, marks=pytest.mark.slow),
+        *(pytest.param(*run, 10, marks=pytest.mark.nightly) for run in RUNS[:3]),
+        pytest.param(*RUNS[3], 10, marks=[pytest.mark.nightly, NEEDS_CLINC150]),
+    ],
 )
 def test_kills_at_any_time_lose_no_curve_and_no_picture(tmp_path, config, epochs, kills):
     variant = ("--data.variant", "small") if config == "clinc150" else ()
@@ -318,8 +324,11 @@ def slurm(tmp_path):
     return job | {"PATH": f"{scontrol.parent}:{os.environ['PATH']}"}
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("below", ["", "version_0"], ids=["named", "numbered"])
+@pytest.mark.parametrize(
+    "below",
+    [pytest.param("", marks=pytest.mark.slow), pytest.param("version_0", marks=pytest.mark.nightly)],
+    ids=["named", "numbered"],
+)
 def test_a_job_that_slurm_requeues_goes_on_in_its_own_run_to_the_same_end(cli, tmp_path, monkeypatch, slurm, below):
     base, straight, plan = tmp_path / "runs", tmp_path / "straight", (*STOPPED, "--data.seed", "1")
     if below:  # the named place holds another run already
@@ -386,10 +395,11 @@ def stopped_fit(config, plan, run):
     return ("fit", "--config", f"configs/{config}.yaml", *QUIET, *smaller, *PLANS[plan], *place)
 
 
-SLOW_STOPS = [pytest.param(n, marks=pytest.mark.slow) for n in (1, 2, 3, 4, 5, 7, 8, 10, 11, 12)]
+STOPS = [9, *(pytest.param(n, marks=pytest.mark.slow) for n in (3, 4))]  # 8 ends an epoch, 4 and 8 a validation
+STOPS += [pytest.param(n, marks=pytest.mark.nightly) for n in (1, 2, 5, 7, 8, 10, 11, 12)]
 
 
-@pytest.mark.parametrize("step", [9, *SLOW_STOPS])
+@pytest.mark.parametrize("step", STOPS)
 @pytest.mark.parametrize("plan", PLANS)
 @pytest.mark.parametrize("config", ["iris_ova", "text_csv"])
 def test_a_run_stopped_by_max_steps_goes_on_to_the_same_end(cli, tmp_path, unbroken, config, plan, step):

@@ -71,7 +71,7 @@ def project(tmp_path_factory):
 
 
 some_variants = pytest.mark.parametrize(
-    "variant", ["both", *(pytest.param(v, marks=pytest.mark.slow) for v in VARIANTS if v != "both")]
+    "variant", [pytest.param(v, marks=pytest.mark.slow if v == "both" else pytest.mark.nightly) for v in VARIANTS]
 )
 
 
@@ -95,7 +95,6 @@ def test_the_contract_gives_every_member_of_every_protocol_with_its_signature():
 # The stranger
 
 
-@pytest.mark.slow
 @some_variants
 def test_what_remains_collects(project, variant):
     output = run(project(variant), *TESTS, "--collect-only")
@@ -117,9 +116,7 @@ def test_wine_and_the_network_fit_test_and_predict(project):
     assert "leaves out" not in output
 
 
-@pytest.mark.parametrize(
-    "variant", [pytest.param(v, marks=pytest.mark.slow if v == "both" else pytest.mark.nightly) for v in VARIANTS]
-)
+@some_variants
 def test_what_remains_passes(project, variant):
     output = run(project(variant), *TESTS)
     assert int(re.search(r"(\d+) passed", output)[1]) > 300
@@ -131,7 +128,7 @@ def test_what_remains_has_no_lint_and_its_types_are_right(project):
         run(project("both"), sys.executable, "-m", *command)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_renamed_folder_works_and_reads_the_checkpoints_from_before(project):
     folder = project("both")
     shell(folder, f"{COMMANDS}git add -A\n{RENAMING}")

@@ -22,7 +22,7 @@ SENTENCES = [
     "=1+1",
 ]
 LABELS = ["weather", "chat", "multi, line", "drinks", "separators", "sums"]
-EXAMPLES = [50, pytest.param(2_000, marks=pytest.mark.slow)]  # hypothesis examples per property
+EXAMPLES = [50, pytest.param(2_000, marks=pytest.mark.nightly)]  # hypothesis examples per property
 
 
 def profile(examples):

@@ -13,7 +13,7 @@ from datamodules.batches import BatchedDataset, BatchIndices, ResumableBatchSamp
 from datamodules.sparse_rows import SparseRows
 from logreg.softmax import SoftmaxRegression
 
-EXAMPLES = [50, pytest.param(2_000, marks=pytest.mark.slow)]  # hypothesis examples per property
+EXAMPLES = [50, pytest.param(2_000, marks=pytest.mark.nightly)]  # hypothesis examples per property
 
 
 def profile(examples):

@@ -242,7 +242,7 @@ plain = st.recursive(
 )
 
 
-@pytest.mark.parametrize("examples", [100, pytest.param(3_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("examples", [100, pytest.param(3_000, marks=pytest.mark.nightly)])
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")
 def test_any_plain_value_in_any_place_is_refused_in_one_line_or_works(examples):
     @settings(max_examples=examples, derandomize=examples < 1_000, deadline=None, database=None)

@@ -11,7 +11,7 @@ from sklearn.metrics import accuracy_score, precision_score, recall_score, roc_a
 
 from logreg.out_of_scope import OutOfScopeMetrics, best_threshold, max_in_scope_proba, predict_with_rejection
 
-EXAMPLES = [100, pytest.param(2_000, marks=pytest.mark.slow)]  # hypothesis examples per property
+EXAMPLES = [100, pytest.param(2_000, marks=pytest.mark.nightly)]  # hypothesis examples per property
 OOS, CLASSES = 2, 4
 
 below_one = float(np.nextafter(np.float32(1), np.float32(0)))

@@ -234,7 +234,7 @@ def test_for_every_input(prop):
     QUICK(prop)()
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("prop", properties, ids=lambda prop: prop.__name__)
 def test_for_two_thousand_inputs(prop):
     THOROUGH(prop)()
