@@ -138,7 +138,7 @@ def test_a_killed_and_resumed_run_stays_one_run(killed):
 
 @pytest.mark.slow
 def test_a_killed_and_resumed_run_ends_with_the_same_temperature_and_threshold(tmp_path):
-    arguments = ("--config", "configs/text_csv.yaml", "--trainer.max_epochs", 4, "--model.calibrate", "true")
+    arguments = ("--config", "configs/text_csv.yaml", "--trainer.max_epochs", 4, "--data.batch_size", 32)
     assert kill_and_resume(tmp_path, *arguments, kills=3, save_every=1) == []
 
 
@@ -177,8 +177,9 @@ def test_the_other_configs_2_of_2_kills_are_bit_identical(tmp_path, config, epoc
     assert kill_and_resume(tmp_path, *arguments, kills=2, save_every=3) == []
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("when", ["in_validation", "in_save"])
+@pytest.mark.parametrize(
+    "when", [pytest.param("in_validation", marks=pytest.mark.nightly), pytest.param("in_save", marks=pytest.mark.slow)]
+)
 def test_a_kill_in_a_validation_or_half_way_through_a_save_changes_nothing_either(tmp_path, when):
     # A checkpoint every step, so that there is one of an epoch's last step, before the validation that belongs to it.
     arguments = ("--config", "configs/text_csv.yaml", "--trainer.max_epochs", 4, "--data.batch_size", 10)
@@ -223,7 +224,10 @@ def test_last_is_the_state_after_the_last_epoch_also_where_an_earlier_one_was_be
 # Stopped by a signal
 
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT)  # the second is Ctrl-C
+SIGNALS = (  # the second is Ctrl-C
+    pytest.param(signal.SIGTERM, marks=pytest.mark.slow),
+    pytest.param(signal.SIGINT, marks=pytest.mark.nightly),
+)
 STOPPED = (*TEXT, "--data.batch_size", "1", "--trainer.max_epochs", "10", "--data.feature_dropout", "0.2")
 STOPPED += ("--trainer.log_every_n_steps", "1", "--checkpoint.every_n_train_steps", "20")  # no curve may lose a point
 
@@ -247,7 +251,6 @@ def fit_and_signal(number, run, arguments, **environment):
     return process.returncode, output
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_lets_fit_save_and_say_where_and_the_run_goes_on_to_the_same_end(cli, tmp_path, number):
     run, straight = tmp_path / "run", tmp_path / "straight"
@@ -270,7 +273,7 @@ ONE_STEP_EPOCHS = ("--data.batch_size", "500", "--trainer.max_epochs", "300", "-
 VALIDATED_STEPS = ("--trainer.val_check_interval", "1", "--trainer.max_epochs", "5")
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("plan", [ONE_STEP_EPOCHS, VALIDATED_STEPS], ids=["an epoch", "a validation"])
 def test_a_signal_is_heard_too_where_every_step_ends_with(cli, tmp_path, plan):
     run, straight, plan = tmp_path / "run", tmp_path / "straight", (*STOPPED, *plan)
@@ -285,8 +288,9 @@ def test_a_signal_is_heard_too_where_every_step_ends_with(cli, tmp_path, plan):
     assert curves(run) == curves(straight)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("when", ["in_step", "in_validation"])
+@pytest.mark.parametrize(
+    "when", [pytest.param("in_step", marks=pytest.mark.nightly), pytest.param("in_validation", marks=pytest.mark.slow)]
+)
 def test_a_kill_between_validations_within_an_epoch_skips_none_of_them(tmp_path, when):
     arguments = ("--config", "configs/text_csv.yaml", "--trainer.max_epochs", 3, "--data.batch_size", 10)
     arguments += ("--trainer.val_check_interval", 0.5)
@@ -395,8 +399,8 @@ def stopped_fit(config, plan, run):
     return ("fit", "--config", f"configs/{config}.yaml", *QUIET, *smaller, *PLANS[plan], *place)
 
 
-STOPS = [9, *(pytest.param(n, marks=pytest.mark.slow) for n in (3, 4))]  # 8 ends an epoch, 4 and 8 a validation
-STOPS += [pytest.param(n, marks=pytest.mark.nightly) for n in (1, 2, 5, 7, 8, 10, 11, 12)]
+STOPS = [9, pytest.param(4, marks=pytest.mark.slow)]  # 8 ends an epoch, 4 and 8 a validation
+STOPS += [pytest.param(n, marks=pytest.mark.nightly) for n in (1, 2, 3, 5, 7, 8, 10, 11, 12)]
 
 
 @pytest.mark.parametrize("step", STOPS)

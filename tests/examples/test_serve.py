@@ -148,7 +148,7 @@ def test_requests_at_once_get_their_own_answers_the_bad_ones_among_them_their_ow
     assert seconds[200] < 1  # alone on two cores it takes some 30 ms
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_what_cannot_be_served_ends_in_one_line(tmp_path):
     pytest.importorskip("litserve")
     for arguments, message in (
