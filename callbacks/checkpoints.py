@@ -279,11 +279,11 @@ class RelocatableModelCheckpoint(ModelCheckpoint):
     def _save_and_rank(self, trainer: L.Trainer, name: str) -> None:
         if self._is_saved(trainer):
             return
-        score = None if self.monitor is None else self._score(trainer)
-        names = [] if score is None else self._names_for(name, score)
+        names: list[str] = []
         if self.monitor is None:
-            self.best_model_path = str(self._path("best.ckpt"))
-            names = ["best.ckpt"]
+            self.best_model_path, names = str(self._path("best.ckpt")), ["best.ckpt"]
+        elif (score := self._score(trainer)) is not None:
+            names = self._names_for(name, score)
         self._save(trainer, [*names, "last.ckpt"])
         while len(self.best_k_models) > self.save_top_k > 0:
             worst = (max if self.mode == "min" else min)(self.best_k_models, key=self.best_k_models.__getitem__)

@@ -75,8 +75,13 @@ def _may_be_none(owner: Any, name: str) -> bool:
         init = vars(parent).get("__init__")
         parameter = inspect.signature(init).parameters.get(name) if init else None
         if parameter is not None:
-            allowed = get_type_hints(init).get(name, Any)
-            return parameter.default in (None, parameter.empty) or allowed is Any or type(None) in get_args(allowed)
+            if parameter.default is None or parameter.default is parameter.empty:
+                return True
+            try:
+                allowed = get_type_hints(init).get(name, Any)
+            except NameError:  # a name that is imported for type checkers alone
+                return True
+            return allowed is Any or type(None) in get_args(allowed)
     return True
 
 

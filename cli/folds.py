@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from cli.refit import Refit, Rows, interruptible, predict, take
+from datamodules.splits import listed
 
 Array = NDArray[Any]
 
@@ -66,14 +67,14 @@ class Sample:
             raise ValueError(f"folds must be at least 2, got {folds}")
         if single := sorted(name for name, count in counts.items() if count == 1):
             raise ValueError(
-                f"of the training and validation rows a single one has the label {_listed(single)}, which cannot be "
+                f"of the training and validation rows a single one has the label {listed(single)}, which cannot be "
                 "learned from and judged by: add rows with that label, or remove it"
             )
         if (most := max(counts.values())) < folds:
             print(f"warning: no label has more than {most} rows: {most} folds instead of {folds}", file=sys.stderr)
         folds = min(folds, most)
         if few := sorted(name for name, count in counts.items() if count < folds):
-            print(f"warning: fewer rows than folds, so not in every fold: {_listed(few)}", file=sys.stderr)
+            print(f"warning: fewer rows than folds, so not in every fold: {listed(few)}", file=sys.stderr)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # scikit-learn's on the same, without the names
             return list(StratifiedKFold(folds, shuffle=True, random_state=seed).split(self.names, self.names))
@@ -110,7 +111,3 @@ def judge(
 
 def _joined(first: Rows, second: Rows) -> Rows:
     return torch.cat([first, second]) if isinstance(first, torch.Tensor) else [*first, *second]  # type: ignore[list-item]
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(map(repr, names[:10])) + (", ..." if len(names) > 10 else "")

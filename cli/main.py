@@ -6,8 +6,8 @@ import os
 import sys
 import threading
 import warnings
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 
 from cli.all_rows import refit_arguments
 from cli.config_files import install_loader
@@ -30,37 +30,37 @@ HARMLESS_WARNINGS = (
 
 def main() -> None:
     """Run the command line; bad input ends in one line on standard error and exit status 1."""
-    for message in HARMLESS_WARNINGS:
-        warnings.filterwarnings("ignore", message)
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(lambda r: "litlogger" not in r.getMessage())
     threading.excepthook = hide_user_errors_of_threads
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # what a terminal or a pipe cannot show must not end a fit
             stream.reconfigure(errors="backslashreplace")
-    install_loader()
-    try:
-        with ExitStack() as on_exit:
-            cli = TemplateCLI(on_exit)
-            if cli.subcommand == "fit" and cli.options.refit:
-                sys.argv[1:] = refit_arguments(cli.run.path, cli.trainer)
-                TemplateCLI(on_exit)
-    except Exception as error:
-        if os.environ.get("LOGREG_DEBUG") or not is_user_error(error):
-            raise
-        sys.exit(f"error: {one_line(error)}")
+    with user_errors_in_one_line(), ExitStack() as on_exit:
+        cli = TemplateCLI(on_exit)
+        if cli.subcommand == "fit" and cli.options.refit:
+            sys.argv[1:] = refit_arguments(cli.run.path, cli.trainer)
+            TemplateCLI(on_exit)
 
 
 def run_as_command(main: Callable[[list[str]], None], arguments: list[str]) -> None:
     """Run what `python -m cli...` names; bad input ends in one line on standard error and exit status 1."""
-    for message in HARMLESS_WARNINGS:
-        warnings.filterwarnings("ignore", message)
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)  # which tells of the machine at every fit
-    install_loader()
     try:
-        main(arguments)
+        with user_errors_in_one_line():
+            main(arguments)
     except KeyboardInterrupt:
         sys.exit("stopped; nothing was written")
+
+
+@contextmanager
+def user_errors_in_one_line() -> Iterator[None]:
+    """Read configurations as this project does; leave out warnings and tracebacks that nobody can act on."""
+    for message in HARMLESS_WARNINGS:
+        warnings.filterwarnings("ignore", message)
+    install_loader()
+    try:
+        yield
     except Exception as error:
-        if not is_user_error(error):
+        if os.environ.get("LOGREG_DEBUG") or not is_user_error(error):
             raise
         sys.exit(f"error: {one_line(error)}")

@@ -84,11 +84,19 @@ def require_two_rows(labels: Sequence[Any], held_out: int | float, name: str) ->
         ValueError: names classes with a single sample.
     """
     if single := sorted(label for label, count in Counter(labels).items() if count == 1):
-        listed = ", ".join(map(repr, single[:10])) + (", ..." if len(single) > 10 else "")
         raise ValueError(
-            f"cannot hold out {held_out:g} of {len(labels)} rows for {name}: a single row has the label {listed}; "
-            "add rows with that label, or remove it"
+            f"cannot hold out {held_out:g} of {len(labels)} rows for {name}: a single row has the label "
+            f"{listed(single)}; add rows with that label, or remove it"
         )
+
+
+def listed(names: Sequence[str]) -> str:
+    """The first ten names, for a message.
+
+    >>> listed(["a", "b"])
+    "'a', 'b'"
+    """
+    return ", ".join(map(repr, names[:10])) + (", ..." if len(names) > 10 else "")
 
 
 def fingerprint(number: int, *contents: bytes) -> str:

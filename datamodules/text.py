@@ -17,7 +17,7 @@ from datamodules.oddities import few_to_choose_by, folded, label_oddities, leake
 from datamodules.readers import read_inputs, read_labelled
 from datamodules.saved_state import are_counts, are_names, require
 from datamodules.sparse_rows import SparseRows, as_tensor
-from datamodules.splits import fingerprint, hold_out, join_validation, require_same_rows
+from datamodules.splits import fingerprint, hold_out, join_validation, listed, require_same_rows
 from datamodules.tfidf import PRESETS, Ngrams, TfidfFeatures
 
 LabelledTexts = tuple[list[str], list[str]]  # texts, labels
@@ -133,7 +133,7 @@ class TfidfDataModule(BatchedDataModule):
             if unknown:
                 similar = [name for name in names if folded(name) == folded(unknown[0])]
                 remedy = f"{similar[0]!r} is: make them one" if similar else "add training rows or remove it"
-                others = f" (likewise {_listed(unknown[1:])})" if unknown[1:] else ""
+                others = f" (likewise {listed(unknown[1:])})" if unknown[1:] else ""
                 raise ValueError(
                     f"label {unknown[0]!r} is in the {split} rows but not in the training rows, so it cannot be "
                     f"learned; {remedy}{others}"
@@ -237,7 +237,7 @@ class TfidfDataModule(BatchedDataModule):
         unknown = sorted(set(self._splits[split][1]) - set(names))
         if unknown:  # the model is from a checkpoint, and these files are others than it was trained on
             raise ValueError(
-                f"label {_listed(unknown)} of the {split} rows is none of the {len(names)} that the model was trained "
+                f"label {listed(unknown)} of the {split} rows is none of the {len(names)} that the model was trained "
                 f"on ({', '.join(names[:5])}{', ...' if len(names) > 5 else ''}): use the run's config.yaml, remove "
                 "these rows, or train a new model on them"
             )
@@ -317,10 +317,6 @@ class TfidfDataModule(BatchedDataModule):
         if not texts:
             raise ValueError("predict_inputs: expected at least one text, got an empty list")
         return texts, None
-
-
-def _listed(labels: Sequence[str]) -> str:
-    return ", ".join(map(repr, labels[:10])) + (", ..." if len(labels) > 10 else "")
 
 
 class TextDataModule(TfidfDataModule):

@@ -31,6 +31,7 @@ class ScaledMatrix(nn.EmbeddingBag):
         self.scale = 1.0
         self._row_squares: Tensor | None = None  # (D,), Σ weight² of each row when it was last measured ...
         self._changed: list[Tensor] | None = None  # ... and the rows that have changed since; None for too many to list
+        self._num_changed = 0
 
     def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
         """x @ W: (N, D), dense or sparse CSR, to (N, K)."""
@@ -71,9 +72,11 @@ class ScaledMatrix(nn.EmbeddingBag):
         before, self.scale = self.scale, self.scale * (1 - 2 * lr * l2)
         self.weight.sub_(gradient, alpha=lr / (before * self.scale))
         if self._changed is not None:
-            self._changed = [*self._changed, gradient._indices()[0]] if gradient.is_sparse else None
-            if self._changed and 8 * sum(map(len, self._changed)) > len(self.weight):
-                self._changed = None  # gathering so many costs more than reading all in order
+            self._num_changed += gradient._nnz() if gradient.is_sparse else len(self.weight)
+            if 8 * self._num_changed > len(self.weight):  # gathering so many costs more than reading all in order
+                self._changed = None
+            else:
+                self._changed.append(gradient._indices()[0])
         if self.scale < self.UNDERFLOW:
             self.fold_()
 
@@ -92,7 +95,7 @@ class ScaledMatrix(nn.EmbeddingBag):
         elif self._changed:
             rows = torch.cat(self._changed)
             self._row_squares[rows] = torch.linalg.vector_norm(self.weight[rows], dim=1).square()
-        self._changed = []
+        self._changed, self._num_changed = [], 0
         return self._row_squares.sum() * self.scale**2
 
     @torch.no_grad()

@@ -87,3 +87,13 @@ def test_an_inherited_option_is_looked_up_where_it_is_declared():
     data = spec("datamodules.xor.XORDataModule", batch_size=None)
     with pytest.raises(ValueError, match=r"data\.batch_size: expected a value"):
         require_values(Namespace(model=spec("logreg.binary.BinaryLogit"), data=data))
+
+
+class WithForeignHint:
+    def __init__(self, number: "imported_for_type_checkers.Number" = 1) -> None:  # type: ignore[name-defined]  # noqa: F821
+        self.number = number
+
+
+def test_a_type_that_cannot_be_looked_up_leaves_null_to_the_class_itself():
+    data = spec(f"{__name__}.WithForeignHint", number=None)
+    require_values(Namespace(model=spec("logreg.binary.BinaryLogit"), data=data))
