@@ -231,15 +231,31 @@ class RelocatableModelCheckpoint(ModelCheckpoint):
         best = {"best": self.best_model_score, "best_state": self.best_state}
         return {"monitor": self.monitor, "mode": self.mode, **best, "kept": kept}
 
+    def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Refuse to go on with a fit whose best.ckpt would be forgotten.
+
+        Raises:
+            ValueError: the checkpoint does not say which state is the best, or it was chosen by another monitor.
+        """
+        if trainer.state.fn != "fit" or not self._path("best.ckpt").is_file():
+            return
+        state = checkpoint["callbacks"].get(self.state_key)
+        _require_own_state(state, f"callbacks.{self.state_key}")  # Lightning passes over one that is empty
+        before, now = (f"{s['monitor']} ({s['mode']})" for s in (state, self.state_dict()))
+        if before != now:
+            raise ValueError(
+                f"best.ckpt of this run was chosen by monitor {before}, the options say {now}: give --checkpoint.monitor "
+                "and --checkpoint.mode as they were, or copy the checkpoint elsewhere to start a new run from it"
+            )
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue from the best so far; start afresh in another run's directory or with another monitor.
+        """Continue from the best so far; start afresh in another run's directory.
 
         Raises:
             ValueError: something that `state_dict` could not have returned, such as names of files elsewhere.
         """
         _require_own_state(state_dict, f"callbacks.{self.state_key}")
-        same = (self.monitor, self.mode) == (state_dict["monitor"], state_dict["mode"])
-        if same and state_dict["best"] is not None and self._path("best.ckpt").is_file():
+        if state_dict["best"] is not None and self._path("best.ckpt").is_file():
             self.best_model_path, self.best_model_score = str(self._path("best.ckpt")), state_dict["best"]
             self.best_state = state_dict["best_state"]
             kept = {self._path(name): score for name, score in state_dict["kept"].items()}
@@ -364,7 +380,7 @@ def _require_own_state(state: Any, key: str) -> None:
 
 def _is_score(value: Any) -> bool:
     scalar = isinstance(value, Tensor) and value.dtype == torch.float64 and value.shape == () and not value.is_meta
-    return scalar and value.layout == torch.strided and bool(value.isfinite())
+    return scalar and value.layout == torch.strided and bool(value.float().isfinite())  # as metrics are float32
 
 
 def _is_name(value: Any) -> bool:

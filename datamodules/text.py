@@ -21,6 +21,7 @@ from datamodules.splits import fingerprint, hold_out, join_validation, listed, r
 from datamodules.tfidf import PRESETS, Ngrams, TfidfFeatures
 
 LabelledTexts = tuple[list[str], list[str]]  # texts, labels
+STATE = ("class_names", "class_counts", "oos_label", "fingerprint", "vectorizers")
 BY_CHARACTERS = "--data.words null --data.chars '{analyzer: char, ngram_range: [1, 2]}'"
 
 
@@ -83,7 +84,8 @@ class TfidfDataModule(BatchedDataModule):
         self.feature_dropout = feature_dropout
         self.predict_inputs, self.predict_file = predict_inputs, predict_file
         self._train_matrix: Any = None  # TF-IDF of the training texts, where they were fitted in this process
-        self._state: dict[str, Any] | None = None
+        self._state: dict[str, Any] | None = None  # what goes into a checkpoint
+        self._restored: dict[str, Any] | None = None  # what came from one
         self._trained_on: str | None = None  # fingerprint of the training rows, where a checkpoint has one
 
     def load_splits(self) -> dict[str, LabelledTexts]:
@@ -276,10 +278,10 @@ class TfidfDataModule(BatchedDataModule):
         Raises:
             ValueError: the checkpoint holds something else, or is damaged.
         """
-        if state is self._state:  # Lightning restores what the command line has restored before
+        if state is self._restored:  # by the command line, before Lightning does
             return
         super().load_state_dict(state)
-        features = TfidfFeatures(self.ngrams)
+        own, features = super().state_dict(), TfidfFeatures(self.ngrams)
         try:
             features.load_state_dict(state["vectorizers"])
             names, counts, oos_label = state["class_names"], state["class_counts"], state["oos_label"]
@@ -294,7 +296,8 @@ class TfidfDataModule(BatchedDataModule):
             ) from error
         self.class_names, self.class_counts, self.oos_label = names, counts, oos_label
         self.features, self.ngrams, self._train_matrix = features, features.ngrams, None
-        self._state, self._trained_on = state, state["fingerprint"]
+        self._state, self._restored = own | {name: state[name] for name in STATE}, state
+        self._trained_on = state["fingerprint"]
 
     @cached_property
     def _fingerprint(self) -> str:

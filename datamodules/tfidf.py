@@ -244,6 +244,10 @@ def _checked_options(value: Any, key: str, own_pattern: str | None) -> Ngrams:
         require(_is_of_type(found, hint), f"{key}.{field.name}", formatannotation(hint), found)
     low, high = value["ngram_range"]
     require(1 <= low <= high, f"{key}.ngram_range", "1 <= shortest <= longest", f"{low}, {high}")
+    for name in ("min_df", "max_df"):
+        count = value[name]
+        in_range = count >= 1 if type(count) is int else 0 <= count <= 1
+        require(in_range, f"{key}.{name}", "a count from 1, or a share from 0.0 to 1.0", count)
     try:
         groups = re.compile(value["token_pattern"]).groups
     except (re.error, RecursionError, OverflowError):

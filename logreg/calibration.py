@@ -19,6 +19,7 @@ from logreg.evaluation import Evaluation
 from logreg.functional import log_softmax
 
 NUM_BINS = 15  # of the expected calibration error, as in Guo et al.
+LOWEST, HIGHEST = torch.finfo(torch.float32).tiny, torch.finfo(torch.float32).max  # T: beyond, p is 0, 1 or all alike
 
 
 def best_temperature(log_proba: Tensor, target: Tensor) -> float:
@@ -106,12 +107,12 @@ class TemperatureScaling(nn.Module):
             checkpoint.
 
     Raises:
-        ValueError: a T that is not above 0.
+        ValueError: a T that is not above 0, or none that float32 can divide by.
     """
 
     def __init__(self, calibrate: bool | float) -> None:
         super().__init__()
-        if not isinstance(calibrate, bool) and not 0 < calibrate < float("inf"):
+        if not isinstance(calibrate, bool) and not LOWEST <= calibrate <= HIGHEST:
             raise ValueError(f"calibrate must be true, false or a temperature above 0, got {calibrate}")
         self.calibrate = calibrate is True
         self.given = 1.0 if isinstance(calibrate, bool) else float(calibrate)
@@ -156,10 +157,10 @@ class TemperatureScaling(nn.Module):
         """Restore T.
 
         Raises:
-            ValueError: not a number above 0.
+            ValueError: not a number above 0, or none that float32 can divide by.
         """
         temperature = float(state)
-        if not 0 < temperature < float("inf"):
+        if not LOWEST <= temperature <= HIGHEST:
             raise ValueError(f"the temperature must be a number above 0, the checkpoint holds {temperature}")
         self.temperature = temperature
 

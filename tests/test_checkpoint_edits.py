@@ -80,6 +80,12 @@ REFUSED = [
     ("test", ("state_dict", "W._extra_state"), torch.tensor(1e300, dtype=torch.float64), "and at most 1"),
     ("test", ("state_dict", "decision._extra_state"), torch.tensor(2.0), "the threshold must lie in [0, 1]"),
     ("test", ("state_dict", "decision._extra_state"), torch.tensor(torch.nan), "the threshold must lie in [0, 1]"),
+    (
+        "test",
+        ("state_dict", "calibration._extra_state"),
+        torch.tensor(1e300, dtype=torch.float64),
+        "temperature must be a number",
+    ),
     ("test", ("format_version",), True, "format version True"),
     (
         "predict",
@@ -93,6 +99,8 @@ REFUSED = [
     ("predict", ("TextDataModule", "oos_label"), None, "hyper_parameters.oos_class: expected None"),
     ("predict", (*WORDS, "options", "token_pattern"), r"(a|a)*b", "words.options.token_pattern: expected one that"),
     ("predict", (*WORDS, "options", "token_pattern"), r"\w*\w*\w*!", "words.options.token_pattern: expected one that"),
+    ("predict", (*WORDS, "options", "min_df"), float("nan"), "words.options.min_df: expected a count from 1, or a sha"),
+    ("predict", (*WORDS, "options", "max_df"), float("inf"), "words.options.max_df: expected a count from 1, or a sha"),
     ("fit", ("loops",), None, "loops: expected a value of type dict"),
     ("fit", ("optimizer_states",), [], "optimizer_states: expected the state of one optimizer"),
     ("fit", ("lr_schedulers", 0, "last_epoch"), 10**30, "lr_schedulers[0].last_epoch: expected at most as many"),
@@ -103,6 +111,21 @@ REFUSED = [
     ("fit", (*BATCHES, "is_last_batch"), True, "combined_loader: expected batches_yielded 0, as in loops"),
     ("fit", (*BATCHES, "current", "reset"), 1, "epoch_loop.batch_progress.current.reset: expected no such key"),
     ("fit", (*OURS, "kept"), {"../../notes.ckpt": torch.tensor(9.0).double()}, "RelocatableModelCheckpoint.kept: exp"),
+    ("fit", OURS, {}, "RelocatableModelCheckpoint: expected a map of monitor, mode, best, best_state, kept, got {}"),
+    (
+        "fit",
+        OURS[:1],
+        {},
+        "RelocatableModelCheckpoint: expected a map of monitor, mode, best, best_state, kept, got Non",
+    ),
+    (
+        "fit",
+        (*OURS, "monitor"),
+        "val/l",
+        "best.ckpt of this run was chosen by monitor val/l (min), the options say val",
+    ),
+    ("fit", (*OURS, "best"), torch.tensor(torch.inf).double(), "RelocatableModelCheckpoint.best: expected what fit h"),
+    ("fit", (*OURS, "best"), torch.tensor(1e300, dtype=torch.float64), "RelocatableModelCheckpoint.best: expected wh"),
     ("fit", (*OURS, "best_state"), "\x1b[31m", "RelocatableModelCheckpoint.best_state: expected what fit has written"),
 ]
 

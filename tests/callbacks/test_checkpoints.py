@@ -217,13 +217,36 @@ def test_a_worse_epoch_after_a_resume_does_not_replace_the_best(tmp_path):
     )
 
 
-@pytest.mark.parametrize("change", ["directory", "mode"])
-def test_in_another_run_s_directory_or_with_another_mode_the_best_starts_afresh(tmp_path, change):
+def test_in_another_run_s_directory_the_best_starts_afresh(tmp_path):
     fit(tmp_path / "run", [1.0], trainer_options={"max_epochs": 1})
-    into = tmp_path / "other" if change == "directory" else tmp_path / "run"
-    mode = {"mode": "max"} if change == "mode" else {}
-    fit(into, [0.0, 3.0, 4.0], ckpt_path=tmp_path / "run" / "checkpoints" / "last.ckpt", **mode)
-    assert steps(into) == {"best": 3 if change == "mode" else 2, "last": 3}
+    fit(tmp_path / "other", [0.0, 3.0, 4.0], ckpt_path=tmp_path / "run" / "checkpoints" / "last.ckpt", mode="max")
+    assert steps(tmp_path / "other") == {"best": 3, "last": 3}
+    fit(tmp_path / "third", [0.0, 3.0, 4.0], ckpt_path=tmp_path / "run" / "checkpoints" / "last.ckpt")
+    assert steps(tmp_path / "third") == {"best": 2, "last": 3}
+
+
+@pytest.mark.parametrize("change", [{"mode": "max"}, {"monitor": "other"}])
+def test_a_best_state_that_was_chosen_otherwise_is_not_overwritten(tmp_path, change):
+    fit(tmp_path, [1.0], trainer_options={"max_epochs": 1})
+    expected = (
+        r"best.ckpt of this run was chosen by monitor loss \(min\), the options say (loss \(max|other \(min)\): give"
+    )
+    with pytest.raises(ValueError, match=expected):
+        fit(tmp_path, [0.0, 3.0], ckpt_path=tmp_path / "checkpoints/last.ckpt", **change)
+    assert steps(tmp_path) == {"best": 1, "last": 1}
+
+
+@pytest.mark.parametrize("state", [None, {}, []])
+def test_a_checkpoint_that_has_forgotten_the_best_state_is_refused_in_its_own_run_alone(tmp_path, state):
+    fit(tmp_path / "run", [1.0], trainer_options={"max_epochs": 1})
+    last = tmp_path / "run/checkpoints/last.ckpt"
+    checkpoint = torch.load(last, weights_only=True)
+    checkpoint["callbacks"]["RelocatableModelCheckpoint"] = state
+    torch.save(checkpoint, last)
+    with pytest.raises(ValueError, match=r"callbacks.RelocatableModelCheckpoint: expected a map of monitor, mode"):
+        fit(tmp_path / "run", [0.0, 3.0], ckpt_path=last)
+    fit(tmp_path / "other", [0.0, 3.0], ckpt_path=last)
+    assert steps(tmp_path / "other") == {"best": 2, "last": 2}
 
 
 # What is written can be read

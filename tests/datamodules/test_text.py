@@ -411,6 +411,12 @@ def test_restoring_the_same_state_again_costs_nothing(files, monkeypatch):
     assert data.features is features
 
 
+def test_what_a_checkpoint_holds_besides_is_not_carried_on(files):
+    state, data = TextDataModule(**files).state_dict(), TextDataModule()
+    data.load_state_dict(state | {"reset": 1})
+    assert data.state_dict().keys() == state.keys()
+
+
 def test_a_checkpoint_of_another_format_is_refused(files):
     state = TextDataModule(**files).state_dict() | {"format_version": 2}
     with pytest.raises(ValueError, match="a later version of this project"):
