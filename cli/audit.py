@@ -40,21 +40,21 @@ def main(arguments: list[str]) -> None:
     """Write suspect_labels.csv where the runs of the configuration go."""
     refit = Refit(arguments, folds=5)
     sample = Sample(refit)
-    names, number = sample.class_names, len(sample.x)
-    proba, target = np.zeros((number, len(names))), np.zeros(number, dtype=int)
-    divided = sample.divide(refit.config.folds, refit.config.seed_everything)
-    for fold in track(judge(refit, sample, divided), total=len(divided), description="folds"):
-        proba[fold.rows], target[fold.rows] = fold.proba, fold.target
+    names, divided = sample.class_names, sample.divide(refit.config.folds, refit.config.seed_everything)
+    folds = list(track(judge(refit, sample, divided), total=len(divided), description="folds"))
+    rows, proba, target = (np.concatenate(part) for part in zip(*(fold[:3] for fold in folds), strict=True))
+    in_order = rows.argsort()
+    rows, proba, target = rows[in_order], proba[in_order], target[in_order]
     order, suggested, confident = suspects(proba, target)
     path = refit.directory / "suspect_labels.csv"
     header = ("split", "row", "content", "label", "suggested", "p_label", "p_suggested", "confident")
     lines = []
     for n, k, sure in zip(order, suggested, confident, strict=True):
-        content, own = " ".join(str(value) for value in sample.described[n].values()), target[n]
+        content, own = " ".join(str(value) for value in sample.described[rows[n]].values()), target[n]
         judged = f"{proba[n, own]:.4f}", f"{proba[n, k]:.4f}", "yes" if sure else "no"
-        lines.append((*sample.places[n], content, names[own], names[k], *judged))
+        lines.append((*sample.places[rows[n]], content, names[own], names[k], *judged))
     atomic_write_csv(path, header, lines)
-    print(f"{len(order)} of {number} labels are doubtful, {int(confident.sum())} of them suspect: {path}")
+    print(f"{len(order)} of {len(rows)} labels are doubtful, {int(confident.sum())} of them suspect: {path}")
 
 
 if __name__ == "__main__":

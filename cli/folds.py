@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import lightning as L
+import numpy as np
 import torch
 from numpy.typing import NDArray
 
@@ -57,27 +58,32 @@ class Sample:
     def divide(self, folds: int, seed: int) -> list[tuple[Array, Array]]:
         """For each fold the rows to learn from and those to judge by; fewer folds where no class has as many rows.
 
+        The only row of a class is learned from in each fold and judged in none.
+
         Raises:
-            ValueError: fewer than 2 folds, or a class with a single row.
+            ValueError: fewer than 2 folds, or no class with two rows.
         """
         from sklearn.model_selection import StratifiedKFold
 
         counts = Counter(self.names)
         if folds < 2:
             raise ValueError(f"folds must be at least 2, got {folds}")
-        if single := sorted(name for name, count in counts.items() if count == 1):
-            raise ValueError(
-                f"of the training and validation rows a single one has the label {listed(single)}, which cannot be "
-                "learned from and judged by: add rows with that label, or remove it"
-            )
-        if (most := max(counts.values())) < folds:
+        if (most := max(counts.values())) < 2:
+            raise ValueError("expected two rows of a label, one to learn from and one to judge by; got one of each")
+        if most < folds:
             print(f"warning: no label has more than {most} rows: {most} folds instead of {folds}", file=sys.stderr)
         folds = min(folds, most)
-        if few := sorted(name for name, count in counts.items() if count < folds):
+        if few := sorted(name for name, count in counts.items() if 1 < count < folds):
             print(f"warning: fewer rows than folds, so not in every fold: {listed(few)}", file=sys.stderr)
+        if single := sorted(name for name, count in counts.items() if count == 1):
+            print(f"warning: a single row, so learned from and never judged: {listed(single)}", file=sys.stderr)
+        names = np.array(self.names)
+        alone = np.isin(names, single)
+        rows, always = np.flatnonzero(~alone), np.flatnonzero(alone)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # scikit-learn's on the same, without the names
-            return list(StratifiedKFold(folds, shuffle=True, random_state=seed).split(self.names, self.names))
+            warnings.simplefilter("ignore", UserWarning)  # scikit-learn's on few rows, without the names
+            divided = StratifiedKFold(folds, shuffle=True, random_state=seed).split(rows, names[rows])
+            return [(np.concatenate([rows[seen], always]), rows[judged]) for seen, judged in divided]
 
 
 def judge(

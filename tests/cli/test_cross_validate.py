@@ -131,13 +131,30 @@ def test_few_rows_lower_the_number_of_folds_and_are_said(sample, capsys):
     assert "fewer rows than folds, so not in every fold: 'jazz'" in capsys.readouterr().err
 
 
-def test_a_label_with_one_row_cannot_be_learned_and_judged(sample):
-    with pytest.raises(
-        ValueError, match=r"a single one has the label 'jazz', .*: add rows with that label, or remove it"
-    ):
-        sample({"rain": 5, "jazz": 1}).divide(5, seed=0)
+def test_the_only_row_of_a_label_is_learned_from_and_never_judged(sample, capsys):
+    rows = sample({"rain": 5, "jazz": 1})
+    only = rows.names.index("jazz")
+    divided = rows.divide(5, seed=0)
+    assert all(only in seen for seen, _ in divided)
+    assert sorted(np.concatenate([judged for _, judged in divided])) == [n for n in range(7) if n != only]
+    assert all(set(seen) | set(judged) == set(range(7)) and not set(seen) & set(judged) for seen, judged in divided)
+    assert "a single row, so learned from and never judged: 'jazz'" in capsys.readouterr().err
+
+
+def test_a_runs_own_config_is_judged_as_well(cli, tmp_path):
+    pytest.importorskip("datamodules.iris")
+    quick = ("--trainer.max_epochs", 2, "--trainer.callbacks", "null", "--trainer.enable_progress_bar", "false")
+    cli("fit", "--config", "configs/iris_binary.yaml", *quick, "--trainer.default_root_dir", tmp_path / "run")
+    cross_validate.main(["--config", str(tmp_path / "run/config.yaml"), "--folds", "2"])
+
+
+def test_what_cannot_be_divided_is_refused(sample):
     with pytest.raises(ValueError, match="folds must be at least 2, got 1"):
         sample({"rain": 5, "jazz": 5}).divide(1, seed=0)
+    rows = sample({"rain": 1, "jazz": 1})
+    rows.names = ["rain", "jazz"]
+    with pytest.raises(ValueError, match=r"expected two rows of a label, .* got one of each"):
+        rows.divide(2, seed=0)
 
 
 def test_a_fit_that_diverges_is_one_line(validated, tmp_path):
