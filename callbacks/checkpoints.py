@@ -244,8 +244,8 @@ class RelocatableModelCheckpoint(ModelCheckpoint):
         before, now = (f"{s['monitor']} ({s['mode']})" for s in (state, self.state_dict()))
         if before != now:
             raise ValueError(
-                f"best.ckpt of this run was chosen by monitor {before}, the options say {now}: give --checkpoint.monitor "
-                "and --checkpoint.mode as they were, or copy the checkpoint elsewhere to start a new run from it"
+                f"best.ckpt of this run was chosen by monitor {before}, the options say {now}: give "
+                "--checkpoint.monitor and --checkpoint.mode as before, or copy the checkpoint elsewhere to start a new run from it"
             )
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

@@ -3,7 +3,7 @@
 import sys
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning as L
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
@@ -19,6 +19,8 @@ from cli.links import link_data_to_model
 from cli.resume_progress import require_progress
 from cli.run_paths import base_directory, choose_run, config_file, newest_checkpoint, requeued_checkpoint
 from cli.trainer_defaults import as_list, describe_best, refuse_impossible, refuse_stale_rank, trainer_settings
+
+REFIT = "fit again on all rows, once all is chosen on the validation rows (true) or by cross-validation (folds)"
 
 
 class TemplateCLI(LightningCLI):
@@ -55,7 +57,7 @@ class TemplateCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Declare --refit, the sections `checkpoint` and `figures`, and the links from data to model."""
-        parser.add_argument("--refit", type=bool, default=False, help="once all is chosen, fit again on all rows")
+        parser.add_argument("--refit", type=bool | Literal["folds"], default=False, help=REFIT)
         for section, callback in CALLBACKS.items():
             parser.add_lightning_class_args(callback, section)
         link_data_to_model(parser, lambda: self.options.model)

@@ -3,9 +3,11 @@
 import csv
 import json
 
+import numpy as np
 import pytest
 import torch
 import yaml
+from scipy.optimize import minimize_scalar
 
 QUIET = (
     "--trainer.callbacks",
@@ -101,6 +103,58 @@ def test_a_callback_that_watches_the_validation_takes_part_in_the_first_fit_alon
         for run in (tmp_path / "run", tmp_path / "run/version_0")
     ]
     assert named == [["EarlyStopping", "LambdaCallback"], ["LambdaCallback"]]
+
+
+def test_folds_choose_epochs_temperature_and_threshold_by_rows_that_their_fits_have_not_seen(cli, tmp_path, capsys):
+    from cli.folds import Sample, judge
+    from cli.refit import Refit
+    from logreg.out_of_scope import best_threshold, max_in_scope_proba
+
+    run = tmp_path / "run"
+    few = ("--config", "configs/text_csv.yaml", "--model.lr_scheduler", "null", "--model.lr", "40")
+    cli("fit", *few, *QUIET, "--trainer.max_epochs", 4, "--refit", "folds", "--trainer.default_root_dir", run)
+    shown = capsys.readouterr().out
+    # With a constant rate the state after n epochs is that of a fit of n epochs.
+    log_proba = []
+    for epochs in range(1, 5):
+        refit = Refit([*few, "--trainer.max_epochs", str(epochs)])
+        sample = Sample(refit)
+        folds = list(judge(refit, sample, sample.divide(5, seed=42)))
+        log_proba.append(torch.cat([torch.from_numpy(fold.proba) for fold in folds]).log())
+    target = torch.cat([torch.from_numpy(fold.target) for fold in folds])
+    loss = [float(torch.nn.functional.nll_loss(found, target)) for found in log_proba]
+    best = loss.index(min(loss))
+    assert sorted(target.tolist()) == sorted(sample.class_names.index(name) for name in sample.names)
+    state, chosen = checkpoint(run / "version_0"), options(run / "version_0")
+    assert state["epoch"] == best
+    assert chosen["trainer"]["max_epochs"] == best + 1
+    temperature, threshold = (chosen["model"]["init_args"][name] for name in ("calibrate", "threshold"))
+
+    def with_prior(t):
+        nll = torch.nn.functional.cross_entropy(log_proba[best] / t, target, reduction="sum")
+        return float(nll) + 1 / t + np.log(t)
+
+    assert temperature == pytest.approx(minimize_scalar(with_prior, bounds=(0.01, 10), method="bounded").x, rel=1e-3)
+    scores = max_in_scope_proba((log_proba[best] / temperature).softmax(dim=1), 3)
+    assert threshold == pytest.approx(best_threshold(*scores, target, 3), abs=1e-5)
+    for name, value in (("calibration", temperature), ("decision", threshold)):
+        assert float(state["state_dict"][f"{name}._extra_state"]) == pytest.approx(value)
+    assert f"now on all rows: {best + 1} epochs, calibrate {temperature:.4g}, threshold {threshold:.4g}" in shown
+
+
+@pytest.mark.parametrize(
+    "given", [("--model.threshold", "0.4", "--model.calibrate", "1.5"), ("--data.oos_label", "null")]
+)
+def test_folds_choose_nothing_that_is_given(cli, tmp_path, given):
+    place = ("--trainer.default_root_dir", tmp_path / "run", "--trainer.max_epochs", 2)
+    cli("fit", *TEXT, *place, "--refit", "folds", *given)
+    found = options(tmp_path / "run/version_0")["model"]["init_args"]
+    if "--model.threshold" in given:
+        assert (found["threshold"], found["calibrate"]) == (0.4, 1.5)
+    else:
+        assert found["threshold"] == "auto"
+        assert found["calibrate"] > 0
+        assert found["calibrate"] is not True
 
 
 def test_a_table_is_standardised_by_all_of_its_rows(cli, tmp_path):
