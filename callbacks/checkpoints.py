@@ -245,7 +245,7 @@ class RelocatableModelCheckpoint(ModelCheckpoint):
         if before != now:
             raise ValueError(
                 f"best.ckpt of this run was chosen by monitor {before}, the options say {now}: give "
-                "--checkpoint.monitor and --checkpoint.mode as before, or copy the checkpoint elsewhere to start a new run from it"
+                "--checkpoint.monitor and --checkpoint.mode as before, or start a new run from a copy of last.ckpt"
             )
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

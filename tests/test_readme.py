@@ -136,8 +136,8 @@ def test_the_python_in_the_page_on_use_runs_as_it_stands(newcomer, monkeypatch, 
     for package in ("skops", "onnx"):
         pytest.importorskip(package)
     page = ROOT / "docs/use.md"
-    [fit] = commands(page)
-    newcomer(fit)
+    for command in commands(page):  # the last one leaves the newest run
+        newcomer(command)
     monkeypatch.chdir(tmp_path)  # in which its runs/ is
     names = {}
     for block in re.findall(r"^```python\n(.*?)^```", text_of(page), re.DOTALL | re.MULTILINE):
