@@ -796,6 +796,23 @@ def test_a_rank_without_a_world_is_refused_and_harms_nothing(cli, capsys, monkey
     assert hashes(run) == before
 
 
+COPIES = {
+    **{name: ("--trainer.strategy", name) for name in ("ddp_spawn", "ddp_fork", "ddp_notebook")},
+    "DDPStrategy": ("--trainer.strategy", "DDPStrategy", "--trainer.strategy.start_method", "fork"),
+}
+
+
+@pytest.mark.parametrize("command", ["fit", "test"])
+@pytest.mark.parametrize("copies", COPIES)
+def test_processes_that_are_copies_of_this_one_are_refused_and_nothing_is_harmed(cli, capsys, run, command, copies):
+    before, place = hashes(run), ("--trainer.default_root_dir", run)
+    last = ("--ckpt_path", run / "checkpoints/last.ckpt")  # also of the resumed run nothing changes
+    devices = ("--trainer.accelerator", "cpu", "--trainer.devices", 2)
+    line = refused(cli, capsys, command, *IRIS[1:], *QUICK, *place, *last, *devices, *COPIES[copies])
+    assert "use --trainer.strategy ddp" in line
+    assert hashes(run) == before
+
+
 def test_one_seed_rules_where_a_config_sets_no_other(cli, tmp_path):
     text = ("fit", "--config", "configs/text_csv.yaml", *QUICK, "--trainer.max_epochs", 1)
     weights = []
