@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import lightning as L
@@ -699,3 +700,58 @@ def test_a_file_system_that_refuses_more_bytes_leaves_the_file_before_it_whole(t
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
+
+
+WITH_PICTURES = ("fit", "--config", "configs/iris_binary.yaml", "--trainer.max_epochs", "4")
+WITH_PICTURES += ("--trainer.enable_progress_bar", "false")
+
+
+@pytest.fixture(scope="module")
+def half_done(tmp_path_factory):
+    """A run that was killed in its third of four epochs, beside the same one unbroken."""
+    pytest.importorskip("datamodules.iris")
+    folder = tmp_path_factory.mktemp("half_done")
+    script = """
+import sys
+sys.path.insert(0, "tests/tools")
+from functools import partial
+from pathlib import Path
+from forked_cli import run_cli
+from kill_and_resume import die_at
+folder, *arguments = sys.argv[1:]
+for name, first, status in (("killed", partial(die_at, 9), 9), ("straight", lambda: None, 0)):
+    place = ["--trainer.default_root_dir", f"{folder}/{name}"]
+    assert run_cli([*arguments, *place], Path(folder, "log"), first=first) == [status], Path(folder, "log").read_text()
+"""
+    command = [sys.executable, "-c", script, str(folder), *WITH_PICTURES]
+    done = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("largest", [500, 2_000, 4_000, 64_000, 230_000])  # bytes of any one file
+def test_a_resume_without_room_ends_in_one_line_and_goes_on_once_there_is_some(half_done, tmp_path, largest):
+    """The limits end it in the first event, the curves, a checkpoint, the picture of an epoch, and the event file."""
+    from tests.tools.kill_and_resume import differences, outcome
+
+    run = Path(shutil.copytree(half_done / "killed", tmp_path / "run"))
+    before = contents(run)
+    resume = [*WITH_PICTURES, "--trainer.default_root_dir", run, "--ckpt_path", run / "checkpoints/last.ckpt"]
+    command = [sys.executable, "train.py", *map(str, resume)]
+    options = {"cwd": ROOT, "env": ENVIRONMENT, "capture_output": True, "text": True, "timeout": 120}
+    limit = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (largest, largest))
+    done = subprocess.run(command, **options, preexec_fn=limit)
+    assert done.returncode == 1
+    assert [line for line in done.stderr.splitlines() if "make room" in line] == done.stderr.splitlines()[-1:]
+    assert "Traceback" not in done.stderr
+    after = contents(run)
+    assert before.keys() <= after.keys()
+    assert not [path for path in after if path.name.startswith(".")]
+    assert after[Path("metrics.csv")].endswith(b"\n")
+    for name in ("best", "last"):
+        torch.load(run / f"checkpoints/{name}.ckpt", weights_only=True)
+
+    done = subprocess.run(command, **options)
+    assert done.returncode == 0, done.stderr
+    assert differences(outcome(half_done / "straight"), outcome(run)) == []
