@@ -18,6 +18,7 @@ from pathlib import Path
 import lightning as L
 import pytest
 import torch
+from torch.utils.tensorboard import SummaryWriter
 
 from callbacks.checkpoints import AtomicCheckpointIO
 
@@ -141,6 +142,19 @@ def test_a_killed_and_resumed_run_stays_one_run(killed):
 def test_a_killed_and_resumed_run_ends_with_the_same_temperature_and_threshold(tmp_path):
     arguments = ("--config", "configs/text_csv.yaml", "--trainer.max_epochs", 4, "--data.batch_size", 32)
     assert kill_and_resume(tmp_path, *arguments, kills=3, save_every=1) == []
+
+
+def test_event_files_are_compared_in_the_order_in_which_they_were_begun(tmp_path):
+    from tests.tools.kill_and_resume import read_events
+
+    for number, steps, resumed_at in ((9, (0, 1, 2), None), (10, (1, 2, 3), 1)):
+        with SummaryWriter(str(tmp_path / "new"), purge_step=resumed_at) as writer:
+            for step in steps:
+                writer.add_scalar("loss", number, step)
+        [file] = (tmp_path / "new").iterdir()
+        file.rename(tmp_path / f"events.out.tfevents.1.host.1.{number}")
+    points = [(point.step, point.value) for point in read_events(tmp_path).Scalars("loss")]
+    assert points == [(0, 9), (1, 10), (2, 10), (3, 10)]
 
 
 MANY_KILLS = [pytest.param(3, marks=pytest.mark.slow), pytest.param(20, marks=pytest.mark.nightly)]
