@@ -236,6 +236,18 @@ def test_last_is_the_state_after_the_last_epoch_also_where_an_earlier_one_was_be
     assert last(tmp_path / "run")["global_step"] == 18
 
 
+def test_a_run_that_accumulates_batches_from_some_epoch_on_is_resumed(cli, tmp_path):
+    scheduler = ("--trainer.callbacks", "lightning.pytorch.callbacks.GradientAccumulationScheduler")
+    plan = (*IRIS, *scheduler, "--trainer.callbacks.scheduling", "{1: 2}", "--trainer.max_epochs")
+    run, straight = tmp_path / "run", tmp_path / "straight"
+    cli(*plan, 4, "--trainer.default_root_dir", straight)
+    for epochs, resume in ((3, ()), (4, ("--ckpt_path", run / "checkpoints/last.ckpt"))):
+        cli(*plan, epochs, "--trainer.default_root_dir", run, *resume)
+    assert last(run)["global_step"] == 6 + 3 * 3
+    assert_same_state(run, straight)
+    assert curves(run) == curves(straight)
+
+
 # Stopped by a signal
 
 
