@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch import Tensor
 
 from callbacks.atomic_files import write_then_rename
@@ -280,16 +279,12 @@ class RelocatableModelCheckpoint(ModelCheckpoint):
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._save_and_rank(trainer, f"epoch_{trainer.current_epoch + 1:05d}.ckpt")
 
-    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if self.monitor and self.best_model_score is None and not trainer.fast_dev_run:  # type: ignore[attr-defined]
-            rank_zero_info(f"no best.ckpt, because no epoch had a finite {self.monitor}; last.ckpt has the last state")
-
     def describe_best(self) -> str:
         """Which state best.ckpt holds, in one line, with the metric that decided."""
         if self.monitor is None:
             return "best.ckpt: the last state"
         if self.best_model_score is None:
-            return f"no best.ckpt: {self.monitor} was never logged, or never finite"
+            return f"no best.ckpt: {self.monitor} was never logged, or never finite; last.ckpt has the last state"
         return f"best.ckpt: {self.best_state}, {self.monitor} {float(self.best_model_score):.4f}"
 
     def _save_and_rank(self, trainer: L.Trainer, name: str) -> None:

@@ -1,15 +1,20 @@
 """Reading the checkpoint that --ckpt_path names, once and safely, and what of it the datamodule takes."""
 
 import pickle
+from io import BytesIO
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import lightning as L
+import torch
 
 from callbacks.checkpoints import AtomicCheckpointIO
 from cli.checkpoint_schema import require_outline
 from datamodules.batches import BatchedDataModule
+from datamodules.bounded import fetch
 
+LARGEST_DOWNLOAD = 1_000_000_000  # bytes: W of 1.5 million features and 150 classes
 SPLITS = {"fit": "train", "validate": "val", "test": "test"}  # what a subcommand reads; predict may need no data
 
 
@@ -22,11 +27,17 @@ def read_checkpoint(path: str, resumes: bool) -> dict[str, Any]:
 
     Raises:
         ValueError: no such file, or no checkpoint; names the key that is not what it should be.
+        OSError: it cannot be downloaded.
     """
     if "://" not in path and not Path(path).is_file():
         raise ValueError(f"--ckpt_path: expected a checkpoint file, found none at {path}")
+    # Lightning downloads without a limit of time, and takes a file of the same name that it has downloaded before.
+    content = _download(path) if urlsplit(path).scheme in ("http", "https") else None
     try:
-        checkpoint = AtomicCheckpointIO().load_checkpoint(path)
+        if content is None:
+            checkpoint = AtomicCheckpointIO().load_checkpoint(path)
+        else:
+            checkpoint = torch.load(BytesIO(content), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:  # torch's own text advises to load it without protection
         raise ValueError(
             f"--ckpt_path: {path} is no checkpoint that can be loaded safely: it holds more than tensors and plain "
@@ -44,6 +55,17 @@ def read_checkpoint(path: str, resumes: bool) -> dict[str, Any]:
     if not resumes:
         checkpoint.pop("loops", None)  # an evaluation begins at its beginning
     return checkpoint
+
+
+def _download(url: str) -> bytes:
+    remedy = "download it by other means, and name the file"
+    try:
+        content = fetch(url, LARGEST_DOWNLOAD + 1)
+    except OSError as error:
+        raise OSError(f"--ckpt_path: cannot download {url} ({error}); {remedy}") from error
+    if len(content) > LARGEST_DOWNLOAD:
+        raise ValueError(f"--ckpt_path: expected at most {LARGEST_DOWNLOAD:,} bytes at {url}, got more; {remedy}")
+    return content
 
 
 def class_names(model: L.LightningModule, data: L.LightningDataModule) -> dict[str, str]:

@@ -1,9 +1,12 @@
 """Configuration files: read within bounds, one laid over another."""
 
+from enum import Enum
 from typing import Any
 
+import torch
 import yaml
 from jsonargparse import _typehints, get_loader, set_loader
+from jsonargparse.typing import register_type
 
 from cli.config import SECTIONS
 
@@ -14,13 +17,17 @@ read_yaml = get_loader("yaml")  # jsonargparse's own
 
 
 def install_loader() -> None:
-    """Let jsonargparse read YAML through `load_yaml`, and let a class that replaces another start afresh.
+    """Let jsonargparse read YAML through `load_yaml`, write what can be read, and begin a class's options afresh.
 
-    By itself it keeps those options of the class before that the new one happens to accept: another optimizer would
-    train with the rate of the one in the file. It offers no switch, hence a private name, which
-    tests/cli/test_config_files.py watches.
+    By itself it keeps those options of a replaced class that the new one happens to accept: another optimizer would
+    train with the rate of the one in the file. It writes "Unable to serialize instance l1_unstructured" for a text
+    where a function could stand too, and nothing at all for an enum. It offers no switch, hence two private names,
+    which tests/cli/test_config_files.py watches.
     """
     set_loader("yaml", load_yaml, exceptions=(ValueError,))
+    yaml.SafeDumper.add_multi_representer(Enum, lambda dumper, value: dumper.represent_data(value.value))
+    register_type(torch.device)
+    _typehints.serialize_as_import_path = _typehints.object_path_serializer
     _typehints.discard_init_args_on_class_path_change = forget_options
 
 

@@ -1,5 +1,6 @@
 """Bad input ends in one line."""
 
+import errno
 import re
 import threading
 import traceback
@@ -13,9 +14,8 @@ USER_ERRORS = (ArgumentError, MisconfigurationException, ValueError, OSError)
 OPTION_CHECKS = re.compile(
     r"(lightning/(pytorch/(callbacks|trainer|strategies|accelerators|plugins|tuner|utilities|core/optimizer)|fabric)|torch/optim)\W"
 )
-
-
 OPTION_OF = {"optim/lr_scheduler": "model.lr_scheduler: ", "torch/optim": "model.optimizer: "}  # where torch names none
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the disk, the user's share of it, a file's largest size
 LONGEST = 1000  # characters of a message
 
 
@@ -52,4 +52,6 @@ def one_line(error: BaseException) -> str:
     text = re.sub(r" Got value: Namespace\(.*", "", text)
     text = re.sub(r"module '([\w.]+)' has no attribute '(\w+)'", r"\1 has no \2", text)
     text = text if len(text) <= LONGEST else f"{text[:LONGEST]} ..."
+    if isinstance(error, OSError) and error.errno in FULL:
+        text += "; make room, then let a fit go on with --ckpt_path last"
     return re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda match: repr(match[0])[1:-1], text)  # no terminal escapes

@@ -16,9 +16,10 @@ from cli.all_rows import require_refittable
 from cli.checkpoint import class_names, read_checkpoint, require_same_class, restore_state
 from cli.config import CALLBACKS, config_text, require_classes, require_values
 from cli.links import link_data_to_model
+from cli.processes import require_commands
 from cli.resume_progress import require_progress
 from cli.run_paths import base_directory, choose_run, config_file, newest_checkpoint, requeued_checkpoint
-from cli.trainer_defaults import as_list, describe_best, refuse_impossible, refuse_stale_rank, trainer_settings
+from cli.trainer_defaults import as_list, describe_best, refuse_impossible, trainer_settings
 
 REFIT = "fit again on all rows, once all is chosen on the validation rows (true) or by cross-validation (folds)"
 
@@ -115,7 +116,7 @@ class TemplateCLI(LightningCLI):
         kwargs["plugins"] = [*as_list(configured.plugins), checkpoint_io]
         kwargs |= trainer_settings(str(self.subcommand), configured, self.model, self.datamodule, run.path, step)
         trainer = super().instantiate_trainer(**kwargs)
-        refuse_stale_rank(trainer, rank)
+        require_commands(trainer, rank)
         require_refittable(options, trainer)
         require_progress(checkpoint, trainer, self.datamodule)
         return trainer

@@ -3,6 +3,7 @@
 from typing import Any
 
 import lightning as L
+from lightning.pytorch.callbacks import GradientAccumulationScheduler
 
 from cli.checkpoint_schema import require
 from datamodules.batches import BatchedDataModule
@@ -37,7 +38,8 @@ def require_progress(checkpoint: dict[str, Any] | None, trainer: L.Trainer, data
     steps = by_optimizer + loop["epoch_loop.manual_optimization.optim_step_progress"]["total"]["completed"]
     require(checkpoint["global_step"] == steps, "global_step", f"{steps}, as in loops", checkpoint["global_step"])
     epochs, batches = loop["epoch_progress"]["current"], loop["epoch_loop.batch_progress"]
-    if trainer.accumulate_grad_batches == 1:
+    changes = any(isinstance(callback, GradientAccumulationScheduler) for callback in trainer.callbacks)  # type: ignore[attr-defined]
+    if trainer.accumulate_grad_batches == 1 and not changes:
         # Lightning counts a batch as stepped after its checkpoint, and after its validation
         stepped = batches["total"]["ready"] - (epochs["processed"] < epochs["ready"])
         found = loop["epoch_loop.state_dict"]["_batches_that_stepped"]

@@ -43,19 +43,6 @@ def refuse_impossible(model: L.LightningModule, options: Any) -> None:
             raise ValueError(f"trainer.{name}: expected more than 0, got {value}")
 
 
-def refuse_stale_rank(trainer: L.Trainer, rank: int) -> None:
-    """Refuse a rank in the environment that the Trainer does not share; such a process would not claim a directory.
-
-    Raises:
-        ValueError: names the variables.
-    """
-    if rank != 0 and trainer.is_global_zero:
-        raise ValueError(
-            f"the environment (RANK, LOCAL_RANK or SLURM_PROCID) makes this process number {rank} of several, but the "
-            "Trainer has one: unset it, or start all of them"
-        )
-
-
 def trainer_settings(
     subcommand: str,
     configured: Any,

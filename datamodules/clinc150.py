@@ -5,17 +5,13 @@ https://arxiv.org/abs/1909.02027; the files are those of https://github.com/clin
 """
 
 import hashlib
-import http.client
 import json
 import os
-import threading
-import urllib.error
-import urllib.request
 import uuid
-from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Literal
 
+from datamodules.bounded import fetch
 from datamodules.text import LabelledTexts, TfidfDataModule
 from datamodules.tfidf import Ngrams
 
@@ -30,8 +26,6 @@ SHA256 = {
 }
 DOMAINS_SHA256 = "b947b579d3b8e74b06f93b01083d8efaff2888b43a3e362533bd88a6e1211b3a"
 LARGEST_FILE = 10_000_000  # bytes; the real ones have about 2.5 million
-TIMEOUT = 30  # seconds without an answer
-LIMIT = 300  # seconds for a whole download, however busy the server seems: 9 kB a second are enough
 
 
 class CLINC150DataModule(TfidfDataModule):
@@ -121,52 +115,20 @@ def download(url: str, path: Path, sha256: str) -> None:
         ValueError: the content is not that of the published file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
-        content = _content(url)
-        require_checksum(content, sha256, url, remedy="try again later")
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    except (urllib.error.URLError, TimeoutError, ConnectionError, http.client.HTTPException) as error:
-        reason = " ".join(str(error).split())
+        content = fetch(url, LARGEST_FILE + 1)
+    except OSError as error:
         raise OSError(
-            f"cannot download {path.name} ({reason}); connect to the network, or put the file from {url} into a "
+            f"cannot download {path.name} ({error}); connect to the network, or put the file from {url} into a "
             f"folder and name it with --data.data_dir or the environment variable CLINC150_DIR"
         ) from error
+    require_checksum(content, sha256, url, remedy="try again later")
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        temporary.write_bytes(content)
+        temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def _content(url: str) -> bytes:
-    """What a server answers, within LIMIT seconds.
-
-    A socket's timeout starts anew with every byte, so a server that sends one now and then would hold a fit for ever.
-    The thread is left to itself after the limit; as a daemon it does not keep the process alive, unlike an executor's.
-    """
-    answer: Future[bytes] = Future()
-    thread = threading.Thread(target=_fetch, args=(url, answer), daemon=True)
-    thread.start()
-    thread.join(LIMIT)
-    if thread.is_alive():
-        raise TimeoutError(f"not complete after {LIMIT} seconds")
-    try:
-        return answer.result()
-    finally:
-        del answer  # an error's traceback would hold what holds the error, and so keep the connection open
-
-
-def _fetch(url: str, answer: Future[bytes]) -> None:
-    from rich.progress import wrap_file
-
-    try:
-        with urllib.request.urlopen(url, timeout=TIMEOUT) as response:
-            total, name = int(response.headers.get("Content-Length") or 0), url.rpartition("/")[2]
-            with wrap_file(response, total=total, description=f"Downloading {name}") as source:
-                answer.set_result(source.read(LARGEST_FILE + 1))
-    except BaseException as error:
-        answer.set_exception(error)
-    finally:
-        del answer
 
 
 def require_checksum(

@@ -12,11 +12,13 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import lightning as L
 import pytest
 import torch
+from torch.utils.tensorboard import SummaryWriter
 
 from callbacks.checkpoints import AtomicCheckpointIO
 
@@ -142,6 +144,19 @@ def test_a_killed_and_resumed_run_ends_with_the_same_temperature_and_threshold(t
     assert kill_and_resume(tmp_path, *arguments, kills=3, save_every=1) == []
 
 
+def test_event_files_are_compared_in_the_order_in_which_they_were_begun(tmp_path):
+    from tests.tools.kill_and_resume import read_events
+
+    for number, steps, resumed_at in ((9, (0, 1, 2), None), (10, (1, 2, 3), 1)):
+        with SummaryWriter(str(tmp_path / "new"), purge_step=resumed_at) as writer:
+            for step in steps:
+                writer.add_scalar("loss", number, step)
+        [file] = (tmp_path / "new").iterdir()
+        file.rename(tmp_path / f"events.out.tfevents.1.host.1.{number}")
+    points = [(point.step, point.value) for point in read_events(tmp_path).Scalars("loss")]
+    assert points == [(0, 9), (1, 10), (2, 10), (3, 10)]
+
+
 MANY_KILLS = [pytest.param(3, marks=pytest.mark.slow), pytest.param(20, marks=pytest.mark.nightly)]
 
 
@@ -219,6 +234,18 @@ def test_last_is_the_state_after_the_last_epoch_also_where_an_earlier_one_was_be
     best = torch.load(tmp_path / "run/checkpoints/best.ckpt", weights_only=True)
     assert best["global_step"] == 6
     assert last(tmp_path / "run")["global_step"] == 18
+
+
+def test_a_run_that_accumulates_batches_from_some_epoch_on_is_resumed(cli, tmp_path):
+    scheduler = ("--trainer.callbacks", "lightning.pytorch.callbacks.GradientAccumulationScheduler")
+    plan = (*IRIS, *scheduler, "--trainer.callbacks.scheduling", "{1: 2}", "--trainer.max_epochs")
+    run, straight = tmp_path / "run", tmp_path / "straight"
+    cli(*plan, 4, "--trainer.default_root_dir", straight)
+    for epochs, resume in ((3, ()), (4, ("--ckpt_path", run / "checkpoints/last.ckpt"))):
+        cli(*plan, epochs, "--trainer.default_root_dir", run, *resume)
+    assert last(run)["global_step"] == 6 + 3 * 3
+    assert_same_state(run, straight)
+    assert curves(run) == curves(straight)
 
 
 # Stopped by a signal
@@ -699,3 +726,58 @@ def test_a_file_system_that_refuses_more_bytes_leaves_the_file_before_it_whole(t
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
+
+
+WITH_PICTURES = ("fit", "--config", "configs/iris_binary.yaml", "--trainer.max_epochs", "4")
+WITH_PICTURES += ("--trainer.enable_progress_bar", "false")
+
+
+@pytest.fixture(scope="module")
+def half_done(tmp_path_factory):
+    """A run that was killed in its third of four epochs, beside the same one unbroken."""
+    pytest.importorskip("datamodules.iris")
+    folder = tmp_path_factory.mktemp("half_done")
+    script = """
+import sys
+sys.path.insert(0, "tests/tools")
+from functools import partial
+from pathlib import Path
+from forked_cli import run_cli
+from kill_and_resume import die_at
+folder, *arguments = sys.argv[1:]
+for name, first, status in (("killed", partial(die_at, 9), 9), ("straight", lambda: None, 0)):
+    place = ["--trainer.default_root_dir", f"{folder}/{name}"]
+    assert run_cli([*arguments, *place], Path(folder, "log"), first=first) == [status], Path(folder, "log").read_text()
+"""
+    command = [sys.executable, "-c", script, str(folder), *WITH_PICTURES]
+    done = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("largest", [500, 2_000, 4_000, 64_000, 230_000])  # bytes of any one file
+def test_a_resume_without_room_ends_in_one_line_and_goes_on_once_there_is_some(half_done, tmp_path, largest):
+    """The limits end it in the first event, the curves, a checkpoint, the picture of an epoch, and the event file."""
+    from tests.tools.kill_and_resume import differences, outcome
+
+    run = Path(shutil.copytree(half_done / "killed", tmp_path / "run"))
+    before = contents(run)
+    resume = [*WITH_PICTURES, "--trainer.default_root_dir", run, "--ckpt_path", run / "checkpoints/last.ckpt"]
+    command = [sys.executable, "train.py", *map(str, resume)]
+    options = {"cwd": ROOT, "env": ENVIRONMENT, "capture_output": True, "text": True, "timeout": 120}
+    limit = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (largest, largest))
+    done = subprocess.run(command, **options, preexec_fn=limit)
+    assert done.returncode == 1
+    assert [line for line in done.stderr.splitlines() if "make room" in line] == done.stderr.splitlines()[-1:]
+    assert "Traceback" not in done.stderr
+    after = contents(run)
+    assert before.keys() <= after.keys()
+    assert not [path for path in after if path.name.startswith(".")]
+    assert after[Path("metrics.csv")].endswith(b"\n")
+    for name in ("best", "last"):
+        torch.load(run / f"checkpoints/{name}.ckpt", weights_only=True)
+
+    done = subprocess.run(command, **options)
+    assert done.returncode == 0, done.stderr
+    assert differences(outcome(half_done / "straight"), outcome(run)) == []

@@ -5,6 +5,7 @@ import http.server
 import os
 import pickle
 import threading
+import urllib.parse
 from pathlib import Path
 from pydoc import locate
 
@@ -13,8 +14,11 @@ import torch
 import yaml
 
 from callbacks.checkpoints import AtomicCheckpointIO
+from cli.checkpoint import read_checkpoint
+from datamodules import bounded
 from logreg.binary import BinaryLogit
 from logreg.net_classifier import MLP, NetClassifier
+from tests.tools.slow_answers import SLOW, answer_slowly
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted(path.stem for path in (ROOT / "configs").glob("*.yaml"))
@@ -351,13 +355,13 @@ def test_nothing_but_torchs_is_called_as_optimizer_or_scheduler(cli, trained, tm
 # URLs
 
 
-# fsspec's web client is closed by nobody.
-LEAVES_SOCKETS = pytest.mark.filterwarnings(
-    "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
-)
-
-
 class Quiet(http.server.SimpleHTTPRequestHandler):
+    def do_GET(self):
+        if (name := urllib.parse.unquote(self.path.lstrip("/"))) in SLOW:
+            self.close_connection = True
+            return answer_slowly(name, self.wfile, self.server.over)
+        return super().do_GET()
+
     def log_message(self, *_):
         """Not on the terminal."""
 
@@ -365,12 +369,15 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
 @pytest.fixture
 def served(monkeypatch, tmp_path):
     """A web server on this machine: the address of tmp_path."""
-    pytest.importorskip("aiohttp", reason="fsspec needs aiohttp to read http")
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch_home"))  # torch keeps a copy of what it downloads
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(tmp_path)))
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    server.over, server.handle_error = threading.Event(), lambda *_: None  # of a client that hangs up
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
     yield f"http://127.0.0.1:{server.server_port}"
+    server.over.set()
     server.shutdown()
     server.server_close()
     thread.join()
@@ -384,6 +391,8 @@ def served(monkeypatch, tmp_path):
 def test_a_payload_behind_a_url_is_not_run(cli, request, tmp_path, victim, poison, kind, command):
     from datamodules.iris import IrisDataModule
 
+    if kind == "http":
+        pytest.importorskip("aiohttp", reason="Lightning's load_from_checkpoint needs it to read http")
     address = f"file://{tmp_path}" if kind == "file" else request.getfixturevalue("served")
     arguments = ("--config", "configs/iris_binary.yaml", *QUIET, "--trainer.default_root_dir", tmp_path / "run")
     for option in ((), ("--weights_only", "false")):
@@ -396,9 +405,6 @@ def test_a_payload_behind_a_url_is_not_run(cli, request, tmp_path, victim, poiso
 
 
 @pytest.mark.parametrize("kind", ["file", "http"])
-@pytest.mark.filterwarnings(
-    "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
-)  # fsspec's own
 def test_a_good_checkpoint_behind_a_url_is_tested(cli, request, trained, tmp_path, kind):
     address = f"file://{tmp_path}" if kind == "file" else request.getfixturevalue("served")
     (tmp_path / "good.ckpt").write_bytes(trained("iris_binary").read_bytes())
@@ -408,15 +414,46 @@ def test_a_good_checkpoint_behind_a_url_is_tested(cli, request, trained, tmp_pat
     assert "test/accuracy" in report.read_text()
 
 
-@pytest.mark.filterwarnings(
-    "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
-)  # fsspec's own
-def test_a_url_where_nothing_is_ends_in_one_line(cli, served, tmp_path):
+def test_of_two_checkpoints_of_one_name_behind_urls_each_is_read(trained, served, tmp_path):
+    """torch.hub, with which Lightning downloads, keeps the first and takes it for the second."""
+    steps = []
+    for folder, step in (("one", 1), ("two", 2)):
+        (tmp_path / folder).mkdir()
+        checkpoint = torch.load(trained("iris_binary"), weights_only=True) | {"global_step": step}
+        torch.save(checkpoint, tmp_path / folder / "best.ckpt")
+        steps.append(read_checkpoint(f"{served}/{folder}/best.ckpt", resumes=False)["global_step"])
+    assert steps == [1, 2]
+
+
+def refused(cli, tmp_path, command, address):
+    """The one line that a command ends in which is given that address as checkpoint; it has made no file."""
     arguments = ("--config", "configs/iris_binary.yaml", *QUIET, "--trainer.default_root_dir", tmp_path / "run")
     with pytest.raises(SystemExit) as exit:
-        cli("test", *arguments, "--ckpt_path", f"{served}/none.ckpt")
+        cli(command, *arguments, "--ckpt_path", address)
     assert str(exit.value.code).startswith("error: ")
     assert "\n" not in exit.value.code
+    assert not (tmp_path / "run").exists()
+    return exit.value.code
+
+
+def test_a_url_where_nothing_is_ends_in_one_line(cli, served, tmp_path):
+    line = refused(cli, tmp_path, "test", f"{served}/none.ckpt")
+    assert "none.ckpt (HTTP Error 404: File not found); download it by other means, and name the file" in line
+
+
+@pytest.mark.parametrize("name", SLOW)
+@pytest.mark.parametrize("command", ["fit", "validate", "test", "predict"])
+def test_a_server_that_never_falls_silent_and_never_ends_is_given_up(cli, served, tmp_path, monkeypatch, command, name):
+    monkeypatch.setattr(bounded, "LIMIT", 0.3)
+    address = f"{served}/{urllib.parse.quote(name)}"
+    assert f"cannot download {address} (not complete after 0.3 seconds)" in refused(cli, tmp_path, command, address)
+
+
+def test_a_checkpoint_behind_a_url_has_a_largest_size(cli, served, tmp_path, monkeypatch):
+    monkeypatch.setattr("cli.checkpoint.LARGEST_DOWNLOAD", 1000)
+    (tmp_path / "large.ckpt").write_bytes(bytes(1001))
+    line = refused(cli, tmp_path, "test", f"{served}/large.ckpt")
+    assert "expected at most 1,000 bytes" in line
 
 
 # What we write ourselves

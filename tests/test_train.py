@@ -781,7 +781,7 @@ def test_a_full_disk_under_the_event_file_is_one_line(cli, capfd, monkeypatch, t
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(record_writer.RecordWriter, "flush", full)
-    with pytest.raises(SystemExit, match=r"^error: .*No space left on device"):
+    with pytest.raises(SystemExit, match=r"^error: .*No space left on device; make room, then .*--ckpt_path last$"):
         cli(*IRIS, *QUICK, "--trainer.default_root_dir", tmp_path / "run", "--trainer.max_epochs", 1)
     assert "Traceback" not in capfd.readouterr().err
     assert list(tmp_path.iterdir()) == []
@@ -793,6 +793,23 @@ def test_a_rank_without_a_world_is_refused_and_harms_nothing(cli, capsys, monkey
     monkeypatch.setattr("cli.lightning_cli.rank_zero_only.rank", 1)  # read from the environment while importing
     line = refused(cli, capsys, *IRIS, *QUICK, "--trainer.default_root_dir", run, "--trainer.max_epochs", 1)
     assert "makes this process number 1 of several" in line
+    assert hashes(run) == before
+
+
+COPIES = {
+    **{name: ("--trainer.strategy", name) for name in ("ddp_spawn", "ddp_fork", "ddp_notebook")},
+    "DDPStrategy": ("--trainer.strategy", "DDPStrategy", "--trainer.strategy.start_method", "fork"),
+}
+
+
+@pytest.mark.parametrize("command", ["fit", "test"])
+@pytest.mark.parametrize("copies", COPIES)
+def test_processes_that_are_copies_of_this_one_are_refused_and_nothing_is_harmed(cli, capsys, run, command, copies):
+    before, place = hashes(run), ("--trainer.default_root_dir", run)
+    last = ("--ckpt_path", run / "checkpoints/last.ckpt")  # also of the resumed run nothing changes
+    devices = ("--trainer.accelerator", "cpu", "--trainer.devices", 2)
+    line = refused(cli, capsys, command, *IRIS[1:], *QUICK, *place, *last, *devices, *COPIES[copies])
+    assert "use --trainer.strategy ddp" in line
     assert hashes(run) == before
 
 

@@ -1,5 +1,8 @@
-"""Configuration files: read within bounds, and a class that replaces another inherits none of its options."""
+"""Configuration files: read within bounds, one laid over another, and written so that they can be read."""
 
+import sys
+
+import lightning as L
 import pytest
 import yaml
 
@@ -142,3 +145,40 @@ def test_fit_trains_with_the_defaults_of_the_class_in_the_overlay(cli, tmp_path)
     cli("fit", "--config", BINARY, "--config", overlay, "--trainer.max_epochs", 1, "--trainer.default_root_dir", run)
     written = yaml.safe_load((run / "config.yaml").read_text())["model"]["init_args"]["optimizer"]
     assert (written["init_args"]["lr"], written["init_args"]["weight_decay"]) == (1e-3, 1e-2)
+
+
+BY_DEFAULT = {
+    "Timer": ("--trainer.callbacks.duration=00:12:00:00", {"interval": "step"}),  # an enum
+    "StochasticWeightAveraging": ("--trainer.callbacks.swa_lrs=0.1", {"device": "cpu"}),  # a torch.device
+    "ModelPruning": ("--trainer.callbacks.pruning_fn=l1_unstructured", {"pruning_fn": "l1_unstructured"}),
+}
+
+
+@pytest.mark.parametrize("name", BY_DEFAULT)
+def test_options_of_lightnings_callbacks_are_written_as_what_can_be_read(cli, tmp_path, name):
+    required, expected = BY_DEFAULT[name]
+    words = ("--trainer.callbacks", f"lightning.pytorch.callbacks.{name}", required)
+    short = ("--trainer.max_epochs", 1, "--trainer.default_root_dir")
+    cli("fit", "--config", BINARY, *words, *short, tmp_path / "first")
+    cli("fit", "--config", tmp_path / "first/config.yaml", *short, tmp_path / "second")
+    texts = [(tmp_path / run / "config.yaml").read_text() for run in ("first", "second")]
+    assert texts[0] == texts[1]
+    [written] = yaml.safe_load(texts[0])["trainer"]["callbacks"]
+    assert expected.items() <= written["init_args"].items()
+
+
+class Odd(L.Callback):
+    def __init__(self, thing: object = object()):
+        """Cannot be written: no name leads to the value."""
+
+
+def test_an_option_that_cannot_be_written_is_refused_before_training(cli, monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "mine", sys.modules[__name__])
+    with pytest.raises(SystemExit) as end:
+        cli(
+            "fit", "--config", BINARY, "--trainer.callbacks", "mine.Odd", "--trainer.default_root_dir", tmp_path / "run"
+        )
+    assert str(end.value.code).startswith("error: ")
+    assert "Only possible to serialize an importable object" in end.value.code
+    assert "\n" not in end.value.code
+    assert list(tmp_path.iterdir()) == []

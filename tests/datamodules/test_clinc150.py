@@ -20,8 +20,9 @@ import pytest
 import torch
 from jsonargparse import ArgumentError, ArgumentParser
 
-from datamodules import CLINC150DataModule, clinc150
+from datamodules import CLINC150DataModule, bounded, clinc150
 from datamodules.tfidf import Ngrams
+from tests.tools.slow_answers import SLOW, answer_slowly
 
 TINY = {
     "train": [[f"book a flight to city{n}", "travel"] for n in range(4)]
@@ -196,14 +197,6 @@ def test_with_a_vocabulary_from_a_checkpoint_neither_file_nor_network_is_needed(
 # --- the download ---------------------------------------------------------------------------------------------------
 
 
-SLOW = {  # what comes first, and what comes every 0.05 seconds for ever
-    "a byte now and then": (b"HTTP/1.1 200 OK\r\nContent-Length: 2500000\r\n\r\n", b"{"),
-    "headers without end": (b"HTTP/1.1 200 OK\r\nX: ", b"x"),
-    "a status line without end": (b"HTTP/1.1 200 O", b"K"),
-    "continue for ever": (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
-}
-
-
 class Server(ThreadingHTTPServer):
     """Serves `CONTENT`, or what the path names, and counts what it was asked for."""
 
@@ -231,11 +224,7 @@ class Answer(BaseHTTPRequestHandler):
         if name == "no-http":
             return self.wfile.write(b"220 mail server ready\r\n")
         if name in SLOW:
-            beginning, piece = SLOW[name]
-            self.wfile.write(beginning)
-            while not self.server.over.wait(0.05):
-                self.wfile.write(piece)
-            return None
+            return answer_slowly(name, self.wfile, self.server.over)
         if name == "endless":
             self.answer(200, b"")
             for _ in range(100):  # of 2 MB; a client should read no more than the first few
@@ -309,7 +298,7 @@ def test_the_datamodule_downloads_once_and_then_keeps_the_file(tmp_path, server,
 )
 def test_a_failed_download_is_one_line_and_leaves_the_folder_as_it_was(tmp_path, server, monkeypatch, name, earlier):
     if name == "silent":
-        monkeypatch.setattr(clinc150, "TIMEOUT", 0.3)
+        monkeypatch.setattr(bounded, "TIMEOUT", 0.3)
     path = tmp_path / "data_full.json"
     if earlier is not None:
         path.write_bytes(earlier)
@@ -338,7 +327,7 @@ def test_no_more_than_the_largest_file_is_taken_from_an_endless_answer(tmp_path,
 
 @pytest.mark.parametrize("name", SLOW)
 def test_a_server_that_never_falls_silent_and_never_ends_is_given_up(tmp_path, server, monkeypatch, name):
-    monkeypatch.setattr(clinc150, "LIMIT", 0.3)
+    monkeypatch.setattr(bounded, "LIMIT", 0.3)
     with pytest.raises(OSError, match=r"cannot download data_full\.json \(not complete after 0\.3 seconds\); connect"):
         clinc150.download(server.url(name), tmp_path / "data_full.json", sha256(CONTENT))
     assert list(tmp_path.iterdir()) == []

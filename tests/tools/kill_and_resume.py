@@ -9,6 +9,7 @@ everything; with --ranks 2 it is two, that train together.
 
 import argparse
 import csv
+import math
 import os
 import random
 import shutil
@@ -23,6 +24,7 @@ from typing import Any
 
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -69,6 +71,22 @@ def differences(one: Any, other: Any, where: str = "") -> list[str]:
     return [] if same else [f"{where}: {str(one)[:60]} != {str(other)[:60]}"]
 
 
+def read_events(run: Path) -> EventAccumulator:
+    """All of TensorBoard's events of a run, file by file in the order in which the files were begun.
+
+    TensorBoard reads them in the order of their names, which tell the second, the process and a number without leading
+    zeros: of two files of one second and process, those of uid 9 and 10, it would read the second one first.
+    """
+    begun = {
+        path: next((event.wall_time for event in EventFileLoader(str(path)).Load()), math.inf)
+        for path in run.glob("events.out.tfevents.*")
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        for number, path in enumerate(sorted(begun, key=begun.__getitem__)):
+            Path(folder, f"events.out.tfevents.{number:010}").symlink_to(path.resolve())
+        return EventAccumulator(folder, size_guidance={"scalars": 0, "images": 0}).Reload()
+
+
 def outcome(run: Path) -> dict[str, Any]:
     """All that a run must reproduce: both checkpoints, every curve, in metrics.csv and TensorBoard, every picture."""
     found: dict[str, Any] = {}
@@ -82,7 +100,7 @@ def outcome(run: Path) -> dict[str, Any]:
         found[name] = checkpoint
     with (run / "metrics.csv").open(newline="") as file:
         found["curves"] = [{key: value for key, value in row.items() if value} for row in csv.DictReader(file)]
-    board = EventAccumulator(str(run), size_guidance={"scalars": 0, "images": 0}).Reload()
+    board = read_events(run)
     found["scalars"] = {tag: [(e.step, e.value) for e in board.Scalars(tag)] for tag in board.Tags()["scalars"]}
     found["images"] = {
         tag: [(e.step, e.encoded_image_string) for e in board.Images(tag)] for tag in board.Tags()["images"]

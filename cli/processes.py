@@ -1,0 +1,30 @@
+"""Several processes that train together are as many commands: each reads its options, and ends in its own status."""
+
+import lightning as L
+from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
+
+
+def require_commands(trainer: L.Trainer, rank: int) -> None:
+    """Refuse processes that this command would copy from itself, and a process that only seems to be one of several.
+
+    Copies (ddp_spawn, ddp_fork, ddp_notebook) hand back no signal, no error as one line, and no state of a callback:
+    after a fit this process would not know how many steps were taken, or whether there is a best.ckpt. A rank that the
+    Trainer does not share would not claim a directory.
+
+    Args:
+        trainer: of this process.
+        rank: of this process, as its environment says.
+
+    Raises:
+        ValueError: says which, and what to do.
+    """
+    if isinstance(trainer.strategy.launcher, _MultiProcessingLauncher):
+        raise ValueError(
+            "trainer.strategy: expected one whose processes are commands of their own, got one that forks or spawns "
+            "them, and they hand back neither errors nor results: use --trainer.strategy ddp"
+        )
+    if rank != 0 and trainer.is_global_zero:
+        raise ValueError(
+            f"the environment (RANK, LOCAL_RANK or SLURM_PROCID) makes this process number {rank} of several, but the "
+            "Trainer has one: unset it, or start all of them"
+        )
