@@ -80,10 +80,9 @@ def choose_by_folds(config: Path) -> Choice:
 
 def _model_options(refit: Refit, log_proba: Tensor, target: Tensor) -> dict[str, float]:
     """What of the model's options is chosen on rows, from log-probabilities (N, K) as trained."""
-    configured, chosen = refit.config.model.init_args, {}
-    temperature = best_temperature(log_proba, target) if configured.get("calibrate") is True else 1.0
+    configured, chosen, temperature = refit.config.model.init_args, {}, 1.0
     if configured.get("calibrate") is True:
-        chosen["calibrate"] = temperature
+        chosen["calibrate"] = temperature = best_temperature(log_proba, target)
     if configured.get("threshold") in ("auto", "validation"):
         from logreg.out_of_scope import best_threshold, max_in_scope_proba
 

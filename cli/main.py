@@ -38,7 +38,10 @@ def main() -> None:
     with user_errors_in_one_line(), ExitStack() as on_exit:
         cli = TemplateCLI(on_exit)
         if cli.subcommand == "fit" and cli.options.refit:
-            sys.argv[1:] = refit_arguments(cli.run.path, cli.trainer, cli.options.refit)
+            try:
+                sys.argv[1:] = refit_arguments(cli.run.path, cli.trainer, cli.options.refit)
+            except KeyboardInterrupt:
+                sys.exit("stopped; the first run is whole")
             TemplateCLI(on_exit)
 
 
