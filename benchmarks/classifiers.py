@@ -40,7 +40,7 @@ class FastText:
     package = "fasttext"
 
     def __init__(self, **options: Any) -> None:
-        self.options = {"lr": 0.5, "dim": 50, "wordNgrams": 2, "minn": 2, "maxn": 4, "bucket": 50_000, "loss": "ova"}
+        self.options = {"lr": 0.3, "dim": 50, "wordNgrams": 2, "minn": 2, "maxn": 4, "bucket": 50_000, "loss": "ova"}
         self.options |= options
 
     def fit(self, texts: Sequence[str], labels: Sequence[str], folder: Path, seed: int) -> None:

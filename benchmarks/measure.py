@@ -25,7 +25,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks/results"
-PEERS = ("skorch", "fasttext-numpy2", "vowpalwabbit", "liblinear-official")
+PEERS = ("fasttext-numpy2", "vowpalwabbit", "liblinear-official")
 PACKAGES = ("torch", "lightning", "torchmetrics", "scikit-learn", "numpy", "scipy", *PEERS)
 
 if sys.platform == "linux":

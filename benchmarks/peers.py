@@ -33,7 +33,7 @@ OURS: dict[str, Callable[[], TextClassifier]] = {
     "ours, clinc150_best": partial(Ours, "clinc150_best"),
 }
 PEERS: dict[str, Callable[[], TextClassifier]] = {
-    "fastText": partial(FastText, epoch=15),
+    "fastText": partial(FastText, epoch=12),
     "Vowpal Wabbit": partial(VowpalWabbit, "-b 22 -l 4 --passes 3"),
     "LIBLINEAR, logistic": partial(Liblinear, "-s 7 -c 30 -e 1"),
     "LIBLINEAR, SVM": partial(Liblinear, "-s 4 -c 1 -e 1"),

@@ -9,7 +9,6 @@ rows are not counted for any of them; validating is, for ours.
   scikit-learn   fit() with its own stopping rule (not for saga, where it takes ten times as long), and with the fewest
                  iterations of a short list that meet the target, as if they were known beforehand; another seed in each
                  round
-  skorch         nn.Linear on dense rows, SGD at our learning rate, a fixed number of epochs
 """
 
 import math
@@ -24,7 +23,6 @@ from benchmarks import measure
 
 QUESTION = "Time to accuracy on CLINC150: lbfgs's own validation accuracy less 0.002, over in-scope rows"
 C = 30  # of 10, 30, 100 the best for lbfgs on validation
-SKORCH_EPOCHS = 5  # 15 don't meet the target either, at more than ten times our time
 # None for lbfgs: it sets the target, and stops by itself (after 47 iterations) soon after meeting it.
 ITERATIONS = {"saga": (8, 12, 16, 20, 30), "SGDClassifier": (2, 3, 4, 5, 8)}
 
@@ -44,7 +42,7 @@ def main() -> None:
     in_scope = y_val != data.oos_class
     accuracies: dict[str, list[float]] = {}  # of each contestant, one per fit
 
-    def fit(name: str, make_solver: Callable[..., Any], X: Any = X, X_val: Any = X_val) -> Callable[[], float]:
+    def fit(name: str, make_solver: Callable[..., Any]) -> Callable[[], float]:
         seeds, accuracies[name] = count(), []
 
         def run() -> float:
@@ -55,7 +53,7 @@ def main() -> None:
 
         return run
 
-    makers = solvers(torch.get_num_threads(), data.num_features, data.num_classes)
+    makers = solvers(torch.get_num_threads())
     fit("lbfgs", makers["lbfgs"])()
     target = accuracies["lbfgs"][0] - 0.002
     contestants = {name: fit(name, makers[name]) for name in ("lbfgs", "SGDClassifier")}
@@ -69,8 +67,6 @@ def main() -> None:
                 fewest[solver] = name
                 break
             del contestants[name]
-    if "skorch" in makers:
-        contestants["skorch"] = fit("skorch", makers["skorch"], X.toarray(), X_val.toarray())
 
     curves: list[list[tuple[float, float]]] = []  # ours, one per fit: seconds and accuracy after each epoch
 
@@ -111,40 +107,15 @@ def goals_against(values: dict[str, list[float]], fewest: dict[str, str]) -> lis
     return goals
 
 
-def solvers(threads: int, num_features: int, num_classes: int) -> dict[str, Callable[..., Any]]:
+def solvers(threads: int) -> dict[str, Callable[..., Any]]:
     """The solvers to compare with: functions that take a random_state, and further options of the solver."""
     from sklearn.linear_model import LogisticRegression, SGDClassifier
 
-    makers: dict[str, Callable[..., Any]] = {
+    return {
         "lbfgs": partial(LogisticRegression, **{"C": C, "max_iter": 1000}),
         "saga": partial(LogisticRegression, C=C, solver="saga"),
         "SGDClassifier": partial(SGDClassifier, loss="log_loss", alpha=1e-5, n_jobs=threads),
     }
-    try:
-        import skorch
-        import torch
-    except ImportError:  # an optional dependency
-        print("skorch is not installed, and left out: pip install -e '.[bench]'")
-        return makers
-
-    def classifier(random_state: int) -> Any:
-        torch.manual_seed(random_state)
-        return skorch.NeuralNetClassifier(
-            torch.nn.Linear,
-            module__in_features=num_features,
-            module__out_features=num_classes,
-            criterion=torch.nn.CrossEntropyLoss,
-            optimizer=torch.optim.SGD,
-            lr=300,
-            batch_size=256,
-            max_epochs=SKORCH_EPOCHS,
-            train_split=None,
-            iterator_train__shuffle=True,
-            verbose=0,
-            callbacks__print_log=None,
-        )
-
-    return makers | {"skorch": classifier}
 
 
 if __name__ == "__main__":

@@ -6,7 +6,8 @@ reading        the files with the data
 vectorizing    fitting TF-IDF, or restoring it from a checkpoint; from sentences to rows
 training       in fit, and validation apart from it; in test and predict "evaluating"
 checkpoints    writing and reading them
-reports        what callbacks write after training, while evaluating and after it; pictures are a part of their own
+reports        what callbacks write after training, while evaluating and after it
+pictures       those of the validation rows after training, those of the test rows while evaluating and after it
 the rest       of the process, from its start to its end
 """
 
@@ -51,7 +52,7 @@ METHODS = {
         *(f"callbacks.reports.EvaluationReport.on_test_{when}" for when in ("batch_end", "end")),
         *(f"callbacks.reports.PredictionWriter.on_predict_{when}" for when in ("batch_end", "end")),
     ),
-    "pictures": tuple(f"callbacks.figures.Figures.on_test_{when}" for when in ("batch_end", "end")),
+    "pictures": tuple(f"callbacks.figures.Figures.on_{when}" for when in ("fit_end", "test_batch_end", "test_end")),
 }
 
 
