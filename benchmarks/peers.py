@@ -1,7 +1,8 @@
 """Peers: the linear classifiers of text that people pick for speed, from the same sentences of CLINC150.
 
   ours           python train.py fit on a terminal, from the command line's first option to the run's end: reading,
-                 vectorizing, validating and checkpoints included; with configs/clinc150.yaml and clinc150_best.yaml
+                 vectorizing, validating and checkpoints included, pictures left out; with configs/clinc150.yaml and
+                 clinc150_best.yaml
   fastText       words, pairs of words and pieces of 2 to 4 characters, hashed; one-vs-all loss
   Vowpal Wabbit  words and pairs of words, hashed; one-vs-all logistic regressions
   LIBLINEAR      scikit-learn's TfidfVectorizer, words and pairs of words; logistic regressions by dual coordinate
@@ -33,7 +34,7 @@ OURS: dict[str, Callable[[], TextClassifier]] = {
     "ours, clinc150_best": partial(Ours, "clinc150_best"),
 }
 PEERS: dict[str, Callable[[], TextClassifier]] = {
-    "fastText": partial(FastText, epoch=12),
+    "fastText": partial(FastText, epoch=15),
     "Vowpal Wabbit": partial(VowpalWabbit, "-b 22 -l 4 --passes 3"),
     "LIBLINEAR, logistic": partial(Liblinear, "-s 7 -c 30 -e 1"),
     "LIBLINEAR, SVM": partial(Liblinear, "-s 4 -c 1 -e 1"),

@@ -57,7 +57,8 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        measure_parts([*IN_PARTS["train.py fit"], "--trainer.default_root_dir", str(folder / "trained")], folder)
+        quick = ["--figures.enabled", "false", "--trainer.default_root_dir", str(folder / "trained")]
+        measure_parts([*IN_PARTS["train.py fit"], *quick], folder)
         contestants: dict[str, Callable[[], float]] = {
             name: partial(measure.seconds, partial(run, command)) for name, command in COMMANDS.items()
         }
