@@ -78,10 +78,11 @@ def plot(content: dict[str, Any], path: Path) -> None:
     ax.set_ylim(100 * lowest - 4, 92.5)  # the first epochs of ours may lie below
     ax.annotate(
         f"target {100 * content['target']:.2f} %: lbfgs less 0.2",
-        (0.01, 100 * content["target"]),
+        (0.99, 100 * content["target"]),
         xycoords=("axes fraction", "data"),
         xytext=(0, -5),
         textcoords="offset points",
+        ha="right",
         va="top",
         color=GREY,
         fontsize=10,
