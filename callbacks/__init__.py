@@ -15,6 +15,7 @@ EXPORTS = {
     "RelocatableModelCheckpoint": "checkpoints",
     "NoProfiler": "no_profiler",
     "ResumableCSVLogger": "loggers",
+    "StayStopped": "stay_stopped",
     "TeachingBoard": "teaching_board",
     "ThrottledProgressBar": "progress_bar",
     "ThrottledTensorBoardLogger": "loggers",

@@ -16,6 +16,7 @@ from callbacks.loggers import ResumableCSVLogger, ThrottledTensorBoardLogger
 from callbacks.progress_bar import ThrottledProgressBar
 from callbacks.reports import EvaluationReport, MetricsWriter, PredictionWriter
 from callbacks.run_summary import HyperparameterSummary
+from callbacks.stay_stopped import StayStopped
 
 POSITIVE_OPTIONS = (
     *("max_epochs", "max_steps", "limit_train_batches", "accumulate_grad_batches", "gradient_clip_val"),
@@ -63,7 +64,7 @@ def trainer_settings(
     """
     callbacks, logger = [*as_list(configured.callbacks), *report_callbacks(subcommand, model, data)], configured.logger
     if subcommand == "fit":
-        callbacks += [DataReport(), CoefficientsWriter(), HyperparameterSummary(), StopOnDivergence()]
+        callbacks += [DataReport(), CoefficientsWriter(), HyperparameterSummary(), StopOnDivergence(), StayStopped()]
         if configured.enable_progress_bar is not False and not any(isinstance(c, ProgressBar) for c in callbacks):
             callbacks.append(ThrottledProgressBar())
         if logger is not False and not configured.fast_dev_run:

@@ -236,6 +236,23 @@ def test_last_is_the_state_after_the_last_epoch_also_where_an_earlier_one_was_be
     assert last(tmp_path / "run")["global_step"] == 18
 
 
+def test_a_run_that_early_stopping_has_ended_stays_ended(cli, capsys, tmp_path):
+    stopping = {"class_path": "EarlyStopping", "init_args": {"monitor": "val/loss", "patience": 2, "min_delta": 1.0}}
+    plan = (*IRIS, "--trainer.callbacks", json.dumps([stopping]), "--trainer.max_epochs", 9)
+    run = tmp_path / "run"
+    cli(*plan, "--trainer.default_root_dir", run)
+    before = last(run), curves(run)
+    assert before[0]["epoch"] == 2
+    for _ in range(2):
+        cli(*plan, "--trainer.default_root_dir", run, "--ckpt_path", run / "checkpoints/last.ckpt")
+        assert "EarlyStopping had ended this run after epoch 3: nothing to train" in capsys.readouterr().out
+        assert last(run)["global_step"] == before[0]["global_step"]
+        assert curves(run) == before[1]
+    without = (*IRIS, "--trainer.callbacks", "null", "--trainer.max_epochs", 9)
+    cli(*without, "--trainer.default_root_dir", run, "--ckpt_path", run / "checkpoints/last.ckpt")
+    assert last(run)["epoch"] == 8
+
+
 def test_a_run_that_accumulates_batches_from_some_epoch_on_is_resumed(cli, tmp_path):
     scheduler = ("--trainer.callbacks", "lightning.pytorch.callbacks.GradientAccumulationScheduler")
     plan = (*IRIS, *scheduler, "--trainer.callbacks.scheduling", "{1: 2}", "--trainer.max_epochs")
