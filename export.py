@@ -110,7 +110,7 @@ def to_torch(classifier: Classifier, path: str | Path) -> torch.export.ExportedP
         program, width = _Answers(classifier.model, data.transform), len(data.feature_names)
     else:
         program, width = _Answers(classifier.model, lambda x: x), data.num_features
-    shapes = {"x": {0: torch.export.Dim("N")}}
+    shapes = {"x": {0: torch.export.Dim("N", max=2**62)}}  # without a bound torch 2.6 refuses some models
     exported = torch.export.export(program, (torch.zeros(2, width),), dynamic_shapes=shapes)
     names = {"class_names.json": json.dumps(classifier.class_names)}
     file = io.BytesIO()  # given a path that does not end in .pt2, torch warns

@@ -154,7 +154,8 @@ class TfidfFeatures:
             if vectorizer.norm is not None and len(value):
                 size = value if vectorizer.norm == "l1" else value * value
                 length = size.sum(dtype=np.float64)
-                value = (value / (length if vectorizer.norm == "l1" else np.sqrt(length))).astype(np.float32)
+                length = length if vectorizer.norm == "l1" else np.sqrt(length)
+                value = (value.astype(np.float64) / length).astype(np.float32)  # scikit-learn divides doubles
             columns.append(column + offset)
             values.append(value)
             offset += len(vocabulary)

@@ -150,6 +150,7 @@ def test_an_onnx_model_names_its_opsets(load, tmp_path):
 # torch.export
 
 
+@pytest.mark.filterwarnings("ignore:.*get_attr:UserWarning")  # torch 2.6 about the constants that it exported itself
 @pytest.mark.parametrize("config", ["iris_binary", "iris_ova", "xor_interaction", "xor_mlp", "text_csv"])
 def test_a_torch_program_answers_as_the_model_does(load, tmp_path, config):
     classifier = load(config, **({"net": MLP(2, 2)} if config == "xor_mlp" else {}))

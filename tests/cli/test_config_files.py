@@ -4,7 +4,9 @@ import sys
 
 import lightning as L
 import pytest
+import torch
 import yaml
+from torch.torch_version import TorchVersion
 
 from cli.config_files import load_yaml
 
@@ -152,6 +154,8 @@ BY_DEFAULT = {
     "StochasticWeightAveraging": ("--trainer.callbacks.swa_lrs=0.1", {"device": "cpu"}),  # a torch.device
     "ModelPruning": ("--trainer.callbacks.pruning_fn=l1_unstructured", {"pruning_fn": "l1_unstructured"}),
 }
+if TorchVersion(torch.__version__) < "2.10":  # its SWALR keeps a function in its state, which a checkpoint refuses
+    del BY_DEFAULT["StochasticWeightAveraging"]
 
 
 @pytest.mark.parametrize("name", BY_DEFAULT)
