@@ -24,11 +24,13 @@ def open_study(file: Path, direction: str, seed: int) -> Any:
     """
     optuna = load_optuna()
     from sqlalchemy.exc import SQLAlchemyError  # which comes with Optuna
+    from sqlalchemy.pool import NullPool
 
     file.parent.mkdir(parents=True, exist_ok=True)
+    closes_after_use = {"poolclass": NullPool}  # a pool would leave the file open to the end of the process
     try:
         study = optuna.create_study(
-            storage=f"sqlite:///{file.resolve()}",
+            storage=optuna.storages.RDBStorage(f"sqlite:///{file.resolve()}", engine_kwargs=closes_after_use),
             study_name="tune",
             load_if_exists=True,
             direction=direction,
