@@ -5,6 +5,7 @@ import gzip
 import io
 import itertools
 import json
+import re
 import sys
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,6 +18,7 @@ from datamodules.packed import Packed
 
 SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".parquet")
 DELIMITERS = ",;\t"
+SURROGATE = re.compile("[\ud800-\udfff]")
 
 Row = tuple[str, dict[str, Any]]  # where it stands in its file, for error messages; column to value
 Files = str | Path | Sequence[str | Path]
@@ -149,7 +151,7 @@ def _text(row: dict[str, Any], column: str, may_be_empty: bool) -> str:
     if isinstance(value, bool) or not isinstance(value, str | int):
         raise ValueError(f"expected text in {column!r}, got {type(value).__name__}")
     value = str(value)
-    if any("\ud800" <= character <= "\udfff" for character in value):
+    if SURROGATE.search(value):
         raise ValueError(f"expected text in {column!r}, got half of a surrogate pair")
     if len(value) > LONGEST_TEXT:
         raise ValueError(f"expected at most {LONGEST_TEXT:,} characters in {column!r}, got {len(value):,}")

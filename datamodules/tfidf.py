@@ -109,7 +109,7 @@ class TfidfFeatures:
     @property
     def feature_names(self) -> list[str]:
         """The n-gram of each column, (D,)."""
-        return [name for v in self._vectorizers.values() for name in v.get_feature_names_out().tolist()]
+        return [name for vectorizer in self._vectorizers.values() for name in _names(vectorizer)]
 
     def fit_transform(self, texts: Sequence[str]) -> Any:
         """Fit vocabulary and idf; returns an (N, D) scipy CSR matrix in float32.
@@ -176,7 +176,7 @@ class TfidfFeatures:
             name: {
                 "options": asdict(self.ngrams[name]) | {"ngram_range": tuple(self.ngrams[name].ngram_range)},
                 # One string: a list of many is slower to write than all of W
-                "vocabulary": json.dumps(vectorizer.get_feature_names_out().tolist()),
+                "vocabulary": json.dumps(_names(vectorizer)),
                 "idf": torch.from_numpy(vectorizer.idf_) if vectorizer.use_idf else None,
             }
             for name, vectorizer in self._vectorizers.items()
@@ -215,6 +215,14 @@ def _vectorizer(options: Ngrams, vocabulary: list[str] | None = None) -> Any:
     if options.analyzer != "word":  # scikit-learn warns of options that it ignores
         del arguments["token_pattern"], arguments["stop_words"]
     return TfidfVectorizer(**arguments, vocabulary=vocabulary)
+
+
+def _names(vectorizer: Any) -> list[str]:
+    """The n-gram of each column, (D,); scikit-learn's get_feature_names_out sorts them, which takes several times as long."""
+    names = [""] * len(vectorizer.vocabulary_)
+    for name, column in vectorizer.vocabulary_.items():
+        names[column] = name
+    return names
 
 
 def _side_by_side(matrices: list[Any]) -> Any:

@@ -22,6 +22,7 @@ class ScaledMatrix(nn.EmbeddingBag):
         initial: (D, K), what W starts as.
     """
 
+    FEW = 2**21  # numbers that are read in one go faster than by rows; by size alone, for a resumed run has to agree
     UNDERFLOW = 1e-3  # float32 has 7 digits; long before `scale` costs any of them it is multiplied into the rows
 
     def __init__(self, initial: Tensor) -> None:
@@ -89,7 +90,10 @@ class ScaledMatrix(nn.EmbeddingBag):
 
     @torch.no_grad()
     def squared_norm(self) -> Tensor:
-        """ΣW², a scalar; reads only the rows that have changed since it was last asked for."""
+        """ΣW², a scalar; of a large W reads only the rows that have changed since it was last asked for."""
+        if self.weight.numel() <= self.FEW:
+            numbers = self.weight.flatten()
+            return numbers.dot(numbers) * self.scale**2
         if self._row_squares is None or self._changed is None or self._row_squares.device != self.weight.device:
             self._row_squares = torch.linalg.vector_norm(self.weight, dim=1).square()
         elif self._changed:
