@@ -108,10 +108,12 @@ def cli_fit(*arguments: str, config: Path = CONFIG) -> FitTimer:
         timed = ["--trainer.accelerator", "cpu", "--trainer.callbacks+=benchmarks.fits.FitTimer"]
         timed += ["--figures.enabled", "false"]  # which no peer has; start_up measures them
         argv, sys.argv = sys.argv, [*command, *timed, *arguments]
+        threads = torch.get_num_threads()
         try:
             main()
         finally:
             sys.argv = argv
+            torch.set_num_threads(threads)  # the next contestant's
     return FitTimer.last
 
 

@@ -16,7 +16,7 @@ from cli.all_rows import require_refittable
 from cli.checkpoint import class_names, read_checkpoint, require_same_class, restore_state
 from cli.config import CALLBACKS, config_text, require_classes, require_values
 from cli.links import link_data_to_model
-from cli.processes import require_commands
+from cli.processes import require_commands, spare_threads
 from cli.resume_progress import require_progress
 from cli.run_paths import base_directory, choose_run, config_file, newest_checkpoint, requeued_checkpoint
 from cli.trainer_defaults import as_list, describe_best, refuse_impossible, trainer_settings
@@ -101,6 +101,7 @@ class TemplateCLI(LightningCLI):
         options, configured = self.options, self._get(self.config_init, "trainer")
         if self.subcommand == "fit":
             refuse_impossible(self.model, options.trainer)
+        spare_threads(self.model)
         writes = (rank := rank_zero_only.rank) == 0 and not options.trainer.fast_dev_run  # type: ignore[attr-defined]
         named = bool(options.trainer.default_root_dir)
         run = choose_run(str(self.subcommand), self._base_directory(), named, options.ckpt_path, writes)

@@ -1,7 +1,12 @@
-"""Several processes that train together are as many commands: each reads its options, and ends in its own status."""
+"""Several processes that train together are as many commands, each with its options and its status; their threads."""
+
+import os
 
 import lightning as L
+import torch
 from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
+
+from callbacks.protocols import LinearClassifier, offers
 
 
 def require_commands(trainer: L.Trainer, rank: int) -> None:
@@ -28,3 +33,13 @@ def require_commands(trainer: L.Trainer, rank: int) -> None:
             f"the environment (RANK, LOCAL_RANK or SLURM_PROCID) makes this process number {rank} of several, but the "
             "Trainer has one: unset it, or start all of them"
         )
+
+
+def spare_threads(model: L.LightningModule) -> None:
+    """One thread for a linear model on a CPU, unless OMP_NUM_THREADS asks for another number.
+
+    A step of it takes a millisecond. More threads save a tenth of that where all cores are idle, and where one is not,
+    they wait for each other for many times as long. With one, the bits are the same on any number of cores.
+    """
+    if offers(model, LinearClassifier) and "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(1)

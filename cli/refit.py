@@ -16,6 +16,7 @@ from torch import Tensor
 
 from cli.config import CALLBACKS, require_classes, require_values
 from cli.links import link_data_to_model
+from cli.processes import spare_threads
 from cli.run_paths import base_directory, config_file
 
 Rows = Sequence[Any] | Tensor  # texts, or raw features (N, F); and labels, or class numbers (N,)
@@ -73,6 +74,7 @@ class Refit:
         """
         L.seed_everything(self.config.seed_everything if seed is None else seed, verbose=False)
         model, data = self.build(splits)
+        spare_threads(model)
         settings = {**self.config.trainer.as_dict(), **SETTINGS, "callbacks": [*callbacks]}
         with interruptible():
             trainer = L.Trainer(**settings)

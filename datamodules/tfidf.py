@@ -218,7 +218,7 @@ def _vectorizer(options: Ngrams, vocabulary: list[str] | None = None) -> Any:
 
 
 def _names(vectorizer: Any) -> list[str]:
-    """The n-gram of each column, (D,); scikit-learn's get_feature_names_out sorts them, which takes several times as long."""
+    """The n-gram of each column, (D,); get_feature_names_out sorts them, which takes several times as long."""
     names = [""] * len(vectorizer.vocabulary_)
     for name, column in vectorizer.vocabulary_.items():
         names[column] = name
