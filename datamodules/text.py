@@ -196,7 +196,9 @@ class TfidfDataModule(BatchedDataModule):
         for number, text in enumerate(texts := list(texts)):
             if not isinstance(text, str):
                 raise ValueError(f"expected a list of sentences, got {text!r:.60} as number {number}")
-        return as_tensor(self.vectorize(texts), 0, len(texts))
+        return (
+            self.features.encode_one(texts[0]) if len(texts) == 1 else as_tensor(self.vectorize(texts), 0, len(texts))
+        )
 
     def sklearn_transformer(self) -> Any:
         """The fitted TfidfVectorizer, or a FeatureUnion of several, that makes x of sentences."""

@@ -12,6 +12,7 @@ from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
 import torch
+from torch import Tensor
 
 from datamodules.saved_state import is_vector, require
 
@@ -129,16 +130,18 @@ class TfidfFeatures:
 
     def transform(self, texts: Sequence[str]) -> Any:
         """TF-IDF of texts: an (N, D) scipy CSR matrix in float32."""
-        if len(texts) == 1:
-            return self._transform_one(texts[0])
         if not len(texts):  # which scikit-learn refuses
-            return self._transform_one("")[:0]
+            from scipy.sparse import csr_matrix
+
+            return csr_matrix((0, self.num_features), dtype="float32")
         return _side_by_side([vectorizer.transform(texts) for vectorizer in self._vectorizers.values()])
 
-    def _transform_one(self, text: str) -> Any:
-        """What `transform` makes of one text, without the 0.5 ms that scikit-learn takes to check every call."""
+    def encode_one(self, text: str) -> Tensor:
+        """The row that `transform` makes of a text, as a CSR tensor (1, D).
+
+        It has the same bits, and takes a twentieth of the time: scikit-learn and scipy check every call.
+        """
         import numpy as np
-        from scipy.sparse import csr_matrix
 
         columns, values, offset = [], [], 0
         for vectorizer, analyzer in zip(self._vectorizers.values(), self._analyzers, strict=True):
@@ -156,12 +159,12 @@ class TfidfFeatures:
                 length = size.sum(dtype=np.float64)
                 length = length if vectorizer.norm == "l1" else np.sqrt(length)
                 value = (value.astype(np.float64) / length).astype(np.float32)  # scikit-learn divides doubles
-            columns.append(column + offset)
-            values.append(value)
+            columns.append(torch.from_numpy(column + offset))
+            values.append(torch.from_numpy(value))
             offset += len(vocabulary)
-        column = np.concatenate(columns)
-        row_starts = np.array([0, len(column)], dtype=np.int32)
-        return csr_matrix((np.concatenate(values), column, row_starts), shape=(1, offset))
+        column, value = torch.cat(columns), torch.cat(values)
+        row_starts = torch.tensor([0, len(column)], dtype=torch.int32)
+        return torch.sparse_csr_tensor(row_starts, column, value, size=(1, offset), check_invariants=False)
 
     def sklearn_transformer(self) -> Any:
         """scikit-learn's own object for `transform`: the TfidfVectorizer, or a FeatureUnion of several."""

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from scipy.sparse import hstack
 from sklearn.feature_extraction.text import TfidfVectorizer
 
+from datamodules.sparse_rows import as_tensor
 from datamodules.tfidf import Ngrams, TfidfFeatures
 
 TEXTS = ["will it snow today", "play the snow song", "who are you", "play it again, please"]
@@ -62,9 +63,14 @@ def test_a_text_alone_gets_the_bits_that_it_gets_among_others(ngrams):
         among_others = features.transform(texts)
         for number, text in enumerate(texts):
             assert same(features.transform([text]), among_others[number])
+            alone, expected = features.encode_one(text), as_tensor(among_others, number, number + 1)
+            assert alone.shape == expected.shape
+            for part in (torch.Tensor.crow_indices, torch.Tensor.col_indices, torch.Tensor.values):
+                assert torch.equal(part(alone), part(expected))
+                assert part(alone).dtype == part(expected).dtype
     other = TfidfFeatures({})
     other.load_state_dict(features.state_dict())
-    assert same(other.transform(TEXTS[:1]), features.transform(TEXTS[:1]))
+    assert torch.equal(other.encode_one(TEXTS[0]).values(), features.encode_one(TEXTS[0]).values())
 
 
 def test_no_text_gives_no_row():
