@@ -12,6 +12,7 @@ N rows, K classes, R grid points along each axis; `proba` has one column per cla
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -45,6 +46,10 @@ MARKERS = {"train": "o", "validation": "D"}
 MARKER_AREA = {"train": 38.0, "validation": 32.0}  # pt²; a diamond looks larger than a circle of equal area
 INCHES, DPI = (7.5, 5.0), 150
 FRAME_MS, LAST_FRAME_MS = 250, 2500
+FONTS = (  # that common systems have for scripts which matplotlib's own font lacks
+    *("Noto Sans CJK SC", "PingFang SC", "Microsoft YaHei", "WenQuanYi Micro Hei", "Malgun Gothic"),
+    *("Noto Sans Thai", "Noto Sans Devanagari", "Noto Sans Arabic", "Arial Unicode MS"),
+)
 
 
 class Grid(NamedTuple):
@@ -75,6 +80,18 @@ def boundary_grid(x: Tensor, predict: Callable[[Tensor], Tensor], resolution: in
     x1, x2 = (torch.linspace(float(low[i]), float(high[i]), resolution, dtype=x.dtype) for i in (0, 1))
     rows = torch.stack([x1.repeat(resolution), x2.repeat_interleave(resolution)], dim=1)  # (R², 2)
     return Grid(x1, x2, predict(rows).unflatten(0, (resolution, resolution)))
+
+
+@contextmanager
+def names_as_written() -> Iterator[None]:
+    """Draw names of classes and features as they are: a `$` begins no formula, and letters are of any font there is."""
+    from matplotlib import font_manager, rc_context
+
+    there = set(font_manager.get_font_names())
+    fonts = ["sans-serif", *(font for font in FONTS if font in there)]
+    with rc_context({"text.parse_math": False, "font.family": fonts}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # drawn as a box, which says it
+        yield
 
 
 def draw(
@@ -305,8 +322,9 @@ class DecisionBoundary(L.Callback):
         canvas = FigureCanvasAgg(figure)
         with evaluating(model):
             scene = self._scene(datamodule_of(trainer), model)
-        draw(figure.add_subplot(), **scene, title=title)
-        canvas.draw()
+        with names_as_written():
+            draw(figure.add_subplot(), **scene, title=title)
+            canvas.draw()
         pixels = np.asarray(canvas.buffer_rgba())[..., :3]
         path = Path(trainer.default_root_dir, "figures", name)
         write_then_rename(path, lambda temporary: Image.fromarray(pixels).save(temporary, "PNG"))

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from callbacks.atomic_files import atomic_write_csv, write_then_rename
 from callbacks.checkpoints import RelocatableModelCheckpoint, weights_of
-from callbacks.decision_boundary import evaluating, show_image
+from callbacks.decision_boundary import evaluating, names_as_written, show_image
 from callbacks.protocols import (
     CalibratedClassifier,
     Classifier,
@@ -136,7 +136,7 @@ class Figures(RowCollector):
         if coefficients is not None:
             write_top_features(run / "top_features.csv", coefficients, rows.names, feature_names)
         drawn = pictures(rows, coefficients, feature_names, self.classes)
-        images = {name: save(figure, run / "figures" / f"{name}.png") for name, figure in drawn}
+        images = save_all(drawn, run / "figures")
         log_to_tensorboard(run / "test", rows, images, coefficients, trainer.global_step)
         print(f"{len(images)} pictures in {run / 'figures'}")
 
@@ -160,7 +160,7 @@ class Figures(RowCollector):
                 return
             features = linear_features(pl_module, datamodule_of(trainer))
         folder, drawn = Path(trainer.default_root_dir, "figures"), pictures(rows, *features, self.classes)
-        images = {f"val_{name}": save(figure, folder / f"val_{name}.png") for name, figure in drawn}
+        images = save_all(((f"val_{name}", figure) for name, figure in drawn), folder)
         for name, pixels in images.items():
             show_image(trainer, name, pixels, trainer.global_step)
         print(f"{len(images)} pictures of the validation rows: {folder / 'val_*.png'}")
@@ -389,6 +389,12 @@ def matrix_picture(counts: Array, names: Sequence[str], title: str) -> Figure:
     figure = new_figure(3.5 + 0.55 * len(names), 2.8 + 0.5 * len(names))
     plots.confusion_matrix(figure.add_subplot(), counts, names, title)
     return figure
+
+
+def save_all(drawn: Iterator[tuple[str, Figure]], folder: Path) -> dict[str, Array]:
+    """Draw each picture, write it as NAME.png, and return its pixels by name."""
+    with names_as_written():
+        return {name: save(figure, folder / f"{name}.png") for name, figure in drawn}
 
 
 def save(figure: Figure, path: Path) -> Array:

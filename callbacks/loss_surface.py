@@ -14,7 +14,7 @@ import lightning as L
 import torch
 from torch import Tensor
 
-from callbacks.decision_boundary import COLOURS, INK, show_image
+from callbacks.decision_boundary import COLOURS, INK, names_as_written, show_image
 from callbacks.figures import new_figure, save
 from callbacks.protocols import DescendingModel, PlottableData, datamodule_of, lack
 
@@ -130,8 +130,9 @@ class LossSurface(L.Callback):
             grid = surface(pl_module, x.double(), target, path)
         figure = new_figure()
         title = f"The way down in {len(path) - 1} epochs"
-        draw(figure.add_subplot(), grid, path, tuple(data.feature_names), title)
-        pixels = save(figure, Path(trainer.default_root_dir, "figures", "loss_surface.png"))
+        with names_as_written():
+            draw(figure.add_subplot(), grid, path, tuple(data.feature_names), title)
+            pixels = save(figure, Path(trainer.default_root_dir, "figures", "loss_surface.png"))
         show_image(trainer, "loss_surface", pixels, trainer.global_step)
 
     def _remember(self, model: Any) -> None:

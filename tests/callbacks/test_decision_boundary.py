@@ -368,6 +368,13 @@ def test_pictures_are_drawn_without_tensorboard(tmp_path, with_csv):
     assert epochs_drawn(tmp_path) == [1]
 
 
+def test_a_dollar_in_a_name_begins_no_formula(tmp_path):
+    data = TinyData()
+    data.feature_names, data.class_names = ["price $$", "$_$"], ["$", "$$"]
+    fit(tmp_path, DecisionBoundary(), data=data)
+    assert list((tmp_path / "figures").glob("boundary_epoch_*.png"))
+
+
 def test_fast_dev_run_leaves_no_file(tmp_path):
     fit(tmp_path, DecisionBoundary(every_n_epochs=1), logger=True, fast_dev_run=True)
     assert list(tmp_path.iterdir()) == []

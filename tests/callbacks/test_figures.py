@@ -11,7 +11,7 @@ from sklearn.metrics import confusion_matrix
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.data import DataLoader
 
-from callbacks.figures import Figures, Rows, pictures, principal_coordinates
+from callbacks.figures import Figures, Rows, new_figure, pictures, principal_coordinates, save, save_all
 
 N = 300
 
@@ -26,7 +26,7 @@ def rows_of(classes, seed=0):
 
 def drawn(classes, coefficients=None, chosen=None, **options):
     proba, target = rows_of(classes)
-    names = [f"class {k}" for k in range(classes)]
+    names = options.pop("names", [f"class {k}" for k in range(classes)])
     predicted = options.pop("predicted", proba.argmax(axis=1))
     features = [] if coefficients is None else [f"word {j}" for j in range(len(coefficients))]
     rows = Rows(target, predicted, proba, names, **options)
@@ -73,6 +73,21 @@ def test_no_axis_has_a_label_for_each_of_151_classes():
     for figure in figures.values():
         for ax in figure.axes:
             assert max(len(ax.get_xticklabels()), len(ax.get_yticklabels())) <= 20
+
+
+@pytest.mark.parametrize("kind", [2, 3, 22])
+def test_names_that_look_like_formulas_or_have_letters_of_any_script_are_drawn_as_they_are(tmp_path, kind):
+    odd = ["$", "$$", "$$$", "$_$", r"$\frac$", "$25% to $50%", "天气", "อากาศ", "a\nb", "\\", "{", "%", "#", "_^"]
+    names = [*odd, *map(str, range(22 - len(odd)))][-kind if kind > 14 else 0 :][:kind]
+    proba, target = rows_of(kind)
+    rows = Rows(target, proba.argmax(axis=1), proba, names, groups=names, oos_class=kind - 1 if kind > 2 else None)
+    images = save_all(pictures(rows, torch.randn(30, kind), [*odd, *["$$"] * 16], None), tmp_path)
+    assert len(images) >= 4
+    assert {path.stem for path in tmp_path.iterdir()} == set(images)
+    figure = new_figure()
+    figure.text(0, 0, "$$")
+    with pytest.raises(ValueError, match="ParseException"):  # outside it, matplotlib is as it was
+        save(figure, tmp_path / "formula.png")
 
 
 def test_without_errors_there_are_no_pairs_to_show():
