@@ -9,16 +9,17 @@ MOST = 0.95  # share of the rows above which one label leaves little to tell apa
 
 
 def label_oddities(labels: Sequence[str]) -> list[str]:
-    """Labels that are one label in two spellings, and a label that nearly all rows have."""
+    """Labels that are one label, or one number, in two spellings, and a label that nearly all rows have."""
     counts, lines = Counter(labels), []
     spellings = defaultdict(list)
     for label in sorted(counts):
-        spellings[folded(label)].append(label)
+        spellings[_as_number(label) or folded(label)].append(label)
     twice = [group for group in spellings.values() if len(group) > 1]
     if twice:
         group = ", ".join(f"{label!r} ({counts[label]} rows)" for label in twice[0])
         more = f" ({len(twice) - 1} more such groups)" if len(twice) > 1 else ""
-        lines.append(f"the labels {group} differ only by spaces or capitals{more}: make them one")
+        alike = "are one number" if _as_number(twice[0][0]) else "differ only by spaces or capitals"
+        lines.append(f"the labels {group} {alike}{more}: make them one")
     label, count = counts.most_common(1)[0]
     if count > MOST * len(labels):
         lines.append(
@@ -26,6 +27,14 @@ def label_oddities(labels: Sequence[str]) -> list[str]:
             "little, look at macro_f1, and try --model.class_weight balanced"
         )
     return lines
+
+
+def _as_number(label: str) -> str:
+    """A label that is a finite number, in one spelling of it; "" for others."""
+    try:
+        return f"{float(label)!r}" if math.isfinite(float(label)) else ""
+    except ValueError:
+        return ""
 
 
 def text_oddities(texts: Sequence[str], labels: Sequence[str]) -> list[str]:

@@ -149,7 +149,8 @@ def _text(row: dict[str, Any], column: str, may_be_empty: bool) -> str:
     if isinstance(value, float) and value.is_integer():  # 2.0 stands for 2 where a column had holes
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, str | int):
-        raise ValueError(f"expected text in {column!r}, got {type(value).__name__}")
+        remedy = ": put quotes around it" if isinstance(value, bool | float) else ""
+        raise ValueError(f"expected text in {column!r}, got {type(value).__name__}{remedy}")
     value = str(value)
     if SURROGATE.search(value):
         raise ValueError(f"expected text in {column!r}, got half of a surrogate pair")

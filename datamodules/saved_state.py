@@ -22,11 +22,11 @@ def are_counts(value: Any, length: int) -> bool:
     return type(value) is list and len(value) == length and all(type(n) is int and 0 <= n < 2**53 for n in value)
 
 
-def is_vector(value: Any, length: int | None = None) -> bool:
-    """Whether a value is a tensor of `length` (None: any number of) finite numbers in float32.
+def is_vector(value: Any, length: int | None = None, dtype: torch.dtype = torch.float32) -> bool:
+    """Whether a value is a tensor of `length` (None: any number of) finite numbers of this type.
 
     One without memory, or with attributes that hide its methods, is none; torch.load lets both through.
     """
     dense = isinstance(value, torch.Tensor) and not vars(value) and value.layout == torch.strided and not value.is_meta
-    numbers = dense and not value.is_quantized and value.dtype == torch.float32 and value.ndim == 1
+    numbers = dense and not value.is_quantized and value.dtype == dtype and value.ndim == 1
     return numbers and length in (None, len(value)) and bool(value.isfinite().all())

@@ -1,25 +1,49 @@
 """Tables of numbers and categories as people have them: read, split, standardised and one-hot encoded."""
 
 import math
+import re
 import sys
 from collections.abc import Iterable, Sequence
-from functools import cached_property
-from typing import Any, Literal
+from functools import cached_property, partial
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from torch import Tensor
-from torch.nn.functional import one_hot
 
+from datamodules.batches import BatchedDataset, BatchIndices
 from datamodules.oddities import few_to_choose_by, label_oddities
 from datamodules.readers import Row, column_values, each_file, read_rows
 from datamodules.splits import hold_out, join_validation
-from datamodules.tabular import TabularDataModule
+from datamodules.tabular import TabularDataModule, in_order
 
-MISSING = {"", "na", "n/a", "nan", "null", "?"}  # what stands for a number that is not there, in any case
+MISSING = {"", "na", "n/a", "#n/a", "<na>", "nan", "nat", "null", "none", "?", "-"}  # no number, in any case
 LARGEST = 3e38  # what a float32 can hold
+NAMELESS = re.compile(r"(\.\d+)?")  # a column without a name, and the next ones
+NUMERAL = re.compile(r"\W*\d[\d.,' ]*\W*")  # what a reader takes for a number: $12, 10.5 %, 1,992.17, 10,5
 LabelledRows = tuple[list[Row], list[str]]
+
+
+class Layout(NamedTuple):
+    """Where the D columns of x come from: numbers first, then the holes in some of them, then categories.
+
+    Attributes:
+        numbers: which of the F columns hold numbers.
+        mean, scale: of the numbers.
+        holes: which of the F columns have a column of x that says where a number is missing.
+        categories: which of the F columns hold numbers of categories.
+        first: of each of these, its first column of x.
+        width: D.
+    """
+
+    numbers: list[int]
+    mean: Tensor
+    scale: Tensor
+    holes: list[int]
+    categories: list[int]
+    first: Tensor
+    width: int
 
 
 class TableDataModule(TabularDataModule):
@@ -47,6 +71,8 @@ class TableDataModule(TabularDataModule):
     Raises:
         ValueError: an option out of its range, or files that are not what they should be.
     """
+
+    precision = torch.float64  # a time in seconds since 1970 has more digits than float32
 
     def __init__(
         self,
@@ -77,7 +103,8 @@ class TableDataModule(TabularDataModule):
         oddities: list[str] = []
         if stage == "fit" and not self.refit:
             oddities += label_oddities([label for _, labels in self._files.values() for label in labels])
-            oddities += self._id_like()
+            stray = self._stray()
+            oddities += [*stray.values(), *self._id_like(stray)]
             for line in few_to_choose_by(len(self._files["val"][0])):
                 rank_zero_only(print)(f"note: {line}", file=sys.stderr)
         splits = {"fit": ("val", "test"), "test": ("test",), "predict": ("predict",)}.get(stage, ())
@@ -124,12 +151,14 @@ class TableDataModule(TabularDataModule):
         rows = self._files["train"][0]
         there = list(dict.fromkeys(name for _, row in rows for name in row))
         left_out = {self.label_column, *self.id_columns}
-        names = self.feature_columns or [name for name in there if name.strip(".0123456789") and name not in left_out]
+        names = self.feature_columns or [n for n in there if not NAMELESS.fullmatch(n) and n not in left_out]
         for option, wanted in (("feature_columns", names), ("id_columns", self.id_columns)):
             if unknown := [name for name in wanted if name not in there]:
                 raise ValueError(f"{option}: the file has no column {unknown[0]!r}, it has {', '.join(there[:20])}")
         if self.label_column in names or not names:
-            raise ValueError(f"feature_columns: expected columns other than the label's, got {names}")
+            raise ValueError(
+                f"feature_columns: expected columns other than the label's, got {names} of {', '.join(there[:20])}"
+            )
         columns: dict[str, list[str] | None] = {}
         for name in names:
             values = [row.get(name) for _, row in rows]
@@ -180,33 +209,49 @@ class TableDataModule(TabularDataModule):
     def is_drawn(self, split: str) -> bool:
         return not {"val": self.val_file, "test": self.test_file}[split]
 
-    def transform(self, x: Tensor) -> Tensor:
-        """What `load_splits` returns, (N, F), to the model's, (N, D)."""
-        numbers = [column for column, kind in enumerate(self.columns.values()) if kind is None]
+    @cached_property
+    def _layout(self) -> Layout:
+        kinds = list(self.columns.values())
+        numbers = [column for column, kind in enumerate(kinds) if kind is None]
         if self.mean is None or self.scale is None:
             from sklearn.preprocessing import StandardScaler  # slow to import, so not at the top
 
-            num_features = len(self.feature_names)
-            self.mean, self.scale = torch.zeros(num_features), torch.ones(num_features)
+            self.mean, self.scale = (
+                make(len(self.feature_names), dtype=self.precision) for make in (torch.zeros, torch.ones)
+            )
             if numbers:
-                scaler = StandardScaler().fit(self.points("train")[0][:, numbers].double().numpy())  # leaves out NaN
+                scaler = StandardScaler().fit(self.points("train")[0][:, numbers].numpy())  # leaves out NaN
                 self.mean[: len(numbers)] = torch.from_numpy(scaler.mean_)
                 self.scale[: len(numbers)] = torch.from_numpy(scaler.scale_)
         mean, scale = self.mean[: len(numbers)], self.scale[: len(numbers)]
         holes = [list(self.columns).index(name) for name in self.with_holes]
-        parts = [((x[:, numbers] - mean) / scale).nan_to_num(), x[:, holes].isnan().float()]  # 0 stands for the mean
-        for column, kind in enumerate(self.columns.values()):
-            if kind is not None:
-                parts.append(one_hot(x[:, column].long() + 1, len(kind) + 1)[:, 1:].float())  # -1 is in none
-        return torch.cat(parts, dim=1)
+        categories = [column for column, kind in enumerate(kinds) if kind is not None]
+        sizes = [len(kind) for kind in kinds if kind is not None]
+        ends = torch.tensor([len(numbers) + len(holes), *sizes]).cumsum(0)
+        return Layout(numbers, mean, scale, holes, categories, ends[:-1], int(ends[-1]))
+
+    def transform(self, x: Tensor) -> Tensor:
+        """What `load_splits` returns, (N, F), to the model's, (N, D)."""
+        return _transformed(x, self._layout)
+
+    def scaling(self) -> tuple[Tensor, Tensor]:
+        """What is subtracted from each column, and what it is divided by: (D,) and (D,)."""
+        _ = self._layout  # which sets both
+        return self.mean, self.scale  # type: ignore[return-value]
+
+    def dataset(self, split: str) -> BatchedDataset:
+        """The rows of a split; x is made batch by batch, as a column of many categories would fill the memory."""
+        self.require_known_rows(split)
+        raw, target = self._raw(split)
+        return BatchedDataset(partial(_gathered, raw, self._layout), target)
 
     def encode(self, rows: Any) -> Tensor:
-        """Rows as in predict_inputs, or an array or a data frame in the order of the columns, to x (N, D).
+        """Rows as in predict_inputs, a data frame, or an array in the order of the columns, to x (N, D).
 
         Raises:
             ValueError: a column is not there, or holds something else than a number.
         """
-        rows = rows if isinstance(rows, list) else np.asarray(rows).tolist()
+        rows = rows if isinstance(rows, list) else np.asarray(in_order(rows, list(self.columns))).tolist()
         if not rows:
             return torch.zeros(0, self.num_features)
         return self.transform(self._encoded((f"row {n}", self._named(n, row)) for n, row in enumerate(rows)))
@@ -250,6 +295,7 @@ class TableDataModule(TabularDataModule):
         ):
             raise ValueError("the checkpoint holds no columns of a table; use one that fit has written")
         self.columns, self.with_holes = columns, with_holes
+        vars(self).pop("_layout", None)
         super().load_state_dict(state)
 
     def _width(self, num_raw: int) -> int:
@@ -299,17 +345,18 @@ class TableDataModule(TabularDataModule):
         """
         rows = list(rows)
         if not rows:
-            return torch.empty(0, len(self.columns))
+            return torch.empty(0, len(self.columns), dtype=self.precision)
         there = {name for _, row in rows for name in row}
         if absent := [name for name in self.columns if name not in there]:
             where, _ = rows[0]
             raise ValueError(
-                f"{where}: expected a column {', '.join(map(repr, absent[:10]))}, got {', '.join(sorted(there)[:20])}"
+                f"{where.partition(' line ')[0]}: expected a column {', '.join(map(repr, absent[:10]))}, got "
+                f"{', '.join(sorted(there)[:20])}"
             )
         number_of = {
             name: {c: n for n, c in enumerate(kind)} for name, kind in self.columns.items() if kind is not None
         }
-        encoded, holes = [], []
+        encoded, holes, wrong = [], [], []
         for place, row in rows:
             values = [
                 number_of[name].get(_category(row.get(name)), -1) if name in number_of else _number(row.get(name))
@@ -317,23 +364,27 @@ class TableDataModule(TabularDataModule):
             ]
             for name, value in zip(self.columns, values, strict=True):
                 if value is None:
-                    raise ValueError(f"{place}: expected a number in {name!r}, got {str(row[name])[:50]!r}")
-                if _category(row.get(name)) == "" or math.isnan(value):
+                    wrong.append(f"{place}: expected a number in {name!r}, got {str(row[name])[:50]!r}")
+                elif _category(row.get(name)) == "" or math.isnan(value):
                     holes.append(f"{place} has no {name!r}")
             encoded.append([float(value) for value in values if value is not None])
+        if wrong:
+            more = f"; {len(wrong) - 1} more, the next: {wrong[1]}" if len(wrong) > 1 else ""
+            raise ValueError(f"{wrong[0]}{more}")
         if holes and self.missing == "refuse":
             raise ValueError(
                 f"{holes[0]}, and {len(holes) - 1} more values are missing: correct them, remove their rows, or set "
                 "--data.missing impute"
             )
-        return torch.tensor(encoded)
+        return torch.tensor(encoded, dtype=self.precision)
 
     def _unseen(self, split: str) -> list[str]:
         """What to say of categories that no training row has."""
         lines = []
         for name, kind in self.columns.items():
             found = [_category(row.get(name)) for _, row in self._rows(split)] if kind is not None else []
-            unseen = [category for category in found if category not in (kind or [])]
+            known = set(kind or [])
+            unseen = [category for category in found if category not in known]
             if unseen:
                 listed = ", ".join(map(repr, sorted(set(unseen))[:5])) + (", ..." if len(set(unseen)) > 5 else "")
                 lines.append(
@@ -342,32 +393,74 @@ class TableDataModule(TabularDataModule):
                 )
         return lines
 
-    def _id_like(self) -> list[str]:
-        """What to say of categories so many that they are names of rows."""
-        number = len(self._files["train"][0])
-        return [
-            f"column {name!r} has {len(kind)} different values in {number} training rows: if it is an id or a text, "
-            f"set --data.id_columns '[{name}]'"
-            for name, kind in self.columns.items()
-            if kind is not None and len(kind) > 20 and len(kind) > number / 2
+    def _stray(self) -> dict[str, str]:
+        """What to say of columns that some cells keep from being read as numbers, by their names."""
+        lines = {}
+        for name in self._words:
+            filled = [(place, row[name]) for place, row in self._files["train"][0] if _category(row.get(name))]
+            stray = [(place, value) for place, value in filled if _number(value) is None]
+            numerals = len(filled) - sum(NUMERAL.fullmatch(str(value)) is None for _, value in stray)
+            if stray and numerals > len(filled) / 2:
+                (place, value), *_ = stray
+                lines[name] = (
+                    f"column {name!r} looks like numbers in {numerals} of {len(filled)} training rows, but {place} has "
+                    f"{str(value)[:50]!r}, so that each value counts as a category: write numbers as 1234.5, leave "
+                    f"unknown ones empty, or, if they are names, set --data.categorical_columns '[{name}]'"
+                )
+        return lines
+
+    def _id_like(self, stray: Iterable[str]) -> list[str]:
+        """What to say of categories so many that they are names of rows, and of numbers that count the rows."""
+        number, advice = len(self._files["train"][0]), "if it is an id or a text, set --data.id_columns '[{}]'"
+        lines = [
+            f"column {name!r} has {len(kind)} different values in {number} training rows: {advice.format(name)}"
+            for name, kind in self._words.items()
+            if len(kind) > 20 and len(kind) > number / 2 and name not in stray
         ]
+        raw = torch.cat([x for x, _ in self._splits.values()])
+        for (name, kind), values in zip(self.columns.items(), raw.T, strict=True):
+            if kind is None and len(values) > 20 and bool((values.sort().values.diff() == 1).all()):
+                lines.append(f"column {name!r} counts the rows: {advice.format(name)}")
+        return lines
+
+    @property
+    def _words(self) -> dict[str, list[str]]:
+        """The columns that are read as categories although nothing says so, and their categories."""
+        named = self.categorical_columns
+        return {name: kind for name, kind in self.columns.items() if kind is not None and name not in named}
+
+
+def _gathered(raw: Tensor, layout: Layout, batch: BatchIndices) -> Tensor:
+    return _transformed(raw[batch.indices], layout)
+
+
+def _transformed(x: Tensor, layout: Layout) -> Tensor:
+    """Numbers and numbers of categories, (N, F), to (N, D): 0 stands for the mean, and for all that is not there."""
+    made, n = torch.zeros(len(x), layout.width), len(layout.numbers)
+    made[:, :n] = ((x[:, layout.numbers] - layout.mean) / layout.scale).nan_to_num()
+    made[:, n : n + len(layout.holes)] = x[:, layout.holes].isnan()
+    category = x[:, layout.categories].long()  # -1 is in none
+    row, column = (category >= 0).nonzero(as_tuple=True)
+    made[row, category[row, column] + layout.first[column]] = 1
+    return made
 
 
 def _number(value: Any) -> float | None:
     """A number as such, NaN where it is missing, None for anything else."""
-    if value is None or (isinstance(value, str) and value.strip().casefold() in MISSING):
+    if value is None or str(value).strip().casefold() in MISSING:
         return math.nan
-    try:
-        number = float(value) if "_" not in str(value) else None
-    except (TypeError, ValueError):
+    if isinstance(value, bool) or "_" in str(value):
         return None
-    return number if number is not None and (math.isnan(number) or abs(number) < LARGEST) else None
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return number if abs(number) < LARGEST else None
 
 
 def _category(value: Any) -> str:
     """A category as text, the same from every kind of file; "" where it is missing."""
-    if value is None or (isinstance(value, float) and math.isnan(value)):
+    if value is None or (not isinstance(value, str) and str(value).casefold() in MISSING):  # NaN, or pandas' NA
         return ""
-    if isinstance(value, bool):
-        return str(value).lower()
-    return str(int(value) if isinstance(value, float) and value.is_integer() else value).strip()
+    text = str(int(value) if isinstance(value, float) and value.is_integer() else value).strip()
+    return text.lower() if text.lower() in ("true", "false") else text

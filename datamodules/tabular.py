@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from functools import cached_property, partial
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -53,6 +53,8 @@ class TabularDataModule(BatchedDataModule):
     Raises:
         ValueError: an option out of its range.
     """
+
+    precision: ClassVar[torch.dtype] = torch.float32  # of raw features, mean and scale
 
     def __init__(
         self,
@@ -143,6 +145,7 @@ class TabularDataModule(BatchedDataModule):
             ValueError: anything but F finite numbers in each row.
         """
         names = self.feature_names
+        rows = in_order(rows, names)
         try:
             x = np.asarray(rows, dtype=np.float32).reshape(len(rows), len(names))
         except (TypeError, ValueError):
@@ -204,8 +207,7 @@ class TabularDataModule(BatchedDataModule):
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps: names and counts, mean and scale, and the fingerprint of the training rows."""
-        if self.mean is None:
-            self.transform(self.points("train")[0])  # computes both
+        self.scaling()  # computes both
         trained_on = self._trained_on or self._fingerprint
         return super().state_dict() | {name: getattr(self, name) for name in STATE} | {"fingerprint": trained_on}
 
@@ -227,7 +229,7 @@ class TabularDataModule(BatchedDataModule):
                 )
         counts, mean, scale = state["class_counts"], state["mean"], state["scale"]
         require(are_counts(counts, len(state["class_names"])), "class_counts", "a number of rows of each class", counts)
-        require(is_vector(mean), "mean", "finite numbers in float32", mean)
+        require(is_vector(mean, dtype=self.precision), "mean", f"finite numbers in {self.precision}", mean)
         width = self._width(len(state["feature_names"]))
         if len(mean) != width:
             raise ValueError(
@@ -235,7 +237,8 @@ class TabularDataModule(BatchedDataModule):
                 "use the run's own config.yaml"
             )
         require(type(state.get("fingerprint")) is str, "fingerprint", "that of the rows", state.get("fingerprint"))
-        require(is_vector(scale, width) and bool((scale > 0).all()), "scale", f"{width} finite numbers above 0", scale)
+        above_0 = is_vector(scale, width, self.precision) and bool((scale > 0).all())
+        require(above_0, "scale", f"{width} finite numbers above 0", scale)
         for name in STATE:
             setattr(self, name, state[name])
         self.mean, self.scale = mean.detach(), scale.detach()
@@ -301,6 +304,20 @@ class TabularDataModule(BatchedDataModule):
     def _width(self, num_raw: int) -> int:
         """D, where F = num_raw."""
         return self.add_features(torch.zeros(1, num_raw)).shape[1]
+
+
+def in_order(rows: Any, names: Sequence[str]) -> Any:
+    """The columns of a data frame in the order of these names; anything else, or a frame without names, as it is.
+
+    Raises:
+        ValueError: the frame has some of the columns, and lacks others.
+    """
+    columns = [str(column) for column in getattr(rows, "columns", ())]
+    if not set(columns) & set(names):
+        return rows
+    if absent := [name for name in names if name not in columns]:
+        raise ValueError(f"expected a column {', '.join(map(repr, absent[:10]))}, got {', '.join(columns[:20])}")
+    return np.asarray(rows, dtype=object)[:, [columns.index(name) for name in names]]
 
 
 def _rows(x: Tensor, batch: BatchIndices) -> Tensor:  # no closure, so that worker processes can be handed it

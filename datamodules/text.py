@@ -3,7 +3,7 @@
 import json
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from itertools import chain
 from typing import Any, Literal
@@ -189,10 +189,12 @@ class TfidfDataModule(BatchedDataModule):
         """Any number of sentences to what the model takes, a sparse CSR tensor (N, D).
 
         Raises:
-            ValueError: a single string, or something that is no string.
+            ValueError: a single string, a map or a data frame, or something in the list that is no string.
         """
         if isinstance(texts, str):
             raise ValueError(f"expected a list of sentences, got one string: [{texts!r:.60}]")
+        if isinstance(texts, Mapping) or hasattr(texts, "columns"):  # of which `list` would make the names
+            raise ValueError(f"expected a list of sentences, got a {type(texts).__name__}: give its column of texts")
         for number, text in enumerate(texts := list(texts)):
             if not isinstance(text, str):
                 raise ValueError(f"expected a list of sentences, got {text!r:.60} as number {number}")

@@ -162,9 +162,9 @@ class TfidfFeatures:
             columns.append(torch.from_numpy(column + offset))
             values.append(torch.from_numpy(value))
             offset += len(vocabulary)
-        column, value = torch.cat(columns), torch.cat(values)
-        row_starts = torch.tensor([0, len(column)], dtype=torch.int32)
-        return torch.sparse_csr_tensor(row_starts, column, value, size=(1, offset), check_invariants=False)
+        parts = torch.cat(columns), torch.cat(values)
+        row_starts = torch.tensor([0, len(parts[0])], dtype=torch.int32)
+        return torch.sparse_csr_tensor(row_starts, *parts, size=(1, offset), check_invariants=False)
 
     def sklearn_transformer(self) -> Any:
         """scikit-learn's own object for `transform`: the TfidfVectorizer, or a FeatureUnion of several."""

@@ -7,6 +7,7 @@ import threading
 import time
 from itertools import starmap
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -52,6 +53,18 @@ def assert_same(classifier, inputs, records):
     assert classifier.top_k(inputs) == expected
 
 
+class NamedColumns(np.ndarray):
+    """What is asked of a data frame."""
+
+    def __new__(cls, values, columns):
+        frame = np.asarray(values).view(cls)
+        frame.columns = columns
+        return frame
+
+    def __array_finalize__(self, other):
+        self.columns = getattr(other, "columns", ())
+
+
 # The same answers as on the command line
 
 
@@ -73,6 +86,23 @@ def test_sentences_are_answered_as_predict_answers_them(cli, run):
     classifier = Classifier.load(folder)
     assert_same(classifier, QUESTIONS, records)
     assert [classifier.predict([question])[0] for question in QUESTIONS] == classifier.predict(QUESTIONS)
+
+
+def test_what_a_list_would_make_names_of_is_no_list_of_sentences(run):
+    classifier = Classifier.load(run("text_csv"))
+    frame = SimpleNamespace(columns=["text", "id"])
+    for inputs, kind in (({"text": "will it snow"}, "dict"), (frame, "SimpleNamespace")):
+        with pytest.raises(ValueError, match=f"expected a list of sentences, got a {kind}: give its column of texts"):
+            classifier.predict(inputs)
+
+
+def test_a_data_frame_of_numbers_goes_by_the_names_of_its_columns(run):
+    classifier = Classifier.load(run("iris_ova"))
+    rows, names = np.array([[1.4, 0.2], [4.9, 1.7]], np.float32), list(classifier.data.feature_names)
+    exchanged = NamedColumns(rows[:, ::-1], names[::-1])
+    assert np.array_equal(classifier.predict_proba(exchanged), classifier.predict_proba(rows))
+    with pytest.raises(ValueError, match="expected a column 'petal width"):
+        classifier.predict(NamedColumns(rows[:, :1], names[:1]))
 
 
 def test_one_input_gets_the_bits_that_it_gets_among_many(run):

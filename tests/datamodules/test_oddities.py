@@ -10,6 +10,11 @@ def test_labels_that_only_spaces_or_capitals_tell_apart_are_named_with_their_row
     assert "'weather' (2 rows), 'weather ' (1 rows) differ only by spaces or capitals: make them one" in line
 
 
+def test_labels_that_are_one_number_are_named():
+    [line] = label_oddities(["1", "1.0", "0", "0.0", "nan", "Infinity"])
+    assert "the labels '0' (1 rows), '0.0' (1 rows) are one number (1 more such groups): make them one" in line
+
+
 def test_a_label_of_nearly_all_rows_is_named_with_its_share():
     [line] = label_oddities(["usual"] * 199 + ["rare"])
     assert "199 of 200 rows (99.5%) have the label 'usual'" in line

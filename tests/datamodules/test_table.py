@@ -193,6 +193,123 @@ def test_a_file_of_any_kind_gives_the_same_table(tmp_path):
         assert torch.equal(data.dataset("test")[0].x, first.dataset("test")[0].x)
 
 
+def test_columns_whose_names_are_numbers_are_learned_from(tmp_path):
+    rows = [("u", n % 7, n % 5, "ab"[n % 2]) for n in range(40)]
+    assert list(TableDataModule(write(tmp_path / "a.csv", ("region", 2019, "0.5", "label"), rows)).columns) == [
+        "region",
+        "2019",
+        "0.5",
+    ]
+    with pytest.raises(ValueError, match=r"other than the label's, got \[\] of label"):
+        _ = TableDataModule(write(tmp_path / "b.csv", ("label",), ["ab"[n % 2] for n in range(40)])).columns
+
+
+def test_truth_values_are_the_same_categories_from_every_kind_of_file(tmp_path):
+    member = [n % 2 == 0 for n in range(40)]
+    spellings = [[str(m) for m in member], [str(m).upper() for m in member], [str(m).lower() for m in member]]
+    files = [
+        write(tmp_path / f"{number}.csv", ("member", "label"), [(m, "ab"[n % 2]) for n, m in enumerate(values)])
+        for number, values in enumerate(spellings)
+    ]
+    lines = (json.dumps({"member": m, "label": "ab"[n % 2]}) for n, m in enumerate(member))
+    (tmp_path / "a.jsonl").write_text("\n".join(lines))
+    for file in (*files, str(tmp_path / "a.jsonl"), [*files, str(tmp_path / "a.jsonl")]):
+        data = TableDataModule(file)
+        assert data.columns == {"member": ["false", "true"]}
+        assert data.encode([{"member": True}, ["TRUE"], [False], ["False"]]).tolist() == [
+            [0, 1],
+            [0, 1],
+            [1, 0],
+            [1, 0],
+        ]
+
+
+STRAY = ("unknown", "$12", "10.5%", "1,992.17", "inf", "1e39", "1_000", "12 kg", "9" * 400)
+
+
+@pytest.mark.parametrize("cell", STRAY)
+def test_a_column_that_a_cell_keeps_from_being_numbers_is_named_with_the_cell(tmp_path, capsys, cell):
+    rows = [(f"{n}.5", "ab"[n % 2]) for n in range(60)]
+    rows[30] = (cell, "a")  # row 32 of the file
+    file = write(tmp_path / "a.csv", ("price", "label"), rows)
+    held = write(tmp_path / "b.csv", ("price", "label"), rows[:20])
+    TableDataModule(file, val_file=held, test_file=held).setup("fit")
+    said = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]
+    assert len(said) == 1
+    assert f"training rows, but {file} line 32 has {cell[:50]!r}, so that each value counts as a category" in said[0]
+    TableDataModule(file, val_file=held, test_file=held, categorical_columns=["price"]).setup("fit")
+    assert "looks like numbers" not in capsys.readouterr().err
+
+
+def test_numbers_with_decimal_commas_are_named(tmp_path, capsys):
+    rows = [(f"{n % 5},5", "ab"[n % 2]) for n in range(60)]
+    file = write(tmp_path / "a.csv", ("size", "label"), rows)
+    TableDataModule(file, val_file=file, test_file=file).setup("fit")
+    assert "column 'size' looks like numbers in 60 of 60 training rows" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("cell", ["", "NA", "#N/A", "None", "-", "nan", "<NA>", "NULL"])
+def test_what_stands_for_nothing_leaves_a_column_of_numbers_one(tmp_path, capsys, cell):
+    rows = [(cell if n % 10 == 0 else n, "ab"[n % 2]) for n in range(60)]
+    data = TableDataModule(write(tmp_path / "a.csv", ("price", "label"), rows))
+    data.setup("fit")
+    assert data.columns == {"price": None}
+    assert "price" not in capsys.readouterr().err
+
+
+def test_a_column_that_counts_the_rows_is_suspected(tmp_path, capsys):
+    rows = [(n, n % 7, "ab"[n % 2]) for n in range(60)]
+    TableDataModule(write(tmp_path / "a.csv", ("Unnamed: 0", "x", "label"), rows)).setup("fit")
+    [said] = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]
+    assert "column 'Unnamed: 0' counts the rows: if it is an id or a text, set --data.id_columns" in said
+
+
+@pytest.mark.parametrize("start, step", [(1_700_000_000, 1), (0, 1e-50), (-3e37, 1e36)])
+def test_numbers_keep_what_float32_cannot_hold(tmp_path, start, step):
+    values = [start + step * n for n in range(40)]
+    file = write(tmp_path / "a.csv", ("time", "label"), [(repr(v), "ab"[n // 20]) for n, v in enumerate(values)])
+    data = TableDataModule(file, val_file=file, test_file=file)
+    expected = StandardScaler().fit_transform(np.array(values)[:, None])
+    assert everything(data, "train").numpy() == pytest.approx(expected, abs=1e-5)
+    again = TableDataModule()
+    again.load_state_dict(data.state_dict())
+    assert torch.equal(again.encode([[v] for v in values]), everything(data, "train"))
+
+
+def test_a_column_of_many_categories_takes_memory_for_a_batch_alone(tmp_path):
+    rows = [(f"zip {n}", "ab"[n % 2]) for n in range(3_000)]
+    file = write(tmp_path / "a.csv", ("zip", "label"), rows)
+    data = TableDataModule(file, val_file=file, test_file=file)
+    dataset = data.dataset("train")
+    assert dataset[7].x.shape == (1, 3_000)
+    assert dataset[7].x.argmax() == data.columns["zip"].index("zip 7")
+    assert max(part.numel() for part in dataset.gather.args if isinstance(part, torch.Tensor)) == 3_000
+
+
+class Frame:
+    """What is asked of a data frame, pandas' or another one's."""
+
+    def __init__(self, columns, rows):
+        self.columns, self.rows = columns, rows
+
+    def __len__(self):
+        return len(self.rows)
+
+    def __array__(self, dtype=None, copy=None):
+        return np.array(self.rows, dtype=dtype)
+
+
+def test_a_data_frame_goes_by_the_names_of_its_columns(table):
+    data = TableDataModule(**table, **OPTIONS)
+    expected = data.encode([[40, 20, "Oslo", 10], [None, 2, "Bern", 20]])
+    rows = [("r1", "Oslo", 20, 40, 10), ("r2", "Bern", 2, None, 20)]
+    assert torch.equal(data.encode(Frame(["id", "town", "income", "age", "code"], rows)), expected)
+    unnamed = Frame([0, 1, 2, 3], [[40, 20, "Oslo", 10], [None, 2, "Bern", 20]])
+    assert torch.equal(data.encode(unnamed), expected)
+    with pytest.raises(ValueError, match="expected a column 'income', 'code', got age, town"):
+        data.encode(Frame(["age", "town"], [[40, "Oslo"]]))
+
+
 def test_columns_without_a_name_are_left_out_and_those_named_are_taken(tmp_path):
     rows = [(n, n % 7, "u", "", "ab"[n % 2]) for n in range(20)]
     file = write(tmp_path / "a.csv", ("", "x", "y", "", "label"), rows)
@@ -294,6 +411,11 @@ def test_a_damaged_checkpoint_is_refused(table, key, value):
         ),
         ([(1, "u", "a"), (2, "v", "b")] * 9, {"predict_inputs": [{"x": "?!", "y": 1}]}, r"a number in 'x', got '\?!'"),
         ([(1, "u", "a"), (2, "v", "b")] * 9, {"predict_inputs": [{"x": 1}]}, r"row 0: expected a column 'y', got x"),
+        (
+            [(1, "u", "a"), (2, "v", "b")] * 9,
+            {"predict_inputs": [["x", 1], [1, 1], ["z", 1]]},
+            r"row 0: expected a number in 'x', got 'x'; 1 more, the next: .*row 2: expected a number in 'x', got 'z'$",
+        ),
         ([(1, "u", "a"), (2, "v", "b")] * 9, {"predict_inputs": []}, r"at least one row to predict"),
         (
             [(1, "u", "a"), (2, "v", "b")] * 9,
