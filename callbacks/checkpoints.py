@@ -240,8 +240,9 @@ class RelocatableModelCheckpoint(ModelCheckpoint):
             return
         state = checkpoint["callbacks"].get(self.state_key)
         _require_own_state(state, f"callbacks.{self.state_key}")  # Lightning passes over one that is empty
-        before, now = (f"{s['monitor']} ({s['mode']})" for s in (state, self.state_dict()))
-        if before != now:
+        own = self.state_dict()
+        if (state["monitor"], state["mode"]) != (own["monitor"], own["mode"]):
+            before, now = (f"{s['monitor']!s:.100} ({s['mode']})" for s in (state, own))
             raise ValueError(
                 f"best.ckpt of this run was chosen by monitor {before}, the options say {now}: give "
                 "--checkpoint.monitor and --checkpoint.mode as before, or start a new run from a copy of last.ckpt"

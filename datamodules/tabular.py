@@ -229,7 +229,8 @@ class TabularDataModule(BatchedDataModule):
                 )
         counts, mean, scale = state["class_counts"], state["mean"], state["scale"]
         require(are_counts(counts, len(state["class_names"])), "class_counts", "a number of rows of each class", counts)
-        require(is_vector(mean, dtype=self.precision), "mean", f"finite numbers in {self.precision}", mean)
+        kind = str(self.precision).removeprefix("torch.")
+        require(is_vector(mean, dtype=self.precision), "mean", f"finite numbers in {kind}", mean)
         width = self._width(len(state["feature_names"]))
         if len(mean) != width:
             raise ValueError(

@@ -124,6 +124,7 @@ REFUSED = [
         "val/l",
         "best.ckpt of this run was chosen by monitor val/l (min), the options say val",
     ),
+    ("fit", (*OURS, "monitor"), "val/loss" * 100_000, "chosen by monitor val/lossval/loss"),  # the start of it
     ("fit", (*OURS, "best"), torch.tensor(torch.inf).double(), "RelocatableModelCheckpoint.best: expected what fit h"),
     ("fit", (*OURS, "best"), torch.tensor(1e300, dtype=torch.float64), "RelocatableModelCheckpoint.best: expected wh"),
     ("fit", (*OURS, "best_state"), "\x1b[31m", "RelocatableModelCheckpoint.best_state: expected what fit has written"),
@@ -140,6 +141,7 @@ def test_a_miss_is_refused_by_its_key(judge, capsys, command, path, value, said)
         right.answer(command, right.folder / "edited/run")
     assert said in exit.value.code
     assert str(exit.value.code).startswith("error: ") and "\n" not in exit.value.code
+    assert len(exit.value.code) < 1_000
     after = {name: content for name, content in contents(right.folder).items() if name in before}
     assert after == before
 
