@@ -116,8 +116,8 @@ def require_same_rows(trained_on: str | None, found: str) -> None:
     """
     if trained_on not in (None, found):
         raise ValueError(
-            f"the checkpoint was trained on other rows ({trained_on}) than the options give now ({found}), so rows "
-            "that are held out now may be among them: to resume, give the run's own files, seed and fractions; to "
+            f"the checkpoint was trained on other rows ({trained_on:.100}) than the options give now ({found}), so "
+            "rows that are held out now may be among them: to resume, give the run's own files, seed and fractions; to "
             "train on new rows, start a new run; to test on new rows, give them in a file of their own"
         )
 

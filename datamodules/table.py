@@ -15,6 +15,7 @@ from torch import Tensor
 from datamodules.batches import BatchedDataset, BatchIndices
 from datamodules.oddities import few_to_choose_by, label_oddities
 from datamodules.readers import Row, column_values, each_file, read_rows
+from datamodules.saved_state import are_names
 from datamodules.splits import hold_out, join_validation
 from datamodules.tabular import TabularDataModule, in_order
 
@@ -180,11 +181,7 @@ class TableDataModule(TabularDataModule):
     @cached_property
     def feature_names(self) -> list[str]:
         """Names of the D columns of what `transform` returns."""
-        names = [name for name, categories in self.columns.items() if categories is None]
-        names += [f"{name} is missing" for name in self.with_holes]
-        for name, categories in self.columns.items():
-            names += [f"{name} = {category}" if category else f"{name} is missing" for category in categories or []]
-        return names
+        return _feature_names(self.columns, self.with_holes)
 
     # What TabularDataModule makes its batches of.
 
@@ -194,10 +191,10 @@ class TableDataModule(TabularDataModule):
         splits = {}
         for split, (rows, labels) in self._files.items():
             if unknown := sorted(set(labels) - set(number)):
+                known = ", ".join(self.class_names[:5]) + (", ..." if len(number) > 5 else "")
                 raise ValueError(
-                    f"label {', '.join(map(repr, unknown[:10]))} of the {split} rows is none of the {len(number)} of "
-                    f"the training rows ({', '.join(self.class_names[:5])}{', ...' if len(number) > 5 else ''}): add "
-                    "training rows, or remove these"
+                    f"label {', '.join(map(repr, unknown[:10])):.300} of the {split} rows is none of the {len(number)} "
+                    f"of the training rows ({known:.300}): add training rows, or remove these"
                 )
             splits[split] = self._encoded(rows), torch.tensor([number[label] for label in labels])
         return splits
@@ -289,9 +286,11 @@ class TableDataModule(TabularDataModule):
         columns, with_holes = state.get("columns"), state.get("with_holes")
         if not (
             isinstance(columns, dict)
-            and all(kind is None or isinstance(kind, list) for kind in columns.values())
+            and are_names([*columns])
+            and all(kind is None or are_names(kind) for kind in columns.values())
             and isinstance(with_holes, list)
-            and set(with_holes) <= {name for name, kind in columns.items() if kind is None}
+            and with_holes == [name for name, kind in columns.items() if kind is None and name in with_holes]
+            and state.get("feature_names") == _feature_names(columns, with_holes)
         ):
             raise ValueError("the checkpoint holds no columns of a table; use one that fit has written")
         self.columns, self.with_holes = columns, with_holes
@@ -428,6 +427,15 @@ class TableDataModule(TabularDataModule):
         """The columns that are read as categories although nothing says so, and their categories."""
         named = self.categorical_columns
         return {name: kind for name, kind in self.columns.items() if kind is not None and name not in named}
+
+
+def _feature_names(columns: dict[str, list[str] | None], with_holes: list[str]) -> list[str]:
+    """Names of the D columns of x."""
+    names = [name for name, categories in columns.items() if categories is None]
+    names += [f"{name} is missing" for name in with_holes]
+    for name, categories in columns.items():
+        names += [f"{name} = {category}" if category else f"{name} is missing" for category in categories or []]
+    return names
 
 
 def _gathered(raw: Tensor, layout: Layout, batch: BatchIndices) -> Tensor:

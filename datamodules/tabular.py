@@ -221,7 +221,8 @@ class TabularDataModule(BatchedDataModule):
         if missing := [name for name in STATE if name not in state]:
             raise ValueError(f"the checkpoint holds no {', '.join(missing)} of the data; use one that fit has written")
         for name in NAMES:
-            require(are_names(state[name]), name, "a list of different names", state[name])
+            named = are_names(state[name]) and (name == "feature_names" or "" not in state[name])
+            require(named, name, "a list of different names", state[name])
             if name in vars(self) and state[name] != vars(self)[name]:
                 raise ValueError(
                     f"the checkpoint was trained on {name} {state[name]!s:.300}, the configuration asks for "
@@ -230,7 +231,8 @@ class TabularDataModule(BatchedDataModule):
         counts, mean, scale = state["class_counts"], state["mean"], state["scale"]
         require(are_counts(counts, len(state["class_names"])), "class_counts", "a number of rows of each class", counts)
         kind = str(self.precision).removeprefix("torch.")
-        require(is_vector(mean, dtype=self.precision), "mean", f"finite numbers in {kind}", mean)
+        bounded = is_vector(mean, dtype=self.precision) and bool(mean.float().isfinite().all())
+        require(bounded, "mean", f"finite numbers in {kind}", mean)
         width = self._width(len(state["feature_names"]))
         if len(mean) != width:
             raise ValueError(

@@ -289,7 +289,7 @@ class TfidfDataModule(BatchedDataModule):
         try:
             features.load_state_dict(state["vectorizers"])
             names, counts, oos_label = state["class_names"], state["class_counts"], state["oos_label"]
-            require(are_names(names), "class_names", "a list of different names", names)
+            require(are_names(names) and "" not in names, "class_names", "a list of different names", names)
             require(are_counts(counts, len(names)), "class_counts", "a number of rows of each class", counts)
             require(oos_label in (None, names[-1]), "oos_label", "None or the last of class_names", oos_label)
             require(type(state["fingerprint"]) is str, "fingerprint", "that of the rows", state["fingerprint"])
