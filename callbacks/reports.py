@@ -139,6 +139,19 @@ class PredictionWriter(RowCollector):
         self.top_k, self.num_features, self.num_printed = top_k, num_features, num_printed
         self._open = ExitStack()  # what has to be closed, and renamed, at the end
 
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Refuse as well to replace the file that the rows come from, or that a link of its name leads to."""
+        super().setup(trainer, pl_module, stage)
+        data, run = datamodule_of(trainer), Path(trainer.default_root_dir)
+        if stage != "predict" or not offers(data, InputFile) or data.predict_file is None:
+            return
+        for path in (run / "predictions.jsonl", run / "predictions.csv"):
+            if path.resolve() == Path(data.predict_file).resolve():
+                raise ValueError(
+                    f"predict_file: expected another file than {path}, which the predictions would replace: "
+                    "rename it, and give that name"
+                )
+
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         super().on_predict_start(trainer, pl_module)
         self._file: TextIO | None = None  # on the process that writes

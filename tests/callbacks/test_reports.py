@@ -323,6 +323,18 @@ def test_errors_keep_the_users_own_target(tmp_path):
     assert (first["probability"], first["test_probability"]) == ("7", "0.9500")
 
 
+@pytest.mark.parametrize("name", ["predictions.csv", "predictions.jsonl", "link.csv"])
+def test_predictions_do_not_replace_the_file_that_they_are_of(tmp_path, name):
+    (tmp_path / "predictions.csv").write_text("the user's rows")
+    (tmp_path / "link.csv").symlink_to("predictions.csv")
+    data = SameNames()
+    data.predict_file = str(tmp_path / name)
+    with pytest.raises(ValueError, match=r"predict_file: expected another file than .*: rename it, and give that name"):
+        predict(tmp_path, data=data)
+    assert {path.name for path in tmp_path.iterdir()} == {"predictions.csv", "link.csv"}
+    assert (tmp_path / "predictions.csv").read_text() == "the user's rows"
+
+
 # On the terminal
 
 
