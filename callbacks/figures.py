@@ -439,6 +439,6 @@ def log_to_tensorboard(
             writer.add_pr_curve(rows.names[1], rows.target, rows.proba[:, 1], step)
         if coefficients is not None and len(rows.names) > 2:
             groups = rows.groups or rows.names
-            metadata = [[name, group] for name, group in zip(rows.names, groups, strict=True)]
+            metadata = [[" ".join(cell.split()) for cell in pair] for pair in zip(rows.names, groups, strict=True)]
             points = principal_coordinates(coefficients)
             writer.add_embedding(points, metadata, metadata_header=["label", "group"], tag="W", global_step=step)

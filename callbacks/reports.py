@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from callbacks.atomic_files import atomic_write_csv, atomic_write_text, replacing, write_then_rename
+from callbacks.column_names import beside
 from callbacks.protocols import (
     ExplainableClassifier,
     InputFile,
@@ -31,6 +32,7 @@ from callbacks.protocols import (
 from callbacks.row_collector import RowCollector, batch_parts
 
 Columns = tuple[Tensor, ...]  # each of N rows
+Record = tuple[dict[str, Any], dict[str, Any]]  # what the datamodule tells about a row, and what the model answers
 MAX_DESCRIBED_COLUMNS = 3  # in the table on the terminal, of what the datamodule tells about a row
 PRINTED_NAMES = {
     "label": "label",
@@ -60,7 +62,8 @@ class EvaluationReport(RowCollector):
     """After `test`: test_metrics.json, per_class.csv and errors.csv, in the run directory.
 
     The last two use the labels that `predict` would give, an out-of-scope threshold included. errors.csv lists the
-    misclassified rows, those with the highest probability first.
+    misclassified rows, those with the highest probability first; of its columns `target`, `predicted` and `probability`
+    one becomes `test_target` and so on where the data has a column of that name.
     """
 
     def on_test_batch_end(
@@ -100,7 +103,7 @@ class EvaluationReport(RowCollector):
         )
         atomic_write_csv(
             run / "errors.csv",
-            (*keys, "target", "predicted", "probability"),
+            (*keys, *beside(keys, ("target", "predicted", "probability"), "test_")),
             ((*(row[key] for key in keys), names[t], names[k], f"{p:.4f}") for row, t, k, p in errors),
         )
         right = f"{len(target) - len(wrong)} of {len(target)} test rows right"
@@ -119,7 +122,8 @@ class PredictionWriter(RowCollector):
 
     Lines are written as the rows come, those of several processes after each batch: millions of rows take little
     memory. Rows that come from a file are also written to predictions.csv: all columns of the file, then label,
-    probability, second_label and second_probability, the most probable of the other classes, and out_of_scope.
+    probability, second_label and second_probability, the most probable of the other classes, and out_of_scope. In both
+    files `label` becomes `predicted_label`, and so on, where the user has a column of that name.
 
     Args:
         top_k: number of classes to list, the most probable first.
@@ -135,12 +139,25 @@ class PredictionWriter(RowCollector):
         self.top_k, self.num_features, self.num_printed = top_k, num_features, num_printed
         self._open = ExitStack()  # what has to be closed, and renamed, at the end
 
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Refuse as well to replace the file that the rows come from, or that a link of its name leads to."""
+        super().setup(trainer, pl_module, stage)
+        data, run = datamodule_of(trainer), Path(trainer.default_root_dir)
+        if stage != "predict" or not offers(data, InputFile) or data.predict_file is None:
+            return
+        for path in (run / "predictions.jsonl", run / "predictions.csv"):
+            if path.resolve() == Path(data.predict_file).resolve():
+                raise ValueError(
+                    f"predict_file: expected another file than {path}, which the predictions would replace: "
+                    "rename it, and give that name"
+                )
+
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         super().on_predict_start(trainer, pl_module)
         self._file: TextIO | None = None  # on the process that writes
         self._waiting: list[Columns] = []  # pieces whose turn has not come
         self._answers: list[Columns] = []  # for predictions.csv
-        self._first: list[dict[str, Any]] = []  # records, for the table
+        self._first: list[Record] = []  # for the table
         self._num_written = 0
         if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             path = Path(trainer.default_root_dir) / "predictions.jsonl"
@@ -198,10 +215,11 @@ class PredictionWriter(RowCollector):
 
     def _write(self, trainer: L.Trainer, pl_module: L.LightningModule, columns: Columns) -> None:
         data = datamodule_of(trainer)
-        for record in _records(columns, data, offers(pl_module, ExplainableClassifier)):
-            print(json.dumps(record, ensure_ascii=False), file=self._file)
+        for described, answer in _records(columns, data, offers(pl_module, ExplainableClassifier)):
+            named = zip(beside(described, answer, "predicted_"), answer.values(), strict=True)
+            print(json.dumps(described | dict(named), ensure_ascii=False), file=self._file)
             if len(self._first) < self.num_printed:
-                self._first.append(record)
+                self._first.append((described, answer))
         self._num_written += len(columns[0])
         if offers(data, InputFile) and data.predict_file is not None:
             indices, label, confidence, *_, second, second_p = columns
@@ -222,29 +240,27 @@ def _strongest(contributions: list[list[tuple[int, float]]], number: int) -> Ten
     return torch.tensor(rows, dtype=torch.float64).reshape(len(rows), 2 * number, 2)
 
 
-def _records(columns: Columns, data: Any, explained: bool) -> Iterator[dict[str, Any]]:
-    """The lines of predictions.jsonl, made piece by piece: as Python objects, all of them would need much memory."""
+def _records(columns: Columns, data: Any, explained: bool) -> Iterator[Record]:
+    """What predictions.jsonl holds, made piece by piece: as Python objects, all of it would need much memory."""
     names = data.class_names
     oos_class = data.oos_class if offers(data, OutOfScopeData) else None
     feature_names = data.feature_names if explained and offers(data, NamedFeatures) else None
     is_empty = data.is_empty if offers(data, InputFile) else lambda index: False
     for piece in zip(*(column.split(4096) for column in columns), strict=True):
         indices, *predictions = (column.tolist() for column in piece)
-        described = data.describe(indices, "predict")
-        told = set(described[0])
-        for index, record, label, p, top, top_p, strongest, *_ in zip(indices, described, *predictions, strict=True):
-            record |= {"label": names[label], "probability": round(p, 6)}
-            record["top_k"] = [{"label": names[k], "probability": round(q, 6)} for k, q in zip(top, top_p, strict=True)]
+        rows = data.describe(indices, "predict")
+        for index, described, label, p, top, top_p, strongest, *_ in zip(indices, rows, *predictions, strict=True):
+            answer: dict[str, Any] = {"label": names[label], "probability": round(p, 6)}
+            answer["top_k"] = [{"label": names[k], "probability": round(q, 6)} for k, q in zip(top, top_p, strict=True)]
             if oos_class is not None:
-                record["out_of_scope"] = label == oos_class
+                answer["out_of_scope"] = label == oos_class
             if feature_names is not None:
                 pairs = [(name_of(feature_names, int(feature)), round(amount, 3)) for feature, amount in strongest]
-                record["words_for"] = [pair for pair in pairs if pair[1] > 0]
-                record["words_against"] = [pair for pair in pairs if pair[1] < 0]
+                answer["words_for"] = [pair for pair in pairs if pair[1] > 0]
+                answer["words_against"] = [pair for pair in pairs if pair[1] < 0]
             if is_empty(index):
-                answers = record.keys() - told
-                record |= {name: [] if isinstance(record[name], list) else None for name in answers}
-            yield record
+                answer = {name: [] if isinstance(value, list) else None for name, value in answer.items()}
+            yield described, answer
 
 
 def _write_joined(path: Path, columns: Columns, data: Any) -> None:
@@ -259,7 +275,7 @@ def _write_joined(path: Path, columns: Columns, data: Any) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
         # Told that lines end in \r\n, csv quotes a cell that holds either; before Python 3.13 it would leave out \r.
         writer = csv.writer(SimpleNamespace(write=lambda line: file.write(line.removesuffix("\r\n") + "\n")))
-        writer.writerow([*inputs, *(f"predicted_{name}" if name in inputs else name for name in answers)])
+        writer.writerow([*inputs, *beside(inputs, answers, "predicted_")])
         for piece in pieces:
             indices, *predictions = (column.tolist() for column in piece)
             rows = data.input_rows(indices)
@@ -274,23 +290,25 @@ def _plain(value: Any) -> Any:
     return json.dumps(value, ensure_ascii=False, default=str) if isinstance(value, dict | list) else value
 
 
-def _print_table(records: list[dict[str, Any]]) -> None:
+def _print_table(records: list[Record]) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text  # takes a cell as it is, while a plain string could hold markup
 
-    keys = [key for key in (records[0] if records else {}) if key != "top_k"]
-    described = [key for key in keys if key not in PRINTED_NAMES]
-    hidden = described[MAX_DESCRIBED_COLUMNS:]
-    hidden = hidden if len(hidden) > 1 else []  # "… 1 more" would take as much room as that one
+    described, answer = records[0] if records else ({}, {})
+    shown = list(described)
+    if len(shown) > MAX_DESCRIBED_COLUMNS + 1:  # "… 1 more" would take as much room as that one
+        shown = shown[:MAX_DESCRIBED_COLUMNS]
+    more = [f"… {len(described) - len(shown)} more"] if len(shown) < len(described) else []
+    printed = [name for name in PRINTED_NAMES if name in answer]
     table = Table()
-    for key in keys:
-        if key in hidden[1:]:
-            continue
-        name = f"… {len(hidden)} more" if key in hidden else PRINTED_NAMES.get(key, key)
-        table.add_column(Text(_visible(name)), no_wrap=key == "label", overflow="fold")
-    for record in records:
-        cells = ["…" if key in hidden else _cell(record[key]) for key in keys if key not in hidden[1:]]
+    for name in (*shown, *more):
+        table.add_column(Text(_visible(name)), overflow="fold")
+    for name in beside(described, [PRINTED_NAMES[name] for name in printed], "predicted_"):
+        table.add_column(Text(name), no_wrap=name.endswith("label"), overflow="fold")
+    for described, answer in records:
+        cells = [*(_cell(described[name]) for name in shown), *("…" for _ in more)]
+        cells += [_cell(answer[name]) for name in printed]
         table.add_row(*(Text(_visible(cell)) for cell in cells))
     Console().print(table)
 

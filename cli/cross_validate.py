@@ -15,10 +15,12 @@ import sys
 from rich.progress import track
 
 from callbacks.atomic_files import atomic_write_csv
+from callbacks.column_names import beside
 from cli.folds import Fold, Sample, judge
 from cli.main import run_as_command
 from cli.refit import Refit
 
+OUT_OF_FOLD = ("split", "row", "fold", "label", "predicted", "p_label", "p_predicted")  # columns besides the user's
 Spread = dict[str, tuple[float, float]]  # metric to mean and standard deviation over the folds
 
 
@@ -46,9 +48,10 @@ def print_spread(spread: Spread, folds: int) -> None:
 
 
 def out_of_fold(sample: Sample, folds: list[Fold]) -> tuple[list[str], list[list[object]]]:
-    """Header and lines of out_of_fold.csv, in the order of the rows."""
+    """Header and lines of out_of_fold.csv, in the order of the rows; `cv_row` and so on where the data has a `row`."""
     described = list(dict.fromkeys(name for row in sample.described for name in row))
-    header = ["split", "row", *described, "fold", "label", "predicted", "p_label", "p_predicted"]
+    split, row_number, *judged = beside(described, OUT_OF_FOLD, "cv_")
+    header = [split, row_number, *described, *judged]
     lines: dict[int, list[object]] = {}
     for number, fold in enumerate(folds, start=1):
         for n, p, label in zip(fold.rows, fold.proba, fold.target, strict=True):

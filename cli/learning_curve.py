@@ -2,9 +2,11 @@
 
 Writes learning_curve.csv and learning_curve.png: test accuracy, ours and that of scikit-learn's LogisticRegression with
 its default options on the same features, over 10, 20, 40, 70 and 100 % of the rows, mean and range of three seeds.
+Shares of fewer rows than labels are left out.
 """
 
 import sys
+import warnings
 from collections import defaultdict
 from itertools import product
 from typing import Any
@@ -13,7 +15,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from rich.progress import track
-from torch import Tensor
 
 from callbacks.atomic_files import atomic_write_csv
 from callbacks.figures import new_figure, save
@@ -21,7 +22,6 @@ from callbacks.plots import learning_curve
 from cli.main import run_as_command
 from cli.refit import Refit, Rows, Splits, predict, take
 from datamodules.batches import BatchIndices
-from datamodules.splits import stratified_split
 
 SHARES, SEEDS = (0.1, 0.2, 0.4, 0.7, 1.0), (0, 1, 2)
 
@@ -29,7 +29,7 @@ SHARES, SEEDS = (0.1, 0.2, 0.4, 0.7, 1.0), (0, 1, 2)
 def measure(refit: Refit, shares: tuple[float, ...], seeds: tuple[int, ...]) -> list[tuple[str, int, int, float]]:
     """Who (ours or scikit-learn), rows, seed and test accuracy of every fit."""
     splits, found = refit.build()[1].load_splits(), []
-    for share, seed in track(list(product(shares, seeds)), description="fits"):
+    for share, seed in track(list(product(large_enough(splits["train"], shares), seeds)), description="fits"):
         chosen = {**splits, "train": part(splits["train"], share, seed)}
         trainer, model, data = refit.fit(chosen, seed)
         proba, target = predict(trainer, model, data, "test")
@@ -39,13 +39,25 @@ def measure(refit: Refit, shares: tuple[float, ...], seeds: tuple[int, ...]) -> 
     return found
 
 
+def large_enough(rows: tuple[Rows, Rows], shares: tuple[float, ...]) -> list[float]:
+    """The shares that can hold a row of each label; says which cannot."""
+    labels = np.asarray(rows[1])
+    total, number = len(labels), len(np.unique(labels))
+    if small := [share for share in shares if round(share * total) < number]:
+        listed = ", ".join(f"{100 * share:g}" for share in small)
+        print(f"left out: {listed} % of the {total} training rows, which are fewer than the {number} labels")
+    return [share for share in shares if share not in small]
+
+
 def part(rows: tuple[Rows, Rows], share: float, seed: int) -> tuple[Rows, Rows]:
-    """A stratified share of the rows, in (0, 1]."""
+    """A share of the rows of each label, in (0, 1], at least one row, drawn at random."""
     x, labels = rows
     if share == 1:
         return rows
-    keys = labels.tolist() if isinstance(labels, Tensor) else list(labels)
-    _, kept = stratified_split(keys, share, seed, "val")
+    shuffled = np.random.default_rng(seed).permutation(len(labels))
+    label_of = np.asarray(labels)[shuffled]
+    of_label = [shuffled[label_of == label] for label in np.unique(label_of)]
+    kept = np.concatenate([own[: max(1, round(share * len(own)))] for own in of_label])
     return take(x, kept), take(labels, kept)
 
 
@@ -56,8 +68,10 @@ def scikit_learn(refit: Refit, splits: Splits) -> float:
     # As "val" the training rows come without feature dropout, which is part of our training and not of the features.
     _, data = refit.build({**splits, "val": splits["train"]})
     x, target = features(data, "val")
-    peer = LogisticRegression(max_iter=1000).fit(x, target)
-    return float(peer.score(*features(data, "test")))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The number of unique classes")  # of few rows, which are asked for here
+        peer = LogisticRegression(max_iter=1000).fit(x, target)
+        return float(peer.score(*features(data, "test")))
 
 
 def features(data: Any, split: str) -> tuple[Any, NDArray[Any]]:

@@ -148,7 +148,7 @@ class TabularDataModule(BatchedDataModule):
         rows = in_order(rows, names)
         try:
             x = np.asarray(rows, dtype=np.float32).reshape(len(rows), len(names))
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise ValueError(f"expected rows of {len(names)} numbers ({', '.join(names)}), got {rows!r:.100}") from None
         if not np.isfinite(x).all():
             row = int((~np.isfinite(x)).any(axis=1).argmax())

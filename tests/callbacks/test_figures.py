@@ -11,7 +11,16 @@ from sklearn.metrics import confusion_matrix
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.data import DataLoader
 
-from callbacks.figures import Figures, Rows, new_figure, pictures, principal_coordinates, save, save_all
+from callbacks.figures import (
+    Figures,
+    Rows,
+    log_to_tensorboard,
+    new_figure,
+    pictures,
+    principal_coordinates,
+    save,
+    save_all,
+)
 
 N = 300
 
@@ -221,6 +230,14 @@ def test_files_pictures_and_tensorboard_hold_the_same(tmp_path):
     assert [(line["feature"], float(line["coefficient"])) for line in top] == [("column 2", 2.0), ("number", -1.0)]
     labels = (tmp_path / "test/00000/W/metadata.tsv").read_text().splitlines()
     assert labels == ["label\tgroup", "red\tred", "green\tgreen", "blue\tblue"]
+
+
+def test_a_line_break_or_a_tab_in_a_name_shifts_no_row_of_the_projector(tmp_path):
+    proba, target = rows_of(3)
+    names, groups = ["red\nor pink", "green\t", "blue"], ["warm\r\ncolours", "cold", "cold"]
+    log_to_tensorboard(tmp_path, Rows(target, target, proba, names, "", groups), {}, torch.eye(3), step=0)
+    lines = (tmp_path / "00000/W/metadata.tsv").read_text().split("\n")
+    assert lines == ["label\tgroup", "red or pink\twarm colours", "green\tcold", "blue\tcold", ""]
 
 
 @pytest.mark.parametrize("options", [{"enabled": False}, {"fast_dev_run": True}])

@@ -269,6 +269,72 @@ def test_without_contributions_or_names_no_features_are_listed(tmp_path, model, 
     assert not {"words_for", "words_against"} & set(predictions(tmp_path)[0])
 
 
+# Columns of the user's with our names
+
+
+OWN = {"label": "mine", "probability": 7, "top_k": "all", "out_of_scope": "maybe", "predicted_label": "earlier"}
+
+
+class SameNames(NamedAnswers):
+    """Rows with columns that answers are called by, too."""
+
+    predict_file = "rows.csv"
+
+    def describe(self, indices, split):
+        return [OWN | {"target": "mine too"} for _ in indices]
+
+    def input_rows(self, indices):
+        return self.describe(indices, "predict")
+
+    def is_empty(self, index):
+        return index == 3
+
+
+def test_columns_of_the_same_names_as_answers_keep_their_values(tmp_path):
+    predict(tmp_path, Explained(), SameNames(), PredictionWriter(top_k=1))
+    records, lines = predictions(tmp_path), read_table(tmp_path / "predictions.csv")
+    for found in (*records, *lines):
+        assert {name: str(found[name]) for name in OWN} == {name: str(value) for name, value in OWN.items()}
+    labels = ["red", "green", "blue, or so", None, "blue, or so"]
+    assert [record["predicted_predicted_label"] for record in records] == labels
+    assert [line["predicted_predicted_label"] or None for line in lines] == labels
+    assert [record["predicted_probability"] for record in records] == [0.9, 0.5, 0.7, None, 0.95]
+    assert records[0]["predicted_top_k"] == [{"label": "red", "probability": 0.9}]
+    assert records[3]["predicted_top_k"] == records[3]["words_for"] == []
+    header = (tmp_path / "predictions.csv").read_text().splitlines()[0].split(",")
+    assert len(header) == len(set(header))
+
+
+def test_the_terminal_shows_both_columns_of_a_name(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    predict(tmp_path, Explained(), SameNames())
+    printed = capsys.readouterr().out
+    first = next(line for line in printed.splitlines() if "mine" in line)
+    assert [cell.strip() for cell in first.split("│")[1:8]] == ["mine", "7", "all", "…", "red", "0.900", "no"]
+    assert all(
+        name in printed for name in (" label ", " probability ", " … 3 more ", " predicted_predicted_label ", " p ")
+    )
+
+
+def test_errors_keep_the_users_own_target(tmp_path):
+    trainer_in(tmp_path, EvaluationReport()).test(Oracle(), SameNames(), verbose=False)
+    (first, *_) = read_table(tmp_path / "errors.csv")
+    assert (first["target"], first["test_target"], first["predicted"]) == ("mine too", "red", "blue, or so")
+    assert (first["probability"], first["test_probability"]) == ("7", "0.9500")
+
+
+@pytest.mark.parametrize("name", ["predictions.csv", "predictions.jsonl", "link.csv"])
+def test_predictions_do_not_replace_the_file_that_they_are_of(tmp_path, name):
+    (tmp_path / "predictions.csv").write_text("the user's rows")
+    (tmp_path / "link.csv").symlink_to("predictions.csv")
+    data = SameNames()
+    data.predict_file = str(tmp_path / name)
+    with pytest.raises(ValueError, match=r"predict_file: expected another file than .*: rename it, and give that name"):
+        predict(tmp_path, data=data)
+    assert {path.name for path in tmp_path.iterdir()} == {"predictions.csv", "link.csv"}
+    assert (tmp_path / "predictions.csv").read_text() == "the user's rows"
+
+
 # On the terminal
 
 

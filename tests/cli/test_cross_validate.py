@@ -89,6 +89,20 @@ def test_rows_of_a_table_come_with_their_own_columns_and_those_of_the_test_stay_
     assert len(rows) == 128  # of 160; a fifth is the test's
 
 
+def test_columns_with_the_names_of_the_report_keep_their_values(validated, tmp_path):
+    own = {"age": "row", "months": "fold", "plan": "label", "town": "predicted"}
+    file = tmp_path / "customers.csv"
+    header, *lines = CUSTOMERS.read_text().splitlines()
+    file.write_text("\n".join([",".join(own.get(name, name) for name in header.split(",")), *lines]))
+    _, rows = validated("table_csv", "--folds", "2", "--trainer.max_epochs", "2", "--data.train_file", str(file))
+    assert list(rows[0]) == [
+        *("split", "cv_row", "row", "fold", "label", "predicted"),
+        *("cv_fold", "cv_label", "cv_predicted", "p_label", "p_predicted"),
+    ]
+    given = {tuple(row.values()) for row in read_csv(CUSTOMERS)}
+    assert {(*(row[name] for name in own.values()), row["cv_label"]) for row in rows} < given
+
+
 def test_texts_with_an_out_of_scope_label_are_judged_by_all_metrics_without_a_threshold_of_their_own(validated):
     table, rows = validated("text_csv", "--folds", "3", "--trainer.max_epochs", "8", "--model.calibrate", "true")
     assert {"loss", "accuracy", "macro_f1", "in_scope_accuracy", "oos_recall", "nll"} < set(table[0])

@@ -100,7 +100,7 @@ BAD = [
     (b'["snow"]', 422, "body.inputs: Field required"),
     (b'{"inputs": []}', 422, "body.inputs: List should have at least 1 item after validation, not 0"),
     (b'{"inputs": "snow"}', 422, "body.inputs: Input should be a valid list"),
-    (b'{"inputs": ["snow", null]}', 422, "body.inputs.1: Input should be a valid string"),
+    (b'{"inputs": ["snow", null]}', 422, "expected a list of sentences, got None as number 1"),
     (b'{"inputs": ["\\ud83d"]}', 422, "unable to parse raw data as a unicode string"),
     (json.dumps({"inputs": ["x"] * 257}).encode(), 422, "at most 256 items"),
     (json.dumps({"inputs": ["x" * 10_001]}).encode(), 422, "at most 10000 characters"),
@@ -121,9 +121,53 @@ def test_bad_requests_get_one_line_and_the_next_good_one_its_answer(serve):
     assert server.ask("GET", "/nothing")[0] == 404
     assert_answers(server, run, QUESTIONS)
     server, run = serve("iris_ova")
-    for row, message in (([1.4], "at least 2 items"), (["a", 1], "valid number"), ([1, float("nan")], "finite number")):
+    for row, message in (
+        ([1.4], "expected rows of 2 numbers"),
+        (["a", 1], "expected rows of 2 numbers"),
+        ([1, float("nan")], "expected finite numbers"),
+        ({"petal length": 1}, "expected rows of 2 numbers"),
+    ):
         status, answer = server.predict([[1.4, 0.2], row])
         assert (status, message in answer["detail"]) == (422, True), answer
+
+
+@pytest.mark.slow
+def test_rows_of_a_table_are_lists_or_maps_and_answered_as_predict_answers_them(serve, cli):
+    server, run = serve("table_csv")
+    rows = [
+        [33, 38, "family", "Oslo"],
+        {"town": "Bern", "months": 3, "age": 61.5, "plan": "basic"},
+        [None, 38, "", "Nowhere"],
+    ]
+    asked = ("--ckpt_path", "best", "--data.predict_inputs", json.dumps(rows))
+    cli("predict", "--config", run / "config.yaml", *asked)
+    expected = [json.loads(line) for line in (run / "predictions.jsonl").read_text().splitlines()]
+    for inputs, records in ((rows, expected), (rows[1:2], expected[1:2])):
+        status, answer = server.predict(inputs)
+        assert status == 200, answer
+        for prediction, record in zip(answer["predictions"], records, strict=True):
+            assert prediction["label"] == record["label"]
+            assert prediction["probabilities"][record["label"]] == pytest.approx(record["probability"], abs=1e-6)
+
+
+@pytest.mark.slow
+def test_a_row_that_does_not_fit_its_table_gets_one_line_that_says_why(serve):
+    server, _ = serve("table_csv")
+    row = {"age": 33, "months": 38, "plan": "family", "town": "Oslo"}
+    for wrong, message in (
+        ([33, 38], "expected 4 values (age, months, plan, town), got [33, 38] as row 0"),
+        ("family", "expected 4 values (age, months, plan, town), got family as row 0"),
+        ({"age": 33, "months": 38, "plan\nB": 1}, "row 0: expected a column 'plan', 'town', got age, months, plan B"),
+        (row | {"age": "old"}, "row 0: expected a number in 'age', got 'old'"),
+        (row | {"age": 10**400}, "row 0: expected a number in 'age', got '1000"),
+        (row | {"plan": "x" * 10_001}, "body.inputs.0: String should have at most 10000 characters"),
+        (row | {"\ud83d": 1}, "body.inputs.0: Input should be a valid string"),
+        ([33, 38, ["family"], "Oslo"], "body.inputs.0: Input should be a valid string"),
+    ):
+        status, answer = server.predict([wrong])
+        assert (status, list(answer)) == (422, ["detail"])
+        assert message in answer["detail"]
+        assert "\n" not in answer["detail"]
 
 
 @pytest.mark.slow
