@@ -108,13 +108,23 @@ def cli_fit(*arguments: str, config: Path = CONFIG) -> FitTimer:
         timed = ["--trainer.accelerator", "cpu", "--trainer.callbacks+=benchmarks.fits.FitTimer"]
         timed += ["--figures.enabled", "false"]  # which no peer has; start_up measures them
         argv, sys.argv = sys.argv, [*command, *timed, *arguments]
-        threads = torch.get_num_threads()
         try:
-            main()
+            with threads(torch.get_num_threads()):  # train.py takes one
+                main()
         finally:
             sys.argv = argv
-            torch.set_num_threads(threads)  # the next contestant's
     return FitTimer.last
+
+
+@contextmanager
+def threads(number: int) -> Iterator[None]:
+    """This many threads of a CPU, and afterwards as many as before."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @contextmanager

@@ -213,9 +213,8 @@ class TableDataModule(TabularDataModule):
         if self.mean is None or self.scale is None:
             from sklearn.preprocessing import StandardScaler  # slow to import, so not at the top
 
-            self.mean, self.scale = (
-                make(len(self.feature_names), dtype=self.precision) for make in (torch.zeros, torch.ones)
-            )
+            width = len(self.feature_names)
+            self.mean, self.scale = torch.zeros(width, dtype=self.precision), torch.ones(width, dtype=self.precision)
             if numbers:
                 scaler = StandardScaler().fit(self.points("train")[0][:, numbers].numpy())  # leaves out NaN
                 self.mean[: len(numbers)] = torch.from_numpy(scaler.mean_)
@@ -463,7 +462,7 @@ def _number(value: Any) -> float | None:
         number = float(value)
     except (TypeError, ValueError, OverflowError):
         return None
-    return number if abs(number) < LARGEST else None
+    return number if math.isnan(number) or abs(number) < LARGEST else None
 
 
 def _category(value: Any) -> str:

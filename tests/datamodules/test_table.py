@@ -248,7 +248,7 @@ def test_numbers_with_decimal_commas_are_named(tmp_path, capsys):
     assert "column 'size' looks like numbers in 60 of 60 training rows" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("cell", ["", "NA", "#N/A", "None", "-", "nan", "<NA>", "NULL"])
+@pytest.mark.parametrize("cell", ["", "-NaN", "NA", "#N/A", "None", "-", "nan", "<NA>", "NULL"])
 def test_what_stands_for_nothing_leaves_a_column_of_numbers_one(tmp_path, capsys, cell):
     rows = [(cell if n % 10 == 0 else n, "ab"[n % 2]) for n in range(60)]
     data = TableDataModule(write(tmp_path / "a.csv", ("price", "label"), rows))
