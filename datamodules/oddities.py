@@ -3,6 +3,7 @@
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
+from decimal import Decimal, InvalidOperation
 
 FEW = 100  # rows, below which the standard error of an accuracy of 50 % is above 5 points
 MOST = 0.95  # share of the rows above which one label leaves little to tell apart
@@ -11,14 +12,15 @@ MOST = 0.95  # share of the rows above which one label leaves little to tell apa
 def label_oddities(labels: Sequence[str]) -> list[str]:
     """Labels that are one label, or one number, in two spellings, and a label that nearly all rows have."""
     counts, lines = Counter(labels), []
-    spellings = defaultdict(list)
+    spellings: dict[Decimal | str, list[str]] = defaultdict(list)
     for label in sorted(counts):
-        spellings[_as_number(label) or folded(label)].append(label)
+        spellings[_number_or_folded(label)].append(label)
     twice = [group for group in spellings.values() if len(group) > 1]
     if twice:
         group = ", ".join(f"{label!r} ({counts[label]} rows)" for label in twice[0])
         more = f" ({len(twice) - 1} more such groups)" if len(twice) > 1 else ""
-        alike = "are one number" if _as_number(twice[0][0]) else "differ only by spaces or capitals"
+        is_number = isinstance(_number_or_folded(twice[0][0]), Decimal)
+        alike = "are one number" if is_number else "differ only by spaces or capitals"
         lines.append(f"the labels {group} {alike}{more}: make them one")
     label, count = counts.most_common(1)[0]
     if count > MOST * len(labels):
@@ -29,12 +31,13 @@ def label_oddities(labels: Sequence[str]) -> list[str]:
     return lines
 
 
-def _as_number(label: str) -> str:
-    """A label that is a finite number, in one spelling of it; "" for others."""
+def _number_or_folded(label: str) -> Decimal | str:
+    """What different spellings of a label share; exact, as a label may be an id longer than a float's digits."""
     try:
-        return f"{float(label)!r}" if math.isfinite(float(label)) else ""
-    except ValueError:
-        return ""
+        number = Decimal(label)
+    except InvalidOperation:
+        return folded(label)
+    return number if number.is_finite() else folded(label)
 
 
 def text_oddities(texts: Sequence[str], labels: Sequence[str]) -> list[str]:

@@ -13,6 +13,7 @@ def test_labels_that_only_spaces_or_capitals_tell_apart_are_named_with_their_row
 def test_labels_that_are_one_number_are_named():
     [line] = label_oddities(["1", "1.0", "0", "0.0", "nan", "Infinity"])
     assert "the labels '0' (1 rows), '0.0' (1 rows) are one number (1 more such groups): make them one" in line
+    assert label_oddities(["12345678901234567", "12345678901234568", "1e999999"]) == []  # one float, but two ids
 
 
 def test_a_label_of_nearly_all_rows_is_named_with_its_share():
