@@ -59,7 +59,7 @@ class ScaledMatrix(nn.EmbeddingBag):
         """
         x = x if x.layout == torch.sparse_csr else x.to_sparse_csr()
         counts, features = x.crow_indices().diff(), x.col_indices()  # (N,) and (n,), n non-zeros
-        rows = self.weight[features] * self.scale  # (n, K)
+        rows = self.weight.index_select(0, features) * self.scale  # (n, K); faster than weight[features]
         amount = x.values() * (rows.gather(1, label.repeat_interleave(counts).unsqueeze(1))[:, 0] - rows.mean(dim=1))
         per_row = zip(features.cpu().split(counts.tolist()), amount.cpu().split(counts.tolist()), strict=True)
         return [list(zip(feature.tolist(), value.tolist(), strict=True)) for feature, value in per_row]
@@ -98,7 +98,7 @@ class ScaledMatrix(nn.EmbeddingBag):
             self._row_squares = torch.linalg.vector_norm(self.weight, dim=1).square()
         elif self._changed:
             rows = torch.cat(self._changed)
-            self._row_squares[rows] = torch.linalg.vector_norm(self.weight[rows], dim=1).square()
+            self._row_squares[rows] = torch.linalg.vector_norm(self.weight.index_select(0, rows), dim=1).square()
         self._changed, self._num_changed = [], 0
         return self._row_squares.sum() * self.scale**2
 
@@ -109,7 +109,7 @@ class ScaledMatrix(nn.EmbeddingBag):
         assert gradient is not None
         if gradient.is_sparse:
             gradient = gradient.coalesce()
-            weight, gradient = weight[gradient.indices()[0]], gradient.values()
+            weight, gradient = weight.index_select(0, gradient.indices()[0]), gradient.values()
         cross = gradient.flatten().dot(weight.flatten())  # Σ gradient of W · W: the two scales cancel
         squares = gradient.square().sum() / self.scale**2 + 4 * l2 * cross
         return squares if l2 == 0 else (squares + 4 * l2**2 * self.squared_norm()).clamp(min=0)
