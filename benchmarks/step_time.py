@@ -7,10 +7,10 @@ All on CLINC150 with the features, batch size, rate and L2 of configs/clinc150.y
   minimal Trainer   SoftmaxRegression under a Trainer with everything optional off
   train.py fit      on a terminal: progress bar, TensorBoard, CSV, validation, checkpoints
 
-Every step gathers its sparse rows from the matrix, with the same code and the configuration's feature dropout for all;
-dense rows have none. All but the dense loop take one thread, as train.py does: with two the rounds of one run gave a
-bare step of 0.66 ms and one of 1.43. Time per step is an epoch's training over its number of steps; time per epoch is
-the whole fit, validation and checkpoints included, over its number of epochs.
+Every step gathers its sparse rows from the matrix, with the same code, the same order and the same feature dropout;
+dense rows have no dropout. All but the dense loop take one thread, as train.py does: with two, the rounds of one run
+gave a bare step of 0.66 ms and one of 1.43. Time per step is an epoch's training over its number of steps; time per
+epoch is the whole fit, validation and checkpoints included, over its number of epochs.
 """
 
 import statistics
@@ -29,13 +29,14 @@ def main() -> None:
     arguments = measure.argument_parser(__doc__).parse_args()
     from benchmarks import fits, loops  # takes seconds, and --help doesn't need it
     from datamodules.batches import ResumableBatchSampler
+    from datamodules.sparse_rows import as_tensor
     from logreg.softmax import SoftmaxRegression
 
     warnings.filterwarnings("ignore", ".*Sparse CSR tensor support is in beta.*")
     data, options = loops.clinc150(), loops.model_options()
     log_every_n_steps = loops.config()["trainer"]["log_every_n_steps"]
     dataset, D, K = data.dataset("train"), data.num_features, data.num_classes
-    X = dataset[next(iter(ResumableBatchSampler(len(dataset), len(dataset))))].x.to_dense()  # (N, D), 604 MB
+    X = as_tensor(data.vectorize(data.load_splits()["train"][0]), 0, len(dataset)).to_dense()  # (N, D), 604 MB
     epoch_times: dict[str, list[float]] = {}  # seconds of a whole epoch, measured along with the steps
 
     def dense() -> float:
@@ -45,7 +46,8 @@ def main() -> None:
 
     def bare(lazy: bool) -> float:
         loop, rows = loops.BareLoop(D, K, lazy), data.dataset("train")
-        sampler = ResumableBatchSampler(len(rows), data.batch_size, shuffle=True, seed=data.seed)
+        strata = rows.target if data.stratified_batches else None
+        sampler = ResumableBatchSampler(len(rows), data.batch_size, shuffle=True, seed=data.seed, strata=strata)
         with fits.threads(1):
             return statistics.median(
                 loop.epoch(rows, sampler, epoch, options["lr"], options["l2"]) for epoch in range(EPOCHS)

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence, Set
 from decimal import Decimal, InvalidOperation
 
 FEW = 100  # rows, below which the standard error of an accuracy of 50 % is above 5 points
@@ -42,21 +42,25 @@ def _number_or_folded(label: str) -> Decimal | str:
 
 def text_oddities(texts: Sequence[str], labels: Sequence[str]) -> list[str]:
     """Texts with several labels."""
-    labels_of = defaultdict(set)
-    for text, label in zip(texts, labels, strict=True):
-        labels_of[folded(text)].add(label)
-    several = {text for text, found in labels_of.items() if len(found) > 1}
+    labels_of, keys = defaultdict(set), list(map(folded, texts))
+    for key, label in zip(keys, labels, strict=True):
+        labels_of[key].add(label)
+    several = {key for key, found in labels_of.items() if len(found) > 1}
     if not several:
         return []
-    rows = sum(folded(text) in several for text in texts)
-    text = next(text for text in texts if folded(text) in several)
-    names = ", ".join(map(repr, sorted(labels_of[folded(text)])))
-    return [f"{len(several)} texts in {rows} rows have several labels, as {text[:60]!r} has {names}: correct them"]
+    rows = [row for row, key in enumerate(keys) if key in several]
+    text, names = texts[rows[0]], ", ".join(map(repr, sorted(labels_of[keys[rows[0]]])))
+    return [f"{len(several)} texts in {len(rows)} rows have several labels, as {text[:60]!r} has {names}: correct them"]
 
 
-def leaked_texts(train: Iterable[str], held_out: Sequence[str], split: str) -> list[str]:
-    """Texts of the validation or test rows that are training texts as well."""
-    known = set(map(folded, train))
+def leaked_texts(known: Set[str], held_out: Sequence[str], split: str) -> list[str]:
+    """Texts of the validation or test rows that are training texts as well.
+
+    Args:
+        known: the training texts, `folded`.
+        held_out: the texts of the split.
+        split: its name, for the message.
+    """
     count = sum(folded(text) in known for text in held_out)
     if not count:
         return []

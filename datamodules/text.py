@@ -98,16 +98,17 @@ class TfidfDataModule(BatchedDataModule):
 
     def setup(self, stage: str) -> None:
         """Say what in the data is likely to be a mistake, in one line each on standard error."""
-        oddities: list[str] = []
+        if stage not in ("fit", "test"):
+            return
+        known, oddities = set(map(folded, self._splits["train"][0])), []
         if stage == "fit" and not self.refit:
             texts, labels = map(list, map(chain.from_iterable, zip(*self._splits.values(), strict=True)))
-            oddities = [*label_oddities(labels), *text_oddities(texts, labels)]
-            oddities += leaked_texts(self._splits["train"][0], self._splits["val"][0], "validation")
+            oddities += [*label_oddities(labels), *text_oddities(texts, labels)]
+            oddities += leaked_texts(known, self._splits["val"][0], "validation")
             oddities += self._unknown_words(self._splits["val"][0][:1_000])
             for line in few_to_choose_by(len(self._splits["val"][0])):
                 rank_zero_only(print)(f"note: {line}", file=sys.stderr)
-        if stage in ("fit", "test"):
-            oddities += leaked_texts(self._splits["train"][0], self._splits["test"][0], "test")
+        oddities += leaked_texts(known, self._splits["test"][0], "test")
         for line in oddities:
             rank_zero_only(print)(f"warning: {line}", file=sys.stderr)
 
@@ -221,12 +222,13 @@ class TfidfDataModule(BatchedDataModule):
     def _gather_inputs(self, batch: BatchIndices) -> torch.Tensor:
         """Batch by batch: the vectors of a million texts would not fit."""
         texts = [self._inputs[0][index] for index in batch.indices.tolist()]
-        return SparseRows(self.vectorize(texts)).gather(BatchIndices(torch.arange(len(texts)), batch.epoch))
+        return as_tensor(self.vectorize(texts), 0, len(texts))
 
     def contents(self, split: str) -> tuple[list[str | None], torch.Tensor]:
         """The words of each text, whatever their case and the signs between them, None for none; target (N,)."""
-        words = (" ".join(re.findall(r"\w+", text.casefold())) for text in self._splits[split][0])
-        return [text or None for text in words], self._target(split)
+        words = re.compile(r"\w+").findall
+        texts = (" ".join(words(text.casefold())) for text in self._splits[split][0])
+        return [text or None for text in texts], self._target(split)
 
     def _target(self, split: str) -> torch.Tensor:
         labels = self._splits[split][1]
