@@ -11,8 +11,8 @@
 Theirs start from lists of sentences and labels, and write the file that fastText and Vowpal Wabbit read. Their options
 are those of a short search with the fastest fit near the best validation accuracy. Seconds to 0.90 end with the first
 validation of ours with that in-scope accuracy, and with the whole fit of theirs that has it. Accuracy is that of the
-test's in-scope rows, prediction is of all test sentences, size is that of all that prediction needs. Ours and fastText
-train on all cores, the others on one. Each round has another seed.
+test's in-scope rows, prediction is of all test sentences, size is that of all that prediction needs. fastText trains on
+all cores, the others on one. Each round has another seed.
 """
 
 import math

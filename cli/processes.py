@@ -38,8 +38,8 @@ def require_commands(trainer: L.Trainer, rank: int) -> None:
 def spare_threads(model: L.LightningModule) -> None:
     """One thread for a linear model on a CPU, unless OMP_NUM_THREADS asks for another number.
 
-    A step of it takes a millisecond. More threads save a tenth of that where all cores are idle, and where one is not,
-    they wait for each other for many times as long. With one, the bits are the same on any number of cores.
+    A step of it takes a millisecond or two. More threads save a tenth to a third of that where all cores are idle, and
+    double it where one is not, as they wait for each other. With one, the bits are the same on any number of cores.
     """
     if offers(model, LinearClassifier) and "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(1)
