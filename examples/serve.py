@@ -7,6 +7,7 @@ are answered together; one holds up to 256 inputs in 1 MB. What is wrong with it
 4xx, to that one alone. GET /health answers 200 once all is ready.
 """
 
+import signal
 import sys
 from itertools import chain, islice
 from pathlib import Path
@@ -51,7 +52,7 @@ def in_one_line(request: Any, error: Any) -> responses.JSONResponse:
 
 
 def main(run: str, port: str = "8000") -> None:
-    """Serve a run on this machine until Ctrl-C."""
+    """Serve a run on this machine until Ctrl-C or SIGTERM."""
     classifier = Classifier.load(run)
     shape = Annotated[list[Value | list[Value] | dict[Text, Value]], Field(min_length=1, max_length=256)]
     encodable = AfterValidator(lambda inputs: (classifier.data.encode(inputs), inputs)[1])
@@ -59,6 +60,7 @@ def main(run: str, port: str = "8000") -> None:
     Service.decode_request.__annotations__["request"] = inputs  # where LitServe looks for what to check
     server = litserve.LitServer(Service(classifier), accelerator="cpu", max_payload_size=1_000_000)
     server.app.add_exception_handler(exceptions.RequestValidationError, in_one_line)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # else only this process ends, and its workers stay
     server.run(host="127.0.0.1", port=port, generate_client_file=False, log_level="warning")
 
 

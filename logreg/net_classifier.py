@@ -79,6 +79,14 @@ class NetClassifier(ClassifierModule):
         """The most probable class: (N, K) to (N,)."""
         return proba.argmax(dim=1)
 
+    def on_fit_start(self) -> None:
+        self._seed = torch.initial_seed()  # the run's, or whatever the process was seeded with
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Let what the net draws, as dropout does, follow from the batch's number: a resumed run draws the same."""
+        number = self.trainer.fit_loop.total_batch_idx
+        torch.manual_seed((self._seed + 1_000_003 * number + self.global_rank) % 2**63)
+
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """The loss, which Lightning differentiates and hands to the optimizer."""
         x, target = batch[:2]

@@ -33,6 +33,25 @@ def test_two_layers_separate_the_corners_of_xor(seed):
     assert metrics["test/loss"] < 0.1
 
 
+def test_a_resumed_net_drops_out_what_an_unbroken_run_does(tmp_path):
+    def fitted(**options):
+        L.seed_everything(3, verbose=False)
+        net = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.5), nn.Linear(8, 3))
+        model = NetClassifier(net, num_classes=3, optimizer=adam)
+        saves = L.pytorch.callbacks.LambdaCallback(on_train_batch_end=save, on_train_epoch_end=save)
+        trainer = L.Trainer(accelerator="cpu", max_epochs=3, callbacks=[saves], **PLAIN)
+        trainer.fit(model, iris_data(), **options)
+        return model.state_dict()
+
+    def save(trainer, *_):
+        trainer.save_checkpoint(tmp_path / f"{trainer.global_step}.ckpt")
+
+    unbroken = fitted()
+    for step in (6, 8):  # at the end of an epoch, and within one
+        resumed = fitted(ckpt_path=tmp_path / f"{step}.ckpt")
+        assert all(torch.equal(resumed[name], weight) for name, weight in unbroken.items())
+
+
 def test_a_single_linear_layer_is_softmax_regression():
     x, target = torch.randn(5, 4), torch.tensor([0, 2, 1, 0, 2])
     model = NetClassifier(nn.Linear(4, 3), num_classes=3)
