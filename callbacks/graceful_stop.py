@@ -35,7 +35,8 @@ class GracefulStop(Checkpoint):  # a Checkpoint, because Lightning runs those la
     """On the first SIGINT or SIGTERM during `fit`, saves checkpoints/last.ckpt and stops.
 
     Stops only between steps, so that W and b are never from different steps. If a validation or the end of the epoch is
-    due, it runs first. A second signal stops at once, without saving.
+    due, it runs first. A second signal stops at once, without saving. Ctrl-C after the last step, while pictures are
+    drawn, only says where the run is.
 
     In a SLURM job that Lightning may requeue (`SLURMEnvironment(auto_requeue=True)`, the default), SLURM's notice
     (`#SBATCH --signal=SIGUSR1@90`) does the same and requeues the job. The file requeued_slurm_job.txt tells the job,
@@ -44,13 +45,13 @@ class GracefulStop(Checkpoint):  # a Checkpoint, because Lightning runs those la
 
     def __init__(self) -> None:
         self.received: int | None = None  # number of the first signal
-        self._saved: Path | None = None  # once stopping
+        self._saved: Path | None = None  # once stopping, or once the training is over
         self._notice: signal.Signals | None = None  # with which SLURM announces the end of the job's time
         self._previous_handlers: dict[int, Any] = {}
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         environment = trainer._accelerator_connector.cluster_environment
-        self._notice = None
+        self._notice = self._saved = None
         if isinstance(environment, SLURMEnvironment) and environment.auto_requeue:
             self._notice = environment.requeue_signal
         for number in filter(None, (signal.SIGINT, signal.SIGTERM, self._notice)):
@@ -80,9 +81,13 @@ class GracefulStop(Checkpoint):  # a Checkpoint, because Lightning runs those la
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._restore_handlers()
+        self._saved = _last(trainer)
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         self._restore_handlers()
+        if isinstance(exception, KeyboardInterrupt) and self.received is None and self._saved is not None:
+            self.received = signal.SIGINT
+            self._stop(trainer)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.received is not None:
@@ -90,7 +95,7 @@ class GracefulStop(Checkpoint):  # a Checkpoint, because Lightning runs those la
         self.received = number
 
     def _save(self, trainer: L.Trainer) -> None:
-        self._saved = Path(trainer.default_root_dir) / "checkpoints" / "last.ckpt"
+        self._saved = _last(trainer)
         trainer.save_checkpoint(self._saved, weights_only=False)
 
     def _stop(self, trainer: L.Trainer) -> None:
@@ -118,6 +123,10 @@ class GracefulStop(Checkpoint):  # a Checkpoint, because Lightning runs those la
         for number, handler in self._previous_handlers.items():
             signal.signal(number, handler)
         self._previous_handlers = {}
+
+
+def _last(trainer: L.Trainer) -> Path:
+    return Path(trainer.default_root_dir) / "checkpoints" / "last.ckpt"
 
 
 def _requeue(run: Path) -> None:

@@ -14,6 +14,7 @@ import sys
 import time
 from functools import partial
 from pathlib import Path
+from unittest.mock import Mock
 
 import lightning as L
 import pytest
@@ -293,6 +294,19 @@ def fit_and_signal(number, run, arguments, **environment):
     finally:
         process.kill()
     return process.returncode, output
+
+
+def test_ctrl_c_while_pictures_are_drawn_says_where_the_run_is_and_a_resume_draws_them(
+    cli, tmp_path, capsys, monkeypatch
+):
+    run = ("--trainer.max_epochs", 2, "--trainer.default_root_dir", tmp_path, "--figures.enabled", "true")
+    with monkeypatch.context() as patch, pytest.raises(SystemExit) as stopped:
+        patch.setattr("callbacks.figures.save_all", Mock(side_effect=KeyboardInterrupt))
+        cli(*IRIS, *run)
+    assert stopped.value.code == 130
+    assert f"stopped by SIGINT after step 12; saved {tmp_path}/checkpoints/last.ckpt\n" in capsys.readouterr().out
+    cli(*IRIS, *run, "--ckpt_path", tmp_path / "checkpoints/last.ckpt")
+    assert (tmp_path / "figures/val_confusion.png").is_file()
 
 
 @pytest.mark.parametrize("number", SIGNALS)

@@ -56,8 +56,13 @@ class Server:
         raise TimeoutError(f"no server on port {self.port}")
 
     def stop(self):
-        os.killpg(self.process.pid, signal.SIGKILL)  # with the processes that it has started
-        self.process.wait(60)
+        """As a supervisor does it; nothing that the server has started may stay."""
+        self.process.terminate()
+        status = self.process.wait(60)
+        time.sleep(1)
+        with pytest.raises(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        assert status == 0
         self.log.close()
 
 
