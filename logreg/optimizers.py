@@ -11,6 +11,9 @@ from torch.nn import Parameter
 from torch.optim import LBFGS, Optimizer
 from torch.optim.lr_scheduler import CyclicLR, LRScheduler, OneCycleLR, ReduceLROnPlateau
 
+# Of what torch's optimizers learn: counts of steps, and sums and means of squares.
+NEVER_NEGATIVE = {"step", "exp_avg_sq", "max_exp_avg_sq", "exp_inf", "square_avg", "acc_delta", "sum"}
+
 
 class HandUpdate(Optimizer):
     """Holds the learning rate of an update that is written by hand in `training_step`; does no arithmetic.
@@ -205,11 +208,17 @@ def _learned_state(states: Any, optimizer: OptimizerCallable, parameters: list[P
         if not isinstance(saved, dict) or saved.keys() != like.keys():
             raise ValueError(f"{key}.{number}: expected {', '.join(like) or 'nothing'}, got {saved!s:.100}")
         for name, value in saved.items():
-            if _kind(value) != _kind(like[name]):
-                raise ValueError(f"{key}.{number}.{name}: expected {_kind(like[name])}, got {_kind(value)}")
-            if isinstance(value, Tensor) and not value.to(like[name].dtype).isfinite().all():
-                raise ValueError(f"{key}.{number}.{name}: expected finite numbers of {like[name].dtype}")
+            _require_learned(value, like[name], name, f"{key}.{number}.{name}")
     return state
+
+
+def _require_learned(value: Any, like: Any, name: str, key: str) -> None:
+    if _kind(value) != _kind(like):
+        raise ValueError(f"{key}: expected {_kind(like)}, got {_kind(value)}")
+    if isinstance(value, Tensor) and not value.to(like.dtype).isfinite().all():
+        raise ValueError(f"{key}: expected finite numbers of {like.dtype}")
+    if name in NEVER_NEGATIVE and (torch.as_tensor(value) < 0).any():
+        raise ValueError(f"{key}: expected numbers of at least 0")
 
 
 def _example_state(optimizer: OptimizerCallable, parameters: list[Parameter]) -> dict[int, dict[str, Any]] | None:

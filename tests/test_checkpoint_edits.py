@@ -161,6 +161,19 @@ def test_flowers_that_are_not_as_trained_are_refused_by_their_key(judge):
         assert said in exit.value.code
 
 
+@pytest.mark.parametrize("name", ["step", "exp_avg_sq"])
+def test_a_negative_count_or_square_of_an_optimizer_is_refused_by_its_key(judge, name):
+    right = judge("xor_mlp")
+    path = ("optimizer_states", 0, "state", 1, name)
+    learned = right.checkpoint["optimizer_states"][0]["state"][1][name]
+    before = right.put(Edit(path, "", False, put(-learned - 1)))
+    with pytest.raises(SystemExit) as exit:
+        right.answer("fit", right.folder / "edited/run")
+    assert f"optimizer_states[0].state.1.{name}: expected numbers of at least 0" in exit.value.code
+    after = {name: content for name, content in contents(right.folder).items() if name in before}
+    assert after == before
+
+
 def test_every_value_of_a_state_dict_is_a_tensor_that_can_be_moved(judge):
     for config in ("text_csv", "iris_ova"):
         state = judge(config).checkpoint["state_dict"]
