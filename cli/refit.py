@@ -17,6 +17,7 @@ from torch import Tensor
 from cli.config import CALLBACKS, require_classes, require_values
 from cli.links import link_data_to_model
 from cli.processes import spare_threads
+from cli.run_directory import make_directory
 from cli.run_paths import base_directory, config_file
 
 Rows = Sequence[Any] | Tensor  # texts, or raw features (N, F); and labels, or class numbers (N,)
@@ -39,6 +40,7 @@ class Refit:
 
     Raises:
         ValueError: data that is not split by a method `load_splits`, as those of this project are.
+        OSError: results cannot be written where the runs of the configuration go.
     """
 
     def __init__(self, arguments: list[str], **options: Any) -> None:
@@ -57,6 +59,7 @@ class Refit:
         self.config: Namespace = self.parser.parse_args(arguments)
         require_classes(self.config)
         require_values(self.config)
+        make_directory(self.directory)  # before an hour of fits, and not after it
         self._splits: Splits | None = None
 
     @property

@@ -1,5 +1,7 @@
 """Where a run's files go: one directory for each run, never shared and never overwritten."""
 
+import errno
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -57,7 +59,7 @@ class RunDirectory:
         own = [base] if named and not (base.is_dir() and any(base.iterdir())) else []
         for path in chain(own, (base / f"version_{number}" for number in count())):
             was_there = path.is_dir()
-            path.mkdir(parents=True, exist_ok=True)
+            make_directory(path)
             try:
                 (path / "checkpoints").mkdir()  # of two processes only one succeeds
             except FileExistsError:
@@ -101,3 +103,19 @@ class RunDirectory:
             number = 1 + len(list(self.path.glob("config.before_resume_*.yaml")))
             atomic_write_text(self.path / f"config.before_resume_{number}.yaml", before)
         atomic_write_text(path, text)
+
+
+def make_directory(path: Path) -> None:
+    """Make a directory to write into, and those above it.
+
+    Raises:
+        OSError: it cannot be made or written into; names it, the reason and the remedy.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        if not os.access(path, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        raise OSError(
+            f"cannot write into {path} ({error.strerror}): name another folder with --trainer.default_root_dir"
+        ) from error

@@ -29,7 +29,10 @@ def read_bounded(source: object, stream: BinaryIO, by_line: bool) -> bytearray:
         content += piece
         first, *others = re.split(rb"[\r\n]", piece)
         if by_line and open_line + len(first) > LONGEST_TEXT:
-            raise ValueError(f"{source}: expected lines of at most {LONGEST_TEXT:,} bytes, got a longer one")
+            line = len(re.split(rb"\r\n|\r|\n", content[: -len(piece)]))
+            raise ValueError(
+                f"{source}: expected lines of at most {LONGEST_TEXT:,} bytes, got a longer one: shorten line {line}"
+            )
         open_line = len(others[-1]) if others else open_line + len(first)
         if len(content) > LARGEST_FILE:
             raise ValueError(f"{source}: expected at most {LARGEST_FILE:,} bytes, got more; split it")

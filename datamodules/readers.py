@@ -18,7 +18,10 @@ from datamodules.packed import Packed
 
 SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".parquet")
 DELIMITERS = ",;\t"
+EXCELS_LINE = re.compile(r"\ufeff?sep=.[\r\n]")
 SURROGATE = re.compile("[\ud800-\udfff]")
+
+csv.field_size_limit(LONGEST_TEXT)  # characters; Python's own limit is an eighth of it
 
 Row = tuple[str, dict[str, Any]]  # where it stands in its file, for error messages; column to value
 Files = str | Path | Sequence[str | Path]
@@ -179,6 +182,7 @@ class Text:
 
 
 def _table_rows(path: Path, text: Text, suffix: str, columns: Sequence[str]) -> Iterator[Row]:
+    _refuse_note_to_excel(path, text)
     delimiter = _delimiter(text, suffix, columns)
     records, problem, is_broken = _records(text, delimiter, suffix), "", False
     try:
@@ -198,11 +202,29 @@ def _table_rows(path: Path, text: Text, suffix: str, columns: Sequence[str]) -> 
     line, header = next(records, (0, []))
     if repeated := [name for name in columns if header.count(name) > 1]:
         raise ValueError(f"{path} line {line}: expected columns of different names, got {_preview(repeated)} twice")
-    names = _different(header)
+    names, has_rows = _different(header), False
     for line, values in records:
+        has_rows = True
         if len(values) != len(names):
             raise ValueError(f"{path} line {line}: expected {len(names)} columns, as in the header, got {len(values)}")
         yield f"line {line}", dict(zip(names, values, strict=True))
+    if not has_rows:
+        _require_names(f"{path} line {line}", header, columns)
+
+
+def _refuse_note_to_excel(path: Path, text: Text) -> None:
+    if EXCELS_LINE.match(text.open(newline="").read(7)):
+        raise ValueError(f"{path} line 1: expected the columns' names, got a note to Excel, sep=: remove that line")
+
+
+def _require_names(place: str, header: list[str], names: Sequence[str]) -> None:
+    """Refuse a file of one line that is no header: a page of HTML, or another kind of file under this name."""
+    missing = [name for name in names if name not in header]
+    if header and missing:
+        raise ValueError(
+            f"{place}: expected a column {', '.join(map(repr, missing[:10]))}, got {_preview(header)} and no other "
+            "line; is it a table at all?"
+        )
 
 
 def _delimiter(text: Text, suffix: str, columns: Sequence[str]) -> str:
@@ -262,7 +284,8 @@ def _json_rows(path: Path, text: Text, suffix: str) -> Iterator[Row]:
         return
     content = _parsed(str(path), text.open(newline="").read())
     if not isinstance(content, list):
-        raise ValueError(f"{path}: expected a list of objects, got {type(content).__name__}")
+        remedy = "; with pandas, to_json(orient='records')" if isinstance(content, dict) else ""
+        raise ValueError(f"{path}: expected a list of objects, got {type(content).__name__}{remedy}")
     for n, value in enumerate(content, 1):
         yield f"entry {n}", _object(f"{path} entry {n}", value)
 

@@ -22,7 +22,9 @@ from datamodules.tabular import TabularDataModule, in_order
 MISSING = {"", "na", "n/a", "#n/a", "<na>", "nan", "nat", "null", "none", "?", "-"}  # no number, in any case
 LARGEST = 3e38  # what a float32 can hold
 NAMELESS = re.compile(r"(\.\d+)?")  # a column without a name, and the next ones
-NUMERAL = re.compile(r"\W*\d[\d.,' ]*\W*")  # what a reader takes for a number: $12, 10.5 %, 1,992.17, 10,5
+# What a reader takes for a number: $12, 10.5 %, 1,992.17, 10,5, 47_000, 47 kg
+NUMERAL = re.compile(r"\W*\d[\d.,'_ ]*\W*[^\W\d_]{0,4}\W*")
+CODE = re.compile(r"0\d+")  # a postal code, a telephone number
 LabelledRows = tuple[list[Row], list[str]]
 
 
@@ -105,7 +107,7 @@ class TableDataModule(TabularDataModule):
         if stage == "fit" and not self.refit:
             oddities += label_oddities([label for _, labels in self._files.values() for label in labels])
             stray = self._stray()
-            oddities += [*stray.values(), *self._id_like(stray)]
+            oddities += [*stray.values(), *self._codes(), *self._id_like(stray), *self._not_learned_from()]
             for line in few_to_choose_by(len(self._files["val"][0])):
                 rank_zero_only(print)(f"note: {line}", file=sys.stderr)
         splits = {"fit": ("val", "test"), "test": ("test",), "predict": ("predict",)}.get(stage, ())
@@ -151,8 +153,7 @@ class TableDataModule(TabularDataModule):
         """The columns to learn from: None for numbers, for categories a list of them, "" for a missing one."""
         rows = self._files["train"][0]
         there = list(dict.fromkeys(name for _, row in rows for name in row))
-        left_out = {self.label_column, *self.id_columns}
-        names = self.feature_columns or [n for n in there if not NAMELESS.fullmatch(n) and n not in left_out]
+        names = self.feature_columns or self._candidates()
         for option, wanted in (("feature_columns", names), ("id_columns", self.id_columns)):
             if unknown := [name for name in wanted if name not in there]:
                 raise ValueError(f"{option}: the file has no column {unknown[0]!r}, it has {', '.join(there[:20])}")
@@ -171,6 +172,12 @@ class TableDataModule(TabularDataModule):
             else:
                 columns[name] = sorted(set(map(_category, values)))
         return columns
+
+    def _candidates(self) -> list[str]:
+        """The columns of the training rows that could be learned from."""
+        there = dict.fromkeys(name for _, row in self._files["train"][0] for name in row)
+        left_out = {self.label_column, *self.id_columns}
+        return [name for name in there if not NAMELESS.fullmatch(name) and name not in left_out]
 
     @cached_property
     def with_holes(self) -> list[str]:
@@ -406,6 +413,26 @@ class TableDataModule(TabularDataModule):
                     f"unknown ones empty, or, if they are names, set --data.categorical_columns '[{name}]'"
                 )
         return lines
+
+    def _codes(self) -> list[str]:
+        """What to say of numbers that begin with a 0, as names do."""
+        lines = []
+        for name in (name for name, kind in self.columns.items() if kind is None):
+            values = [str(row.get(name)) for _, row in self._files["train"][0]]
+            if codes := [value for value in values if CODE.fullmatch(value)]:
+                lines.append(
+                    f"column {name!r} is read as numbers, but {len(codes)} of {len(values)} training rows begin with a "
+                    f"0, as {codes[0]!r}: if they are names, set --data.categorical_columns '[{name}]'"
+                )
+        return lines
+
+    def _not_learned_from(self) -> list[str]:
+        """What to say, on resuming, of columns that the run has begun without."""
+        new = [name for name in self._candidates() if name not in self.columns] if self.feature_columns is None else []
+        if not new:
+            return []
+        names = ", ".join(map(repr, new[:5])) + (", ..." if len(new) > 5 else "")
+        return [f"the run has begun without the column {names}, and does not learn from it: for that begin a new run"]
 
     def _id_like(self, stray: Iterable[str]) -> list[str]:
         """What to say of categories so many that they are names of rows, and of numbers that count the rows."""

@@ -248,6 +248,35 @@ def test_numbers_with_decimal_commas_are_named(tmp_path, capsys):
     assert "column 'size' looks like numbers in 60 of 60 training rows" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("written", ["{} kg", "{}_000", "{}h", "EUR {}", "{} %"])
+def test_numbers_with_units_are_named(tmp_path, capsys, written):
+    rows = [(written.format(n % 50), "ab"[n % 2]) for n in range(60)]
+    file = write(tmp_path / "a.csv", ("size", "label"), rows)
+    TableDataModule(file, val_file=file, test_file=file).setup("fit")
+    said = capsys.readouterr().err
+    assert ("looks like numbers in 60 of 60" in said) == (written != "EUR {}")
+    assert "column 'size'" in said  # of that one, that its values are many
+
+
+def test_numbers_that_begin_with_a_0_are_suspected_to_be_names(tmp_path, capsys):
+    rows = [(code, n % 7, "ab"[n % 2]) for n, code in enumerate(["01067", "80331", "10115", "04109"] * 10)]
+    file = write(tmp_path / "a.csv", ("zip", "x", "label"), rows)
+    TableDataModule(file, val_file=file, test_file=file).setup("fit")
+    [said] = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]
+    assert "column 'zip' is read as numbers, but 20 of 40 training rows begin with a 0, as '01067'" in said
+    TableDataModule(file, val_file=file, test_file=file, categorical_columns=["zip"]).setup("fit")
+    assert "zip" not in capsys.readouterr().err
+
+
+def test_a_column_that_has_come_since_the_run_began_is_named(tmp_path, table, capsys):
+    state = TableDataModule(**table, **OPTIONS).state_dict()
+    rows = [(*row, n % 7) for n, row in enumerate(mixed(240))]
+    data = TableDataModule(**table | {"train_file": write(tmp_path / "more.csv", (*HEADER, "answer"), rows)}, **OPTIONS)
+    data.load_state_dict(state)
+    data.setup("fit")
+    assert "the run has begun without the column 'answer', and does not learn from it" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("cell", ["", "-NaN", "NA", "#N/A", "None", "-", "nan", "<NA>", "NULL"])
 def test_what_stands_for_nothing_leaves_a_column_of_numbers_one(tmp_path, capsys, cell):
     rows = [(cell if n % 10 == 0 else n, "ab"[n % 2]) for n in range(60)]
