@@ -41,7 +41,7 @@ def linked_value(name: str, model: Namespace, data: L.LightningDataModule) -> An
     Raises:
         ValueError: nothing of the three, or a configured value that differs from the datamodule's.
     """
-    parameter = inspect.signature(locate(model.class_path)).parameters.get(name)  # type: ignore[arg-type]
+    parameter = parameter_of(locate(model.class_path), name)
     if parameter is None:
         return None  # the model takes no such argument, and gets none
     configured = model.get("init_args", Namespace()).get(name)
@@ -56,3 +56,14 @@ def linked_value(name: str, model: Namespace, data: L.LightningDataModule) -> An
             f"define it there, or set --model.{name}"
         )
     return parameter.default if configured is None else configured
+
+
+def parameter_of(kind: Any, name: str) -> inspect.Parameter | None:
+    """The argument of this name of a class, or of a parent to which its `**options` go; None if there is none."""
+    for each in inspect.getmro(kind) if inspect.isclass(kind) else [kind]:
+        parameters = inspect.signature(each.__init__ if inspect.isclass(each) else each).parameters
+        if name in parameters:
+            return parameters[name]
+        if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+            break
+    return None

@@ -167,7 +167,7 @@ class TableDataModule(TabularDataModule):
             numbers = [number for number in map(_number, values) if number is None or not math.isnan(number)]
             if name not in self.categorical_columns and None not in numbers:
                 if not numbers:
-                    raise ValueError(f"column {name!r} has no value in the training rows; leave it out")
+                    raise ValueError(f"column {name!r} has no value in the training rows: --data.id_columns '[{name}]'")
                 columns[name] = None
             else:
                 columns[name] = sorted(set(map(_category, values)))
@@ -387,7 +387,8 @@ class TableDataModule(TabularDataModule):
         """What to say of categories that no training row has."""
         lines = []
         for name, kind in self.columns.items():
-            found = [_category(row.get(name)) for _, row in self._rows(split)] if kind is not None else []
+            rows = [] if kind is None else [row for _, row in self._rows(split)]
+            found = [_category(row.get(name)) for row in rows] if any(name in row for row in rows) else []
             known = set(kind or [])
             unseen = [category for category in found if category not in known]
             if unseen:

@@ -12,6 +12,11 @@ class Needy(L.LightningModule):
         super().__init__()
 
 
+class Child(Needy):
+    def __init__(self, *args, hidden: int = 2, **options):
+        super().__init__(*args, **options)
+
+
 class Flowers(L.LightningDataModule):
     num_features, num_classes, class_names = 4, 3, ["a", "b", "c"]
 
@@ -38,6 +43,12 @@ def found_by_its_class_path(monkeypatch):
 def test_what_the_datamodule_offers_reaches_the_model():
     assert value("num_features", Flowers()) == 4
     assert value("num_classes", Flowers(), num_features=None) == 3
+
+
+def test_it_reaches_a_parent_to_which_the_options_of_a_subclass_go(monkeypatch):
+    monkeypatch.setattr("cli.links.locate", lambda path: Child)
+    assert value("num_classes", Flowers()) == 3
+    assert value("class_names", Flowers()) is None
 
 
 def test_a_missing_attribute_that_the_model_needs_is_named():

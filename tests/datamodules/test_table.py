@@ -426,7 +426,7 @@ def test_a_damaged_checkpoint_is_refused(table, key, value):
         ),
         ([(1, "u", "a"), (2, "v", "b")] * 9, {"id_columns": ["z"]}, r"id_columns: the file has no column 'z'"),
         ([(1, "u", "a"), (2, "v", "b")] * 9, {"feature_columns": ["label"]}, r"columns other than the label's"),
-        ([("", "u", "a"), ("NA", "v", "b")] * 9, {}, r"column 'x' has no value in the training rows; leave it out"),
+        ([("", "u", "a"), ("NA", "v", "b")] * 9, {}, r"no value in the training rows: --data.id_columns '\[x\]'"),
         (
             [(1, "u", "a"), ("", "v", "b")] * 9,
             {"missing": "refuse"},
