@@ -87,6 +87,8 @@ class GracefulStop(Checkpoint):  # a Checkpoint, because Lightning runs those la
         self._restore_handlers()
         if isinstance(exception, KeyboardInterrupt) and self.received is None and self._saved is not None:
             self.received = signal.SIGINT
+            for logger in trainer.loggers:  # of all that follows here, what Lightning has not done before the pictures
+                logger.finalize("interrupted")
             self._stop(trainer)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
