@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -58,12 +59,16 @@ class Server:
     def stop(self):
         """As a supervisor does it; nothing that the server has started may stay."""
         self.process.terminate()
-        status = self.process.wait(60)
-        time.sleep(1)
-        with pytest.raises(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        assert status == 0
-        self.log.close()
+        try:
+            assert self.process.wait(60) == 0
+            with pytest.raises(ProcessLookupError):
+                for _ in range(100):
+                    os.killpg(self.process.pid, 0)  # whether there is any left
+                    time.sleep(0.1)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+            self.log.close()
 
 
 @pytest.fixture(scope="module")
