@@ -152,7 +152,7 @@ class TableDataModule(TabularDataModule):
     def columns(self) -> dict[str, list[str] | None]:
         """The columns to learn from: None for numbers, for categories a list of them, "" for a missing one."""
         rows = self._files["train"][0]
-        there = list(dict.fromkeys(name for _, row in rows for name in row))
+        there = self._there
         names = self.feature_columns or self._candidates()
         for option, wanted in (("feature_columns", names), ("id_columns", self.id_columns)):
             if unknown := [name for name in wanted if name not in there]:
@@ -173,11 +173,15 @@ class TableDataModule(TabularDataModule):
                 columns[name] = sorted(set(map(_category, values)))
         return columns
 
+    @property
+    def _there(self) -> list[str]:
+        """The columns that the training rows have, in their order."""
+        return list(dict.fromkeys(name for _, row in self._files["train"][0] for name in row))
+
     def _candidates(self) -> list[str]:
         """The columns of the training rows that could be learned from."""
-        there = dict.fromkeys(name for _, row in self._files["train"][0] for name in row)
         left_out = {self.label_column, *self.id_columns}
-        return [name for name in there if not NAMELESS.fullmatch(name) and name not in left_out]
+        return [name for name in self._there if not NAMELESS.fullmatch(name) and name not in left_out]
 
     @cached_property
     def with_holes(self) -> list[str]:

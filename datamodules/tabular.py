@@ -259,8 +259,8 @@ class TabularDataModule(BatchedDataModule):
     def _table(self) -> Table:
         """What `load_table` returns, checked, as tensors and lists of plain str."""
         loaded = self.load_table()
-        if not isinstance(loaded, tuple) or len(loaded) != len(Table._fields):
-            got = f"{len(loaded)} values" if isinstance(loaded, tuple) else type(loaded).__name__
+        if not isinstance(loaded, tuple | list) or len(loaded) != len(Table._fields):
+            got = f"{len(loaded)} values" if isinstance(loaded, tuple | list) else type(loaded).__name__
             raise ValueError(f"load_table: expected a Table of {', '.join(Table._fields)}, got {got}")
         x, target, *names = loaded
         exact, target = np.asarray(x, dtype=np.float64), np.asarray(target)
