@@ -23,8 +23,8 @@ def main() -> None:
     import torch
 
     from benchmarks.fits import minimal_fit
-    from callbacks.decision_boundary import DecisionBoundary, boundary_grid
-    from datamodules.iris import IrisDataModule
+    from callbacks.figures.boundary import DecisionBoundary, boundary_grid
+    from datamodules.table.iris import IrisDataModule
     from logreg.binary import BinaryLogit
     from logreg.one_vs_all import OneVsAll
 

@@ -9,10 +9,10 @@ from urllib.parse import urlsplit
 import lightning as L
 import torch
 
-from callbacks.checkpoints import AtomicCheckpointIO
+from callbacks.run.checkpoints import AtomicCheckpointIO
 from cli.checkpoint_schema import require_outline
 from datamodules.batches import BatchedDataModule
-from datamodules.bounded import fetch
+from datamodules.files.bounded import fetch
 
 LARGEST_DOWNLOAD = 1_000_000_000  # bytes: W of 1.5 million features and 150 classes
 SPLITS = {"fit": "train", "validate": "val", "test": "test"}  # what a subcommand reads; predict may need no data

@@ -11,8 +11,8 @@ from lightning.pytorch.cli import LightningArgumentParser
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from callbacks.checkpoints import RelocatableModelCheckpoint
-from callbacks.figures import Figures
+from callbacks.figures.evaluation import Figures
+from callbacks.run.checkpoints import RelocatableModelCheckpoint
 
 # Callbacks that every run has, by the section that holds their options.
 CALLBACKS: dict[str, Any] = {"checkpoint": RelocatableModelCheckpoint, "figures": Figures}

@@ -16,9 +16,9 @@ import torch
 from numpy.typing import NDArray
 from rich.progress import track
 
-from callbacks.atomic_files import atomic_write_csv
-from callbacks.figures import new_figure, save
-from callbacks.plots import learning_curve
+from callbacks.figures.evaluation import new_figure, save
+from callbacks.figures.plots import learning_curve
+from callbacks.files import atomic_write_csv
 from cli.main import run_as_command
 from cli.refit import Refit, Rows, Splits, predict, take
 from datamodules.batches import BatchIndices

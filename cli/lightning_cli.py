@@ -9,9 +9,9 @@ import lightning as L
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
-from callbacks.checkpoints import AtomicCheckpointIO
-from callbacks.graceful_stop import GracefulStop
-from callbacks.no_profiler import NoProfiler
+from callbacks.run.checkpoints import AtomicCheckpointIO
+from callbacks.run.no_profiler import NoProfiler
+from callbacks.run.stopping import GracefulStop
 from cli.all_rows import require_refittable
 from cli.checkpoint import class_names, read_checkpoint, require_same_class, restore_state
 from cli.config import CALLBACKS, config_text, require_classes, require_values

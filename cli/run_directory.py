@@ -9,7 +9,7 @@ from itertools import chain, count
 from pathlib import Path
 from types import TracebackType
 
-from callbacks.atomic_files import atomic_write_text
+from callbacks.files import atomic_write_text
 
 # What a fit writes, checkpoints apart.
 OWN_FILES = (

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from jsonargparse import Namespace
 
-from callbacks.graceful_stop import REQUEUED, slurm_job
+from callbacks.run.stopping import REQUEUED, slurm_job
 from cli.run_directory import RunDirectory
 
 

@@ -8,15 +8,15 @@ from lightning.pytorch.callbacks import LearningRateMonitor, ProgressBar
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
-from callbacks.checkpoints import RelocatableModelCheckpoint
-from callbacks.coefficients import CoefficientsWriter
-from callbacks.data_report import DataReport
-from callbacks.divergence import StopOnDivergence
-from callbacks.loggers import ResumableCSVLogger, ThrottledTensorBoardLogger
-from callbacks.progress_bar import ThrottledProgressBar
-from callbacks.reports import EvaluationReport, MetricsWriter, PredictionWriter
-from callbacks.run_summary import HyperparameterSummary
-from callbacks.stay_stopped import StayStopped
+from callbacks.reports.coefficients import CoefficientsWriter
+from callbacks.reports.data import DataReport
+from callbacks.reports.evaluation import EvaluationReport, MetricsWriter, PredictionWriter
+from callbacks.reports.summary import HyperparameterSummary
+from callbacks.run.checkpoints import RelocatableModelCheckpoint
+from callbacks.run.divergence import StopOnDivergence
+from callbacks.run.loggers import ResumableCSVLogger, ThrottledTensorBoardLogger
+from callbacks.run.progress_bar import ThrottledProgressBar
+from callbacks.run.stay_stopped import StayStopped
 
 POSITIVE_OPTIONS = (
     *("max_epochs", "max_steps", "limit_train_batches", "accumulate_grad_batches", "gradient_clip_val"),

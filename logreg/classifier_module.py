@@ -10,8 +10,8 @@ from torch import Tensor
 from logreg.calibration import TemperatureScaling
 from logreg.evaluation import Evaluation
 from logreg.functional import log_softmax
+from logreg.loading import load_safely, require_state
 from logreg.optimizers import build_optimizers, plan_decay, prefer_configured_options
-from logreg.safe_loading import load_safely, require_state
 
 BEYOND_REACH = {  # what a callback would do to an update by hand
     WeightAveraging: "average scale · weight",

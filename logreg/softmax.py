@@ -10,11 +10,11 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
 from logreg.calibration import TemperatureScaling
 from logreg.classifier_module import ClassifierModule, require
+from logreg.decision import OutOfScopeMetrics, RejectBelowThreshold
 from logreg.distributed import mean_local_batch_size, supports_sparse_allreduce
 from logreg.evaluation import Evaluation
 from logreg.functional import class_weights, cross_entropy
 from logreg.optimizers import HandUpdate
-from logreg.out_of_scope import OutOfScopeMetrics, RejectBelowThreshold
 from logreg.scaled_matrix import ScaledMatrix
 
 

@@ -101,7 +101,7 @@ class Runs:
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     """The first comparisons, with a last batch of 1 row, which leaves one of two ranks without any."""
-    pytest.importorskip("datamodules.text")
+    pytest.importorskip("datamodules.text.sentences")
     runs = Runs(tmp_path_factory.mktemp("ranks"))
     runs.add("softmax_1", runs.text(2049, dropout=0.3), ranks=1)
     runs.add("softmax_2", runs.text(2049, dropout=0.3), ranks=2)
@@ -117,7 +117,7 @@ def more_runs(request, name):
 
 @pytest.fixture(scope="module")
 def more_text_runs(tmp_path_factory):
-    pytest.importorskip("datamodules.text")
+    pytest.importorskip("datamodules.text.sentences")
     runs = Runs(tmp_path_factory.mktemp("more_ranks"))
     for ranks in (1, 2, 4):
         runs.add(f"softmax_{ranks}", runs.text(2053), ranks, evaluate=False)
@@ -350,7 +350,7 @@ FIT = ["fit", "--config", "configs/text_csv.yaml", "--data.batch_size", "25", "-
 
 @pytest.mark.slow
 def test_the_command_line_starts_the_second_process_by_itself(cli, tmp_path):
-    pytest.importorskip("datamodules.text")
+    pytest.importorskip("datamodules.text.sentences")
     ranks = ["--trainer.accelerator", "cpu", "--trainer.devices", "2", "--trainer.strategy", "ddp"]
     process = fresh("train.py", *FIT, *ranks, "--trainer.default_root_dir", tmp_path / "two")
     cli(*FIT, "--trainer.default_root_dir", tmp_path / "one")
@@ -365,7 +365,7 @@ def test_the_command_line_starts_the_second_process_by_itself(cli, tmp_path):
 
 @pytest.mark.slow
 def test_two_nodes_under_torchrun_do_what_one_process_does(cli, tmp_path):
-    pytest.importorskip("datamodules.text")
+    pytest.importorskip("datamodules.text.sentences")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -424,7 +424,7 @@ def test_weights_are_right_where_ranks_hold_unequal_shares_of_the_last_batch(mor
 @pytest.mark.slow
 @pytest.mark.skipif("CLINC150_DIR" not in os.environ, reason="needs the CLINC150 files: set CLINC150_DIR")
 def test_two_ranks_train_and_test_clinc150_as_one_does(tmp_path):
-    pytest.importorskip("datamodules.clinc150")
+    pytest.importorskip("datamodules.text.clinc150")
     runs = Runs(tmp_path)
     for ranks in (1, 2):
         # The rate of the config makes weights in the hundreds, of which float32 keeps no fifth decimal.

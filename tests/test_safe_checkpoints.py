@@ -13,9 +13,9 @@ import pytest
 import torch
 import yaml
 
-from callbacks.checkpoints import AtomicCheckpointIO
+from callbacks.run.checkpoints import AtomicCheckpointIO
 from cli.checkpoint import read_checkpoint
-from datamodules import bounded
+from datamodules.files import bounded
 from logreg.binary import BinaryLogit
 from logreg.net_classifier import MLP, NetClassifier
 from tests.tools.slow_answers import SLOW, answer_slowly
@@ -170,7 +170,7 @@ def test_protection_cannot_be_switched_off(cli, monkeypatch, tmp_path, victim, p
 def test_a_trainer_that_is_built_by_hand_around_our_checkpoint_files_is_protected(tmp_path, victim, poison):
     import lightning as L
 
-    from datamodules.iris import IrisDataModule
+    from datamodules.table.iris import IrisDataModule
 
     trainer = L.Trainer(plugins=[AtomicCheckpointIO()], default_root_dir=tmp_path, max_epochs=1, barebones=True)
     model, data = BinaryLogit(2), IrisDataModule(classes=["versicolor", "virginica"], features=["petal length"])
@@ -213,9 +213,9 @@ MODELS = with_config(
     ("logreg.net_classifier.NetClassifier", "xor_mlp"),
 )
 DATA = with_config(
-    ("datamodules.iris.IrisDataModule", "iris_binary"),
-    ("datamodules.xor.XORDataModule", "xor_mlp"),
-    ("datamodules.text.TextDataModule", "text_csv"),
+    ("datamodules.table.iris.IrisDataModule", "iris_binary"),
+    ("datamodules.table.xor.XORDataModule", "xor_mlp"),
+    ("datamodules.text.sentences.TextDataModule", "text_csv"),
 )
 each_model = pytest.mark.parametrize(("kind", "config"), MODELS, ids=lambda value: getattr(value, "__name__", None))
 each_datamodule = pytest.mark.parametrize(("kind", "config"), DATA, ids=lambda value: getattr(value, "__name__", None))
@@ -389,7 +389,7 @@ def served(monkeypatch, tmp_path):
     "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
 )  # fsspec's own
 def test_a_payload_behind_a_url_is_not_run(cli, request, tmp_path, victim, poison, kind, command):
-    from datamodules.iris import IrisDataModule
+    from datamodules.table.iris import IrisDataModule
 
     if kind == "http":
         pytest.importorskip("aiohttp", reason="Lightning's load_from_checkpoint needs it to read http")

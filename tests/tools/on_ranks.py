@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from forked_cli import run_cli
 
 import logreg.distributed
-from datamodules.tabular import TabularDataModule
+from datamodules.table.tabular import TabularDataModule
 
 
 class Table(TabularDataModule):
