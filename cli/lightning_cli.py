@@ -17,7 +17,6 @@ from cli.checkpoint import class_names, read_checkpoint, require_same_class, res
 from cli.config import CALLBACKS, config_text, require_classes, require_values
 from cli.links import link_data_to_model
 from cli.processes import require_commands, spare_threads
-from cli.resume_progress import require_progress
 from cli.run_paths import base_directory, choose_run, config_file, newest_checkpoint, requeued_checkpoint
 from cli.trainer_defaults import as_list, describe_best, refuse_impossible, trainer_settings
 
@@ -119,7 +118,6 @@ class TemplateCLI(LightningCLI):
         trainer = super().instantiate_trainer(**kwargs)
         require_commands(trainer, rank)
         require_refittable(options, trainer)
-        require_progress(checkpoint, trainer, self.datamodule)
         return trainer
 
     def after_fit(self) -> None:
