@@ -203,6 +203,11 @@ class TfidfDataModule(BatchedDataModule):
             self.features.encode_one(texts[0]) if len(texts) == 1 else as_tensor(self.vectorize(texts), 0, len(texts))
         )
 
+    def unseen(self, texts: Sequence[str]) -> list[list[str]]:
+        """Of each text one line if no n-gram of it is known."""
+        known = self.encode(texts).crow_indices().diff().tolist()
+        return [[] if count else ["no training text has any n-gram of it"] for count in known]
+
     def sklearn_transformer(self) -> Any:
         """The fitted TfidfVectorizer, or a FeatureUnion of several, that makes x of sentences."""
         return self.features.sklearn_transformer()
