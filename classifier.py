@@ -32,8 +32,8 @@ T = TypeVar("T")
 class Classifier:
     """Answers for sentences or rows, as `predict` on the command line does, an out-of-scope threshold included.
 
-    Any number of threads may ask at once: an answer changes nothing. On a CPU a linear model takes one of torch's threads,
-    as in `train.py`, so that forked processes answer too. N inputs, D features, K classes.
+    Any number of threads may ask at once: an answer changes nothing. For a linear model torch takes one thread, as in
+    `train.py`, so that forked processes answer too. N inputs, D features, K classes.
 
     Args:
         model: a trained model, which is put into evaluation mode.
@@ -109,7 +109,7 @@ class Classifier:
         ]
 
     def unseen(self, inputs: Any) -> list[list[str]]:
-        """Of each input a line for what the model cannot know: each unseen category, or a text without a known n-gram."""
+        """Of each input a line for what no training row has: each category, or all n-grams of a text."""
         return self.data.unseen(inputs) if offers(self.data, RecognizingData) else [[] for _ in inputs]
 
     @torch.inference_mode()

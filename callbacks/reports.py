@@ -307,7 +307,7 @@ def _print_table(records: list[Record]) -> None:
     for name in beside(described, [PRINTED_NAMES[name] for name in printed], "predicted_"):
         table.add_column(Text(name), no_wrap=name.endswith("label"), overflow="fold")
     for described, answer in records:
-        cells = [*(_cell(described[name]) for name in shown), *("…" for _ in more)]
+        cells = [*(_cell(_plain(described[name])) for name in shown), *("…" for _ in more)]
         cells += [_cell(answer[name]) for name in printed]
         table.add_row(*(Text(_visible(cell)) for cell in cells))
     Console().print(table)
