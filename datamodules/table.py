@@ -244,9 +244,11 @@ class TableDataModule(TabularDataModule):
             width = len(self.feature_names)
             self.mean, self.scale = torch.zeros(width, dtype=self.precision), torch.ones(width, dtype=self.precision)
             if numbers:
-                scaler = StandardScaler().fit(self.points("train")[0][:, numbers].numpy())  # leaves out NaN
-                self.mean[: len(numbers)] = torch.from_numpy(scaler.mean_).nan_to_num(0)  # all are held out
-                self.scale[: len(numbers)] = torch.from_numpy(scaler.scale_).nan_to_num(1)
+                x = self.points("train")[0][:, numbers]
+                x[:, x.isnan().all(dim=0)] = 0  # where all numbers are in rows that are held out
+                scaler = StandardScaler().fit(x.numpy())  # leaves out NaN
+                self.mean[: len(numbers)] = torch.from_numpy(scaler.mean_)
+                self.scale[: len(numbers)] = torch.from_numpy(scaler.scale_)
         mean, scale = self.mean[: len(numbers)], self.scale[: len(numbers)]
         holes = [list(self.columns).index(name) for name in self.with_holes]
         categories = [column for column, kind in enumerate(kinds) if kind is not None]
@@ -449,13 +451,16 @@ class TableDataModule(TabularDataModule):
 
     def _without(self, split: str) -> list[str]:
         """What to say of rows without a column that others have, as JSON lets them."""
-        rows = [(place, row) for place, row in self._rows(split) if not self.columns.keys() <= row.keys()]
+        if split in ("val", "test") and self.is_drawn(split):
+            return []  # told of with the file that they are from
+        every = self._training_file[0] if split == "train" else self._rows(split)
+        rows = [(place, row) for place, row in every if not self.columns.keys() <= row.keys()]
         if not rows:
             return []
-        (place, row), total = rows[0], len(self._rows(split))
+        place, row = rows[0]
         absent, there = ([*names][:5] for names in ([n for n in self.columns if n not in row], row))
         return [
-            f"{len(rows)} of {total} {split} rows lack a column, whose value counts as missing: {place} has no "
+            f"{len(rows)} of {len(every)} {split} rows lack a column, whose value counts as missing: {place} has no "
             f"{', '.join(map(repr, absent))}, but {', '.join(map(repr, there))}"
         ]
 

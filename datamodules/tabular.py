@@ -177,7 +177,7 @@ class TabularDataModule(BatchedDataModule):
                 f"{self.num_features - len(self.feature_names)}"
             )
         scaler = StandardScaler()
-        scaler.mean_, scaler.scale_ = (np.array(column, dtype=np.float64) for column in self.scaling())
+        scaler.mean_, scaler.scale_ = (column.double().numpy().copy() for column in self.scaling())
         scaler.var_, scaler.n_features_in_ = scaler.scale_**2, self.num_features
         return scaler
 
