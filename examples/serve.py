@@ -9,6 +9,7 @@ training row has: a category, or all words.
 """
 
 import gc
+import logging
 import os
 import signal
 import sys
@@ -71,6 +72,7 @@ def main(run: str, port: str = "8000") -> None:
     process = os.getpid()
 
     def end(*_: Any) -> None:  # LitServe takes the first as Ctrl-C, and ends its workers; the other is the HTTP server
+        logging.disable()  # of a thread of LitServe's that would miss its manager
         raise KeyboardInterrupt if os.getpid() == process else SystemExit
 
     for number in (signal.SIGINT, signal.SIGTERM):
