@@ -1,6 +1,7 @@
 """Files that are written whole or not at all: whoever reads one sees the old content or the new, never half."""
 
 import csv
+import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -34,6 +35,22 @@ def write_then_rename(path: Path, write: Callable[[Path], Any]) -> None:
 def atomic_write_text(path: Path, text: str) -> None:
     """Write a UTF-8 text file."""
     write_then_rename(path, lambda temporary: temporary.write_bytes(text.encode()))
+
+
+def as_json(value: Any, **options: Any) -> str:
+    """JSON that any parser reads: null for a number that is not finite, text for what JSON has no type for.
+
+    >>> as_json({"loss": float("nan"), "path": Path("a")})
+    '{"loss": null, "path": "a"}'
+    """
+    options |= {
+        "ensure_ascii": False,
+        "default": lambda other: other.tolist() if hasattr(other, "tolist") else str(other),
+    }
+    try:
+        return json.dumps(value, allow_nan=False, **options)
+    except ValueError:
+        return json.dumps(json.loads(json.dumps(value, **options), parse_constant=lambda name: None), **options)
 
 
 def atomic_write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

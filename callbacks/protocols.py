@@ -170,6 +170,13 @@ class EncodableData(NamedClasses, Protocol):
         """Sentences, rows or whatever else the data is made of to x (N, D)."""
 
 
+class RecognizingData(EncodableData, Protocol):
+    """Optional for `Classifier`: data that can tell what of an input no training row has."""
+
+    def unseen(self, inputs: Any) -> list[list[str]]:
+        """A line for each such part of each input, N lists."""
+
+
 class ExportableData(NamedClasses, Protocol):
     """Not for a callback but for deploy/export.py: data that scikit-learn can encode."""
 

@@ -16,10 +16,11 @@ from torch import Tensor
 import datamodules
 import logreg
 from callbacks.protocols import Classifier as ClassifierModel
-from callbacks.protocols import EncodableData, NamedFeatures, lack
+from callbacks.protocols import EncodableData, NamedFeatures, RecognizingData, lack, offers
 from cli.checkpoint import read_checkpoint
 from cli.config_files import load_yaml
 from cli.errors import one_line
+from cli.processes import spare_threads
 from cli.run_paths import newest_checkpoint, run_of
 from datamodules.batches import BatchedDataModule
 from logreg.classifier_module import ClassifierModule
@@ -31,7 +32,8 @@ T = TypeVar("T")
 class Classifier:
     """Answers for sentences or rows, as `predict` on the command line does, an out-of-scope threshold included.
 
-    Any number of threads may ask at once: an answer changes nothing. N inputs, D features, K classes.
+    Any number of threads may ask at once: an answer changes nothing. For a linear model torch takes one thread, as in
+    `train.py`, so that forked processes answer too. N inputs, D features, K classes.
 
     Args:
         model: a trained model, which is put into evaluation mode.
@@ -46,6 +48,7 @@ class Classifier:
             if unmet:
                 raise ValueError(f"Classifier does not apply: {unmet}")
         self.model: Any = model.eval()
+        spare_threads(model)
         self.data = data
         self.class_names = list(data.class_names)
 
@@ -74,10 +77,9 @@ class Classifier:
             raise ValueError(f"{error}; give the model's by name, as Classifier.load(path, net=MLP(2, 2))") from error
         return cls(model, data)
 
-    @torch.inference_mode()
     def predict(self, inputs: Any) -> list[str]:
         """The label of each input."""
-        return self._names(self.model.predict_label(self.model.predict_proba(self.data.encode(inputs))))
+        return self.labels(self.predict_proba(inputs))
 
     @torch.inference_mode()
     def predict_proba(self, inputs: Any) -> np.ndarray:
@@ -105,6 +107,10 @@ class Classifier:
             [(self.class_names[label], p) for label, p in zip(labels, row, strict=True)]
             for labels, row in zip(order.tolist(), best, strict=True)
         ]
+
+    def unseen(self, inputs: Any) -> list[list[str]]:
+        """Of each input a line for what no training row has: each category, or all n-grams of a text."""
+        return self.data.unseen(inputs) if offers(self.data, RecognizingData) else [[] for _ in inputs]
 
     @torch.inference_mode()
     def explain(self, inputs: Any, num_features: int = 5) -> list[list[tuple[str, float]]]:

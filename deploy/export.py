@@ -168,7 +168,7 @@ def _logistic_regression(W: Tensor, b: Tensor, classes: list[Any]) -> Any:
     from sklearn.linear_model import LogisticRegression
 
     model = LogisticRegression()
-    model.coef_, model.intercept_ = W.T.contiguous().numpy(), b.numpy()
+    model.coef_, model.intercept_ = W.T.numpy().copy(), b.numpy().copy()
     model.classes_, model.n_features_in_ = np.array(classes), len(W)
     return model
 

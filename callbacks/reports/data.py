@@ -3,7 +3,6 @@
 `inspect_splits` computes, `print_table` prints, `DataReport`, the callback, decides when.
 """
 
-import json
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 import lightning as L
 
-from callbacks.files import atomic_write_csv, atomic_write_text
+from callbacks.files import as_json, atomic_write_csv, atomic_write_text
 from callbacks.protocols import InspectableData, datamodule_of, offers
 
 SPLITS = ("train", "val", "test")
@@ -87,7 +86,7 @@ class DataReport(L.Callback):
             splits[split] = contents, target.tolist()
         report, issues = inspect_splits(splits, data.class_names)
         run = Path(trainer.default_root_dir)
-        atomic_write_text(run / "data_report.json", json.dumps(report, indent=2, ensure_ascii=False) + "\n")
+        atomic_write_text(run / "data_report.json", as_json(report, indent=2) + "\n")
         print_table(report)
         if issues:
             header = ("problem", "split", "row", "label", "content")

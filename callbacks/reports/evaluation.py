@@ -4,7 +4,6 @@ N rows of a batch, K classes.
 """
 
 import csv
-import json
 import unicodedata
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -17,7 +16,7 @@ import lightning as L
 import torch
 from torch import Tensor
 
-from callbacks.files import atomic_write_csv, atomic_write_text, replacing, write_then_rename
+from callbacks.files import as_json, atomic_write_csv, atomic_write_text, replacing, write_then_rename
 from callbacks.protocols import (
     ExplainableClassifier,
     InputFile,
@@ -46,7 +45,7 @@ PRINTED_NAMES = {
 def write_test_metrics(trainer: L.Trainer) -> dict[str, float]:
     """Write what was logged under names that begin with "test" to test_metrics.json, and return it."""
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("test")}
-    atomic_write_text(Path(trainer.default_root_dir, "test_metrics.json"), json.dumps(metrics, indent=2) + "\n")
+    atomic_write_text(Path(trainer.default_root_dir, "test_metrics.json"), as_json(metrics, indent=2) + "\n")
     return metrics
 
 
@@ -217,7 +216,7 @@ class PredictionWriter(RowCollector):
         data = datamodule_of(trainer)
         for described, answer in _records(columns, data, offers(pl_module, ExplainableClassifier)):
             named = zip(beside(described, answer, "predicted_"), answer.values(), strict=True)
-            print(json.dumps(described | dict(named), ensure_ascii=False), file=self._file)
+            print(as_json(described | dict(named)), file=self._file)
             if len(self._first) < self.num_printed:
                 self._first.append((described, answer))
         self._num_written += len(columns[0])
@@ -287,7 +286,7 @@ def _write_joined(path: Path, columns: Columns, data: Any) -> None:
 
 def _plain(value: Any) -> Any:
     """What JSON and Parquet can hold and a cell cannot, as JSON."""
-    return json.dumps(value, ensure_ascii=False, default=str) if isinstance(value, dict | list) else value
+    return as_json(value) if isinstance(value, dict | list) else value
 
 
 def _print_table(records: list[Record]) -> None:
@@ -307,7 +306,7 @@ def _print_table(records: list[Record]) -> None:
     for name in beside(described, [PRINTED_NAMES[name] for name in printed], "predicted_"):
         table.add_column(Text(name), no_wrap=name.endswith("label"), overflow="fold")
     for described, answer in records:
-        cells = [*(_cell(described[name]) for name in shown), *("…" for _ in more)]
+        cells = [*(_cell(_plain(described[name])) for name in shown), *("…" for _ in more)]
         cells += [_cell(answer[name]) for name in printed]
         table.add_row(*(Text(_visible(cell)) for cell in cells))
     Console().print(table)

@@ -5,13 +5,18 @@ import gzip
 import io
 import itertools
 import json
+import math
 import re
 import sys
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, TextIO
+
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from datamodules.files.bounded import LONGEST_TEXT, read_bounded
 from datamodules.files.packed import Packed
@@ -27,7 +32,9 @@ Row = tuple[str, dict[str, Any]]  # where it stands in its file, for error messa
 Files = str | Path | Sequence[str | Path]
 
 
-def read_labelled(files: Files, text_column: str, label_column: str) -> tuple[list[str], list[str]]:
+def read_labelled(
+    files: Files, text_column: str, label_column: str, drop_unlabelled: bool = False
+) -> tuple[list[str], list[str]]:
     """Texts and labels of one or several files, in their order.
 
     Args:
@@ -35,6 +42,7 @@ def read_labelled(files: Files, text_column: str, label_column: str) -> tuple[li
             .jsonl, one object a line; .parquet. Text in UTF-8, or in UTF-16. Each may be compressed: .csv.gz.
         text_column: name of the column, or key, that holds the text.
         label_column: name of the column, or key, that holds the label.
+        drop_unlabelled: leave out the rows without a label, with a line that tells how many.
 
     Raises:
         ValueError: one line that names the file and all bad rows, what was expected and what was found.
@@ -42,13 +50,23 @@ def read_labelled(files: Files, text_column: str, label_column: str) -> tuple[li
     """
     texts, labels = [], []
     for path in each_file(files):
-        rows = list(read_rows(path, (text_column, label_column)))
-        if not rows:
-            raise ValueError(f"{path}: expected at least one row, the file is empty")
+        rows = labelled_rows(path, (text_column, label_column), drop_unlabelled)
         for text, label in column_values(path, rows, (text_column, label_column)):
             texts.append(text)
             labels.append(label)
     return texts, labels
+
+
+def labelled_rows(path: Path, columns: Sequence[str], drop_unlabelled: bool) -> list[Row]:
+    """All rows of a file, as for `read_labelled`; the last of the columns holds the label."""
+    rows, label = list(read_rows(path, columns)), columns[-1]
+    if not rows:
+        raise ValueError(f"{path}: expected at least one row, the file is empty")
+    kept = [(place, row) for place, row in rows if not _is_bare(row.get(label))]
+    if not (drop_unlabelled and kept) or len(kept) == len(rows):
+        return rows
+    rank_zero_only(print)(f"note: {len(rows) - len(kept)} of {len(rows)} rows of {path} have no label", file=sys.stderr)
+    return kept
 
 
 def read_inputs(path: str, text_column: str) -> tuple[Sequence[str], Sequence[dict[str, Any]] | None]:
@@ -126,17 +144,24 @@ def column_values(
             may be empty.
     """
     problems: list[tuple[str, str]] = []
+    unlabelled = False
     for number, (place, row) in enumerate(rows):
         try:
             yield [_text(row, column, may_be_empty) for column in columns]
         except ValueError as error:
             problems.append((place, str(error)))
+            unlabelled = unlabelled or (not may_be_empty and columns[-1] in row and _is_bare(row[columns[-1]]))
             if number == 0 and not all(column in row for column in columns):
                 break  # the header lacks it, and so would every row
     if problems:
         (place, problem), *others = problems
         more = f"; {len(others)} more bad rows: {', '.join(p for p, _ in others[:20])}" if others else ""
-        raise ValueError(f"{path} {place}: {problem}{more}{', ...' if len(others) > 20 else ''}")
+        remedy = "; --data.drop_unlabelled true leaves out rows without a label" if unlabelled else ""
+        raise ValueError(f"{path} {place}: {problem}{more}{', ...' if len(others) > 20 else ''}{remedy}")
+
+
+def _is_bare(value: Any) -> bool:
+    return value is None or (isinstance(value, str) and not value.strip())
 
 
 def _text(row: dict[str, Any], column: str, may_be_empty: bool) -> str:
@@ -151,10 +176,10 @@ def _text(row: dict[str, Any], column: str, may_be_empty: bool) -> str:
         return ""
     if isinstance(value, float) and value.is_integer():  # 2.0 stands for 2 where a column had holes
         value = int(value)
-    if isinstance(value, bool) or not isinstance(value, str | int):
-        remedy = ": put quotes around it" if isinstance(value, bool | float) else ""
+    if not isinstance(value, str | int):
+        remedy = ": write it as text, in JSON with quotes" if isinstance(value, float) else ""
         raise ValueError(f"expected text in {column!r}, got {type(value).__name__}{remedy}")
-    value = str(value)
+    value = str(value).lower() if isinstance(value, bool) else str(value)
     if SURROGATE.search(value):
         raise ValueError(f"expected text in {column!r}, got half of a surrogate pair")
     if len(value) > LONGEST_TEXT:
@@ -308,11 +333,50 @@ def _parquet_rows(path: Path, content: bytes) -> Iterator[Row]:
     except ModuleNotFoundError as error:
         raise ValueError(f"{path}: reading Parquet needs pyarrow: pip install pyarrow") from error
     try:
-        pieces = ParquetFile(pyarrow.BufferReader(content)).iter_batches()
-        for number, row in enumerate(itertools.chain.from_iterable(piece.to_pylist() for piece in pieces), 1):
-            yield f"row {number}", row
-    except (pyarrow.ArrowException, OSError) as error:
+        file = ParquetFile(pyarrow.BufferReader(content))
+        schema = pyarrow.schema([field.with_type(_in_microseconds(field.type)) for field in file.schema_arrow])
+        tables = (pyarrow.Table.from_batches([piece]).cast(schema, safe=False) for piece in file.iter_batches())
+        for number, row in enumerate(itertools.chain.from_iterable(table.to_pylist() for table in tables), 1):
+            yield f"row {number}", plain(row)
+    except (pyarrow.ArrowException, OSError, ValueError) as error:
         raise ValueError(f"{path}: expected a Parquet file: {error}") from error
+
+
+def _in_microseconds(kind: Any) -> Any:
+    """An Arrow type; of one in nanoseconds, which Python's dates and times do not have, that in microseconds."""
+    import pyarrow
+
+    if str(kind).startswith("timestamp[ns"):
+        return pyarrow.timestamp("us", kind.tz)
+    return {"duration[ns]": pyarrow.duration("us"), "time64[ns]": pyarrow.time64("us")}.get(str(kind), kind)
+
+
+def plain(value: Any) -> Any:
+    """A cell of Parquet or of Python as JSON can hold it, the same from both.
+
+    >>> plain([float("nan"), b"Oslo", Decimal("2.50"), timedelta(minutes=1)])
+    [None, 'Oslo', 2.5, 60.0]
+    """
+    if value is None or isinstance(value, str | int):
+        return value
+    if isinstance(value, float):
+        return None if math.isnan(value) else value if math.isfinite(value) else str(value)
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if hasattr(value, "tolist"):  # of numpy
+        return plain(value.tolist())
+    if str(value) in ("nan", "NaN", "NaT", "<NA>"):
+        return None
+    if isinstance(value, bytes):
+        return value.decode(errors="backslashreplace")
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    if isinstance(value, Decimal):
+        number = int(value) if value == value.to_integral_value() else float(value)
+        return number if Decimal(str(number)) == value else str(value)
+    return value.isoformat() if hasattr(value, "isoformat") else str(value)
 
 
 def _suffix(file: str | Path) -> str:
@@ -356,9 +420,15 @@ def _text_of(source: object, content: bytes) -> Text:
     return Text(content, encoding)
 
 
+def _finite(text: str) -> float | str | None:
+    """A number of a JSON file, None for NaN; an infinite one as it is written, since no JSON can hold it."""
+    number = float(text)
+    return number if math.isfinite(number) else None if math.isnan(number) else text
+
+
 def _parsed(place: str, text: str) -> Any:
     try:
-        return json.loads(text)
+        return json.loads(text, parse_float=_finite, parse_constant=_finite)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{place}: expected JSON: {error}") from error
 

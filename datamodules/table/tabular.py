@@ -177,7 +177,7 @@ class TabularDataModule(BatchedDataModule):
                 f"{self.num_features - len(self.feature_names)}"
             )
         scaler = StandardScaler()
-        scaler.mean_, scaler.scale_ = (column.double().numpy() for column in self.scaling())
+        scaler.mean_, scaler.scale_ = (column.double().numpy().copy() for column in self.scaling())
         scaler.var_, scaler.n_features_in_ = scaler.scale_**2, self.num_features
         return scaler
 
@@ -328,10 +328,11 @@ def in_order(rows: Any, names: Sequence[str]) -> Any:
     """The columns of a data frame in the order of these names; anything else, or a frame without names, as it is.
 
     Raises:
-        ValueError: the frame has some of the columns, and lacks others.
+        ValueError: the frame's columns have names, and one of these is not among them.
     """
-    columns = [str(column) for column in getattr(rows, "columns", ())]
-    if not set(columns) & set(names):
+    named = [*getattr(rows, "columns", ())]
+    columns = list(map(str, named))
+    if not set(columns) & set(names) and not any(isinstance(name, str) for name in named):
         return rows
     if absent := [name for name in names if name not in columns]:
         raise ValueError(f"expected a column {', '.join(map(repr, absent[:10]))}, got {', '.join(columns[:20])}")

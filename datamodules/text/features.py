@@ -204,7 +204,7 @@ class TfidfFeatures:
             if idf is None:
                 vectorizer.fit([""])  # learns nothing, for the vocabulary is given; only marks it as fitted
             else:
-                vectorizer.idf_ = idf.numpy()
+                vectorizer.idf_ = idf.numpy().copy()  # a view loses its memory where the tensor is sent elsewhere
             ngrams[name], vectorizers[name] = options, vectorizer
         self.ngrams = ngrams
         self._use(vectorizers)

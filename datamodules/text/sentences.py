@@ -203,6 +203,11 @@ class TfidfDataModule(BatchedDataModule):
             self.features.encode_one(texts[0]) if len(texts) == 1 else as_tensor(self.vectorize(texts), 0, len(texts))
         )
 
+    def unseen(self, texts: Sequence[str]) -> list[list[str]]:
+        """Of each text one line if no n-gram of it is known."""
+        known = self.encode(texts).crow_indices().diff().tolist()
+        return [[] if count else ["no training text has any n-gram of it"] for count in known]
+
     def sklearn_transformer(self) -> Any:
         """The fitted TfidfVectorizer, or a FeatureUnion of several, that makes x of sentences."""
         return self.features.sklearn_transformer()
@@ -343,6 +348,7 @@ class TextDataModule(TfidfDataModule):
         test_fraction: share to hold out for the test where there is no test_file, in (0, 1).
         groups_file: a file of the same kind with the columns `label` and `group`, for a picture of which groups are
             mistaken for each other; null if labels have no groups.
+        drop_unlabelled: leave out rows of these files that have no label, instead of refusing them.
         options: as in TfidfDataModule.
 
     Raises:
@@ -360,6 +366,7 @@ class TextDataModule(TfidfDataModule):
         val_fraction: float = 0.1,
         test_fraction: float = 0.1,
         groups_file: str | None = None,
+        drop_unlabelled: bool = False,
         **options: Any,
     ) -> None:
         super().__init__(**options)
@@ -369,6 +376,7 @@ class TextDataModule(TfidfDataModule):
         self.text_column, self.label_column = str(text_column), str(label_column)  # YAML reads the name 0 as a number
         self.oos_label = None if oos_label is None else str(oos_label)
         self.val_fraction, self.test_fraction, self.groups_file = val_fraction, test_fraction, groups_file
+        self.drop_unlabelled = drop_unlabelled
 
     @property
     def class_groups(self) -> list[str] | None:
@@ -379,7 +387,7 @@ class TextDataModule(TfidfDataModule):
         """
         if self.groups_file is None:
             return None
-        group_of = dict(zip(*read_labelled(self.groups_file, "label", "group"), strict=True))
+        group_of = dict(zip(*read_labelled(self.groups_file, "label", "group", self.drop_unlabelled), strict=True))
         if missing := [name for name in self.class_names if name not in group_of]:
             raise ValueError(f"{self.groups_file}: expected a group for each label, got none for {', '.join(missing)}")
         return [group_of[name] for name in self.class_names]
@@ -393,6 +401,8 @@ class TextDataModule(TfidfDataModule):
             raise ValueError("train_file: expected a file to train on, got none; --data.train_file FILE")
         files = {"train": self.train_file, "val": self.val_file, "test": self.test_file}
         splits = {
-            split: read_labelled(file, self.text_column, self.label_column) for split, file in files.items() if file
+            split: read_labelled(file, self.text_column, self.label_column, self.drop_unlabelled)
+            for split, file in files.items()
+            if file
         }
         return hold_out(splits, {"test": self.test_fraction, "val": self.val_fraction}, self.seed)

@@ -327,8 +327,11 @@ BAD = {
     "list of texts": ("a.jsonl", b'"a"\n', r"line 1: expected an object with named fields, got str"),
     "null": ("a.json", b'[{"text": null, "label": "x"}]', r"entry 1: expected text in 'text', got NoneType"),
     "list of words": ("a.jsonl", b'{"text": ["a"], "label": "x"}', r"line 1: expected text in 'text', got list"),
-    "true": ("a.jsonl", b'{"text": "a", "label": true}', r"line 1: expected text in 'label', got bool"),
-    "fraction": ("a.jsonl", b'{"text": "a", "label": 0.5}', r"line 1: expected text in 'label', got float"),
+    "fraction": (
+        "a.jsonl",
+        b'{"text": "a", "label": 0.5}',
+        r"line 1: expected text in 'label', got float: write it as",
+    ),
     "endless number": ("a.jsonl", b'{"text": "a", "label": ' + b"1" * 10_000 + b"}", r"line 1: expected JSON"),
     "deep lists": ("a.json", b"[" * 200_000, r"expected JSON"),
     "deep objects": ("a.jsonl", b'{"a":' * 200_000, r"line 1: expected JSON"),
