@@ -90,7 +90,13 @@ class TemplateCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         require_classes(self.options)
         require_values(self.options)
-        self.parser.add_instantiator(self._instantiate_data, L.LightningDataModule, subclasses=True)
+
+    def instantiate_classes(self) -> None:
+        """Like LightningCLI's, which calls deprecated names of jsonargparse."""
+        own = [(self._instantiate_data, L.LightningDataModule, True)]
+        self.config_init = self.parser.instantiate(self.config, instantiators=own)
+        self.datamodule, self.model = self._get(self.config_init, "data"), self._get(self.config_init, "model")
+        self.trainer = self.instantiate_trainer()
 
     def _instantiate_data(self, data_class: type[L.LightningDataModule], *args: Any, **options: Any) -> Any:
         """Here a datamodule takes its state from the checkpoint, before the model asks it for sizes."""

@@ -55,7 +55,6 @@ class Refit:
         self.parser.add_lightning_class_args(L.LightningModule, "model", subclass_mode=True)
         self.parser.add_lightning_class_args(L.LightningDataModule, "data", subclass_mode=True)
         link_data_to_model(self.parser, lambda: self.config.model)
-        self.parser.add_instantiator(self._instantiate_data, L.LightningDataModule, subclasses=True)
         self.config: Namespace = self.parser.parse_args(arguments)
         require_classes(self.config)
         require_values(self.config)
@@ -89,7 +88,8 @@ class Refit:
         self._splits = splits
         config = self.config.clone()
         config.trainer = config.checkpoint = config.figures = None
-        built = self.parser.instantiate_classes(Namespace(model=config.model, data=config.data))
+        own = [(self._instantiate_data, L.LightningDataModule, True)]
+        built = self.parser.instantiate(Namespace(model=config.model, data=config.data), instantiators=own)
         return built.model, built.data
 
     def _instantiate_data(self, data_class: type[Any], *args: Any, **options: Any) -> Any:
