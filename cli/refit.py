@@ -2,6 +2,7 @@
 
 import inspect
 import signal
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -111,7 +112,8 @@ def interruptible() -> Iterator[None]:
     except SystemExit as stopped:
         raise KeyboardInterrupt from stopped
     finally:
-        signal.signal(signal.SIGINT, handler)
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, handler)
 
 
 def predict(trainer: L.Trainer, model: Any, data: Any, split: str) -> tuple[Tensor, Tensor]:
