@@ -12,6 +12,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from callbacks.checkpoints import AtomicCheckpointIO
 from callbacks.graceful_stop import GracefulStop
 from callbacks.no_profiler import NoProfiler
+from callbacks.reports import evaluated_part
 from cli.all_rows import require_refittable
 from cli.checkpoint import class_names, read_checkpoint, require_same_class, restore_state
 from cli.config import CALLBACKS, config_text, require_classes, require_values
@@ -105,8 +106,7 @@ class TemplateCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """Only now, with data and model in order, claim the run directory, and log and save into it."""
         options, configured = self.options, self._get(self.config_init, "trainer")
-        if self.subcommand == "fit":
-            refuse_impossible(self.model, options.trainer)
+        refuse_impossible(str(self.subcommand), self.model, options.trainer)
         spare_threads(self.model)
         writes = (rank := rank_zero_only.rank) == 0 and not options.trainer.fast_dev_run  # type: ignore[attr-defined]
         named = bool(options.trainer.default_root_dir)
@@ -133,6 +133,14 @@ class TemplateCLI(LightningCLI):
         if self.trainer.is_global_zero and not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
             print(describe_best(self.trainer))
             print(f"run directory: {self.run.path}")
+
+    def after_test(self) -> None:
+        """Say so where only a part of the rows was asked for."""
+        part = evaluated_part(self.trainer)
+        if part is not None and self.trainer.is_global_zero and not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
+            print(f"of a part of the rows: {part}")
+
+    after_validate = after_predict = after_test
 
     def _base_directory(self) -> Path:
         return base_directory(config_file(self.options), self.options.trainer.default_root_dir)
