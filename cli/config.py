@@ -28,7 +28,7 @@ def config_text(parser: LightningArgumentParser, options: Namespace, skip_defaul
     for name, value in vars(options.data.get("init_args", Namespace())).items():
         if name.endswith(("_file", "_dir")):  # absolute, so that the run's config.yaml works from any folder
             options.data.init_args[name] = [*map(_absolute, value)] if isinstance(value, list) else _absolute(value)
-    return parser.dump(options, skip_none=False, skip_default=skip_default)
+    return parser.dump(options, skip_unset=False, skip_default=skip_default)
 
 
 def _absolute(path: str | None) -> str | None:

@@ -9,6 +9,7 @@ import lightning as L
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
+from callbacks.reports.evaluation import evaluated_part
 from callbacks.run.checkpoints import AtomicCheckpointIO
 from callbacks.run.no_profiler import NoProfiler
 from callbacks.run.stopping import GracefulStop
@@ -89,7 +90,13 @@ class TemplateCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         require_classes(self.options)
         require_values(self.options)
-        self.parser.add_instantiator(self._instantiate_data, L.LightningDataModule, subclasses=True)
+
+    def instantiate_classes(self) -> None:
+        """Like LightningCLI's, which calls deprecated names of jsonargparse."""
+        own = [(self._instantiate_data, L.LightningDataModule, True)]
+        self.config_init = self.parser.instantiate(self.config, instantiators=own)
+        self.datamodule, self.model = self._get(self.config_init, "data"), self._get(self.config_init, "model")
+        self.trainer = self.instantiate_trainer()
 
     def _instantiate_data(self, data_class: type[L.LightningDataModule], *args: Any, **options: Any) -> Any:
         """Here a datamodule takes its state from the checkpoint, before the model asks it for sizes."""
@@ -98,8 +105,7 @@ class TemplateCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """Only now, with data and model in order, claim the run directory, and log and save into it."""
         options, configured = self.options, self._get(self.config_init, "trainer")
-        if self.subcommand == "fit":
-            refuse_impossible(self.model, options.trainer)
+        refuse_impossible(str(self.subcommand), self.model, options.trainer)
         spare_threads(self.model)
         writes = (rank := rank_zero_only.rank) == 0 and not options.trainer.fast_dev_run  # type: ignore[attr-defined]
         named = bool(options.trainer.default_root_dir)
@@ -125,6 +131,14 @@ class TemplateCLI(LightningCLI):
         if self.trainer.is_global_zero and not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
             print(describe_best(self.trainer))
             print(f"run directory: {self.run.path}")
+
+    def after_test(self) -> None:
+        """Say so where only a part of the rows was asked for."""
+        part = evaluated_part(self.trainer)
+        if part is not None and self.trainer.is_global_zero and not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
+            print(f"of a part of the rows: {part}")
+
+    after_validate = after_predict = after_test
 
     def _base_directory(self) -> Path:
         return base_directory(config_file(self.options), self.options.trainer.default_root_dir)

@@ -264,6 +264,10 @@ class BatchedDataModule(L.LightningDataModule):
         self.refit = refit
         self._was_refit = False  # whether a checkpoint was trained on the validation samples as well
 
+    def __str__(self) -> str:
+        """Without Lightning's list of loaders, for which the data would be read or fetched once more."""
+        return type(self).__name__
+
     def dataset(self, split: str) -> BatchedDataset:
         """The samples of a split: "train", "val", "test" or "predict"."""
         raise NotImplementedError

@@ -182,7 +182,7 @@ def _data_options(data_class: type, config: Path) -> dict[str, Any]:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(data_class)
     try:
-        return vars(parser.instantiate_classes(parser.parse_object(options)))
+        return vars(parser.instantiate(parser.parse_object(options)))
     except ArgumentError as error:
         raise ValueError(f"{config}: {one_line(error)}") from error
 

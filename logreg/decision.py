@@ -123,14 +123,16 @@ class OutOfScopeMetrics(Metric):
             return dim_zero_cat(self.confidence), dim_zero_cat(self.label), dim_zero_cat(self.target)
 
     def _metrics(self, predicted: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """Accuracy over in-scope rows, recall and precision of out-of-scope; 0 where there is no such row."""
+        """Accuracy over in-scope rows, recall and precision of out-of-scope; of rows that are not there, none."""
         oos, predicted_oos = target == self.oos_class, predicted == self.oos_class
         right = (predicted == target).float()
-        return {
-            "in_scope_accuracy": (right * ~oos).sum() / (~oos).sum().clamp(min=1),
-            "oos_recall": (right * oos).sum() / oos.sum().clamp(min=1),
-            "oos_precision": (right * oos).sum() / predicted_oos.sum().clamp(min=1),
-        }
+        metrics = {}
+        if not oos.all():
+            metrics["in_scope_accuracy"] = (right * ~oos).sum() / (~oos).sum()
+        if oos.any():
+            metrics["oos_recall"] = (right * oos).sum() / oos.sum()
+            metrics["oos_precision"] = (right * oos).sum() / predicted_oos.sum().clamp(min=1)
+        return metrics
 
 
 class RejectBelowThreshold(nn.Module):

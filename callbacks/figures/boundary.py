@@ -37,6 +37,7 @@ from callbacks.run.checkpoints import RelocatableModelCheckpoint, weights_of
 # matplotlib, Pillow and numpy are imported where they are used, to keep `train.py --help` fast.
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 # Okabe and Ito's palette (https://jfly.uni-koeln.de/color/): eight colours that colour-blind people can tell apart.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#F0E442", "#000000")
@@ -83,15 +84,30 @@ def boundary_grid(x: Tensor, predict: Callable[[Tensor], Tensor], resolution: in
 
 
 @contextmanager
-def names_as_written() -> Iterator[None]:
-    """Draw names of classes and features as they are: a `$` begins no formula, and letters are of any font there is."""
-    from matplotlib import font_manager, rc_context
+def own_style() -> Iterator[None]:
+    """Draw alike for every user: nothing of a matplotlibrc counts.
+
+    Names of classes and features stay as they are: a `$` begins no formula, and letters are of any font there is.
+    """
+    import matplotlib
+    from matplotlib import font_manager
 
     there = set(font_manager.get_font_names())
     fonts = ["sans-serif", *(font for font in FONTS if font in there)]
-    with rc_context({"text.parse_math": False, "font.family": fonts}), warnings.catch_warnings():
+    with matplotlib.rc_context(), warnings.catch_warnings():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update({"text.parse_math": False, "font.family": fonts})
         warnings.filterwarnings("ignore", "Glyph .* missing")  # drawn as a box, which says it
         yield
+
+
+@contextmanager
+def leaving_out(picture: str) -> Iterator[None]:
+    """Let a picture that fails cost a line, and not the training."""
+    try:
+        yield
+    except Exception as error:
+        print(f"left out {picture}: {type(error).__name__}: {' '.join(str(error).split()):.200}")
 
 
 def draw(
@@ -301,7 +317,8 @@ class DecisionBoundary(L.Callback):
                 pixels = self._draw(trainer, pl_module, f"Best: {best.best_state} · {figure}", "boundary_best.png")
             show_image(trainer, "decision_boundary_best", pixels, trainer.global_step)
         ended = trainer.fit_loop.epoch_progress.current.processed  # type: ignore[attr-defined]  # number of epochs
-        self._write_gif(Path(trainer.default_root_dir, "figures"), ended)
+        with leaving_out("boundary.gif"):
+            self._write_gif(Path(trainer.default_root_dir, "figures"), ended)
 
     def _draw_epoch(self, trainer: L.Trainer, model: L.LightningModule, epoch: int) -> None:
         if not self._is_drawable or trainer.fast_dev_run or not trainer.is_global_zero:  # type: ignore[attr-defined]
@@ -311,24 +328,16 @@ class DecisionBoundary(L.Callback):
         show_image(trainer, "decision_boundary", pixels, trainer.global_step - 1)  # loss curves count steps from 0
 
     def _draw(self, trainer: L.Trainer, model: L.LightningModule, title: str, name: str) -> Any:
-        """Write a picture of the model as it is, and return its pixels."""
-        import numpy as np
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-        from PIL import Image
-
-        # A bare Figure has no global state, unlike pyplot, which TensorBoard's add_figure would import.
-        figure = Figure(figsize=INCHES, dpi=DPI, layout="constrained")
-        canvas = FigureCanvasAgg(figure)
+        """Write a picture of the model as it is, and return its pixels; None if it fails."""
         with evaluating(model):
             scene = self._scene(datamodule_of(trainer), model)
-        with names_as_written():
+        with leaving_out(name), own_style():
+            from matplotlib.figure import Figure
+
+            # A bare Figure has no global state, unlike pyplot, which TensorBoard's add_figure would import.
+            figure = Figure(figsize=INCHES, dpi=DPI, layout="constrained")
             draw(figure.add_subplot(), **scene, title=title)
-            canvas.draw()
-        pixels = np.asarray(canvas.buffer_rgba())[..., :3]
-        path = Path(trainer.default_root_dir, "figures", name)
-        write_then_rename(path, lambda temporary: Image.fromarray(pixels).save(temporary, "PNG"))
-        return pixels
+            return save(figure, Path(trainer.default_root_dir, "figures", name))
 
     def _scene(self, data: PlottableData, model: Any) -> dict[str, Any]:
         weight = next(model.parameters())
@@ -375,10 +384,23 @@ class DecisionBoundary(L.Callback):
         write_then_rename(folder / "boundary.gif", lambda temporary: frames[0].save(temporary, "GIF", **options))
 
 
+def save(figure: Figure, path: Path) -> Any:
+    """Write a PNG, and return its pixels (height, width, 3)."""
+    import numpy as np
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from PIL import Image
+
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    pixels = np.asarray(canvas.buffer_rgba())[..., :3]
+    write_then_rename(path, lambda temporary: Image.fromarray(pixels).save(temporary, "PNG"))
+    return pixels
+
+
 def show_image(trainer: L.Trainer, tag: str, pixels: Any, step: int) -> None:
-    """Send pixels (height, width, 3) to every TensorBoard logger of the run."""
+    """Send pixels (height, width, 3), if there are any, to every TensorBoard logger of the run."""
     for logger in trainer.loggers:
-        if isinstance(logger, TensorBoardLogger):
+        if isinstance(logger, TensorBoardLogger) and pixels is not None:
             logger.experiment.add_image(tag, pixels, step, dataformats="HWC")
 
 

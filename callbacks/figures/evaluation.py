@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +18,8 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor
 
-from callbacks.figures.boundary import evaluating, names_as_written, show_image
-from callbacks.files import atomic_write_csv, write_then_rename
+from callbacks.figures.boundary import evaluating, leaving_out, own_style, save, show_image
+from callbacks.files import atomic_write_csv
 from callbacks.protocols import (
     CalibratedClassifier,
     Classifier,
@@ -217,16 +216,18 @@ def pictures(
     """Every picture that applies, with its name; below each which rows it shows."""
     from callbacks.figures.plots import caption
 
-    drawn = [confusion_pictures(rows), trust_pictures(rows)]
+    drawn = {"confusions": confusion_pictures(rows), "reliability and coverage": trust_pictures(rows)}
     if rows.oos_class is not None:
-        drawn.append(out_of_scope_pictures(rows))
+        drawn["out of scope"] = out_of_scope_pictures(rows)
     elif len(rows.names) == 2 and len(set(rows.target.tolist())) == 2:
-        drawn.append(binary_pictures(rows))
+        drawn["precision, recall and ROC"] = binary_pictures(rows)
     if coefficients is not None:
-        drawn.append(features_pictures(rows, coefficients, feature_names, classes))
-    for name, figure in chain(*drawn):
-        caption(figure, rows.caption)
-        yield name, figure
+        drawn["features"] = features_pictures(rows, coefficients, feature_names, classes)
+    for kind, figures in drawn.items():
+        with leaving_out(f"pictures of {kind}"):
+            for name, figure in figures:
+                caption(figure, rows.caption)
+                yield name, figure
 
 
 def confusion_pictures(rows: Rows) -> Iterator[tuple[str, Figure]]:
@@ -392,22 +393,13 @@ def matrix_picture(counts: Array, names: Sequence[str], title: str) -> Figure:
 
 
 def save_all(drawn: Iterator[tuple[str, Figure]], folder: Path) -> dict[str, Array]:
-    """Draw each picture, write it as NAME.png, and return its pixels by name."""
-    with names_as_written():
-        return {name: save(figure, folder / f"{name}.png") for name, figure in drawn}
-
-
-def save(figure: Figure, path: Path) -> Array:
-    """Write a PNG, and return its pixels (height, width, 3)."""
-    import numpy as np
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from PIL import Image
-
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    pixels = np.asarray(canvas.buffer_rgba())[..., :3]
-    write_then_rename(path, lambda temporary: Image.fromarray(pixels).save(temporary, "PNG"))
-    return pixels
+    """Draw each picture, write it as NAME.png, and return the pixels of those that could be drawn, by name."""
+    images = {}
+    with leaving_out("pictures"), own_style():
+        for name, figure in drawn:
+            with leaving_out(f"{name}.png"):
+                images[name] = save(figure, folder / f"{name}.png")
+    return images
 
 
 def principal_coordinates(columns: Tensor) -> Tensor:

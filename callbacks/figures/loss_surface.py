@@ -14,8 +14,8 @@ import lightning as L
 import torch
 from torch import Tensor
 
-from callbacks.figures.boundary import COLOURS, INK, names_as_written, show_image
-from callbacks.figures.evaluation import new_figure, save
+from callbacks.figures.boundary import COLOURS, INK, leaving_out, own_style, save, show_image
+from callbacks.figures.evaluation import new_figure
 from callbacks.protocols import DescendingModel, PlottableData, datamodule_of, lack
 
 if TYPE_CHECKING:
@@ -128,9 +128,9 @@ class LossSurface(L.Callback):
         with torch.no_grad():
             x, target = data.transform(x).to(weight.device, weight.dtype), target.to(weight.device)
             grid = surface(pl_module, x.double(), target, path)
-        figure = new_figure()
-        title = f"The way down in {len(path) - 1} epochs"
-        with names_as_written():
+        title, pixels = f"The way down in {len(path) - 1} epochs", None
+        with leaving_out("loss_surface.png"), own_style():
+            figure = new_figure()
             draw(figure.add_subplot(), grid, path, tuple(data.feature_names), title)
             pixels = save(figure, Path(trainer.default_root_dir, "figures", "loss_surface.png"))
         show_image(trainer, "loss_surface", pixels, trainer.global_step)

@@ -14,6 +14,8 @@ from typing import Any, TextIO
 
 import lightning as L
 import torch
+from lightning.fabric.utilities.data import sized_len
+from lightning.pytorch.utilities import CombinedLoader
 from torch import Tensor
 
 from callbacks.files import as_json, atomic_write_csv, atomic_write_text, replacing, write_then_rename
@@ -42,10 +44,27 @@ PRINTED_NAMES = {
 }
 
 
+def evaluated_part(trainer: L.Trainer) -> str | None:
+    """How many of the batches a validation, test or prediction took, "1 of 2 batches"; None if all."""
+    kind = {"validate": "val", "test": "test", "predict": "predict"}[trainer.state.fn]  # type: ignore[index]
+    taken: list[int | float] = getattr(trainer, f"num_{kind}_batches")
+    loaders = CombinedLoader(getattr(trainer, f"{kind}_dataloaders"), "sequential").flattened
+    lengths = [float("inf") if (length := sized_len(loader)) is None else length for loader in loaders]
+    if taken == lengths:
+        return None
+    of_all = "" if float("inf") in lengths else f" of {sum(lengths)}"
+    return f"{sum(taken)}{of_all} batches (trainer.limit_{kind}_batches)"
+
+
 def write_test_metrics(trainer: L.Trainer) -> dict[str, float]:
-    """Write what was logged under names that begin with "test" to test_metrics.json, and return it."""
+    """Write what was logged under names that begin with "test" to test_metrics.json, and return it.
+
+    Of a part of the rows the file has a further entry, "partial".
+    """
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("test")}
-    atomic_write_text(Path(trainer.default_root_dir, "test_metrics.json"), as_json(metrics, indent=2) + "\n")
+    part = evaluated_part(trainer)
+    text = as_json(metrics | ({} if part is None else {"partial": part}), indent=2)
+    atomic_write_text(Path(trainer.default_root_dir, "test_metrics.json"), text + "\n")
     return metrics
 
 
@@ -85,12 +104,15 @@ class EvaluationReport(RowCollector):
         run, names = Path(trainer.default_root_dir), data.class_names
         metrics = write_test_metrics(trainer)
         per_class = precision_recall_fscore_support(
-            target.numpy(), predicted.numpy(), labels=range(len(names)), zero_division=0
+            target.numpy(), predicted.numpy(), labels=range(len(names)), zero_division=float("nan")
         )
         atomic_write_csv(
             run / "per_class.csv",
             ("label", "precision", "recall", "f1", "rows"),
-            ((name, *(f"{v:.4f}" for v in row[:3]), int(row[3])) for name, *row in zip(names, *per_class, strict=True)),
+            (
+                (name, *("" if v != v else f"{v:.4f}" for v in row[:3]), int(row[3]))
+                for name, *row in zip(names, *per_class, strict=True)
+            ),
         )
         wrong = (predicted != target).nonzero().squeeze(1)
         wrong = wrong[confidence[wrong].argsort(descending=True, stable=True)]

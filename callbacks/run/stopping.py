@@ -3,7 +3,9 @@
 import os
 import signal
 import subprocess
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -36,7 +38,7 @@ class GracefulStop(Checkpoint):  # a Checkpoint, because Lightning runs those la
 
     Stops only between steps, so that W and b are never from different steps. If a validation or the end of the epoch is
     due, it runs first. A second signal stops at once, without saving. Ctrl-C after the last step, while pictures are
-    drawn, only says where the run is.
+    drawn, only says where the run is. SIGTERM outside of `fit`, where there is nothing to save, stops at once.
 
     In a SLURM job that Lightning may requeue (`SLURMEnvironment(auto_requeue=True)`, the default), SLURM's notice
     (`#SBATCH --signal=SIGUSR1@90`) does the same and requeues the job. The file requeued_slurm_job.txt tells the job,
@@ -55,9 +57,18 @@ class GracefulStop(Checkpoint):  # a Checkpoint, because Lightning runs those la
         if isinstance(environment, SLURMEnvironment) and environment.auto_requeue:
             self._notice = environment.requeue_signal
         for number in filter(None, (signal.SIGINT, signal.SIGTERM, self._notice)):
-            self._previous_handlers[number] = signal.signal(number, self._handle)
+            self._listen(number, self._handle)
         if trainer.is_global_zero:
             Path(trainer.default_root_dir, REQUEUED).unlink(missing_ok=True)
+
+    def on_sanity_check_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._listen(signal.SIGTERM, self._handle)
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.state.fn != "fit":
+            self._listen(signal.SIGTERM, partial(_stop_at_once, trainer))
+
+    on_test_start = on_predict_start = on_validation_start
 
     def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
         """Save here, but stop before the next batch: Lightning logs this step's curves in between."""
@@ -121,10 +132,21 @@ class GracefulStop(Checkpoint):  # a Checkpoint, because Lightning runs those la
         dist.all_reduce(received, op=dist.ReduceOp.MAX)
         return bool(received)
 
+    def _listen(self, number: int, handler: Callable[[int, FrameType | None], None]) -> None:
+        if threading.current_thread() is threading.main_thread():  # no other receives signals, or may ask for them
+            self._previous_handlers.setdefault(number, signal.signal(number, handler))
+
     def _restore_handlers(self) -> None:
         for number, handler in self._previous_handlers.items():
             signal.signal(number, handler)
         self._previous_handlers = {}
+
+
+def _stop_at_once(trainer: L.Trainer, number: int, frame: FrameType | None) -> None:
+    if trainer.strategy.launcher is not None:
+        trainer.strategy.launcher.kill(number)  # the processes that this one has started
+    print(f"\nstopped by {signal.Signals(number).name}")
+    raise SystemExit(128 + number)
 
 
 def _last(trainer: L.Trainer) -> Path:

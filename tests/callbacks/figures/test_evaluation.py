@@ -11,6 +11,7 @@ from sklearn.metrics import confusion_matrix
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.data import DataLoader
 
+from callbacks.figures.boundary import save
 from callbacks.figures.evaluation import (
     Figures,
     Rows,
@@ -18,7 +19,6 @@ from callbacks.figures.evaluation import (
     new_figure,
     pictures,
     principal_coordinates,
-    save,
     save_all,
 )
 

@@ -102,7 +102,7 @@ def test_the_folder_given_beats_the_environment_which_beats_the_default(folder, 
 def test_the_command_line_offers_the_options_of_the_parent_with_clinc150s_defaults(folder):
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(CLINC150DataModule, "data")
-    data = parser.instantiate_classes(parser.parse_args(["--data.variant=small", "--data.feature_dropout=0.5"])).data
+    data = parser.instantiate(parser.parse_args(["--data.variant=small", "--data.feature_dropout=0.5"])).data
     assert (data.variant, data.feature_dropout, data.oos_label) == ("small", 0.5, "oos")
     assert data.ngrams == {"words": Ngrams(ngram_range=(1, 2), max_features=10_000)}
     for option in ("variant=big", "oos_label=none", "train_file=x.csv", "seed=first"):

@@ -430,7 +430,7 @@ def test_the_command_line_offers_the_options_of_the_parent_with_their_types():
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(TextDataModule, "data")
     options = ["--data.words={ngram_range: [1, 3], min_df: 2}", "--data.predict_inputs=[a, b]", "--data.seed=3"]
-    given = parser.instantiate_classes(parser.parse_args(options)).data
+    given = parser.instantiate(parser.parse_args(options)).data
     assert given.ngrams == {"words": Ngrams(ngram_range=(1, 3), min_df=2)}
     assert (given.predict_inputs, given.seed, given.batch_size) == (["a", "b"], 3, 256)
     with pytest.raises(ArgumentError, match="feature_dropout"):
