@@ -17,13 +17,13 @@ import datamodules
 import logreg
 from callbacks.protocols import Classifier as ClassifierModel
 from callbacks.protocols import EncodableData, NamedFeatures, lack
-from cli.checkpoint import read_checkpoint
+from checkpoint_file import load_checkpoint
 from cli.config_files import load_yaml
 from cli.errors import one_line
 from cli.run_paths import newest_checkpoint, run_of
 from datamodules.batches import BatchedDataModule
 from logreg.classifier_module import ClassifierModule
-from logreg.safe_loading import names_a_class
+from logreg.safe_loading import from_checkpoint, names_a_class
 
 T = TypeVar("T")
 
@@ -64,12 +64,12 @@ class Classifier:
         file = newest_checkpoint(Path(path), "best") if Path(path).is_dir() else Path(path)
         if not file.is_file():
             raise ValueError(f"expected a checkpoint file or a folder of runs, found neither at {file}")
-        checkpoint = read_checkpoint(str(file), resumes=False)
+        checkpoint = load_checkpoint(file)  # once: the file may be replaced meanwhile
         model_class = _class_of(logreg, ClassifierModule, checkpoint.get("model_class"))
         data_class = _class_of(datamodules, BatchedDataModule, checkpoint.get("data_class"))
         try:
-            model = model_class.load_from_checkpoint(file, **options)
-            data = data_class.load_from_checkpoint(file, **_data_options(data_class, run_of(file) / "config.yaml"))
+            model = from_checkpoint(model_class, checkpoint, **options)
+            data = data_class.from_checkpoint(checkpoint, **_data_options(data_class, run_of(file) / "config.yaml"))
         except TypeError as error:  # Python's own, for an argument too few or too many
             raise ValueError(f"{error}; give the model's by name, as Classifier.load(path, net=MLP(2, 2))") from error
         return cls(model, data)
