@@ -100,6 +100,7 @@ class TableDataModule(TabularDataModule):
         self.label_column, self.missing, self.predict_file = str(label_column), missing, predict_file
         self.feature_columns, self.id_columns = feature_columns, id_columns or []
         self.categorical_columns = categorical_columns or []
+        self._trained_with: dict[str, list[str] | None] | None = None  # the options of a checkpoint's columns
 
     def setup(self, stage: str) -> None:
         """Say what in the data is likely to be a mistake, in one line each on standard error."""
@@ -151,6 +152,9 @@ class TableDataModule(TabularDataModule):
     @cached_property
     def columns(self) -> dict[str, list[str] | None]:
         """The columns to learn from: None for numbers, for categories a list of them, "" for a missing one."""
+        return self._columns_of_options()
+
+    def _columns_of_options(self) -> dict[str, list[str] | None]:
         rows = self._files["train"][0]
         there = self._there
         names = self.feature_columns or self._candidates()
@@ -284,8 +288,30 @@ class TableDataModule(TabularDataModule):
         return all(_category(row.get(name)) == "" for name in self.columns)
 
     def state_dict(self) -> dict[str, Any]:
-        """What TabularDataModule keeps, the columns, and those with holes."""
-        return super().state_dict() | {"columns": self.columns, "with_holes": self.with_holes}
+        """What TabularDataModule keeps, the columns, those with holes, and the options that chose them."""
+        own = {"columns": self.columns, "with_holes": self.with_holes, "options": self._options}
+        return super().state_dict() | own
+
+    @property
+    def _options(self) -> dict[str, list[str] | None]:
+        return {name: getattr(self, name) for name in ("feature_columns", "id_columns", "categorical_columns")}
+
+    def require_known_rows(self, split: str) -> None:
+        """Refuse other rows than a checkpoint's own, and to train on columns chosen otherwise.
+
+        Raises:
+            ValueError: names the options, or gives both fingerprints, and says what to do.
+        """
+        super().require_known_rows(split)
+        if split != "train" or self._trained_with in (None, self._options):
+            return
+        if [*self._columns_of_options().items()] != [*self.columns.items()]:
+            before = ", ".join(f"{name} {value}" for name, value in self._trained_with.items())
+            now = ", ".join(f"{name} {value}" for name, value in self._options.items())
+            raise ValueError(
+                f"the checkpoint was trained with {before}, the configuration asks for {now}: to resume, use the run's "
+                "own config.yaml; for other columns, start a new run"
+            )
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take all of it from a checkpoint.
@@ -303,7 +329,7 @@ class TableDataModule(TabularDataModule):
             and state.get("feature_names") == _feature_names(columns, with_holes)
         ):
             raise ValueError("the checkpoint holds no columns of a table; use one that fit has written")
-        self.columns, self.with_holes = columns, with_holes
+        self.columns, self.with_holes, self._trained_with = columns, with_holes, state.get("options")
         vars(self).pop("_layout", None)
         super().load_state_dict(state)
 

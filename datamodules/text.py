@@ -4,6 +4,7 @@ import json
 import re
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from functools import cached_property
 from itertools import chain
 from typing import Any, Literal
@@ -87,6 +88,7 @@ class TfidfDataModule(BatchedDataModule):
         self._state: dict[str, Any] | None = None  # what goes into a checkpoint
         self._restored: dict[str, Any] | None = None  # what came from one
         self._trained_on: str | None = None  # fingerprint of the training rows, where a checkpoint has one
+        self._unlike: list[str] = []  # options that are others than those of the checkpoint
 
     def load_splits(self) -> dict[str, LabelledTexts]:
         """Texts and labels of "train", "val" and "test"; called at most once."""
@@ -236,11 +238,16 @@ class TfidfDataModule(BatchedDataModule):
         return torch.tensor([number[label] for label in labels])
 
     def require_known_rows(self, split: str) -> None:
-        """Refuse labels that the model does not know, and, with a checkpoint, other training rows than its own.
+        """Refuse labels that the model does not know, and to train on other rows or n-grams than a checkpoint's own.
 
         Raises:
-            ValueError: names the labels, or gives both fingerprints, and says what to do.
+            ValueError: names the labels or options, or gives both fingerprints, and says what to do.
         """
+        if split == "train" and self._unlike:
+            raise ValueError(
+                f"the checkpoint was trained with {'; '.join(self._unlike)}: to resume, use the run's own config.yaml; "
+                "for other options, start a new run"
+            )
         names = self.class_names
         unknown = sorted(set(self._splits[split][1]) - set(names))
         if unknown:  # the model is from a checkpoint, and these files are others than it was trained on
@@ -300,6 +307,9 @@ class TfidfDataModule(BatchedDataModule):
             raise ValueError(
                 f"the checkpoint's vocabulary is damaged ({reason}); use one that fit has written"
             ) from error
+        self._unlike += _differences(features.ngrams, self.ngrams)
+        if oos_label != self.oos_label:
+            self._unlike.append(f"oos_label {oos_label}, the configuration asks for {self.oos_label}")
         self.class_names, self.class_counts, self.oos_label = names, counts, oos_label
         self.features, self.ngrams, self._train_matrix = features, features.ngrams, None
         self._state, self._restored = own | {name: state[name] for name in STATE}, state
@@ -326,6 +336,21 @@ class TfidfDataModule(BatchedDataModule):
         if not texts:
             raise ValueError("predict_inputs: expected at least one text, got an empty list")
         return texts, None
+
+
+def _differences(trained: dict[str, Ngrams], asked: dict[str, Ngrams]) -> list[str]:
+    """The options of n-grams that two configurations do not share, by their names."""
+    pairs: dict[str, tuple[Any, Any]] = {}
+    for name in sorted(trained.keys() | asked.keys()):
+        before, now = (
+            asdict(each[name]) | {"ngram_range": tuple(each[name].ngram_range)} if name in each else None
+            for each in (trained, asked)
+        )
+        if before is None or now is None:
+            pairs[name] = ("null", "n-grams") if before is None else ("n-grams", "null")
+        else:
+            pairs |= {f"{name}.{option}": (before[option], now[option]) for option in before}
+    return [f"{name} {one}, the configuration asks for {other}" for name, (one, other) in pairs.items() if one != other]
 
 
 class TextDataModule(TfidfDataModule):
