@@ -16,7 +16,7 @@ from callbacks.graceful_stop import UNFINISHED, GracefulStop, slurm_job, torchru
 from callbacks.no_profiler import NoProfiler
 from cli.all_rows import require_refittable
 from cli.checkpoint import class_names, read_checkpoint, require_same_class, restore_state
-from cli.config import CALLBACKS, config_text, require_classes, require_values
+from cli.config import CALLBACKS, config_text, expand_paths, require_classes, require_values
 from cli.links import link_data_to_model
 from cli.processes import require_commands, spare_threads
 from cli.resume_progress import require_progress
@@ -79,6 +79,7 @@ class TemplateCLI(LightningCLI):
         LightningCLI would let the checkpoint's hyperparameters replace options given on the command line.
         """
         options, subcommand = self.options, self.config.subcommand
+        expand_paths(options)
         if subcommand == "fit" and (slurm_job() or torchrun_job()):
             self.graceful_stop.command = self._parser("fit").dump(options, skip_none=False)
             run = unfinished_run(self._base_directory(), self.graceful_stop.command)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from datamodules.batches import BatchedDataset, BatchIndices
 from datamodules.oddities import few_to_choose_by, label_oddities
-from datamodules.readers import Row, column_values, each_file, read_rows
+from datamodules.readers import Row, column_values, each_file, read_rows, require_files
 from datamodules.saved_state import are_names
 from datamodules.splits import hold_out, join_validation
 from datamodules.tabular import TabularDataModule, in_order
@@ -123,6 +123,8 @@ class TableDataModule(TabularDataModule):
         if not self.train_file:
             raise ValueError("train_file: expected a file to train on, got none; --data.train_file FILE")
         files = {"train": self.train_file, "val": self.val_file, "test": self.test_file}
+        for split, file in files.items():
+            require_files(f"{split}_file", file)
         splits = {split: self._labelled(file) for split, file in files.items() if file}
         splits = hold_out(splits, {"test": self.test_fraction, "val": self.val_fraction}, self.seed)
         return join_validation(splits) if self.trains_on_validation else splits
@@ -346,6 +348,7 @@ class TableDataModule(TabularDataModule):
     @cached_property
     def _inputs(self) -> list[Row]:
         if self.predict_file is not None:
+            require_files("predict_file", self.predict_file)
             rows = [
                 (f"{self.predict_file} {place}", row) for place, row in read_rows(self.predict_file, [*self.columns])
             ]

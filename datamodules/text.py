@@ -15,7 +15,7 @@ from torch import Tensor
 
 from datamodules.batches import BatchedDataModule, BatchedDataset, BatchIndices
 from datamodules.oddities import few_to_choose_by, folded, label_oddities, leaked_texts, text_oddities
-from datamodules.readers import read_inputs, read_labelled
+from datamodules.readers import read_inputs, read_labelled, require_files
 from datamodules.saved_state import are_counts, are_names, require
 from datamodules.sparse_rows import SparseRows, as_tensor
 from datamodules.splits import fingerprint, hold_out, join_validation, listed, require_same_rows
@@ -331,6 +331,7 @@ class TfidfDataModule(BatchedDataModule):
     def _inputs(self) -> tuple[Sequence[str], Sequence[dict[str, Any]] | None]:
         """Texts to predict, and all columns of the rows that they are in, where there are more."""
         if self.predict_file is not None:
+            require_files("predict_file", self.predict_file)
             return read_inputs(self.predict_file, self.text_column)
         texts = self._splits["test"][0] if self.predict_inputs is None else self.predict_inputs
         if not texts:
@@ -404,6 +405,7 @@ class TextDataModule(TfidfDataModule):
         """
         if self.groups_file is None:
             return None
+        require_files("groups_file", self.groups_file)
         group_of = dict(zip(*read_labelled(self.groups_file, "label", "group"), strict=True))
         if missing := [name for name in self.class_names if name not in group_of]:
             raise ValueError(f"{self.groups_file}: expected a group for each label, got none for {', '.join(missing)}")
@@ -417,6 +419,8 @@ class TextDataModule(TfidfDataModule):
         if not self.train_file:
             raise ValueError("train_file: expected a file to train on, got none; --data.train_file FILE")
         files = {"train": self.train_file, "val": self.val_file, "test": self.test_file}
+        for split, file in files.items():
+            require_files(f"{split}_file", file)
         splits = {
             split: read_labelled(file, self.text_column, self.label_column) for split, file in files.items() if file
         }

@@ -12,6 +12,7 @@ import pytest
 import torch
 import yaml
 
+from classifier import Classifier
 from logreg.one_vs_all import OneVsAll
 
 ROOT = Path(__file__).parents[1]
@@ -317,3 +318,59 @@ def test_torchrun_ends_a_run_of_which_a_worker_was_killed_as_if_nothing_had_happ
         assert done.stdout.count("run directory:") == 1
     assert weights(tmp_path / "run") == weights(tmp_path / "straight")
     assert not list((tmp_path / "run").glob("version_*"))
+
+
+# Paths
+
+
+def test_variables_and_the_home_folder_in_paths_are_expanded(cli, tmp_path, monkeypatch):
+    for name, folder in (("HOME", "home"), ("SCRATCH", "scratch")):
+        (tmp_path / folder).mkdir()
+        monkeypatch.setenv(name, str(tmp_path / folder))
+    (tmp_path / "home/rows.csv").write_bytes((ROOT / "tests/data/customers.csv").read_bytes())
+    config = yaml.safe_load((ROOT / TABLE).read_text())
+    config["trainer"]["default_root_dir"] = "$SCRATCH/${USER_OF_NO_NAME}"
+    config["data"]["init_args"]["train_file"] = ["~/rows.csv"]
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(config))
+    arguments = ("fit", "--config", tmp_path / "c.yaml", *QUIET, "--trainer.max_epochs", 1)
+    assert "trainer.default_root_dir: the variable ${USER_OF_NO_NAME} is not set" in refused(cli, *arguments)
+    monkeypatch.setenv("USER_OF_NO_NAME", "me")
+    keeper = {"class_path": "ModelCheckpoint", "init_args": {"dirpath": "$SCRATCH/kept"}}
+    cli(*arguments, "--trainer.callbacks", json.dumps([keeper]))
+    run = tmp_path / "scratch/me"
+    saved = yaml.safe_load((run / "config.yaml").read_text())
+    assert saved["data"]["init_args"]["train_file"] == [str(tmp_path / "home/rows.csv")]
+    assert list((tmp_path / "scratch/kept").iterdir())
+    cli("test", "--config", TABLE, "--ckpt_path", "$SCRATCH/me/checkpoints/best.ckpt")
+    assert (run / "test_metrics.json").is_file()
+    assert Classifier.load("~/../scratch/$USER_OF_NO_NAME").class_names == ["no", "yes"]
+    assert not [path for path in ROOT.iterdir() if path.name.startswith(("$", "~"))]
+
+
+@pytest.mark.parametrize("content", ["a: b".encode("utf-16"), b"\xff\xfe\x00", b"seed_everything: 1 # caf\xe9"])
+def test_a_config_that_is_no_utf8_is_named(cli, tmp_path, content):
+    (tmp_path / "c.yaml").write_bytes(content)
+    for others in ((), ("--config", IRIS)):
+        line = refused(cli, "fit", *others, "--config", tmp_path / "c.yaml")
+        assert f"{tmp_path}/c.yaml: expected a configuration in UTF-8, got byte 0x" in line
+        assert "save it as UTF-8" in line
+
+
+def test_the_config_of_a_run_that_is_no_utf8_is_named_and_a_resume_keeps_it(cli, tmp_path):
+    run = fit(cli, IRIS, tmp_path)
+    (run / "config.yaml").write_bytes(b"\xff\xfe")
+    with pytest.raises(ValueError, match=r"config\.yaml: expected a configuration in UTF-8, got byte 0xff at 0"):
+        Classifier.load(run)
+    fit(cli, IRIS, run, "--ckpt_path", run / "checkpoints/last.ckpt", epochs=2)
+    assert (run / "config.before_resume_1.yaml").read_bytes() == b"\xff\xfe"
+
+
+@pytest.mark.parametrize("config", [TEXT, TABLE])
+@pytest.mark.parametrize("option", ["train_file", "val_file", "test_file"])
+def test_a_file_that_is_gone_is_named_with_its_option(cli, tmp_path, config, option):
+    source = yaml.safe_load((ROOT / config).read_text())["data"]["init_args"]["train_file"]
+    (tmp_path / "rows.csv").write_bytes((ROOT / source).read_bytes())
+    run = fit(cli, config, tmp_path / "run", f"--data.{option}", tmp_path / "rows.csv")
+    (tmp_path / "rows.csv").unlink()
+    line = refused(cli, "test", "--config", run / "config.yaml", "--ckpt_path", run / "checkpoints/best.ckpt")
+    assert f"{option}: no file at {tmp_path}/rows.csv; name one with --data.{option} FILE" in line
