@@ -11,10 +11,11 @@ from typing import Any, NamedTuple
 
 import lightning as L
 import torch
-from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.data.distributed import DistributedSampler
+
+from checkpoint_file import load_checkpoint
 
 PREFETCH_BATCHES = 16  # announced together, so that a dataset can gather them with one indexing call
 FORMAT_VERSION = 1  # of the state that a datamodule keeps in a checkpoint
@@ -332,16 +333,24 @@ class BatchedDataModule(L.LightningDataModule):
         Unlike Lightning's own, it never runs, imports or instantiates anything that the file names.
 
         Raises:
-            ValueError: weights_only=False, an hparams_file, or a file without the state of such a datamodule.
-            pickle.UnpicklingError: the file holds more than tensors and plain values; nothing of it was run.
+            ValueError: weights_only=False, an hparams_file, or a file that holds more than tensors and plain values, or
+                no state of such a datamodule.
         """
         if weights_only is False:
             raise ValueError("expected weights_only=True: loading with False runs whatever code the file holds")
         if hparams_file is not None:
             raise ValueError("expected no hparams_file: give the datamodule's options by name")
-        checkpoint = TorchCheckpointIO().load_checkpoint(checkpoint_path, map_location, weights_only=True)
-        if not isinstance(checkpoint, dict) or cls.__qualname__ not in checkpoint:
-            raise ValueError(f"expected a checkpoint with the state of a {cls.__qualname__}, got {checkpoint_path}")
+        return cls.from_checkpoint(load_checkpoint(checkpoint_path, map_location), **options)
+
+    @classmethod
+    def from_checkpoint(cls, checkpoint: dict[str, Any], **options: Any) -> Any:
+        """Build the datamodule from the caller's options, and restore its state from what a checkpoint file holds.
+
+        Raises:
+            ValueError: no state of such a datamodule.
+        """
+        if cls.__qualname__ not in checkpoint:
+            raise ValueError(f"expected a checkpoint with the state of a {cls.__qualname__}, got one without")
         if cls.CHECKPOINT_HYPER_PARAMS_KEY in checkpoint:
             raise ValueError(f"expected no {cls.CHECKPOINT_HYPER_PARAMS_KEY}: give the datamodule's options by name")
         data = cls(**options)

@@ -1,5 +1,6 @@
 """A trained model, ready to answer from Python, without a Trainer or a command line; docs/use.md shows how."""
 
+import os
 from functools import cached_property
 from importlib import import_module
 from itertools import pairwise
@@ -17,14 +18,14 @@ import datamodules
 import logreg
 from callbacks.protocols import Classifier as ClassifierModel
 from callbacks.protocols import EncodableData, NamedFeatures, RecognizingData, lack, offers
-from cli.checkpoint import read_checkpoint
-from cli.config_files import load_yaml
+from checkpoint_file import load_checkpoint
+from cli.config_files import load_yaml, read_config
 from cli.errors import one_line
 from cli.processes import spare_threads
 from cli.run_paths import newest_checkpoint, run_of
 from datamodules.batches import BatchedDataModule
 from logreg.classifier_module import ClassifierModule
-from logreg.loading import names_a_class
+from logreg.loading import from_checkpoint, names_a_class
 
 T = TypeVar("T")
 
@@ -64,15 +65,16 @@ class Classifier:
         Raises:
             ValueError: no checkpoint, or one that needs a class or an option that it does not hold.
         """
-        file = newest_checkpoint(Path(path), "best") if Path(path).is_dir() else Path(path)
+        file = Path(os.path.expandvars(path)).expanduser()
+        file = newest_checkpoint(file, "best") if file.is_dir() else file
         if not file.is_file():
             raise ValueError(f"expected a checkpoint file or a folder of runs, found neither at {file}")
-        checkpoint = read_checkpoint(str(file), resumes=False)
+        checkpoint = load_checkpoint(file)  # once: the file may be replaced meanwhile
         model_class = _class_of(logreg, ClassifierModule, checkpoint.get("model_class"))
         data_class = _class_of(datamodules, BatchedDataModule, checkpoint.get("data_class"))
         try:
-            model = model_class.load_from_checkpoint(file, **options)
-            data = data_class.load_from_checkpoint(file, **_data_options(data_class, run_of(file) / "config.yaml"))
+            model = from_checkpoint(model_class, checkpoint, **options)
+            data = data_class.from_checkpoint(checkpoint, **_data_options(data_class, run_of(file) / "config.yaml"))
         except TypeError as error:  # Python's own, for an argument too few or too many
             raise ValueError(f"{error}; give the model's by name, as Classifier.load(path, net=MLP(2, 2))") from error
         return cls(model, data)
@@ -175,7 +177,7 @@ class Classifier:
 
 def _data_options(data_class: type, config: Path) -> dict[str, Any]:
     """The datamodule's arguments in a run's config.yaml, as the command line reads them; none without such a file."""
-    section = load_yaml(config.read_text(encoding="utf-8"), str(config)).get("data") if config.is_file() else None
+    section = load_yaml(read_config(config), str(config)).get("data") if config.is_file() else None
     options = section.get("init_args", {}) if isinstance(section, dict) else {}
     if names_a_class(options):
         raise ValueError(f"{config}: expected plain options of the data, got a class_path to instantiate")

@@ -5,8 +5,9 @@ import math
 from typing import Any
 
 import torch
-from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from torch import Tensor
+
+from checkpoint_file import load_checkpoint
 
 CALLERS_OWN = ("net", "optimizer", "lr_scheduler")  # objects, not plain values: the caller's choice, never the file's
 READ = ("format_version", "state_dict", "hyper_parameters")
@@ -30,7 +31,7 @@ def load_safely(
 
     Args:
         cls: the class of the model.
-        checkpoint_path: a local path or a URL.
+        checkpoint_path: a local path.
         map_location: the device to load to.
         hparams_file: refused; Lightning would instantiate what it names.
         strict: whether the names of the weights must match exactly.
@@ -38,20 +39,22 @@ def load_safely(
         options: arguments of the class that replace the file's.
 
     Raises:
-        ValueError: weights_only=False or an hparams_file, a file that is no checkpoint, or hyperparameters that are not
-            plain values of the class's own signature.
-        pickle.UnpicklingError: the file holds more than tensors and plain values; nothing of it was run.
+        ValueError: weights_only=False or an hparams_file, a file that is no checkpoint or holds more than tensors and
+            plain values, or hyperparameters that are not plain values of the class's own signature.
     """
     if weights_only is False:
         raise ValueError("expected weights_only=True: loading with False runs whatever code the file holds")
     if hparams_file is not None:
         raise ValueError("expected no hparams_file: give the options that differ from the checkpoint's by name")
-    checkpoint = TorchCheckpointIO().load_checkpoint(checkpoint_path, map_location, weights_only=True)
-    if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("state_dict"), dict):
-        raise ValueError(f"expected a Lightning checkpoint, {checkpoint_path} holds something else")
+    model = from_checkpoint(cls, load_checkpoint(checkpoint_path, map_location), strict, **options)
+    return model if callable(map_location) else model.to(map_location)
+
+
+def from_checkpoint(cls: Any, checkpoint: dict[str, Any], strict: bool = True, **options: Any) -> Any:
+    """Build a model from what a checkpoint file holds; arguments as for `load_safely`."""
     arguments = plain_arguments(cls, checkpoint.get("hyper_parameters", {})) | options
     _require_sizes(arguments, checkpoint["state_dict"])
-    checkpoint["hyper_parameters"] = arguments
+    checkpoint = checkpoint | {"hyper_parameters": arguments}
     try:
         model = cls(**arguments)
     except TypeError as error:  # of a value of another type than the option's
@@ -59,7 +62,7 @@ def load_safely(
     model.strict_loading = strict
     model.on_load_checkpoint({key: checkpoint[key] for key in READ if key in checkpoint})
     model.load_state_dict(checkpoint["state_dict"], strict=strict)
-    return model if callable(map_location) else model.to(map_location)
+    return model
 
 
 def plain_arguments(cls: type, saved: Any) -> dict[str, Any]:

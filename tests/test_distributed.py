@@ -3,10 +3,12 @@
 import json
 import os
 import random
+import re
 import shutil
 import socket
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -363,20 +365,31 @@ def test_the_command_line_starts_the_second_process_by_itself(cli, tmp_path):
     assert_same_weights(tmp_path / "two", tmp_path / "one")
 
 
-@pytest.mark.slow
-def test_two_nodes_under_torchrun_do_what_one_process_does(cli, tmp_path):
-    pytest.importorskip("datamodules.text.sentences")
+def line_for_several_machines():
+    """The README's own line, with two groups of one process each on this machine in place of two machines."""
+    lines = re.findall(r"`torchrun (--nnodes .* )train\.py fit --config \S+ (.*)`", (ROOT / "README.md").read_text())
+    [(torchrun, trainer)] = lines
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    run = tmp_path / "two"
-    torchrun = ["-m", "torch.distributed.run", "--nnodes", "2", "--nproc_per_node", "1"]
-    torchrun += ["--master_addr", "127.0.0.1", "--master_port", port]
-    nodes = ["--trainer.accelerator", "cpu", "--trainer.num_nodes", "2", "--trainer.devices", "1"]
-    nodes += ["--trainer.strategy", "ddp", "--trainer.default_root_dir", run]
+    here = {"HOST:29500": f"127.0.0.1:{port}", "--nproc-per-node 4": "--nproc-per-node 1", "devices 4": "devices 1"}
+    for there, value in here.items():
+        assert there in torchrun + trainer
+        torchrun, trainer = torchrun.replace(there, value), trainer.replace(there, value)
+    return torchrun.split(), trainer.split()
+
+
+@pytest.mark.slow
+def test_the_readmes_line_for_two_machines_does_what_one_process_does(cli, tmp_path):
+    pytest.importorskip("datamodules.text.sentences")
+    run, (torchrun, trainer) = tmp_path / "two", line_for_several_machines()
+    nodes = [*trainer, "--trainer.accelerator", "cpu", "--trainer.default_root_dir", run]
 
     def on_both(*arguments):
-        processes = [fresh(*torchrun, "--node_rank", n, "train.py", *arguments, *nodes) for n in (0, 1)]
+        first, second = torchrun, ["1" if before == "--node-rank" else w for before, w in pairwise(["", *torchrun])]
+        assert first != second
+        command = ["-m", "torch.distributed.run"]
+        processes = [fresh(*command, *node, "train.py", *arguments, *nodes) for node in (first, second)]
         outputs = [finish(process) for process in processes]
         assert [process.returncode for process in processes] == [0, 0], "\n".join(outputs)
         return outputs

@@ -420,7 +420,7 @@ def test_a_job_that_slurm_cannot_requeue_says_how_to_go_on(tmp_path, slurm):
     assert status == 128 + signal.SIGUSR1, output
     assert f"go on with: --ckpt_path {tmp_path}/run/checkpoints/last.ckpt" in output
     assert "SLURM job 4711 could not be requeued: " in output
-    assert not (tmp_path / "run/requeued_slurm_job.txt").exists()
+    assert not (tmp_path / "run/unfinished_job.txt").exists()
 
 
 # Stopped by an option in the middle of an epoch

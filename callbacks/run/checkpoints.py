@@ -15,11 +15,13 @@ import lightning as L
 import numpy as np
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+from lightning.fabric.utilities.cloud_io import get_filesystem
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 
 from callbacks.files import write_then_rename
 from callbacks.run.loggers import ThrottledSave
+from checkpoint_file import load_checkpoint
 
 # What torch.load(weights_only=True) reads: exactly these types, not their subclasses.
 LEAVES = {str, bytes, int, float, complex, bool, type(None), Tensor, torch.nn.Parameter}
@@ -70,7 +72,10 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """Read with weights_only=True, whatever was asked for, from a local path or a URL."""
         if str(path) in self.loaded:
             return self.loaded.pop(str(path))
-        return super().load_checkpoint(path, map_location=map_location, weights_only=True)
+        if "://" not in str(path):
+            return load_checkpoint(path, map_location)
+        with get_filesystem(path).open(path, "rb") as file:
+            return load_checkpoint(file, map_location, name=path)
 
 
 def as_loadable(value: Any, where: str = "") -> Any:
@@ -171,7 +176,7 @@ def stops_within_epoch(trainer: L.Trainer) -> bool:
 def weights_of(checkpoint: str, model: L.LightningModule) -> Iterator[None]:
     """The model with the weights of a checkpoint; afterwards it has its own again, to the last bit."""
     own = {name: value.clone() for name, value in model.state_dict().items()}
-    model.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"])
+    model.load_state_dict(load_checkpoint(checkpoint)["state_dict"])
     try:
         yield
     finally:
@@ -236,9 +241,15 @@ class RelocatableModelCheckpoint(ModelCheckpoint):
         Raises:
             ValueError: the checkpoint does not say which state is the best, or it was chosen by another monitor.
         """
-        if trainer.state.fn != "fit" or not self._path("best.ckpt").is_file():
+        if trainer.state.fn != "fit":
             return
-        state = checkpoint["callbacks"].get(self.state_key)
+        states = checkpoint["callbacks"]
+        for other in trainer.checkpoint_callbacks:  # before each takes its state
+            if isinstance(other, ModelCheckpoint) and other is not self and other.state_key in states:
+                states[other.state_key] = _in_folder(states[other.state_key], str(other.dirpath))
+        if not self._path("best.ckpt").is_file():
+            return
+        state = states.get(self.state_key)
         _require_own_state(state, f"callbacks.{self.state_key}")  # Lightning passes over one that is empty
         own = self.state_dict()
         if (state["monitor"], state["mode"]) != (own["monitor"], own["mode"]):
@@ -352,6 +363,21 @@ class RelocatableModelCheckpoint(ModelCheckpoint):
 
     def _path(self, name: str) -> Path:
         return Path(str(self.dirpath), name)
+
+
+def _in_folder(state: dict[str, Any], folder: str) -> dict[str, Any]:
+    """The state of Lightning's ModelCheckpoint with its files by name alone, those that are in its own folder.
+
+    A run may have been moved; and Lightning deletes the files that are named here.
+    """
+
+    def own(path: str) -> str:
+        there = str(Path(folder, Path(path).name))
+        return there if path and Path(there).is_file() else ""
+
+    paths = {name: own(path) for name, path in state.items() if name.endswith("_model_path")}
+    kept = {own(path): score for path, score in state["best_k_models"].items() if own(path)}
+    return state | paths | {"best_k_models": kept, "dirpath": folder}
 
 
 def _require_own_state(state: Any, key: str) -> None:

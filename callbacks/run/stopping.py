@@ -19,7 +19,8 @@ from lightning.pytorch.callbacks import Checkpoint
 from callbacks.files import atomic_write_text
 from callbacks.run.checkpoints import validates_before_next_batch
 
-REQUEUED = "requeued_slurm_job.txt"  # in the directory of a run that waits for its job to start again; holds its number
+# In the directory of a run that goes on once its job starts again: the job, and all options of the command.
+UNFINISHED = "unfinished_job.txt"
 
 
 def slurm_job(environ: Mapping[str, str] = os.environ) -> str | None:
@@ -33,6 +34,17 @@ def slurm_job(environ: Mapping[str, str] = os.environ) -> str | None:
     return environ.get("SLURM_JOB_ID")
 
 
+def torchrun_job(environ: Mapping[str, str] = os.environ) -> str | None:
+    """The id of the torchrun that starts this process, anew after a failure; None without one.
+
+    >>> torchrun_job({"TORCHELASTIC_RUN_ID": "none"})
+    >>> torchrun_job({"TORCHELASTIC_RUN_ID": "job1"})
+    'torchrun job1'
+    """
+    name = environ.get("TORCHELASTIC_RUN_ID", "none")
+    return None if name == "none" else f"torchrun {name}"
+
+
 class GracefulStop(Checkpoint):  # a Checkpoint, because Lightning runs those last: after the other callbacks' files
     """On the first SIGINT or SIGTERM during `fit`, saves checkpoints/last.ckpt and stops.
 
@@ -41,11 +53,12 @@ class GracefulStop(Checkpoint):  # a Checkpoint, because Lightning runs those la
     drawn, only says where the run is. SIGTERM outside of `fit`, where there is nothing to save, stops at once.
 
     In a SLURM job that Lightning may requeue (`SLURMEnvironment(auto_requeue=True)`, the default), SLURM's notice
-    (`#SBATCH --signal=SIGUSR1@90`) does the same and requeues the job. The file requeued_slurm_job.txt tells the job,
-    once it runs again, which run is its own. Lightning's own handler saves in the middle of a step.
+    (`#SBATCH --signal=SIGUSR1@90`) does the same and requeues the job. The file unfinished_job.txt tells the job, once
+    it runs again, which run is its own. Lightning's own handler saves in the middle of a step.
     """
 
     def __init__(self) -> None:
+        self.command = ""  # all options of this command, which train.py sets
         self.received: int | None = None  # number of the first signal
         self._saved: Path | None = None  # once stopping, or once the training is over
         self._notice: signal.Signals | None = None  # with which SLURM announces the end of the job's time
@@ -58,8 +71,6 @@ class GracefulStop(Checkpoint):  # a Checkpoint, because Lightning runs those la
             self._notice = environment.requeue_signal
         for number in filter(None, (signal.SIGINT, signal.SIGTERM, self._notice)):
             self._listen(number, self._handle)
-        if trainer.is_global_zero:
-            Path(trainer.default_root_dir, REQUEUED).unlink(missing_ok=True)
 
     def on_sanity_check_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._listen(signal.SIGTERM, self._handle)
@@ -120,8 +131,11 @@ class GracefulStop(Checkpoint):  # a Checkpoint, because Lightning runs those la
                 f"\nstopped by {signal.Signals(number).name} after step {trainer.global_step}; saved {path}\n"
                 f"go on with: --ckpt_path {path}"
             )
+            marker = Path(trainer.default_root_dir, UNFINISHED)
             if number == self._notice:
-                _requeue(Path(trainer.default_root_dir))
+                _requeue(marker, self.command)
+            elif number == signal.SIGINT:
+                marker.unlink(missing_ok=True)
         raise SystemExit(128 + number)
 
     def _any_received(self, trainer: L.Trainer) -> bool:
@@ -153,14 +167,14 @@ def _last(trainer: L.Trainer) -> Path:
     return Path(trainer.default_root_dir) / "checkpoints" / "last.ckpt"
 
 
-def _requeue(run: Path) -> None:
+def _requeue(marker: Path, command: str) -> None:
     job = slurm_job()
     if job is None:
         return
-    atomic_write_text(run / REQUEUED, job)
+    atomic_write_text(marker, f"{job}\n{command}")
     try:
         subprocess.run(["scontrol", "requeue", job], check=True)
         print(f"requeued SLURM job {job}, which goes on by itself")
     except (OSError, subprocess.CalledProcessError) as error:
-        (run / REQUEUED).unlink()
+        marker.unlink()
         print(f"SLURM job {job} could not be requeued: {error}")

@@ -109,6 +109,17 @@ def each_file(files: Files) -> list[Path]:
     return [Path(files)] if isinstance(files, str | Path) else [Path(file) for file in files]
 
 
+def require_files(option: str, files: Files | None) -> None:
+    """Refuse a file that is not there, by the option that names it.
+
+    Raises:
+        FileNotFoundError: names option and file.
+    """
+    for path in each_file(files) if files else ():
+        if not path.exists() and str(path) != "-":
+            raise FileNotFoundError(f"{option}: no file at {path}; name one with --data.{option} FILE")
+
+
 def read_rows(file: str | Path, columns: Sequence[str], suffixes: tuple[str, ...] = SUFFIXES) -> Iterator[Row]:
     """All rows of a file, with their places, one after another.
 

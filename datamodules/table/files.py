@@ -16,7 +16,7 @@ from torch import Tensor
 
 from datamodules.batches import BatchedDataset, BatchIndices
 from datamodules.checks import few_to_choose_by, label_oddities
-from datamodules.files.readers import Row, column_values, each_file, labelled_rows, plain, read_rows
+from datamodules.files.readers import Row, column_values, each_file, labelled_rows, plain, read_rows, require_files
 from datamodules.saved_state import are_names
 from datamodules.splits import hold_out, join_validation
 from datamodules.table.tabular import TabularDataModule, in_order
@@ -104,6 +104,7 @@ class TableDataModule(TabularDataModule):
         self.label_column, self.missing, self.predict_file = str(label_column), missing, predict_file
         self.feature_columns, self.id_columns = feature_columns, id_columns or []
         self.categorical_columns, self.drop_unlabelled = categorical_columns or [], drop_unlabelled
+        self._trained_with: dict[str, list[str] | None] | None = None  # the options of a checkpoint's columns
 
     def setup(self, stage: str) -> None:
         """Say what in the data is likely to be a mistake, in one line each on standard error."""
@@ -127,17 +128,19 @@ class TableDataModule(TabularDataModule):
         """Its rows in their order, held out or not, and their labels."""
         if not self.train_file:
             raise ValueError("train_file: expected a file to train on, got none; --data.train_file FILE")
-        return self._labelled(self.train_file)
+        return self._labelled("train", self.train_file)
 
     @cached_property
     def _files(self) -> dict[str, LabelledRows]:
         """Rows and labels of "train", "val" and "test"."""
         files = {"val": self.val_file, "test": self.test_file}
-        splits = {"train": self._training_file} | {split: self._labelled(file) for split, file in files.items() if file}
+        splits = {"train": self._training_file}
+        splits |= {split: self._labelled(split, file) for split, file in files.items() if file}
         splits = hold_out(splits, {"test": self.test_fraction, "val": self.val_fraction}, self.seed)
         return join_validation(splits) if self.trains_on_validation else splits
 
-    def _labelled(self, files: str | list[str]) -> LabelledRows:
+    def _labelled(self, split: str, files: str | list[str]) -> LabelledRows:
+        require_files(f"{split}_file", files)
         rows: list[Row] = []
         labels: list[str] = []
         for path in each_file(files):
@@ -160,6 +163,9 @@ class TableDataModule(TabularDataModule):
 
         Whether they hold numbers is decided by all rows of the training file, held out or not.
         """
+        return self._columns_of_options()
+
+    def _columns_of_options(self) -> dict[str, list[str] | None]:
         there = self._there
         names = self.feature_columns or self._candidates()
         for option in ("feature_columns", "id_columns", "categorical_columns"):
@@ -323,8 +329,30 @@ class TableDataModule(TabularDataModule):
         return all(_category(row.get(name)) == "" for name in self.columns)
 
     def state_dict(self) -> dict[str, Any]:
-        """What TabularDataModule keeps, the columns, and those with holes."""
-        return super().state_dict() | {"columns": self.columns, "with_holes": self.with_holes}
+        """What TabularDataModule keeps, the columns, those with holes, and the options that chose them."""
+        own = {"columns": self.columns, "with_holes": self.with_holes, "options": self._options}
+        return super().state_dict() | own
+
+    @property
+    def _options(self) -> dict[str, list[str] | None]:
+        return {name: getattr(self, name) for name in ("feature_columns", "id_columns", "categorical_columns")}
+
+    def require_known_rows(self, split: str) -> None:
+        """Refuse other rows than a checkpoint's own, and to train on columns chosen otherwise.
+
+        Raises:
+            ValueError: names the options, or gives both fingerprints, and says what to do.
+        """
+        super().require_known_rows(split)
+        if split != "train" or self._trained_with in (None, self._options):
+            return
+        if [*self._columns_of_options().items()] != [*self.columns.items()]:
+            before = ", ".join(f"{name} {value}" for name, value in self._trained_with.items())
+            now = ", ".join(f"{name} {value}" for name, value in self._options.items())
+            raise ValueError(
+                f"the checkpoint was trained with {before}, the configuration asks for {now}: to resume, use the run's "
+                "own config.yaml; for other columns, start a new run"
+            )
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take all of it from a checkpoint.
@@ -342,7 +370,7 @@ class TableDataModule(TabularDataModule):
             and state.get("feature_names") == _feature_names(columns, with_holes)
         ):
             raise ValueError("the checkpoint holds no columns of a table; use one that fit has written")
-        self.columns, self.with_holes = columns, with_holes
+        self.columns, self.with_holes, self._trained_with = columns, with_holes, state.get("options")
         for name in ("_layout", "_number_of"):
             vars(self).pop(name, None)
         super().load_state_dict(state)
@@ -360,6 +388,7 @@ class TableDataModule(TabularDataModule):
     @cached_property
     def _inputs(self) -> list[Row]:
         if self.predict_file is not None:
+            require_files("predict_file", self.predict_file)
             rows = [
                 (f"{self.predict_file} {place}", row) for place, row in read_rows(self.predict_file, [*self.columns])
             ]

@@ -59,7 +59,7 @@ class CLINC150DataModule(TfidfDataModule):
         if variant not in SHA256:
             raise ValueError(f"variant must be one of {', '.join(SHA256)}; got {variant}")
         self.variant = variant
-        self.data_dir = Path(data_dir or os.environ.get("CLINC150_DIR") or "data/clinc150")
+        self.data_dir = Path(data_dir or os.environ.get("CLINC150_DIR") or "data/clinc150").expanduser()
 
     @property
     def file(self) -> Path:

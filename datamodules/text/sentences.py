@@ -4,6 +4,7 @@ import json
 import re
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from functools import cached_property
 from itertools import chain
 from typing import Any, Literal
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from datamodules.batches import BatchedDataModule, BatchedDataset, BatchIndices
 from datamodules.checks import few_to_choose_by, folded, label_oddities, leaked_texts, text_oddities
-from datamodules.files.readers import read_inputs, read_labelled
+from datamodules.files.readers import read_inputs, read_labelled, require_files
 from datamodules.saved_state import are_counts, are_names, require
 from datamodules.splits import fingerprint, hold_out, join_validation, listed, require_same_rows
 from datamodules.text.features import PRESETS, Ngrams, TfidfFeatures
@@ -87,6 +88,7 @@ class TfidfDataModule(BatchedDataModule):
         self._state: dict[str, Any] | None = None  # what goes into a checkpoint
         self._restored: dict[str, Any] | None = None  # what came from one
         self._trained_on: str | None = None  # fingerprint of the training rows, where a checkpoint has one
+        self._unlike: list[str] = []  # options that are others than those of the checkpoint
 
     def load_splits(self) -> dict[str, LabelledTexts]:
         """Texts and labels of "train", "val" and "test"; called at most once."""
@@ -241,11 +243,16 @@ class TfidfDataModule(BatchedDataModule):
         return torch.tensor([number[label] for label in labels])
 
     def require_known_rows(self, split: str) -> None:
-        """Refuse labels that the model does not know, and, with a checkpoint, other training rows than its own.
+        """Refuse labels that the model does not know, and to train on other rows or n-grams than a checkpoint's own.
 
         Raises:
-            ValueError: names the labels, or gives both fingerprints, and says what to do.
+            ValueError: names the labels or options, or gives both fingerprints, and says what to do.
         """
+        if split == "train" and self._unlike:
+            raise ValueError(
+                f"the checkpoint was trained with {'; '.join(self._unlike)}: to resume, use the run's own config.yaml; "
+                "for other options, start a new run"
+            )
         names = self.class_names
         unknown = sorted(set(self._splits[split][1]) - set(names))
         if unknown:  # the model is from a checkpoint, and these files are others than it was trained on
@@ -305,6 +312,9 @@ class TfidfDataModule(BatchedDataModule):
             raise ValueError(
                 f"the checkpoint's vocabulary is damaged ({reason}); use one that fit has written"
             ) from error
+        self._unlike += _differences(features.ngrams, self.ngrams)
+        if oos_label != self.oos_label:
+            self._unlike.append(f"oos_label {oos_label}, the configuration asks for {self.oos_label}")
         self.class_names, self.class_counts, self.oos_label = names, counts, oos_label
         self.features, self.ngrams, self._train_matrix = features, features.ngrams, None
         self._state, self._restored = own | {name: state[name] for name in STATE}, state
@@ -326,11 +336,27 @@ class TfidfDataModule(BatchedDataModule):
     def _inputs(self) -> tuple[Sequence[str], Sequence[dict[str, Any]] | None]:
         """Texts to predict, and all columns of the rows that they are in, where there are more."""
         if self.predict_file is not None:
+            require_files("predict_file", self.predict_file)
             return read_inputs(self.predict_file, self.text_column)
         texts = self._splits["test"][0] if self.predict_inputs is None else self.predict_inputs
         if not texts:
             raise ValueError("predict_inputs: expected at least one text, got an empty list")
         return texts, None
+
+
+def _differences(trained: dict[str, Ngrams], asked: dict[str, Ngrams]) -> list[str]:
+    """The options of n-grams that two configurations do not share, by their names."""
+    pairs: dict[str, tuple[Any, Any]] = {}
+    for name in sorted(trained.keys() | asked.keys()):
+        before, now = (
+            asdict(each[name]) | {"ngram_range": tuple(each[name].ngram_range)} if name in each else None
+            for each in (trained, asked)
+        )
+        if before is None or now is None:
+            pairs[name] = ("null", "n-grams") if before is None else ("n-grams", "null")
+        else:
+            pairs |= {f"{name}.{option}": (before[option], now[option]) for option in before}
+    return [f"{name} {one}, the configuration asks for {other}" for name, (one, other) in pairs.items() if one != other]
 
 
 class TextDataModule(TfidfDataModule):
@@ -387,6 +413,7 @@ class TextDataModule(TfidfDataModule):
         """
         if self.groups_file is None:
             return None
+        require_files("groups_file", self.groups_file)
         group_of = dict(zip(*read_labelled(self.groups_file, "label", "group", self.drop_unlabelled), strict=True))
         if missing := [name for name in self.class_names if name not in group_of]:
             raise ValueError(f"{self.groups_file}: expected a group for each label, got none for {', '.join(missing)}")
@@ -400,6 +427,8 @@ class TextDataModule(TfidfDataModule):
         if not self.train_file:
             raise ValueError("train_file: expected a file to train on, got none; --data.train_file FILE")
         files = {"train": self.train_file, "val": self.val_file, "test": self.test_file}
+        for split, file in files.items():
+            require_files(f"{split}_file", file)
         splits = {
             split: read_labelled(file, self.text_column, self.label_column, self.drop_unlabelled)
             for split, file in files.items()

@@ -1,5 +1,6 @@
 """Checkpoints: whole or not at all, loadable by construction, and the right state under the right name."""
 
+import json
 import os
 import shutil
 import time
@@ -345,12 +346,12 @@ def test_a_large_vocabulary_costs_next_to_nothing():
 
 def test_a_checkpoint_in_memory_is_handed_out_once_and_let_go(tmp_path):
     path = tmp_path / "a.ckpt"
-    AtomicCheckpointIO().save_checkpoint({"epoch": 1}, path)
+    AtomicCheckpointIO().save_checkpoint({"epoch": 1, "state_dict": {}}, path)
     loaded = {str(path): {"epoch": 2}}
     plugin = AtomicCheckpointIO(loaded)
     assert plugin.load_checkpoint(path) == {"epoch": 2}
     assert loaded == {}
-    assert plugin.load_checkpoint(path) == {"epoch": 1}
+    assert plugin.load_checkpoint(path) == {"epoch": 1, "state_dict": {}}
 
 
 def test_each_successful_save_is_announced_and_no_other(tmp_path):
@@ -377,3 +378,36 @@ def test_a_checkpoint_cannot_name_files_to_delete(tmp_path, name):
     state = best.state_dict() | {"kept": {name: torch.tensor(9.0, dtype=torch.float64)}}
     with pytest.raises(ValueError, match=r"callbacks.RelocatableModelCheckpoint.kept: expected what fit has written"):
         best.load_state_dict(state)
+
+
+@pytest.mark.parametrize("name", ["../../notes.txt", "ABSOLUTE"])
+def test_a_path_in_a_checkpoint_deletes_no_file_elsewhere(cli, tmp_path, name):
+    """Lightning's ModelCheckpoint deletes the files that its state names as no longer among the best."""
+    run, notes = tmp_path / "run", tmp_path / "notes.txt"
+    notes.write_text("mine")
+    keeper = {"class_path": "ModelCheckpoint", "init_args": {"monitor": "val/loss", "filename": "own-{epoch}"}}
+    keeper["init_args"]["dirpath"] = str(run / "checkpoints")
+    plan = ("--config", "configs/iris_ova.yaml", "--trainer.callbacks", json.dumps([keeper]))
+    plan += ("--trainer.logger", "false", "--trainer.enable_progress_bar", "false", "--trainer.default_root_dir", run)
+    cli("fit", *plan, "--trainer.max_epochs", 1)
+    last = run / "checkpoints/last.ckpt"
+    checkpoint = torch.load(last, weights_only=True)
+    [state] = [state for key, state in checkpoint["callbacks"].items() if key.startswith("ModelCheckpoint")]
+    victim = str(notes) if name == "ABSOLUTE" else str(run / "checkpoints" / name)
+    state |= {"best_k_models": {victim: torch.tensor(9.0)}, "kth_best_model_path": victim, "best_model_path": victim}
+    torch.save(checkpoint, last)
+    cli("fit", *plan, "--trainer.max_epochs", 2, "--ckpt_path", last)
+    assert notes.read_text() == "mine"
+
+
+def test_another_model_checkpoint_of_a_moved_run_goes_on_with_its_best(cli, tmp_path):
+    keeper = {"class_path": "ModelCheckpoint", "init_args": {"monitor": "val/loss", "filename": "own-{epoch}"}}
+    plan = ("--config", "configs/iris_ova.yaml", "--trainer.logger", "false", "--trainer.enable_progress_bar", "false")
+    last = tmp_path / "after/checkpoints/last.ckpt"
+    for run, epochs, resume in (("before", 2, ()), ("after", 3, ("--ckpt_path", last))):
+        if resume:
+            (tmp_path / "before").rename(tmp_path / "after")
+        keeper["init_args"]["dirpath"] = str(tmp_path / run / "checkpoints")
+        place = ("--trainer.default_root_dir", tmp_path / run, "--trainer.callbacks", json.dumps([keeper]))
+        cli("fit", *plan, *place, "--trainer.max_epochs", epochs, *resume)
+    assert {path.name for path in (tmp_path / "after/checkpoints").glob("own-*")} == {"own-epoch=2.ckpt"}
