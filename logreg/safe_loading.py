@@ -31,7 +31,7 @@ def load_safely(
     Args:
         cls: the class of the model.
         checkpoint_path: a local path or a URL.
-        map_location: the device to load to.
+        map_location: the device that the model goes to, from the CPU: not every device has the file's float64.
         hparams_file: refused; Lightning would instantiate what it names.
         strict: whether the names of the weights must match exactly.
         weights_only: False is refused.
@@ -46,7 +46,7 @@ def load_safely(
         raise ValueError("expected weights_only=True: loading with False runs whatever code the file holds")
     if hparams_file is not None:
         raise ValueError("expected no hparams_file: give the options that differ from the checkpoint's by name")
-    checkpoint = TorchCheckpointIO().load_checkpoint(checkpoint_path, map_location, weights_only=True)
+    checkpoint = TorchCheckpointIO().load_checkpoint(checkpoint_path, weights_only=True)
     if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("state_dict"), dict):
         raise ValueError(f"expected a Lightning checkpoint, {checkpoint_path} holds something else")
     arguments = plain_arguments(cls, checkpoint.get("hyper_parameters", {})) | options
@@ -59,7 +59,7 @@ def load_safely(
     model.strict_loading = strict
     model.on_load_checkpoint({key: checkpoint[key] for key in READ if key in checkpoint})
     model.load_state_dict(checkpoint["state_dict"], strict=strict)
-    return model if callable(map_location) else model.to(map_location)
+    return model.to(map_location)
 
 
 def plain_arguments(cls: type, saved: Any) -> dict[str, Any]:
