@@ -17,7 +17,17 @@ torch.set_num_threads(1)
 from cli.main import main  # noqa: E402 - only now can it be found
 
 
-def run_cli(arguments: list[str], log: Path, ranks: int = 1, first: Callable[[], None] = lambda: None) -> list[int]:
+def nothing() -> None:
+    pass
+
+
+def run_cli(
+    arguments: list[str],
+    log: Path,
+    ranks: int = 1,
+    first: Callable[[], None] = nothing,
+    last: Callable[[], None] = nothing,
+) -> list[int]:
     """Run one command line, in several processes if it is to train on several ranks.
 
     Args:
@@ -25,6 +35,7 @@ def run_cli(arguments: list[str], log: Path, ranks: int = 1, first: Callable[[],
         log: file to append the output to.
         ranks: number of processes.
         first: called in each process before the command line.
+        last: called after it.
 
     Returns:
         The exit statuses, as `os.waitpid` gives them.
@@ -49,6 +60,7 @@ def run_cli(arguments: list[str], log: Path, ranks: int = 1, first: Callable[[],
                 os.environ |= {"LOCAL_RANK": str(rank), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
             first()
             main()
+            last()
             sys.stdout.flush()
             os._exit(0)
         except BaseException as error:
