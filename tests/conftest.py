@@ -28,14 +28,16 @@ def no_seed_of_the_test_before(monkeypatch: pytest.MonkeyPatch) -> None:
 def cli() -> Callable[..., None]:
     """`cli("fit", "--config", ...)` is `python train.py fit --config ...`, without the seconds for importing.
 
-    Pictures, which take seconds too, are drawn only with `--figures.enabled true`. A shipped config that was deleted
-    with its task (docs/template.md) skips the test.
+    Pictures, which take seconds too, are drawn only with `--figures.enabled true`. It runs on one CPU, also where there
+    is a GPU, unless a test says otherwise. A shipped config that was deleted with its task (docs/template.md) skips the
+    test.
     """
     from cli.main import main
 
     def run(*arguments: object) -> None:
         words = [*map(str, arguments)]
         words[1:1] = ["--figures.enabled", "false"] if words[0] in ("fit", "test") else []
+        words[1:1] = ["--trainer.accelerator", "cpu", "--trainer.devices", "1"]
         for task in re.findall(r"configs/(clinc150|iris|table|text|xor)\w*\.yaml", " ".join(words)):
             pytest.importorskip("logreg.softmax" if task == "table" else f"datamodules.{task}")  # its config's model
         with pytest.MonkeyPatch.context() as patch:

@@ -29,6 +29,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from forked_cli import run_cli
 
 ROOT = Path(__file__).parents[2]
+LARGEST = 2**13  # numbers of a batch that the mock of an Apple GPU takes: 20 rows of 400 features, which are W as well
 OURS = ("callbacks/", "datamodules/", "logreg/")
 DEVICE = torch.device("cpu")  # until `install`
 # Where a GPU takes a tensor of the CPU as well, and where the CPU has to know a number that the GPU computes.
@@ -101,7 +102,7 @@ def compute(operator: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     result = operator(*args, **(kwargs if device is None else kwargs | {"device": "cpu"}))
     if goes_there and is_apple:
         for tensor in filter(torch.is_tensor, tree_leaves(result)):
-            refuse_on_mps(tensor, copies and kwargs.get("non_blocking"))
+            refuse_on_mps(tensor, copies, bool(kwargs.get("non_blocking")))
     wrap = lambda leaf: OnDevice(leaf) if goes_there and isinstance(leaf, torch.Tensor) else leaf  # noqa: E731
     return tree_map(lambda leaf: there[id(leaf)] if id(leaf) in there else wrap(leaf), result)
 
@@ -109,13 +110,15 @@ def compute(operator: Any, args: Any, kwargs: dict[str, Any]) -> Any:
 is_apple = False
 
 
-def refuse_on_mps(tensor: torch.Tensor, non_blocking: bool) -> None:
+def refuse_on_mps(tensor: torch.Tensor, copied: bool, non_blocking: bool) -> None:
     """Raise what torch does on Apple's GPUs; a copy without waiting can go wrong there, which nobody would notice."""
     if tensor.dtype == torch.float64:
         raise TypeError("Cannot convert a MPS Tensor to float64 dtype as the MPS framework doesn't support float64")
     if tensor.layout == torch.sparse_csr:
         raise NotImplementedError("Could not run an operator with arguments from the 'SparseCsrMPS' backend")
-    if non_blocking:
+    if copied and tensor.numel() > LARGEST:
+        raise MemoryError(f"a dense batch {tuple(tensor.shape)} of more than {LARGEST} numbers")
+    if copied and non_blocking:
         raise RuntimeError("a copy to an Apple GPU that nobody waits for may send other numbers")
 
 
@@ -161,6 +164,7 @@ def install(device: str) -> None:
         from datamodules import batches
 
         batches.WITHOUT_CSR.add("mock")
+        batches.LARGEST_DENSE = LARGEST
         apply_func._BLOCKING_DEVICE_TYPES += ("mock",)
     AcceleratorRegistry.register("mock", MockAccelerator, "")
     StrategyRegistry.register("mock", MockStrategy, device=DEVICE)
