@@ -2,12 +2,13 @@
 
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import settings
+from lightning.pytorch.trainer.connectors.accelerator_connector import _AcceleratorConnector
 
 torch.set_num_threads(1)  # tensors here are tiny, and threads that wait for busy cores make them slow
 
@@ -16,6 +17,14 @@ ROOT = Path(__file__).parents[1]
 # A slow machine is no failure.
 settings.register_profile("no deadline", deadline=None)
 settings.load_profile("no deadline")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def on_one_cpu() -> Iterator[None]:
+    """What leaves the device to Lightning takes one CPU here, on a machine with a GPU too; tests marked gpu name it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_AcceleratorConnector, "_choose_auto_accelerator", staticmethod(lambda: "cpu"))
+        yield
 
 
 @pytest.fixture(autouse=True)
@@ -28,16 +37,14 @@ def no_seed_of_the_test_before(monkeypatch: pytest.MonkeyPatch) -> None:
 def cli() -> Callable[..., None]:
     """`cli("fit", "--config", ...)` is `python train.py fit --config ...`, without the seconds for importing.
 
-    Pictures, which take seconds too, are drawn only with `--figures.enabled true`. It runs on one CPU, also where there
-    is a GPU, unless a test says otherwise. A shipped config that was deleted with its task (docs/template.md) skips the
-    test.
+    Pictures, which take seconds too, are drawn only with `--figures.enabled true`. A shipped config that was deleted
+    with its task (docs/template.md) skips the test.
     """
     from cli.main import main
 
     def run(*arguments: object) -> None:
         words = [*map(str, arguments)]
         words[1:1] = ["--figures.enabled", "false"] if words[0] in ("fit", "test") else []
-        words[1:1] = ["--trainer.accelerator", "cpu", "--trainer.devices", "1"]
         for task in re.findall(r"configs/(clinc150|iris|table|text|xor)\w*\.yaml", " ".join(words)):
             pytest.importorskip("logreg.softmax" if task == "table" else f"datamodules.{task}")  # its config's model
         with pytest.MonkeyPatch.context() as patch:

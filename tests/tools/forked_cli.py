@@ -16,6 +16,8 @@ torch.set_num_threads(1)
 
 from cli.main import main  # noqa: E402 - only now can it be found
 
+ON_ONE_CPU = ("--trainer.accelerator", "cpu", "--trainer.devices", "1")  # unless the arguments say otherwise
+
 
 def nothing() -> None:
     pass
@@ -53,7 +55,7 @@ def run_cli(
             output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
             os.dup2(output, 1), os.dup2(output, 2)
             faulthandler.enable()  # in DDP a crash below Python would leave no trace but a broken connection
-            sys.argv = ["train.py", *arguments]
+            sys.argv = ["train.py", arguments[0], *ON_ONE_CPU, *arguments[1:]]
             if ranks > 1:
                 sys.argv += ["--trainer.devices", str(ranks), "--trainer.strategy", "ddp"]
                 rank_zero_only.rank = rank  # a fresh process would have read it from LOCAL_RANK while importing

@@ -189,7 +189,7 @@ def main() -> None:
     for number, job in enumerate(json.loads(jobs.read_text())):
         log, arguments = jobs.with_name(f"job_{number}.log"), [*map(str, job["arguments"])]
         if job["device"] == "cpu":
-            statuses = run_cli([*arguments, "--trainer.accelerator", "cpu", "--trainer.devices", "1"], log)
+            statuses = run_cli(arguments, log)
         else:
             statuses = run_cli(arguments, log, first=partial(install_for_cli, job["device"]), last=write_waits)
         if any(statuses):
