@@ -1,6 +1,7 @@
 """A trained model, ready to answer from Python, without a Trainer or a command line; docs/use.md shows how."""
 
 import os
+from copy import deepcopy
 from functools import cached_property
 from importlib import import_module
 from itertools import pairwise
@@ -23,7 +24,7 @@ from cli.config_files import load_yaml, read_config
 from cli.errors import one_line
 from cli.processes import spare_threads
 from cli.run_paths import newest_checkpoint, run_of
-from datamodules.batches import BatchedDataModule
+from datamodules.batches import BatchedDataModule, parts_on_device
 from logreg.classifier_module import ClassifierModule
 from logreg.loading import from_checkpoint, names_a_class
 
@@ -37,29 +38,32 @@ class Classifier:
     `train.py`, so that forked processes answer too. N inputs, D features, K classes.
 
     Args:
-        model: a trained model, which is put into evaluation mode.
+        model: a trained model, which is put into evaluation mode, and on the device.
         data: its datamodule, with the state that the model was trained with.
+        device: where the model computes: "cpu", "cuda" or "mps". What comes out is on the CPU.
 
     Raises:
         ValueError: one of them lacks a method; names it, with its signature.
     """
 
-    def __init__(self, model: Any, data: Any) -> None:
+    def __init__(self, model: Any, data: Any, device: str | torch.device = "cpu") -> None:
         for unmet in (lack(model, ClassifierModel), lack(data, EncodableData)):
             if unmet:
                 raise ValueError(f"Classifier does not apply: {unmet}")
-        self.model: Any = model.eval()
+        self.device = torch.device(device)
+        self.model: Any = model.eval().to(self.device)
         spare_threads(model)
         self.data = data
         self.class_names = list(data.class_names)
 
     @classmethod
-    def load(cls, path: str | Path, **options: Any) -> "Classifier":
+    def load(cls, path: str | Path, device: str | torch.device = "cpu", **options: Any) -> "Classifier":
         """Load a checkpoint; nothing in it is run, and it can name no class but those in logreg/ and datamodules/.
 
         Args:
             path: a checkpoint file, beside whose run's config.yaml the options of the data are looked up, as plain
                 values; or a folder of runs, the newest best.ckpt below which is taken.
+            device: where the model computes.
             options: arguments of the model that replace the checkpoint's, as threshold=0.5, or net=MLP(2, 2).
 
         Raises:
@@ -77,7 +81,7 @@ class Classifier:
             data = data_class.from_checkpoint(checkpoint, **_data_options(data_class, run_of(file) / "config.yaml"))
         except TypeError as error:  # Python's own, for an argument too few or too many
             raise ValueError(f"{error}; give the model's by name, as Classifier.load(path, net=MLP(2, 2))") from error
-        return cls(model, data)
+        return cls(model, data, device)
 
     def predict(self, inputs: Any) -> list[str]:
         """The label of each input."""
@@ -93,12 +97,12 @@ class Classifier:
         Raises:
             ValueError: something else.
         """
-        return self.model.predict_proba(self.data.encode(inputs)).numpy()
+        return self._proba(self.data.encode(inputs)).cpu().numpy()
 
     @torch.inference_mode()
     def labels(self, proba: np.ndarray) -> list[str]:
         """The labels that `predict` gives to inputs of these probabilities (N, K)."""
-        return self._names(self.model.predict_label(torch.from_numpy(proba)))
+        return self._names(self.model.predict_label(torch.from_numpy(proba).to(self.device)))
 
     def top_k(self, inputs: Any, k: int = 5) -> list[list[tuple[str, float]]]:
         """Of each input the k most probable classes (all, where K is smaller) with their probabilities, best first."""
@@ -128,7 +132,7 @@ class Classifier:
         W = torch.cat([-W, W], dim=1) / 2 if W.shape[1] == 1 else W
         names = self._feature_names
         x = self.data.encode(inputs)
-        label = self.model.predict_label(self.model.predict_proba(x))
+        label = self.model.predict_label(self._proba(x)).cpu()
         x = x if x.layout == torch.sparse_csr else x.to_sparse_csr()
         bounds, features, values = x.crow_indices().tolist(), x.col_indices(), x.values()
         explanations = []
@@ -156,12 +160,23 @@ class Classifier:
             for value in (ones, -2 * ones)
         )
         with torch.inference_mode():
-            b = self.model(torch.zeros(1, size)).reshape(-1)
-            W = self.model(unit).reshape(size, -1) - b
-            opposed = self.model(opposite).reshape(size, -1) - b
+            b = self.on_cpu(torch.zeros(1, size)).reshape(-1)
+            W = self.on_cpu(unit).reshape(size, -1) - b
+            opposed = self.on_cpu(opposite).reshape(size, -1) - b
         if not torch.allclose(opposed, -2 * W, rtol=1e-3, atol=1e-3 * float(W.abs().max())):
             raise ValueError(f"expected a linear model, {type(self.model).__name__} is none")
         return W, b
+
+    @cached_property
+    def on_cpu(self) -> Any:
+        """The model, or a copy of it, on the CPU."""
+        with torch.inference_mode(False):  # whose tensors torch.export does not take
+            return self.model if self.device.type == "cpu" else deepcopy(self.model).cpu()
+
+    def _proba(self, x: Tensor) -> Tensor:
+        """Probabilities (N, K) of rows on the CPU, on the device."""
+        parts = [self.model.predict_proba(part) for part in parts_on_device(x, self.device)]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def _names(self, label: Tensor) -> list[str]:
         return [self.class_names[number] for number in label.tolist()]

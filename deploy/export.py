@@ -107,9 +107,9 @@ def to_torch(classifier: Classifier, path: str | Path) -> torch.export.ExportedP
     """
     data = classifier.data
     if isinstance(data, TabularDataModule) and type(data).encode is TabularDataModule.encode:
-        program, width = _Answers(classifier.model, data.transform), len(data.feature_names)
+        program, width = _Answers(classifier.on_cpu, data.transform), len(data.feature_names)
     else:
-        program, width = _Answers(classifier.model, lambda x: x), data.num_features
+        program, width = _Answers(classifier.on_cpu, lambda x: x), data.num_features
     shapes = {"x": {0: torch.export.Dim("N", max=2**62)}}  # without a bound torch 2.6 refuses some models
     exported = torch.export.export(program, (torch.zeros(2, width),), dynamic_shapes=shapes)
     names = {"class_names.json": json.dumps(classifier.class_names)}

@@ -32,7 +32,7 @@ def load_safely(
     Args:
         cls: the class of the model.
         checkpoint_path: a local path.
-        map_location: the device to load to.
+        map_location: the device that the model goes to, from the CPU: not every device has the file's float64.
         hparams_file: refused; Lightning would instantiate what it names.
         strict: whether the names of the weights must match exactly.
         weights_only: False is refused.
@@ -46,7 +46,7 @@ def load_safely(
         raise ValueError("expected weights_only=True: loading with False runs whatever code the file holds")
     if hparams_file is not None:
         raise ValueError("expected no hparams_file: give the options that differ from the checkpoint's by name")
-    model = from_checkpoint(cls, load_checkpoint(checkpoint_path, map_location), strict, **options)
+    model = from_checkpoint(cls, load_checkpoint(checkpoint_path), strict, **options)
     return model if callable(map_location) else model.to(map_location)
 
 

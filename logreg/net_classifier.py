@@ -91,7 +91,8 @@ class NetClassifier(ClassifierModule):
         """The loss, which Lightning differentiates and hands to the optimizer."""
         x, target = batch[:2]
         loss = cross_entropy(self(x), target, denominator=mean_local_batch_size(target))
-        self.log("train/loss", loss, prog_bar=True, sync_dist=True, batch_size=len(target))
+        if self.is_logged:
+            self.log("train/loss", loss, sync_dist=True, batch_size=len(target))
         return loss
 
     def evaluate(self, evaluation: Evaluation, x: Tensor, target: Tensor) -> None:

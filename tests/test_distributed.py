@@ -108,6 +108,7 @@ def runs(tmp_path_factory):
     runs.add("softmax_1", runs.text(2049, dropout=0.3), ranks=1)
     runs.add("softmax_2", runs.text(2049, dropout=0.3), ranks=2)
     runs.add("dense_2", runs.text(2049, dropout=0.3), ranks=2, dense=True, evaluate=False)
+    runs.add("binary_2", [*runs.table("BinaryLogit", 2049), "--model.class_weight", "[1, 2]"], 2, evaluate=False)
     return runs.run()
 
 
@@ -247,6 +248,15 @@ def test_a_rank_without_a_row_of_the_last_batch_takes_part(runs):
     shares = [note["rows"]["train"] for note in runs.notes("softmax_2")]
     assert len(shares[0][8]) == 1  # 2,049 = 8 · 256 + 1
     assert shares[1][8] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["softmax", "binary"])
+def test_in_a_step_processes_wait_for_each_other_only_to_add_gradients(runs, name):
+    for note in runs.notes(f"{name}_2"):
+        for number, collectives in enumerate(note["collectives"], start=1):
+            if number % 50 and number % 9:  # no step that is logged, and none that ends an epoch
+                assert collectives == {"all_reduce": 1}  # whether to stop: the answer is taken after the next step
 
 
 @pytest.mark.slow

@@ -24,7 +24,7 @@ from callbacks.run.checkpoints import AtomicCheckpointIO
 
 ROOT = Path(__file__).parents[1]
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": ""}
-QUIET = ("--trainer.callbacks", "null", "--trainer.enable_progress_bar", "false")
+QUIET = ("--trainer.callbacks", "null", "--trainer.enable_progress_bar", "false", "--trainer.accelerator", "cpu")
 IRIS = ("fit", "--config", "configs/iris_ova.yaml", *QUIET)
 TEXT = ("fit", "--config", "configs/text_csv.yaml", *QUIET)
 NEEDS_CLINC150 = pytest.mark.skipif("CLINC150_DIR" not in os.environ, reason="needs the CLINC150 files: CLINC150_DIR")
@@ -759,7 +759,7 @@ def test_a_file_system_that_refuses_more_bytes_leaves_the_file_before_it_whole(t
 
 
 WITH_PICTURES = ("fit", "--config", "configs/iris_binary.yaml", "--trainer.max_epochs", "4")
-WITH_PICTURES += ("--trainer.enable_progress_bar", "false")
+WITH_PICTURES += ("--trainer.enable_progress_bar", "false", "--trainer.accelerator", "cpu")
 
 
 @pytest.fixture(scope="module")

@@ -233,7 +233,7 @@ def processes(tmp_path_factory):
     run = place / "run"
 
     def start(*arguments):
-        command = [sys.executable, "train.py", *map(str, arguments)]
+        command = [sys.executable, "train.py", *map(str, arguments), "--trainer.accelerator", "cpu"]
         return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     def finish(process):

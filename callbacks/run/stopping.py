@@ -15,6 +15,7 @@ import torch
 import torch.distributed as dist
 from lightning.fabric.plugins.environments import SLURMEnvironment
 from lightning.pytorch.callbacks import Checkpoint
+from torch import Tensor
 
 from callbacks.files import atomic_write_text
 from callbacks.run.checkpoints import validates_before_next_batch
@@ -61,12 +62,18 @@ class GracefulStop(Checkpoint):  # a Checkpoint, because Lightning runs those la
         self.command = ""  # all options of this command, which train.py sets
         self.received: int | None = None  # number of the first signal
         self._saved: Path | None = None  # once stopping, or once the training is over
+        self._asked: tuple[Any, Tensor] | None = None  # of several processes, whether any of them has received one
         self._notice: signal.Signals | None = None  # with which SLURM announces the end of the job's time
         self._previous_handlers: dict[int, Any] = {}
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         environment = trainer._accelerator_connector.cluster_environment
         self._notice = self._saved = None
+        if trainer.world_size > 1:
+            self._group: Any = dist.new_group(backend="gloo")  # on CPUs, so that no GPU is waited for
+            self._asked = None
+            # At every step Lightning too lets all processes wait for each other, over a SIGTERM that is handled here.
+            trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
         if isinstance(environment, SLURMEnvironment) and environment.auto_requeue:
             self._notice = environment.requeue_signal
         for number in filter(None, (signal.SIGINT, signal.SIGTERM, self._notice)):
@@ -141,14 +148,20 @@ class GracefulStop(Checkpoint):  # a Checkpoint, because Lightning runs those la
     def _any_received(self, trainer: L.Trainer) -> bool:
         if trainer.world_size == 1:
             return self.received is not None
-        # A signal reaches the processes at different steps, but they must stop after the same one.
-        received = torch.tensor(float(self.received is not None), device=trainer.strategy.root_device)
-        dist.all_reduce(received, op=dist.ReduceOp.MAX)
+        # A signal reaches the processes at different steps, but they must stop after the same one: that after which
+        # all have heard of it. The answer travels while the next step is computed.
+        work, received = self._asked or self._ask()
+        work.wait()
+        self._asked = self._ask()
         return bool(received)
 
     def _listen(self, number: int, handler: Callable[[int, FrameType | None], None]) -> None:
         if threading.current_thread() is threading.main_thread():  # no other receives signals, or may ask for them
             self._previous_handlers.setdefault(number, signal.signal(number, handler))
+
+    def _ask(self) -> tuple[Any, Tensor]:
+        received = torch.tensor(float(self.received is not None))
+        return dist.all_reduce(received, op=dist.ReduceOp.MAX, group=self._group, async_op=True), received
 
     def _restore_handlers(self) -> None:
         for number, handler in self._previous_handlers.items():
