@@ -307,7 +307,7 @@ class TfidfDataModule(BatchedDataModule):
             require(are_counts(counts, len(names)), "class_counts", "a number of rows of each class", counts)
             require(oos_label in (None, names[-1]), "oos_label", "None or the last of class_names", oos_label)
             require(type(state["fingerprint"]) is str, "fingerprint", "that of the rows", state["fingerprint"])
-        except (KeyError, ValueError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             reason = f"no {error}" if isinstance(error, KeyError) else error
             raise ValueError(
                 f"the checkpoint's vocabulary is damaged ({reason}); use one that fit has written"

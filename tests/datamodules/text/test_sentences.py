@@ -372,7 +372,6 @@ def changed(state, *keys, value="deleted"):
     [
         (("vectorizers",), "deleted"),
         (("vectorizers",), {}),
-        (("vectorizers",), ["words"]),
         (("vectorizers", "words", "vocabulary"), "deleted"),
         (("vectorizers", "words", "vocabulary"), "[]"),
         (("vectorizers", "words", "vocabulary"), "no json"),
