@@ -10,7 +10,8 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from callbacks.reports.coefficients import CoefficientsWriter
 from callbacks.reports.data import DataReport
-from callbacks.reports.evaluation import EvaluationReport, MetricsWriter, PredictionWriter
+from callbacks.reports.evaluation import EvaluationReport, MetricsWriter
+from callbacks.reports.predictions import PredictionWriter
 from callbacks.reports.summary import HyperparameterSummary
 from callbacks.run.checkpoints import RelocatableModelCheckpoint
 from callbacks.run.divergence import StopOnDivergence

@@ -2,7 +2,6 @@
 
 from functools import cached_property
 from importlib import import_module
-from itertools import pairwise
 from pathlib import Path
 from pkgutil import walk_packages
 from types import ModuleType
@@ -15,8 +14,9 @@ from torch import Tensor
 
 import datamodules
 import logreg
+from callbacks.linear import contributions
 from callbacks.protocols import Classifier as ClassifierModel
-from callbacks.protocols import EncodableData, NamedFeatures, lack
+from callbacks.protocols import EncodableData, lack, offers, optional_of
 from cli.checkpoint import read_checkpoint
 from cli.config_files import load_yaml
 from cli.errors import one_line
@@ -117,54 +117,40 @@ class Classifier:
             ValueError: the model is not linear, or its features have no names.
         """
         W, _ = self.coefficients
-        W = torch.cat([-W, W], dim=1) / 2 if W.shape[1] == 1 else W
-        names = self._feature_names
-        x = self.data.encode(inputs)
+        names, x = self._feature_names, self.data.encode(inputs)
         label = self.model.predict_label(self.model.predict_proba(x))
-        x = x if x.layout == torch.sparse_csr else x.to_sparse_csr()
-        bounds, features, values = x.crow_indices().tolist(), x.col_indices(), x.values()
         explanations = []
-        for row, (start, end) in enumerate(pairwise(bounds)):
-            weights = W[features[start:end]]
-            amount = values[start:end] * (weights[:, label[row]] - weights.mean(dim=1))
-            top = amount.abs().argsort(descending=True, stable=True)[:num_features]
-            chosen = zip(features[start:end][top].tolist(), amount[top].tolist(), strict=True)
-            explanations.append([(names[feature], value) for feature, value in chosen if value])
+        for parts in contributions(x, W, label, _lead):
+            top = sorted(parts, key=lambda part: -abs(part[1]))[:num_features]
+            explanations.append([(names[feature], amount) for feature, amount in top])
         return explanations
 
     @cached_property
     def coefficients(self) -> tuple[Tensor, Tensor]:
         """W (D, K) and b (K,) of the logits x @ W + b; of a binary logit (D, 1) and (1,).
 
-        They are read off the model's answers to the zero row and to the D unit rows.
-
         Raises:
             ValueError: the model is not linear.
         """
-        size = self.data.num_features
-        rows, ones = torch.arange(size + 1), torch.ones(size)
-        unit, opposite = (
-            torch.sparse_csr_tensor(rows, rows[:-1], value, (size, size), check_invariants=False)
-            for value in (ones, -2 * ones)
-        )
-        with torch.inference_mode():
-            b = self.model(torch.zeros(1, size)).reshape(-1)
-            W = self.model(unit).reshape(size, -1) - b
-            opposed = self.model(opposite).reshape(size, -1) - b
-        if not torch.allclose(opposed, -2 * W, rtol=1e-3, atol=1e-3 * float(W.abs().max())):
+        if not offers(self.model, "coefficients"):
             raise ValueError(f"expected a linear model, {type(self.model).__name__} is none")
-        return W, b
+        W, b = self.model.coefficients()
+        return W.detach(), b.detach()
 
     def _names(self, label: Tensor) -> list[str]:
         return [self.class_names[number] for number in label.tolist()]
 
     @cached_property
     def _feature_names(self) -> list[str]:
-        unmet = lack(self.data, NamedFeatures)
-        names = [] if unmet else list(self.data.feature_names)
+        names = list(optional_of(self.data, "feature_names") or [])
         if len(names) != self.data.num_features:
-            raise ValueError(f"expected a name for each of {self.data.num_features} features, got {unmet or names}")
+            raise ValueError(f"expected a name for each of {self.data.num_features} features, got {names}")
         return names
+
+
+def _lead(W: Tensor) -> Tensor:
+    """From rows of W to how much a unit of each feature raises the logit of each class above the average one."""
+    return torch.cat([-W, W], dim=1) / 2 if W.shape[1] == 1 else W - W.mean(dim=1, keepdim=True)
 
 
 def _data_options(data_class: type, config: Path) -> dict[str, Any]:
