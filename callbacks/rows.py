@@ -15,8 +15,8 @@ from torch import Tensor
 from callbacks.protocols import datamodule_of
 
 
-class Answers(NamedTuple):
-    """A batch of classified rows; `target` and `indices` are None where the batch has none."""
+class ClassifiedBatch(NamedTuple):
+    """N rows with their predictions; `target` and `indices` are None where the batch has none."""
 
     indices: Tensor | None  # numbers of the rows within their split, (N,)
     target: Tensor | None  # true classes, (N,)
@@ -41,8 +41,8 @@ class RowCollector:
         self._batches: list[tuple[Tensor, ...]] = []
         self._num_rows = 0
 
-    def classify(self, trainer: L.Trainer, model: Any, outputs: Any, batch: Any, step: str) -> Answers | None:
-        """The rows of a batch as `step` answered them; None, and a `problem`, unless it returned probabilities (N, K).
+    def classify(self, trainer: L.Trainer, model: Any, outputs: Any, batch: Any, step: str) -> ClassifiedBatch | None:
+        """A batch with the predictions of `step`; None, and a `problem`, unless it returned probabilities (N, K).
 
         Args:
             trainer: of the run.
@@ -57,7 +57,8 @@ class RowCollector:
             self.problem = self.problem or f"expected {step} to return probabilities (N, K), here {shape}, got {got}"
             return None
         label = model.predict_label(outputs)
-        return Answers(indices, target, label, outputs.gather(1, label.unsqueeze(1)).squeeze(1), outputs)
+        confidence = outputs.gather(1, label.unsqueeze(1)).squeeze(1)
+        return ClassifiedBatch(indices, target, label, confidence, outputs)
 
     def add(self, trainer: L.Trainer, indices: Tensor | None, *columns: Tensor) -> None:
         """Keep tensors of N rows each."""

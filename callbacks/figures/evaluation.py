@@ -115,9 +115,9 @@ class Figures(L.Callback):
 
     def _keep(self, trainer: L.Trainer, model: Any, outputs: Any, batch: Any, step: str) -> None:
         """Keep the true classes of a batch, the predicted ones and the probabilities."""
-        answers = self._rows.classify(trainer, model, outputs, batch, step)
-        if answers is not None and answers.target is not None:
-            self._rows.add(trainer, answers.indices, answers.target, answers.label, answers.proba.float())
+        rows = self._rows.classify(trainer, model, outputs, batch, step)
+        if rows is not None and rows.target is not None:
+            self._rows.add(trainer, rows.indices, rows.target, rows.label, rows.proba.float())
 
     def _evaluated(self, trainer: L.Trainer, model: Any, which: str) -> EvaluatedRows | None:
         """All that was kept, of all processes; None on others than the first, and where there is nothing."""

@@ -128,8 +128,6 @@ def _draw_matrix(figure: Figure, target: Array, predicted: Array, names: Sequenc
 
 def draw_confused_pairs(rows: EvaluatedRows, figure: Figure) -> None:
     """A bar for each of the most frequent pairs of a true and another predicted class."""
-    from matplotlib.ticker import MaxNLocator
-
     between = _pairs(rows)
     pairs = between[:NUM_PAIRS]
     counts = [count for *_, count in pairs]
@@ -138,7 +136,8 @@ def draw_confused_pairs(rows: EvaluatedRows, figure: Figure) -> None:
     bars = ax.barh(range(len(pairs)), counts, color=BLUE, height=0.7)
     ax.bar_label(bars, padding=4, fontsize=10, color=INK)
     _list_down(ax, [f"{shortened(rows.names[t])}  →  {shortened(rows.names[p])}" for t, p, _ in pairs])
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    whole_numbers: Any = ax.xaxis.get_major_locator()
+    whole_numbers.set_params(integer=True)
     ax.set_xlabel("rows (true class → predicted class)")
     which = "" if rows.oos_class is None else " within the scope"
     total = sum(count for *_, count in between)

@@ -54,12 +54,12 @@ class EvaluationReport(Report):
     def on_test_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, *rest: Any
     ) -> None:
-        answers = self._rows.classify(trainer, pl_module, outputs, batch, "test_step")
-        if answers is None:
+        rows = self._rows.classify(trainer, pl_module, outputs, batch, "test_step")
+        if rows is None:
             return
-        if answers.target is None:
+        if rows.target is None:
             raise ValueError("EvaluationReport expected batches (x, target) or (x, target, indices), got x alone")
-        self._rows.add(trainer, answers.indices, answers.target, answers.label, answers.confidence)
+        self._rows.add(trainer, rows.indices, rows.target, rows.label, rows.confidence)
 
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         columns = self._rows.gather()

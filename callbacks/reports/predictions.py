@@ -92,17 +92,17 @@ class PredictionWriter(Report):
     def on_predict_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, *rest: Any
     ) -> None:
-        answers = self._rows.classify(trainer, pl_module, outputs, batch, "predict_step")
-        if answers is not None:
-            label, proba = answers.label, answers.proba
+        rows = self._rows.classify(trainer, pl_module, outputs, batch, "predict_step")
+        if rows is not None:
+            label, proba = rows.label, rows.proba
             top = proba.topk(min(self.top_k, proba.shape[1]), dim=1)
             second = proba.scatter(1, label.unsqueeze(1), -1).max(dim=1)
             strongest = torch.zeros(len(label), 0, 2)
             if self._W is not None:
                 x, scores = batch if isinstance(batch, Tensor) else batch[0], partial(class_scores, pl_module)
                 strongest = _strongest(contributions(x, self._W, label, scores), self.num_features)
-            columns = (label, answers.confidence, top.indices, top.values, strongest, second.indices, second.values)
-            self._rows.add(trainer, answers.indices, *columns)
+            columns = (label, rows.confidence, top.indices, top.values, strongest, second.indices, second.values)
+            self._rows.add(trainer, rows.indices, *columns)
         self._write_in_order(self._rows.gather())
 
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -165,15 +165,15 @@ class PredictionFiles:
         for piece in zip(*(column.split(4096) for column in columns), strict=True):
             indices = piece[0].tolist()
             rows = [{}] * len(indices) if self._cells is None else self.data.input_rows(indices)
-            for described, row, answer in zip(
+            for described, row, prediction in zip(
                 self.data.describe(indices, "predict"), rows, self._predictions(piece), strict=True
             ):
                 if self._cells is not None:
                     self._columns |= dict.fromkeys(row)
                     cells = [_plain(row.get(name)) for name in self._columns]
-                    joined = [answer[name] for name in JOINED_NAMES if name in answer]
+                    joined = [prediction[name] for name in JOINED_NAMES if name in prediction]
                     print(json.dumps([cells, joined], default=str), file=self._cells)
-                shown = {name: value for name, value in answer.items() if not name.startswith("second_")}
+                shown = {name: value for name, value in prediction.items() if not name.startswith("second_")}
                 names = beside(described, shown, "predicted_")
                 line = described | dict(zip(names, shown.values(), strict=True))
                 print(json.dumps(line, ensure_ascii=False), file=self._lines)
@@ -184,18 +184,20 @@ class PredictionFiles:
     def _predictions(self, piece: Columns) -> Iterator[dict[str, Any]]:
         names, is_empty = self.data.class_names, optional_of(self.data, "is_empty")
         for index, label, p, top, top_p, strongest, second, second_p in zip(*map(Tensor.tolist, piece), strict=True):
-            answer: dict[str, Any] = {"label": names[label], "probability": round(p, 6)}
-            answer["top_k"] = [{"label": names[k], "probability": round(q, 6)} for k, q in zip(top, top_p, strict=True)]
-            answer |= {"second_label": names[second], "second_probability": round(second_p, 6)}
+            prediction: dict[str, Any] = {"label": names[label], "probability": round(p, 6)}
+            prediction["top_k"] = [
+                {"label": names[k], "probability": round(q, 6)} for k, q in zip(top, top_p, strict=True)
+            ]
+            prediction |= {"second_label": names[second], "second_probability": round(second_p, 6)}
             if self.oos_class is not None:
-                answer["out_of_scope"] = label == self.oos_class
+                prediction["out_of_scope"] = label == self.oos_class
             if self.feature_names is not None:
                 pairs = [(name_of(self.feature_names, int(feature)), round(amount, 3)) for feature, amount in strongest]
-                answer["words_for"] = [pair for pair in pairs if pair[1] > 0]
-                answer["words_against"] = [pair for pair in pairs if pair[1] < 0]
+                prediction["words_for"] = [pair for pair in pairs if pair[1] > 0]
+                prediction["words_against"] = [pair for pair in pairs if pair[1] < 0]
             if is_empty is not None and is_empty(index):
-                answer = {name: [] if isinstance(value, list) else None for name, value in answer.items()}
-            yield answer
+                prediction = {name: [] if isinstance(value, list) else None for name, value in prediction.items()}
+            yield prediction
 
     def finish(self) -> None:
         """Write predictions.csv, give the files their names, and print the table."""
@@ -215,8 +217,8 @@ class PredictionFiles:
         with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
             writer = csv_writer(file)
             writer.writerow([*self._columns, *beside(self._columns, names, "predicted_")])
-            for cells, answer in map(json.loads, self._cells):
-                writer.writerow([*cells, *[None] * (len(self._columns) - len(cells)), *answer])
+            for cells, prediction in map(json.loads, self._cells):
+                writer.writerow([*cells, *[None] * (len(self._columns) - len(cells)), *prediction])
 
 
 def _strongest(contributions: list[list[tuple[int, float]]], number: int) -> Tensor:
@@ -243,20 +245,20 @@ def _print_table(records: list[Record]) -> None:
     from rich.table import Table
     from rich.text import Text  # takes a cell as it is, while a plain string could hold markup
 
-    described, answer = records[0] if records else ({}, {})
+    described, prediction = records[0] if records else ({}, {})
     shown = list(described)
     if len(shown) > MAX_DESCRIBED_COLUMNS + 1:  # "… 1 more" would take as much room as that one
         shown = shown[:MAX_DESCRIBED_COLUMNS]
     more = [f"… {len(described) - len(shown)} more"] if len(shown) < len(described) else []
-    printed = [name for name in PRINTED_NAMES if name in answer]
+    printed = [name for name in PRINTED_NAMES if name in prediction]
     table = Table()
     for name in (*shown, *more):
         table.add_column(Text(_visible(name)), overflow="fold")
     for name in beside(described, [PRINTED_NAMES[name] for name in printed], "predicted_"):
         table.add_column(Text(name), no_wrap=name.endswith("label"), overflow="fold")
-    for described, answer in records:
+    for described, prediction in records:
         cells = [*(_cell(described[name]) for name in shown), *("…" for _ in more)]
-        cells += [_cell(answer[name]) for name in printed]
+        cells += [_cell(prediction[name]) for name in printed]
         table.add_row(*(Text(_visible(cell)) for cell in cells))
     Console().print(table)
 
