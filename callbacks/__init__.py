@@ -11,7 +11,7 @@ EXPORTS = {
     "Figures": "figures.evaluation",
     "GracefulStop": "run.stopping",
     "LossSurface": "figures.loss_surface",
-    "PredictionWriter": "reports.evaluation",
+    "PredictionWriter": "reports.predictions",
     "RelocatableModelCheckpoint": "run.checkpoints",
     "NoProfiler": "run.no_profiler",
     "ResumableCSVLogger": "run.loggers",

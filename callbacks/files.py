@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, TextIO
 
 
 @contextmanager
@@ -59,11 +59,15 @@ def atomic_write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[
     Spreadsheets run a cell that starts with = + - @ (or a tab or carriage return) as a formula. Such a text gets a
     leading apostrophe, which they take for "this is text"; a number such as -1.5 stays as it is.
     """
-    lines: list[str] = []
-    # Told that lines end in \r\n, csv quotes a cell that holds either; before Python 3.13 it would leave out \r.
-    writer = csv.writer(SimpleNamespace(write=lines.append), lineterminator="\r\n")
-    writer.writerows([_not_a_formula(cell) for cell in row] for row in (header, *rows))
-    atomic_write_text(path, "".join(line.removesuffix("\r\n") + "\n" for line in lines))
+    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        csv_writer(file).writerows([_not_a_formula(cell) for cell in row] for row in (header, *rows))
+
+
+def csv_writer(file: TextIO) -> Any:
+    """The standard library's writer; lines end in a line feed alone."""
+    # Told that they end in \r\n, csv quotes a cell that holds either; before Python 3.13 it would leave out \r.
+    lines = SimpleNamespace(write=lambda line: file.write(line.removesuffix("\r\n") + "\n"))
+    return csv.writer(lines, lineterminator="\r\n")
 
 
 def _not_a_formula(cell: Any) -> Any:

@@ -11,8 +11,8 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from callbacks.files import atomic_write_text
-from callbacks.reports.evaluation import evaluated_part
 from callbacks.run.checkpoints import AtomicCheckpointIO
+from callbacks.run.metrics import evaluated_part
 from callbacks.run.no_profiler import NoProfiler
 from callbacks.run.stopping import UNFINISHED, GracefulStop, slurm_job, torchrun_job
 from cli.all_rows import require_refittable

@@ -10,11 +10,13 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from callbacks.reports.coefficients import CoefficientsWriter
 from callbacks.reports.data import DataReport
-from callbacks.reports.evaluation import EvaluationReport, MetricsWriter, PredictionWriter
+from callbacks.reports.evaluation import EvaluationReport
+from callbacks.reports.predictions import PredictionWriter
 from callbacks.reports.summary import HyperparameterSummary
 from callbacks.run.checkpoints import RelocatableModelCheckpoint
 from callbacks.run.divergence import StopOnDivergence
 from callbacks.run.loggers import ResumableCSVLogger, ThrottledTensorBoardLogger
+from callbacks.run.metrics import MetricsWriter
 from callbacks.run.progress_bar import ThrottledProgressBar
 from callbacks.run.stay_stopped import StayStopped
 
@@ -91,12 +93,11 @@ def report_callbacks(subcommand: str, model: L.LightningModule, data: L.Lightnin
     `fit` gets none, but prints the line: then there is still time to add the method.
     """
     reports: dict[str, Any] = {"test": EvaluationReport, "predict": PredictionWriter}
-    callbacks: list[L.Callback] = []
+    callbacks: list[L.Callback] = [MetricsWriter()] if subcommand == "test" else []
     for command, report in reports.items():
         unmet = report.unmet(model, data)
         if unmet is not None and subcommand in ("fit", command):
             rank_zero_only(print)(f"`{command}` leaves out {report.__name__}: {unmet}")
-            callbacks += [MetricsWriter()] if subcommand == "test" else []
         elif unmet is None and subcommand == command:
             callbacks += [report()]
     return callbacks

@@ -2,9 +2,8 @@
 
 import os
 from copy import deepcopy
-from functools import cached_property
+from functools import cached_property, partial
 from importlib import import_module
-from itertools import pairwise
 from pathlib import Path
 from pkgutil import walk_packages
 from types import ModuleType
@@ -17,8 +16,9 @@ from torch import Tensor
 
 import datamodules
 import logreg
+from callbacks.linear import class_scores, contributions
 from callbacks.protocols import Classifier as ClassifierModel
-from callbacks.protocols import EncodableData, NamedFeatures, RecognizingData, lack, offers
+from callbacks.protocols import EncodableData, lack, offers, optional_of
 from checkpoint_file import load_checkpoint
 from cli.config_files import load_yaml, read_config
 from cli.errors import one_line
@@ -116,56 +116,38 @@ class Classifier:
 
     def unseen(self, inputs: Any) -> list[list[str]]:
         """Of each input a line for what no training row has: each category, or all n-grams of a text."""
-        return self.data.unseen(inputs) if offers(self.data, RecognizingData) else [[] for _ in inputs]
+        return self.data.unseen(inputs) if offers(self.data, "unseen") else [[] for _ in inputs]
 
     @torch.inference_mode()
     def explain(self, inputs: Any, num_features: int = 5) -> list[list[tuple[str, float]]]:
         """Of each input the features that moved its label most: names and amounts, the largest amount either way first.
 
-        A feature of value x contributes x · (W[feature, label] − mean of W[feature]): by so much it raised (> 0) or
-        lowered (< 0) the label's logit, compared with the average class.
+        As in the reports of `predict`: by so much a feature raised (> 0) or lowered (< 0) the score of the label, which
+        is the log-odds of two classes, one-vs-all's own logit of the class, else the logit above the average class's.
 
         Raises:
             ValueError: the model is not linear, or its features have no names.
         """
         W, _ = self.coefficients
-        W = torch.cat([-W, W], dim=1) / 2 if W.shape[1] == 1 else W
-        names = self._feature_names
-        x = self.data.encode(inputs)
-        label = self.model.predict_label(self._proba(x)).cpu()
-        x = x if x.layout == torch.sparse_csr else x.to_sparse_csr()
-        bounds, features, values = x.crow_indices().tolist(), x.col_indices(), x.values()
+        names, x = self._feature_names, self.data.encode(inputs)
+        label = self.model.predict_label(self._proba(x))
         explanations = []
-        for row, (start, end) in enumerate(pairwise(bounds)):
-            weights = W[features[start:end]]
-            amount = values[start:end] * (weights[:, label[row]] - weights.mean(dim=1))
-            top = amount.abs().argsort(descending=True, stable=True)[:num_features]
-            chosen = zip(features[start:end][top].tolist(), amount[top].tolist(), strict=True)
-            explanations.append([(names[feature], value) for feature, value in chosen if value])
+        for parts in contributions(x, W, label, partial(class_scores, self.model)):
+            top = sorted(parts, key=lambda part: -abs(part[1]))[:num_features]
+            explanations.append([(names[feature], amount) for feature, amount in top])
         return explanations
 
     @cached_property
     def coefficients(self) -> tuple[Tensor, Tensor]:
         """W (D, K) and b (K,) of the logits x @ W + b; of a binary logit (D, 1) and (1,).
 
-        They are read off the model's answers to the zero row and to the D unit rows.
-
         Raises:
             ValueError: the model is not linear.
         """
-        size = self.data.num_features
-        rows, ones = torch.arange(size + 1), torch.ones(size)
-        unit, opposite = (
-            torch.sparse_csr_tensor(rows, rows[:-1], value, (size, size), check_invariants=False)
-            for value in (ones, -2 * ones)
-        )
-        with torch.inference_mode():
-            b = self.on_cpu(torch.zeros(1, size)).reshape(-1)
-            W = self.on_cpu(unit).reshape(size, -1) - b
-            opposed = self.on_cpu(opposite).reshape(size, -1) - b
-        if not torch.allclose(opposed, -2 * W, rtol=1e-3, atol=1e-3 * float(W.abs().max())):
+        if not offers(self.model, "coefficients"):
             raise ValueError(f"expected a linear model, {type(self.model).__name__} is none")
-        return W, b
+        W, b = self.on_cpu.coefficients()
+        return W.detach(), b.detach()
 
     @cached_property
     def on_cpu(self) -> Any:
@@ -183,10 +165,9 @@ class Classifier:
 
     @cached_property
     def _feature_names(self) -> list[str]:
-        unmet = lack(self.data, NamedFeatures)
-        names = [] if unmet else list(self.data.feature_names)
+        names = list(optional_of(self.data, "feature_names") or [])
         if len(names) != self.data.num_features:
-            raise ValueError(f"expected a name for each of {self.data.num_features} features, got {unmet or names}")
+            raise ValueError(f"expected a name for each of {self.data.num_features} features, got {names}")
         return names
 
 

@@ -55,8 +55,12 @@ class ClassifierModule(L.LightningModule):
         """T of these probabilities; 1 where they are as trained."""
         return self.calibration.temperature
 
-    def evaluate(self, evaluation: Evaluation, x: Tensor, target: Tensor) -> None:
-        """Update `evaluation` with the mean loss and the scores of rows x (N, D) of classes target (N,)."""
+    def evaluate(self, evaluation: Evaluation, x: Tensor, target: Tensor) -> Tensor:
+        """Update `evaluation` with the mean loss and the scores of rows x (N, D) of classes target (N,).
+
+        Returns:
+            Probabilities (N, K), as `predict_proba` gives them.
+        """
         raise NotImplementedError
 
     def penalty(self) -> Tensor | None:
@@ -80,8 +84,9 @@ class ClassifierModule(L.LightningModule):
     def on_validation_epoch_end(self) -> None:
         self.log_evaluation(self.val)
 
-    def test_step(self, batch: Any, batch_idx: int) -> None:
-        self.evaluate(self.test, *batch[:2])
+    def test_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """Probabilities (N, K), for reports and pictures."""
+        return self.evaluate(self.test, *batch[:2])
 
     def on_test_epoch_end(self) -> None:
         self.log_evaluation(self.test)

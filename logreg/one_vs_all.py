@@ -18,7 +18,6 @@ from logreg.calibration import TemperatureScaling
 from logreg.classifier_module import ClassifierModule, require
 from logreg.distributed import mean_local_batch_size
 from logreg.evaluation import Evaluation, PerClassAccuracy
-from logreg.explanations import linear_contributions
 from logreg.functional import (
     binary_cross_entropy_with_logits,
     class_weights,
@@ -99,13 +98,10 @@ class OneVsAll(ClassifierModule):
         # From log σ(z), so that a row whose sigmoids all underflow to 0 still has a most probable class.
         return log_softmax(log_sigmoid(logits))
 
-    def coefficients(self) -> Tensor:
-        """What one unit of each feature adds to the logit of each class's own classifier, (D, K)."""
-        return torch.cat([classifier.linear.weight for classifier in self.classifiers]).T  # type: ignore
-
-    def contributions(self, x: Tensor, label: Tensor) -> list[list[tuple[int, float]]]:
-        """Which features raised or lowered the logit of the label's classifier; see `linear_contributions`."""
-        return linear_contributions(x, self.coefficients(), label)
+    def coefficients(self) -> tuple[Tensor, Tensor]:
+        """W and b of the classifiers' logits x @ W + b: (D, K) and (K,)."""
+        layers: Any = [classifier.linear for classifier in self.classifiers]
+        return torch.cat([layer.weight for layer in layers]).T, torch.cat([layer.bias for layer in layers])
 
     def predict_label(self, proba: Tensor) -> Tensor:
         """The class of the most confident classifier: (N, K) to (N,)."""
@@ -134,11 +130,12 @@ class OneVsAll(ClassifierModule):
             self.log("train/objective", objective, sync_dist=True, batch_size=len(target))
         return objective
 
-    def evaluate(self, evaluation: Evaluation, x: Tensor, target: Tensor) -> None:
+    def evaluate(self, evaluation: Evaluation, x: Tensor, target: Tensor) -> Tensor:
         logits = self(x)
         loss = self.nll(logits, target, max(len(target), 1))
         log_proba = self.log_proba(logits)
         evaluation.update(loss, preds=log_proba.exp(), logits=logits, log_proba=log_proba, target=target)
+        return self.calibration(log_proba)
 
 
 def _loss_weights(

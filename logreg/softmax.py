@@ -95,13 +95,9 @@ class SoftmaxRegression(ClassifierModule):
     def threshold(self) -> float | None:  # None where the most probable class is the answer
         return self.decision.threshold
 
-    def coefficients(self) -> Tensor:
-        """W less the mean of each row, (D, K): what a feature adds to a logit above that of the average class."""
-        return self.W.dense() - self.W.dense().mean(dim=1, keepdim=True)
-
-    def contributions(self, x: Tensor, label: Tensor) -> list[list[tuple[int, float]]]:
-        """Which features raised or lowered the logit of each row's label; see `ScaledMatrix.contributions`."""
-        return self.W.contributions(x, label)
+    def coefficients(self) -> tuple[Tensor, Tensor]:
+        """W and b, (D, K) and (K,)."""
+        return self.W.dense(), self.b
 
     def training_step(self, batch: Any, batch_idx: int) -> None:
         x, target = batch[:2]
@@ -134,11 +130,12 @@ class SoftmaxRegression(ClassifierModule):
         """What to multiply the gradient by so that its norm is at most `clip_norm`."""
         return 1.0 if self.clip_norm is None else min(1.0, self.clip_norm / max(float(self.gradient_norm()), 1e-12))
 
-    def evaluate(self, evaluation: Evaluation, x: Tensor, target: Tensor) -> None:
+    def evaluate(self, evaluation: Evaluation, x: Tensor, target: Tensor) -> Tensor:
         logits = self(x)
         loss, log_proba = cross_entropy(logits, target, self.class_weight), self.log_proba(logits)
         label, proba = log_proba.argmax(dim=1), self.calibration(log_proba)
         evaluation.update(loss, preds=label, proba=proba, log_proba=log_proba, target=target)
+        return proba
 
     def penalty(self) -> Tensor:
         return self.l2 * self.W.squared_norm()

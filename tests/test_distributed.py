@@ -503,7 +503,7 @@ class Model(L.LightningModule):
         return (proba[:, 1] > 0.45).long()
 
     def predict_step(self, batch, batch_idx):
-        return "nothing of use"
+        return self.predict_proba(batch[0])
 
 several = {"accelerator": "cpu", "devices": 2, "strategy": "ddp"}
 trainer = L.Trainer(**several, default_root_dir=sys.argv[1], callbacks=[PredictionWriter()], logger=False)

@@ -11,7 +11,7 @@ from typing import Any
 import lightning as L
 
 from callbacks.files import as_json, atomic_write_csv, atomic_write_text
-from callbacks.protocols import InspectableData, datamodule_of, offers
+from callbacks.protocols import InspectableData, datamodule_of, lack
 
 SPLITS = ("train", "val", "test")
 Issue = tuple[str, int, int, Hashable, str]  # split, row, class index, content, what is wrong with it
@@ -78,7 +78,7 @@ class DataReport(L.Callback):
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         data = datamodule_of(trainer)
-        if not offers(data, InspectableData) or not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
+        if lack(data, InspectableData) or not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         splits = {}
         for split in SPLITS:
