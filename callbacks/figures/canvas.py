@@ -41,7 +41,7 @@ def one_line_for(path: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        print(f"{path.name} is not drawn: {type(error).__name__}: {' '.join(str(error).split()):.200}")
+        print(f"left out {path.name}: {type(error).__name__}: {' '.join(str(error).split()):.200}")
 
 
 def paint(path: Path, draw: Callable[[Figure], Any]) -> Any:

@@ -54,5 +54,5 @@ def test_one_picture_that_fails_leaves_the_others(cli, usual, monkeypatch, capsy
 
     monkeypatch.setattr("sklearn.metrics.ConfusionMatrixDisplay.plot", fail)
     cli(*FIT, "--trainer.default_root_dir", tmp_path)
-    assert "left out pictures of confusions: ValueError: no such colour" in capsys.readouterr().out.splitlines()
+    assert "left out val_confusion.png: ValueError: no such colour" in capsys.readouterr().out.splitlines()
     assert {*pictures(usual)} - {*pictures(tmp_path)} == {"val_confusion.png"}

@@ -30,7 +30,7 @@ def test_a_picture_that_fails_costs_one_line(tmp_path, capsys):
         raise RuntimeError("Failed to process string with tex\nmore")
 
     assert paint(tmp_path / "a.png", fail) is None
-    assert capsys.readouterr().out == "a.png is not drawn: RuntimeError: Failed to process string with tex\n"
+    assert capsys.readouterr().out == "left out a.png: RuntimeError: Failed to process string with tex more\n"
     assert list(tmp_path.iterdir()) == []
 
 

@@ -11,6 +11,7 @@ from sklearn.metrics import f1_score
 from torch.utils.data import DataLoader
 
 from callbacks import EvaluationReport, Figures, PredictionWriter
+from callbacks.run.metrics import MetricsWriter
 
 PROBA = torch.tensor([[0.9, 0.1, 0.0], [0.2, 0.5, 0.3], [0.1, 0.2, 0.7], [0.6, 0.3, 0.1], [0.0, 0.05, 0.95]])
 TARGET = torch.tensor([0, 2, 2, 1, 0])  # rows 1, 3 and 4 are misclassified, row 4 with the highest probability
@@ -80,7 +81,7 @@ def read_table(path):
 
 
 def test_test_metrics_are_a_flat_map_from_name_to_number(tmp_path):
-    trainer_in(tmp_path, EvaluationReport()).test(Oracle(), Answers(), verbose=False)
+    trainer_in(tmp_path, MetricsWriter()).test(Oracle(), Answers(), verbose=False)
     assert json.loads((tmp_path / "test_metrics.json").read_text()) == {"test/loss": 0.25}
 
 
@@ -279,7 +280,7 @@ class Scoring(Oracle):
 def test_a_step_that_returns_no_probabilities_gets_no_report_and_a_line_that_says_why(tmp_path, capsys, outputs, got):
     trainer_in(tmp_path, EvaluationReport()).test(Scoring(outputs), Answers(), verbose=False)
     predict(tmp_path, Scoring(outputs))
-    assert {path.name for path in tmp_path.iterdir()} == {"test_metrics.json"}
+    assert {path.name for path in tmp_path.iterdir()} == set()
     test, predicted = capsys.readouterr().out.splitlines()
     expected = r": expected {} to return probabilities \(N, K\), here \(2, 3\), " + got
     assert re.fullmatch("`test` leaves out per_class.csv and errors.csv" + expected.format("test_step"), test)
