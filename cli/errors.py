@@ -33,8 +33,12 @@ def is_user_error(error: BaseException) -> bool:
         return False
     if isinstance(error, USER_ERRORS):
         return True
-    checked = isinstance(error, RuntimeError | TypeError | AssertionError) and OPTION_CHECKS.search(_raised_in(error))
-    return bool(checked) and not any(_is_the_users(file) for file, *_ in _own_frames(error))
+    checked = OPTION_CHECKS.search(_raised_in(error))
+    return (
+        isinstance(error, Exception)
+        and checked is not None
+        and (checked[0].startswith("torch") or not _own_frames(error))
+    )
 
 
 def place_of_bug(error: BaseException) -> str:

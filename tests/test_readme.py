@@ -35,7 +35,8 @@ def text_of(document):
 
 def commands(document):
     """The arguments of each train.py that a document calls, in its order; comments and what follows `&&` left out."""
-    lines = re.findall(r"train\.py ((?:fit|validate|test|predict|--help)[^`\n]*)", text_of(document))
+    # With an option: "train.py fit, per epoch" in a table is none.
+    lines = re.findall(r"train\.py ((?:fit|validate|test|predict) --[^`\n]*|--help(?=[`\n]))", text_of(document))
     return [shlex.split(line.partition("&&")[0], comments=True) for line in lines]
 
 
