@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Literal
@@ -41,7 +42,8 @@ class TemplateCLI(LightningCLI):
     """
 
     def __init__(self, on_exit: ExitStack) -> None:
-        self.on_exit = on_exit
+        # A function, which is not copied with all that a callback such as StochasticWeightAveraging copies.
+        self.enter: Callable[[Any], Any] = lambda context: on_exit.enter_context(context)
         self.checkpoint: dict[str, Any] | None = None
         self.unfinished: Path | None = None  # a run to begin again
         self.graceful_stop = GracefulStop()
@@ -129,10 +131,10 @@ class TemplateCLI(LightningCLI):
         base, saves = self._base_directory(), self.subcommand == "fit" and writes
         run = choose_run(str(self.subcommand), base, named, options.ckpt_path, writes, self.unfinished)
         if saves:
-            self.on_exit.enter_context(locked(run.path))
+            self.enter(locked(run.path))
             if self.unfinished is not None:
                 run.clear()
-        self.run = self.on_exit.enter_context(run)
+        self.run = self.enter(run)
         step = None if run.is_new or self.checkpoint is None else self.checkpoint["global_step"]
         if saves and (job := torchrun_job()):
             atomic_write_text(run.path / UNFINISHED, f"{job}\n{self.graceful_stop.command}")

@@ -16,6 +16,7 @@ from deploy.classifier import Classifier
 from logreg.one_vs_all import OneVsAll
 
 ROOT = Path(__file__).parents[1]
+SLOW = pytest.mark.slow
 QUIET = ("--trainer.callbacks", "null", "--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary")
 QUIET += ("false", "--trainer.logger", "false")
 
@@ -57,7 +58,7 @@ MORE = [
     (TABLE, ("--data.feature_columns", "[age, town]"), ("--data.feature_columns", "[town, age]"), "['town', 'age']"),
     (TABLE, (), ("--data.id_columns", "[months]"), "id_columns ['months']"),
 ]
-UNLIKE += [pytest.param(*case, marks=pytest.mark.slow) for case in MORE]
+UNLIKE += [pytest.param(*case, marks=SLOW) for case in MORE]
 
 
 @pytest.mark.parametrize(("config", "before", "now", "said"), UNLIKE)
@@ -130,11 +131,12 @@ def lose_the_config(run, disk):
     return run / "checkpoints/last.ckpt"
 
 
-CHANGES = (link_the_checkpoints, link_the_run, link_the_file, link_to_the_checkpoints, lose_the_config)
+CHANGES = [link_the_checkpoints, lose_the_config]
+CHANGES += [pytest.param(c, marks=SLOW) for c in (link_the_run, link_the_file, link_to_the_checkpoints)]
 
 
-@pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
-@pytest.mark.parametrize("named", [True, False], ids=["by its path", "as last"])
+@pytest.mark.parametrize("change", CHANGES, ids=lambda change: getattr(change, "__name__", None))
+@pytest.mark.parametrize("named", [True, pytest.param(False, marks=SLOW)], ids=["by its path", "as last"])
 def test_a_run_goes_on_where_it_is_whatever_is_a_link(cli, tmp_path, change, named):
     """A link named otherwise than last.ckpt is any other checkpoint."""
     base, disk = tmp_path / "base", tmp_path / "disk"
@@ -239,6 +241,7 @@ def plan(seed):
     return ("--seed_everything", seed, "--trainer.callbacks", f"{__name__}.StopAt")
 
 
+@pytest.mark.slow
 def test_each_of_two_fits_in_a_requeued_job_goes_on_in_its_own_run(cli, tmp_path, slurm, stop_at):
     base = tmp_path / "runs"
     fit(cli, IRIS, base, *plan(1), epochs=4)
@@ -257,7 +260,7 @@ def test_each_of_two_fits_in_a_requeued_job_goes_on_in_its_own_run(cli, tmp_path
     assert steps(base / "version_2") == 24
 
 
-@pytest.mark.parametrize("resumed", [False, True], ids=["new", "from best.ckpt"])
+@pytest.mark.parametrize("resumed", [False, pytest.param(True, marks=SLOW)], ids=["new", "from best.ckpt"])
 def test_a_worker_that_torchrun_starts_again_goes_on_in_its_own_run(cli, tmp_path, torchrun, stop_at, resumed):
     best = fit(cli, IRIS, tmp_path / "other") / "checkpoints/best.ckpt"
     options = (*plan(1), *(("--ckpt_path", best) if resumed else ()))
@@ -302,7 +305,7 @@ class Dies(L.Callback):
 
 
 @pytest.mark.parametrize(
-    "step", [pytest.param(15, marks=pytest.mark.slow), pytest.param(3, marks=pytest.mark.nightly)]
+    "step", [pytest.param(15, marks=SLOW), pytest.param(3, marks=pytest.mark.nightly)]
 )  # after and before the first checkpoint
 def test_torchrun_ends_a_run_of_which_a_worker_was_killed_as_if_nothing_had_happened(tmp_path, step):
     pytest.importorskip("datamodules.table.iris")
@@ -324,6 +327,7 @@ def test_torchrun_ends_a_run_of_which_a_worker_was_killed_as_if_nothing_had_happ
 
 
 def test_variables_and_the_home_folder_in_paths_are_expanded(cli, tmp_path, monkeypatch):
+    pytest.importorskip("datamodules.text")  # with which the table's config goes
     for name, folder in (("HOME", "home"), ("SCRATCH", "scratch")):
         (tmp_path / folder).mkdir()
         monkeypatch.setenv(name, str(tmp_path / folder))
@@ -366,8 +370,9 @@ def test_the_config_of_a_run_that_is_no_utf8_is_named_and_a_resume_keeps_it(cli,
 
 
 @pytest.mark.parametrize("config", [TEXT, TABLE])
-@pytest.mark.parametrize("option", ["train_file", "val_file", "test_file"])
+@pytest.mark.parametrize("option", ["train_file", *(pytest.param(f"{s}_file", marks=SLOW) for s in ("val", "test"))])
 def test_a_file_that_is_gone_is_named_with_its_option(cli, tmp_path, config, option):
+    pytest.importorskip("datamodules.text")
     source = yaml.safe_load((ROOT / config).read_text())["data"]["init_args"]["train_file"]
     (tmp_path / "rows.csv").write_bytes((ROOT / source).read_bytes())
     run = fit(cli, config, tmp_path / "run", f"--data.{option}", tmp_path / "rows.csv")
