@@ -11,11 +11,10 @@ from typing import Any, cast
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 
 from callbacks.atomic_files import atomic_write_csv
-from callbacks.checkpoints import weights_of
+from callbacks.checkpoints import own_checkpoint, weights_of
 from callbacks.protocols import LogitClassifier, ScaledData, datamodule_of, lack
 
 HEADER = ("feature", "weight_standardised", "weight_raw", "odds_ratio_standardised", "odds_ratio_raw")
@@ -40,8 +39,8 @@ class CoefficientsWriter(L.Callback):
         mean, scale = (column.double() for column in cast(ScaledData, data).scaling())
         if len(data.class_names) != 2 or len(data.feature_names) != len(mean):
             return
-        best = trainer.checkpoint_callback
-        saved = best.best_model_path if isinstance(best, ModelCheckpoint) else ""
+        best = own_checkpoint(trainer)
+        saved = best.best_model_path if best is not None else ""
         with weights_of(saved, pl_module) if saved else nullcontext():
             coefficients = log_odds(pl_module, len(mean))
         if coefficients is None:

@@ -24,7 +24,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 
 from callbacks.atomic_files import write_then_rename
-from callbacks.checkpoints import RelocatableModelCheckpoint, weights_of
+from callbacks.checkpoints import own_checkpoint, weights_of
 from callbacks.protocols import (
     PerClassClassifier,
     PlottableData,
@@ -294,8 +294,8 @@ class DecisionBoundary(L.Callback):
         """Draw the best state and make the GIF; also where a resume finds that the training had been completed."""
         if not self._is_drawable or trainer.fast_dev_run or not trainer.is_global_zero:  # type: ignore[attr-defined]
             return
-        best = trainer.checkpoint_callback
-        if isinstance(best, RelocatableModelCheckpoint) and best.best_model_score is not None:
+        best = own_checkpoint(trainer)
+        if best is not None and best.best_model_score is not None:
             with weights_of(best.best_model_path, pl_module):
                 figure = f"{str(best.monitor).replace('/', ' ')} {float(best.best_model_score):.3f}"
                 pixels = self._draw(trainer, pl_module, f"Best: {best.best_state} · {figure}", "boundary_best.png")

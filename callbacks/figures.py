@@ -20,7 +20,7 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor
 
 from callbacks.atomic_files import atomic_write_csv, write_then_rename
-from callbacks.checkpoints import RelocatableModelCheckpoint, weights_of
+from callbacks.checkpoints import own_checkpoint, weights_of
 from callbacks.decision_boundary import evaluating, names_as_written, show_image
 from callbacks.protocols import (
     CalibratedClassifier,
@@ -142,8 +142,7 @@ class Figures(RowCollector):
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Draw the validation rows; also where a resume finds that the training had been completed."""
-        callbacks = trainer.callbacks  # type: ignore[attr-defined]
-        best = next((c for c in callbacks if isinstance(c, RelocatableModelCheckpoint)), None)
+        best = own_checkpoint(trainer)
         saved = best is not None and Path(best.best_model_path).is_file()
         # All processes or none, because they share the rows; of machines without a common folder only one has the file.
         if not self._applies or not trainer.strategy.reduce_boolean_decision(saved) or best is None:

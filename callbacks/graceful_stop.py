@@ -15,7 +15,7 @@ from lightning.fabric.plugins.environments import SLURMEnvironment
 from lightning.pytorch.callbacks import Checkpoint
 
 from callbacks.atomic_files import atomic_write_text
-from callbacks.checkpoints import validates_before_next_batch
+from callbacks.checkpoints import has_pending_gradients, validates_before_next_batch
 
 REQUEUED = "requeued_slurm_job.txt"  # in the directory of a run that waits for its job to start again; holds its number
 
@@ -34,9 +34,9 @@ def slurm_job(environ: Mapping[str, str] = os.environ) -> str | None:
 class GracefulStop(Checkpoint):  # a Checkpoint, because Lightning runs those last: after the other callbacks' files
     """On the first SIGINT or SIGTERM during `fit`, saves checkpoints/last.ckpt and stops.
 
-    Stops only between steps, so that W and b are never from different steps. If a validation or the end of the epoch is
-    due, it runs first. A second signal stops at once, without saving. Ctrl-C after the last step, while pictures are
-    drawn, only says where the run is.
+    Stops only between steps of the optimizer, so that W and b are never from different steps and no gradient is lost.
+    If a validation or the end of the epoch is due, it runs first. A second signal stops at once, without saving. Ctrl-C
+    after the last step, while pictures are drawn, only says where the run is.
 
     In a SLURM job that Lightning may requeue (`SLURMEnvironment(auto_requeue=True)`, the default), SLURM's notice
     (`#SBATCH --signal=SIGUSR1@90`) does the same and requeues the job. The file requeued_slurm_job.txt tells the job,
@@ -61,7 +61,8 @@ class GracefulStop(Checkpoint):  # a Checkpoint, because Lightning runs those la
 
     def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
         """Save here, but stop before the next batch: Lightning logs this step's curves in between."""
-        if self._any_received(trainer) and not validates_before_next_batch(trainer):
+        waits = has_pending_gradients(trainer) or validates_before_next_batch(trainer)
+        if self._any_received(trainer) and not waits:
             self._save(trainer)
 
     def on_train_batch_start(self, trainer: L.Trainer, *_: Any) -> None:
@@ -71,7 +72,7 @@ class GracefulStop(Checkpoint):  # a Checkpoint, because Lightning runs those la
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Stop after a validation within an epoch; after the epoch's last batch, its end is still due."""
         within_epoch = trainer.state.fn == "fit" and not trainer.sanity_checking and not trainer.is_last_batch
-        if within_epoch and self._any_received(trainer):
+        if within_epoch and self._any_received(trainer) and not has_pending_gradients(trainer):
             self._stop(trainer)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

@@ -9,9 +9,10 @@ import lightning as L
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
-from callbacks.checkpoints import AtomicCheckpointIO
+from callbacks.checkpoints import AtomicCheckpointIO, refuse_own_names
 from callbacks.graceful_stop import GracefulStop
 from callbacks.no_profiler import NoProfiler
+from callbacks.stay_stopped import refuse_unresumable
 from cli.all_rows import require_refittable
 from cli.checkpoint import class_names, read_checkpoint, require_same_class, restore_state
 from cli.config import CALLBACKS, config_text, require_classes, require_values
@@ -118,6 +119,10 @@ class TemplateCLI(LightningCLI):
         kwargs |= trainer_settings(str(self.subcommand), configured, self.model, self.datamodule, run.path, step)
         trainer = super().instantiate_trainer(**kwargs)
         require_commands(trainer, rank)
+        if self.subcommand == "fit":
+            refuse_own_names(trainer)
+            if checkpoint is not None:
+                refuse_unresumable(trainer)
         require_refittable(options, trainer)
         require_progress(checkpoint, trainer, self.datamodule)
         return trainer
