@@ -29,7 +29,7 @@ def main() -> None:
     from sklearn.pipeline import make_pipeline
 
     from benchmarks import fits, loops
-    from classifier import Classifier
+    from deploy.classifier import Classifier
     from logreg.softmax import SoftmaxRegression
 
     warnings.filterwarnings("ignore", ".*failed to converge.*")

@@ -164,14 +164,21 @@ class PlottableData(NamedClasses, NamedFeatures, Protocol):
 
 
 class EncodableData(NamedClasses, Protocol):
-    """Not for a callback but for `Classifier` in classifier.py: data that can make x of what a user has."""
+    """Not for a callback but for `Classifier` in deploy/classifier.py: data that can make x of what a user has."""
 
     def encode(self, inputs: Any) -> Tensor:
         """Sentences, rows or whatever else the data is made of to x (N, D)."""
 
 
+class RecognizingData(EncodableData, Protocol):
+    """Optional for `Classifier`: data that can tell what of an input no training row has."""
+
+    def unseen(self, inputs: Any) -> list[list[str]]:
+        """A line for each such part of each input, N lists."""
+
+
 class ExportableData(NamedClasses, Protocol):
-    """Not for a callback but for export.py: data that scikit-learn can encode."""
+    """Not for a callback but for deploy/export.py: data that scikit-learn can encode."""
 
     def sklearn_transformer(self) -> Any:
         """The fitted scikit-learn transformer from a user's inputs to x; a ValueError where there can be none."""

@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 
 from cli.all_rows import refit_arguments
 from cli.config_files import install_loader
-from cli.errors import hide_user_errors_of_threads, is_user_error, one_line
+from cli.errors import hide_user_errors_of_threads, is_user_error, one_line, place_of_bug
 from cli.lightning_cli import TemplateCLI
 
 # Warnings the user cannot act on, each with its cause.
@@ -66,4 +66,4 @@ def user_errors_in_one_line() -> Iterator[None]:
     except Exception as error:
         if os.environ.get("LOGREG_DEBUG") or not is_user_error(error):
             raise
-        sys.exit(f"error: {one_line(error)}")
+        sys.exit(f"error: {one_line(error)}{place_of_bug(error)}")

@@ -2,6 +2,7 @@
 
 import inspect
 import signal
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +15,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cli.config import CALLBACKS, require_classes, require_values
+from cli.config import CALLBACKS, expand_paths, require_classes, require_values
 from cli.links import link_data_to_model
 from cli.processes import spare_threads
 from cli.run_directory import make_directory
@@ -55,8 +56,8 @@ class Refit:
         self.parser.add_lightning_class_args(L.LightningModule, "model", subclass_mode=True)
         self.parser.add_lightning_class_args(L.LightningDataModule, "data", subclass_mode=True)
         link_data_to_model(self.parser, lambda: self.config.model)
-        self.parser.add_instantiator(self._instantiate_data, L.LightningDataModule, subclasses=True)
         self.config: Namespace = self.parser.parse_args(arguments)
+        expand_paths(self.config)
         require_classes(self.config)
         require_values(self.config)
         make_directory(self.directory)  # before an hour of fits, and not after it
@@ -89,7 +90,8 @@ class Refit:
         self._splits = splits
         config = self.config.clone()
         config.trainer = config.checkpoint = config.figures = None
-        built = self.parser.instantiate_classes(Namespace(model=config.model, data=config.data))
+        own = [(self._instantiate_data, L.LightningDataModule, True)]
+        built = self.parser.instantiate(Namespace(model=config.model, data=config.data), instantiators=own)
         return built.model, built.data
 
     def _instantiate_data(self, data_class: type[Any], *args: Any, **options: Any) -> Any:
@@ -111,7 +113,8 @@ def interruptible() -> Iterator[None]:
     except SystemExit as stopped:
         raise KeyboardInterrupt from stopped
     finally:
-        signal.signal(signal.SIGINT, handler)
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, handler)
 
 
 def predict(trainer: L.Trainer, model: Any, data: Any, split: str) -> tuple[Tensor, Tensor]:

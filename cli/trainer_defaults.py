@@ -8,28 +8,36 @@ from lightning.pytorch.callbacks import LearningRateMonitor, ProgressBar
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
-from callbacks.checkpoints import own_checkpoint
-from callbacks.coefficients import CoefficientsWriter
-from callbacks.data_report import DataReport
-from callbacks.divergence import StopOnDivergence
-from callbacks.loggers import ResumableCSVLogger, ThrottledTensorBoardLogger
-from callbacks.progress_bar import ThrottledProgressBar
-from callbacks.reports import EvaluationReport, MetricsWriter, PredictionWriter
-from callbacks.run_summary import HyperparameterSummary
-from callbacks.stay_stopped import StayStopped
+from callbacks.reports.coefficients import CoefficientsWriter
+from callbacks.reports.data import DataReport
+from callbacks.reports.evaluation import EvaluationReport, MetricsWriter, PredictionWriter
+from callbacks.reports.summary import HyperparameterSummary
+from callbacks.run.checkpoints import own_checkpoint
+from callbacks.run.divergence import StopOnDivergence
+from callbacks.run.loggers import ResumableCSVLogger, ThrottledTensorBoardLogger
+from callbacks.run.progress_bar import ThrottledProgressBar
+from callbacks.run.stay_stopped import StayStopped
 
 POSITIVE_OPTIONS = (
     *("max_epochs", "max_steps", "limit_train_batches", "accumulate_grad_batches", "gradient_clip_val"),
     *("log_every_n_steps", "val_check_interval", "check_val_every_n_epoch"),
 )
+EVALUATED = {"validate": "limit_val_batches", "test": "limit_test_batches", "predict": "limit_predict_batches"}
 
 
-def refuse_impossible(model: L.LightningModule, options: Any) -> None:
-    """Refuse Trainer options with which a fit cannot do what it is for.
+def refuse_impossible(subcommand: str, model: L.LightningModule, options: Any) -> None:
+    """Refuse Trainer options with which a command cannot do what it is for.
 
     Raises:
         ValueError: names the option, what was expected and what came.
     """
+    for name in POSITIVE_OPTIONS if subcommand == "fit" else (EVALUATED[subcommand],):
+        value = options.get(name)
+        endless = name in ("max_epochs", "max_steps") and value == -1
+        if isinstance(value, int | float) and value <= 0 and not endless:
+            raise ValueError(f"trainer.{name}: expected more than 0, got {value}")
+    if subcommand != "fit":
+        return
     # The model refuses this too, but on a CPU Lightning makes it bf16-mixed before the model can see it.
     if not model.automatic_optimization and str(options.precision) in ("16", "16-mixed"):
         raise ValueError(
@@ -37,11 +45,6 @@ def refuse_impossible(model: L.LightningModule, options: Any) -> None:
         )
     if options.barebones:
         raise ValueError("trainer.barebones writes nothing, and fit is there to write a run; leave it out")
-    for name in POSITIVE_OPTIONS:
-        value = options.get(name)
-        endless = name in ("max_epochs", "max_steps") and value == -1
-        if isinstance(value, int | float) and value <= 0 and not endless:
-            raise ValueError(f"trainer.{name}: expected more than 0, got {value}")
 
 
 def trainer_settings(

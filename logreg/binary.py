@@ -61,6 +61,8 @@ class BinaryLogit(ClassifierModule):
         ValueError: negative l2, class weights that are not two numbers, or data that has not two classes.
     """
 
+    class_weight: Tensor | None
+
     def __init__(
         self,
         num_features: int,
@@ -80,7 +82,8 @@ class BinaryLogit(ClassifierModule):
         self.save_hyperparameters(ignore=["optimizer", "lr_scheduler"])
         self.loss, self.l2, self.optimizer, self.lr_scheduler = loss, l2, optimizer, lr_scheduler
         self.model = LogisticRegression(num_features)
-        self.class_weight = class_weights(class_weight, class_counts, num_classes=2)  # (2,) or None
+        weight = class_weights(class_weight, class_counts, num_classes=2)  # (2,) or None
+        self.register_buffer("class_weight", weight, persistent=False)
         metrics = {
             "accuracy": BinaryAccuracy(),
             "precision": BinaryPrecision(),
@@ -113,9 +116,9 @@ class BinaryLogit(ClassifierModule):
         """The more probable class: (N, 2) to (N,)."""
         return proba.argmax(dim=1)
 
-    def nll(self, logits: Tensor, target: Tensor, denominator: Tensor | int) -> Tensor:
+    def nll(self, logits: Tensor, target: Tensor, denominator: Tensor | float) -> Tensor:
         """The negative log-likelihood by the chosen formula, weighted by class, divided by `denominator`."""
-        weight = None if self.class_weight is None else self.class_weight.to(logits.device)[target]
+        weight = None if self.class_weight is None else self.class_weight[target]
         if self.loss == "bce":
             return binary_cross_entropy(sigmoid(logits), target, weight, denominator=denominator)
         return binary_cross_entropy_with_logits(logits, target, weight, denominator=denominator)
@@ -136,8 +139,9 @@ class BinaryLogit(ClassifierModule):
         x, target = batch[:2]
         loss = self.nll(self(x), target, mean_local_batch_size(target))
         objective = loss + self.penalty()
-        self.log("train/loss", loss, prog_bar=True, sync_dist=True, batch_size=len(target))
-        self.log("train/objective", objective, sync_dist=True, batch_size=len(target))
+        if self.is_logged:
+            self.log("train/loss", loss, sync_dist=True, batch_size=len(target))
+            self.log("train/objective", objective, sync_dist=True, batch_size=len(target))
         return objective
 
     def evaluate(self, evaluation: Evaluation, x: Tensor, target: Tensor) -> None:

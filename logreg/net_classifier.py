@@ -91,7 +91,8 @@ class NetClassifier(ClassifierModule):
         """The loss, which Lightning differentiates and hands to the optimizer."""
         x, target = batch[:2]
         loss = cross_entropy(self(x), target, denominator=mean_local_batch_size(target))
-        self.log("train/loss", loss, prog_bar=True, sync_dist=True, batch_size=len(target))
+        if self.is_logged:
+            self.log("train/loss", loss, sync_dist=True, batch_size=len(target))
         return loss
 
     def evaluate(self, evaluation: Evaluation, x: Tensor, target: Tensor) -> None:
@@ -102,13 +103,13 @@ class NetClassifier(ClassifierModule):
 
 def _require_sizes(net: nn.Module, num_features: int, num_classes: int) -> None:
     """Try the net on two rows, in evaluation mode: dropout takes no random number, batch norm learns nothing."""
-    was_training = net.training
+    was_training, reason = net.training, None
     try:
         with torch.no_grad():
             got = f"(2, {num_features}) to {tuple(net.eval()(torch.zeros(2, num_features)).shape)}"
     except RuntimeError as error:  # torch's, for shapes that do not fit
-        got = f"an error: {error}"
+        got, reason = f"an error: {error}", error
     net.train(was_training)
     expected = f"(2, {num_features}) to (2, {num_classes})"
     if got != expected:
-        raise ValueError(f"model.net: expected one that maps rows {expected}, as the data has, got {got}")
+        raise ValueError(f"model.net: expected one that maps rows {expected}, as the data has, got {got}") from reason

@@ -57,11 +57,13 @@ class ScaledMatrix(nn.EmbeddingBag):
         Returns:
             For each row, for each non-zero feature: its number and value · (W[feature, label] − mean of W[feature]).
         """
+        x, label = x.cpu(), label.cpu()  # not every device has CSR tensors, and lists are made of it anyway
         x = x if x.layout == torch.sparse_csr else x.to_sparse_csr()
         counts, features = x.crow_indices().diff(), x.col_indices()  # (N,) and (n,), n non-zeros
-        rows = self.weight.index_select(0, features) * self.scale  # (n, K); faster than weight[features]
+        # (n, K); faster than weight[features]
+        rows = self.weight.index_select(0, features.to(self.weight.device)).cpu() * self.scale
         amount = x.values() * (rows.gather(1, label.repeat_interleave(counts).unsqueeze(1))[:, 0] - rows.mean(dim=1))
-        per_row = zip(features.cpu().split(counts.tolist()), amount.cpu().split(counts.tolist()), strict=True)
+        per_row = zip(features.split(counts.tolist()), amount.split(counts.tolist()), strict=True)
         return [list(zip(feature.tolist(), value.tolist(), strict=True)) for feature, value in per_row]
 
     @torch.no_grad()

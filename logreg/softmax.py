@@ -10,11 +10,11 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
 from logreg.calibration import TemperatureScaling
 from logreg.classifier_module import ClassifierModule, require
+from logreg.decision import OutOfScopeMetrics, RejectBelowThreshold
 from logreg.distributed import mean_local_batch_size, supports_sparse_allreduce
 from logreg.evaluation import Evaluation
 from logreg.functional import class_weights, cross_entropy
 from logreg.optimizers import HandUpdate
-from logreg.out_of_scope import OutOfScopeMetrics, RejectBelowThreshold
 from logreg.scaled_matrix import ScaledMatrix
 
 
@@ -41,6 +41,8 @@ class SoftmaxRegression(ClassifierModule):
     Raises:
         ValueError: an option out of its range, or a threshold without an out-of-scope class.
     """
+
+    class_weight: Tensor | None
 
     def __init__(
         self,
@@ -72,7 +74,8 @@ class SoftmaxRegression(ClassifierModule):
         generator = None if seed is None else torch.Generator().manual_seed(seed)
         self.W = ScaledMatrix(torch.randn(num_features, num_classes, generator=generator).mul_(0.01))
         self.b = nn.Parameter(torch.zeros(num_classes))
-        self.class_weight = class_weights(class_weight, class_counts, num_classes)  # (K,) or None
+        weight = class_weights(class_weight, class_counts, num_classes)  # (K,) or None
+        self.register_buffer("class_weight", weight, persistent=False)
         self.decision = RejectBelowThreshold(oos_class, threshold)
         metrics: dict[str, Any] = {"accuracy": MulticlassAccuracy(num_classes, average="micro")}
         metrics["macro_f1"] = MulticlassF1Score(num_classes, average="macro")
@@ -119,7 +122,7 @@ class SoftmaxRegression(ClassifierModule):
         """Log loss, |W| and |gradient| before the update, every `trainer.log_every_n_steps`: curves and metrics.csv."""
         if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:
             square_norm = self.W.squared_norm()
-            self.log("train/loss", loss, prog_bar=True, sync_dist=True, batch_size=1)
+            self.log("train/loss", loss, sync_dist=True, batch_size=1)
             self.log("train/objective", loss + self.l2 * square_norm, sync_dist=True, batch_size=1)
             self.log_dict({"train/W_norm": square_norm.sqrt(), "train/grad_norm": self.gradient_norm()}, batch_size=1)
 

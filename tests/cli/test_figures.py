@@ -11,9 +11,9 @@ from PIL import Image
 from sklearn.metrics import confusion_matrix, roc_auc_score
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from callbacks import figures
+from callbacks.figures import evaluation as figures
 
-pytest.importorskip("datamodules.text", reason="deleted with its task")
+pytest.importorskip("datamodules.text.sentences", reason="deleted with its task")
 QUIET = ("--trainer.enable_progress_bar", "false", "--trainer.logger", "false")
 TEXT = ("--config", "configs/text_csv.yaml", *QUIET, "--figures.enabled", "true")
 PICTURES = {"confusion", "reliability", "risk_coverage", "threshold", "scores", "top_features"}
@@ -60,7 +60,7 @@ def drawn(monkeypatch):
 
 def validation_rows(run):
     """Probabilities, answers and true classes of the validation rows, by best.ckpt, from Python."""
-    from classifier import Classifier
+    from deploy.classifier import Classifier
 
     classifier = Classifier.load(run / "checkpoints/best.ckpt")
     texts, labels = classifier.data._splits["val"]

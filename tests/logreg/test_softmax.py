@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
 from datamodules.batches import BatchedDataset, ResumableBatchSampler, StatefulDataLoader
-from datamodules.clinc150 import CLINC150DataModule
-from datamodules.sparse_rows import SparseRows
+from datamodules.text.clinc150 import CLINC150DataModule
+from datamodules.text.sparse_rows import SparseRows
 from examples.from_scratch import train
 from logreg.functional import cross_entropy, l2_penalty
 from logreg.optimizers import DecayToZero
