@@ -14,7 +14,7 @@ from callbacks.files import atomic_write_text
 from callbacks.reports.evaluation import evaluated_part
 from callbacks.run.checkpoints import AtomicCheckpointIO, refuse_own_names
 from callbacks.run.no_profiler import NoProfiler
-from callbacks.run.stay_stopped import refuse_unresumable
+from callbacks.run.stay_stopped import refuse_stateless
 from callbacks.run.stopping import UNFINISHED, GracefulStop, slurm_job, torchrun_job
 from cli.all_rows import require_refittable
 from cli.checkpoint import class_names, read_checkpoint, require_same_class, restore_state
@@ -111,7 +111,8 @@ class TemplateCLI(LightningCLI):
 
     def instantiate_classes(self) -> None:
         """Like LightningCLI's, which calls deprecated names of jsonargparse."""
-        own = [(self._instantiate_data, L.LightningDataModule, True)]
+        # No method: an optimizer keeps the list, and a copy of the model (an average) would copy this object too.
+        own = [(lambda *args, **options: self._instantiate_data(*args, **options), L.LightningDataModule, True)]
         self.config_init = self.parser.instantiate(self.config, instantiators=own)
         self.datamodule, self.model = self._get(self.config_init, "data"), self._get(self.config_init, "model")
         self.trainer = self.instantiate_trainer()
@@ -151,8 +152,7 @@ class TemplateCLI(LightningCLI):
         require_commands(trainer, rank)
         if self.subcommand == "fit":
             refuse_own_names(trainer)
-            if checkpoint is not None:
-                refuse_unresumable(trainer)
+            refuse_stateless(trainer, resumes=checkpoint is not None)
         require_refittable(options, trainer)
         return trainer
 

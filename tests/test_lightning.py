@@ -500,7 +500,6 @@ def test_a_module_that_accumulates_by_hand_is_stopped_after_its_step(own_net, tm
 REFUSED = {
     "another monitor": ("--checkpoint.monitor", "val/accuracy"),
     "another optimizer": ("--model.optimizer", "torch.optim.Adam", "--model.optimizer.lr", 0.1),
-    "momentum": ("--model.optimizer.init_args.momentum", 0.9),
 }
 
 

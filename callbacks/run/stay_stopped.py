@@ -28,14 +28,19 @@ REFUSED_ON_RESUME = {
 }
 
 
-def refuse_unresumable(trainer: Any) -> None:
-    """Refuse to resume with a callback whose state Lightning does not keep.
+def refuse_stateless(trainer: Any, resumes: bool) -> None:
+    """Refuse a callback whose work no checkpoint holds, and on a resume one whose state Lightning does not restore.
 
     Raises:
         ValueError: names the callback, and what to do.
     """
     for callback in trainer.callbacks:
-        for kind, reason in REFUSED_ON_RESUME.items():
+        if isinstance(callback, StochasticWeightAveraging):
+            raise ValueError(
+                "trainer.callbacks: StochasticWeightAveraging averages after the last checkpoint, so that no file "
+                "holds the average: use EMAWeightAveraging or WeightAveraging, which save it"
+            )
+        for kind, reason in REFUSED_ON_RESUME.items() if resumes else ():
             if isinstance(callback, kind):
                 raise ValueError(f"trainer.callbacks: {type(callback).__name__} cannot be resumed: it {reason}")
 
@@ -54,17 +59,12 @@ class StayStopped(L.Callback):
         self._patience: dict[EarlyStopping, int] = {}
 
     def setup(self, trainer: Any, pl_module: L.LightningModule, stage: str) -> None:
-        if any(isinstance(callback, StochasticWeightAveraging) for callback in trainer.callbacks):
-            raise ValueError(
-                "trainer.callbacks: StochasticWeightAveraging averages after the last checkpoint, so that no file "
-                "holds the average: use EMAWeightAveraging or WeightAveraging, which save it"
-            )
         self._patience = {callback: callback.patience for callback in trainer.early_stopping_callbacks}
 
     def on_load_checkpoint(self, trainer: Any, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         # At step 0 a BatchSizeFinder or LearningRateFinder puts back what it has saved before its search.
-        if trainer.state.fn == "fit" and checkpoint["global_step"]:
-            refuse_unresumable(trainer)  # what the model has added
+        if trainer.state.fn == "fit":
+            refuse_stateless(trainer, resumes=checkpoint["global_step"] > 0)  # also those that the model has added
 
     def on_train_start(self, trainer: Any, pl_module: L.LightningModule) -> None:
         for callback, patience in self._patience.items():
