@@ -12,9 +12,10 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from callbacks.files import atomic_write_text
-from callbacks.run.checkpoints import AtomicCheckpointIO
+from callbacks.run.checkpoints import AtomicCheckpointIO, refuse_own_names
 from callbacks.run.metrics import evaluated_part
 from callbacks.run.no_profiler import NoProfiler
+from callbacks.run.stay_stopped import refuse_stateless
 from callbacks.run.stopping import UNFINISHED, GracefulStop, slurm_job, torchrun_job
 from cli.all_rows import require_refittable
 from cli.checkpoint import class_names, read_checkpoint, require_same_class, restore_state
@@ -112,7 +113,8 @@ class TemplateCLI(LightningCLI):
 
     def instantiate_classes(self) -> None:
         """Like LightningCLI's, which calls deprecated names of jsonargparse."""
-        own = [(self._instantiate_data, L.LightningDataModule, True)]
+        # No method: an optimizer keeps the list, and a copy of the model (an average) would copy this object too.
+        own = [(lambda *args, **options: self._instantiate_data(*args, **options), L.LightningDataModule, True)]
         self.config_init = self.parser.instantiate(self.config, instantiators=own)
         self.datamodule, self.model = self._get(self.config_init, "data"), self._get(self.config_init, "model")
         self.trainer = self.instantiate_trainer()
@@ -150,6 +152,9 @@ class TemplateCLI(LightningCLI):
         kwargs |= trainer_settings(str(self.subcommand), configured, self.model, self.datamodule, run.path, step)
         trainer = super().instantiate_trainer(**kwargs)
         require_commands(trainer, rank)
+        if self.subcommand == "fit":
+            refuse_own_names(trainer)
+            refuse_stateless(trainer, resumes=checkpoint is not None)
         require_refittable(options, trainer)
         return trainer
 

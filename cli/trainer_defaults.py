@@ -13,7 +13,7 @@ from callbacks.reports.data import DataReport
 from callbacks.reports.evaluation import EvaluationReport
 from callbacks.reports.predictions import PredictionWriter
 from callbacks.reports.summary import HyperparameterSummary
-from callbacks.run.checkpoints import RelocatableModelCheckpoint
+from callbacks.run.checkpoints import own_checkpoint
 from callbacks.run.divergence import StopOnDivergence
 from callbacks.run.loggers import ResumableCSVLogger, ThrottledTensorBoardLogger
 from callbacks.run.metrics import MetricsWriter
@@ -68,6 +68,7 @@ def trainer_settings(
         resumed_at: the step after which a resumed run goes on.
     """
     callbacks, logger = [*as_list(configured.callbacks), *report_callbacks(subcommand, model, data)], configured.logger
+    run = run.resolve()  # as a resume finds it, because ModelCheckpoint goes on only in a folder of the same name
     if subcommand == "fit":
         callbacks += [DataReport(), CoefficientsWriter(), HyperparameterSummary(), StopOnDivergence(), StayStopped()]
         if configured.enable_progress_bar is not False and not any(isinstance(c, ProgressBar) for c in callbacks):
@@ -116,5 +117,6 @@ def describe_best(trainer: L.Trainer) -> str:
     """
     if trainer.global_step == 0:
         raise ValueError("nothing was trained: the fit ended before its first step; see trainer.max_time and callbacks")
-    callbacks = trainer.callbacks  # type: ignore[attr-defined]
-    return next(c for c in callbacks if isinstance(c, RelocatableModelCheckpoint)).describe_best()
+    own = own_checkpoint(trainer)
+    assert own is not None  # its section of the configuration makes one
+    return own.describe_best()

@@ -24,7 +24,7 @@ from callbacks.figures.canvas import COLOURS, GREY, INK, one_line_for, paint, sh
 from callbacks.files import write_then_rename
 from callbacks.protocols import PlottableData, PlottableModel, datamodule_of, lack, offers
 from callbacks.rows import evaluating
-from callbacks.run.checkpoints import RelocatableModelCheckpoint, weights_of
+from callbacks.run.checkpoints import own_checkpoint, weights_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -266,8 +266,8 @@ class DecisionBoundary(L.Callback):
         """Draw the best state and make the GIF; also where a resume finds that the training had been completed."""
         if not self._is_drawable or trainer.fast_dev_run or not trainer.is_global_zero:  # type: ignore[attr-defined]
             return
-        best = trainer.checkpoint_callback
-        if isinstance(best, RelocatableModelCheckpoint) and best.best_model_score is not None:
+        best = own_checkpoint(trainer)
+        if best is not None and best.best_model_score is not None:
             with weights_of(best.best_model_path, pl_module):
                 figure = f"{str(best.monitor).replace('/', ' ')} {float(best.best_model_score):.3f}"
                 pixels = self._draw(trainer, pl_module, f"Best: {best.best_state} · {figure}", "boundary_best.png")

@@ -18,7 +18,7 @@ from callbacks.files import atomic_write_csv
 from callbacks.linear import class_scores, name_of
 from callbacks.protocols import Classifier, LabelledData, datamodule_of, lack, offers, optional_of
 from callbacks.rows import RowCollector, batch_parts, evaluating
-from callbacks.run.checkpoints import RelocatableModelCheckpoint, weights_of
+from callbacks.run.checkpoints import own_checkpoint, weights_of
 
 # matplotlib, numpy and scikit-learn are imported where they are used, to keep `train.py --help` fast.
 if TYPE_CHECKING:
@@ -89,8 +89,7 @@ class Figures(L.Callback):
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         """Draw the validation rows; also where a resume finds that the training had been completed."""
-        callbacks = trainer.callbacks  # type: ignore[attr-defined]
-        best = next((c for c in callbacks if isinstance(c, RelocatableModelCheckpoint)), None)
+        best = own_checkpoint(trainer)
         saved = best is not None and Path(best.best_model_path).is_file()
         # All processes or none, because they share the rows; of machines without a common folder only one has the file.
         if not self._applies or not trainer.strategy.reduce_boolean_decision(saved) or best is None:

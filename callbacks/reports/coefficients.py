@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any, cast
 
 import lightning as L
-from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 
 from callbacks.files import atomic_write_csv
 from callbacks.protocols import ScaledData, datamodule_of, lack, offers, optional_of
-from callbacks.run.checkpoints import weights_of
+from callbacks.run.checkpoints import own_checkpoint, weights_of
 
 HEADER = ("feature", "weight_standardised", "weight_raw", "odds_ratio_standardised", "odds_ratio_raw")
 
@@ -34,8 +33,8 @@ class CoefficientsWriter(L.Callback):
         mean, scale = (column.double() for column in cast(ScaledData, data).scaling())
         if len(data.class_names) != 2 or len(data.feature_names) != len(mean):
             return
-        best = trainer.checkpoint_callback
-        saved = best.best_model_path if isinstance(best, ModelCheckpoint) else ""
+        best = own_checkpoint(trainer)
+        saved = best.best_model_path if best is not None else ""
         with weights_of(saved, pl_module) if saved else nullcontext():
             coefficients = log_odds(pl_module)
         if coefficients is None:

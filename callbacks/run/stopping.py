@@ -18,7 +18,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from torch import Tensor
 
 from callbacks.files import atomic_write_text
-from callbacks.run.checkpoints import validates_before_next_batch
+from callbacks.run.checkpoints import has_pending_gradients, validates_before_next_batch
 
 # In the directory of a run that goes on once its job starts again: the job, and all options of the command.
 UNFINISHED = "unfinished_job.txt"
@@ -49,9 +49,10 @@ def torchrun_job(environ: Mapping[str, str] = os.environ) -> str | None:
 class GracefulStop(Checkpoint):  # a Checkpoint, because Lightning runs those last: after the other callbacks' files
     """On the first SIGINT or SIGTERM during `fit`, saves checkpoints/last.ckpt and stops.
 
-    Stops only between steps, so that W and b are never from different steps. If a validation or the end of the epoch is
-    due, it runs first. A second signal stops at once, without saving. Ctrl-C after the last step, while pictures are
-    drawn, only says where the run is. SIGTERM outside of `fit`, where there is nothing to save, stops at once.
+    Stops only between steps of the optimizer, so that W and b are never from different steps and no gradient is lost.
+    If a validation or the end of the epoch is due, it runs first. A second signal stops at once, without saving. Ctrl-C
+    after the last step, while pictures are drawn, only says where the run is. SIGTERM outside of `fit`, where there is
+    nothing to save, stops at once.
 
     In a SLURM job that Lightning may requeue (`SLURMEnvironment(auto_requeue=True)`, the default), SLURM's notice
     (`#SBATCH --signal=SIGUSR1@90`) does the same and requeues the job. The file unfinished_job.txt tells the job, once
@@ -90,7 +91,8 @@ class GracefulStop(Checkpoint):  # a Checkpoint, because Lightning runs those la
 
     def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
         """Save here, but stop before the next batch: Lightning logs this step's curves in between."""
-        if self._any_received(trainer) and not validates_before_next_batch(trainer):
+        waits = has_pending_gradients(trainer) or validates_before_next_batch(trainer)
+        if self._any_received(trainer) and not waits:
             self._save(trainer)
 
     def on_train_batch_start(self, trainer: L.Trainer, *_: Any) -> None:
@@ -100,7 +102,7 @@ class GracefulStop(Checkpoint):  # a Checkpoint, because Lightning runs those la
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Stop after a validation within an epoch; after the epoch's last batch, its end is still due."""
         within_epoch = trainer.state.fn == "fit" and not trainer.sanity_checking and not trainer.is_last_batch
-        if within_epoch and self._any_received(trainer):
+        if within_epoch and self._any_received(trainer) and not has_pending_gradients(trainer):
             self._stop(trainer)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
