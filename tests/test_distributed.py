@@ -255,7 +255,7 @@ def test_a_rank_without_a_row_of_the_last_batch_takes_part(runs):
 def test_in_a_step_processes_wait_for_each_other_only_to_add_gradients(runs, name):
     for note in runs.notes(f"{name}_2"):
         for number, collectives in enumerate(note["collectives"], start=1):
-            if number % 50 and number % 9:  # no step that is logged, and none that ends an epoch
+            if number > 1 and number % 50 and number % 9:  # not logged, and in the middle of an epoch
                 assert collectives == {"all_reduce": 1}  # whether to stop: the answer is taken after the next step
 
 
