@@ -77,11 +77,11 @@ class Classifier:
     @torch.inference_mode()
     def predict(self, inputs: Any) -> list[str]:
         """The label of each input."""
-        return self._names(self.model.predict_label(self.model.predict_proba(self.data.encode(inputs))))
+        return self._names(self.model.predict_label(self.model.predict_proba(self._encode(inputs))))
 
     @torch.inference_mode()
     def predict_proba(self, inputs: Any) -> np.ndarray:
-        """Probabilities (N, K), float32, in the order of `class_names`; rows sum to 1.
+        """Probabilities (N, K), of the model's dtype, in the order of `class_names`; rows sum to 1.
 
         Args:
             inputs: a list of sentences; or rows of numbers, as an array, a tensor, a data frame or nested lists.
@@ -89,7 +89,7 @@ class Classifier:
         Raises:
             ValueError: something else.
         """
-        return self.model.predict_proba(self.data.encode(inputs)).numpy()
+        return self.model.predict_proba(self._encode(inputs)).numpy()
 
     @torch.inference_mode()
     def labels(self, proba: np.ndarray) -> list[str]:
@@ -119,7 +119,7 @@ class Classifier:
         W, _ = self.coefficients
         W = torch.cat([-W, W], dim=1) / 2 if W.shape[1] == 1 else W
         names = self._feature_names
-        x = self.data.encode(inputs)
+        x = self._encode(inputs)
         label = self.model.predict_label(self.model.predict_proba(x))
         x = x if x.layout == torch.sparse_csr else x.to_sparse_csr()
         bounds, features, values = x.crow_indices().tolist(), x.col_indices(), x.values()
@@ -142,18 +142,25 @@ class Classifier:
             ValueError: the model is not linear.
         """
         size = self.data.num_features
-        rows, ones = torch.arange(size + 1), torch.ones(size)
+        rows, ones = torch.arange(size + 1), torch.ones(size, dtype=self._dtype)
         unit, opposite = (
             torch.sparse_csr_tensor(rows, rows[:-1], value, (size, size), check_invariants=False)
             for value in (ones, -2 * ones)
         )
         with torch.inference_mode():
-            b = self.model(torch.zeros(1, size)).reshape(-1)
+            b = self.model(torch.zeros(1, size, dtype=self._dtype)).reshape(-1)
             W = self.model(unit).reshape(size, -1) - b
             opposed = self.model(opposite).reshape(size, -1) - b
         if not torch.allclose(opposed, -2 * W, rtol=1e-3, atol=1e-3 * float(W.abs().max())):
             raise ValueError(f"expected a linear model, {type(self.model).__name__} is none")
         return W, b
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        return getattr(self.model, "dtype", torch.float32)
+
+    def _encode(self, inputs: Any) -> Tensor:
+        return self.data.encode(inputs).to(self._dtype)
 
     def _names(self, label: Tensor) -> list[str]:
         return [self.class_names[number] for number in label.tolist()]
