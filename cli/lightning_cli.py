@@ -12,11 +12,11 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from callbacks.run.checkpoints import AtomicCheckpointIO
 from callbacks.run.no_profiler import NoProfiler
 from callbacks.run.stopping import GracefulStop
-from cli.all_rows import require_refittable
 from cli.checkpoint import class_names, read_checkpoint, require_same_class, restore_state
 from cli.config import CALLBACKS, config_text, require_classes, require_values
 from cli.links import link_data_to_model
 from cli.processes import require_commands, spare_threads
+from cli.refit import require_refittable
 from cli.resume_progress import require_progress
 from cli.run_paths import base_directory, choose_run, config_file, newest_checkpoint, requeued_checkpoint
 from cli.trainer_defaults import as_list, describe_best, refuse_impossible, trainer_settings

@@ -1,5 +1,6 @@
 """A configuration that is fitted any number of times in one process, and changes nothing there."""
 
+import json
 import logging
 import signal
 import threading
@@ -23,37 +24,27 @@ from cli.run_directory import make_directory
 from cli.run_paths import base_directory, config_file
 from logreg.classifier_module import ClassifierModule
 
-NEVER = 10**9
+NEVER, LOGGING = 10**9, ("log", "log_dict")
 SETTINGS: dict[str, Any] = {  # of the Trainer, in place of the configured ones
     **{"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False},
-    **{"devices": 1, "num_nodes": 1, "strategy": "auto", "log_every_n_steps": NEVER},
+    **{"devices": 1, "num_nodes": 1, "strategy": "auto", "log_every_n_steps": NEVER, "profiler": NoProfiler()},
     # The rows that will judge a model take no part in its fit: no temperature and no threshold is chosen on them.
-    **{
-        "num_sanity_val_steps": 0,
-        "check_val_every_n_epoch": NEVER,
-        "val_check_interval": 1.0,
-        "limit_val_batches": 1.0,
-    },
+    **{"num_sanity_val_steps": 0, "check_val_every_n_epoch": NEVER, "val_check_interval": 1.0},
+    **{"limit_val_batches": 1.0, "limit_predict_batches": 1.0},
 }
 LOCK = threading.RLock()  # torch's random generator and threads, Lightning's logger, warning filters: one per process
 WithRows = Callable[[Any], Any]  # from the configured datamodule to the one of a fit
 
 
 class Configured:
-    """Builds and fits data and model of a parsed configuration; writes no file, and logs nothing.
+    """Data and model of a command line, built and fitted as often as asked; `options` are further (type, default)."""
 
-    Args:
-        arguments: of the command line: --config, and whatever else `train.py fit` takes.
-        options: further options and their defaults, by name.
-    """
-
-    def __init__(self, arguments: Sequence[str], **options: Any) -> None:
+    def __init__(self, arguments: Sequence[str], **options: tuple[Any, Any]) -> None:
         install_loader()
         self.parser = LightningArgumentParser(exit_on_error=False)
         self.parser.add_argument("--config", action=ActionConfigFile)
-        self.parser.add_argument("--seed_everything", type=int, default=42)
-        for name, default in options.items():
-            self.parser.add_argument(f"--{name}", type=type(default), default=default)
+        for name, (kind, default) in {"seed_everything": (int, 42), **options}.items():
+            self.parser.add_argument(f"--{name}", type=kind, default=default)
         self.parser.add_lightning_class_args(L.Trainer, "trainer")
         for section, callback in CALLBACKS.items():
             self.parser.add_lightning_class_args(callback, section)
@@ -65,13 +56,13 @@ class Configured:
         require_values(self.config)
 
     def directory(self) -> Path:
-        """Where the runs of the configuration go; made, so that what cannot be written is known before the fits."""
+        """Where the runs of the configuration go; made before an hour of fits, and not after it."""
         path = base_directory(config_file(self.config), self.config.trainer.default_root_dir)
         make_directory(path)
         return path
 
     def build(self, with_rows: WithRows = lambda data: data, seed: int | None = None) -> tuple[Any, Any]:
-        """A new model and its data; `seed`, where given, in place of the data's own."""
+        """A new model and its data; `seed`, where given, in place of the configured ones."""
 
         def instantiate(kind: type[Any], *args: Any, **options: Any) -> Any:
             data = kind(*args, **options)
@@ -88,19 +79,18 @@ class Configured:
     ) -> tuple[L.Trainer, Any, Any]:
         """Trainer, model and data after a fit; the model is its last state. The configured callbacks are left out."""
         with LOCK, quiet(), torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-            threads = torch.get_num_threads()
             torch.manual_seed(self.config.seed_everything if seed is None else seed)
             model, data = self.build(with_rows, seed)
             if isinstance(model, ClassifierModule):  # nobody reads it, and it takes half of a step's time
-                model.log = model.log_dict = lambda *args, **options: None
-            options = {**self.config.trainer.as_dict(), **SETTINGS, "callbacks": [*callbacks], "profiler": NoProfiler()}
+                vars(model).update(dict.fromkeys(LOGGING, lambda *args, **options: None))
+            threads = torch.get_num_threads()
             try:
                 spare_threads(model)
-                trainer = L.Trainer(**options)
+                trainer = L.Trainer(**{**self.config.trainer.as_dict(), **SETTINGS, "callbacks": [*callbacks]})
                 trainer.fit(model, datamodule=data)
             finally:
                 torch.set_num_threads(threads)
-        for name in ("log", "log_dict"):
+        for name in LOGGING:
             vars(model).pop(name, None)
         if not all(bool(weight.isfinite().all()) for weight in model.parameters()):
             raise ValueError("the fit diverged, its weights are no numbers: lower the rate, or scale the data")
@@ -123,3 +113,8 @@ def quiet() -> Iterator[None]:
         logger.setLevel(level)
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, handler)
+
+
+def as_text(value: Any) -> str:
+    """A value as the command line takes it: text as it is, the rest as JSON, numpy's numbers as Python's."""
+    return value if isinstance(value, str) else json.dumps(value, default=lambda number: number.tolist())

@@ -1,6 +1,5 @@
 """A configuration as a scikit-learn classifier."""
 
-import json
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
@@ -20,7 +19,7 @@ from cli.errors import one_line
 from cli.links import parameter_of
 from cli.run_paths import newest_checkpoint, run_of
 from deploy.classifier import Classifier
-from selection.configured import LOCK, Configured
+from selection.configured import LOCK, Configured, as_text
 from selection.rows import Rows, fill, forget, takes_text
 
 
@@ -54,18 +53,9 @@ class LightningClassifier(ClassifierMixin, BaseEstimator):
         return {**super().get_params(deep), **self._options}
 
     def set_params(self, **params: Any) -> "LightningClassifier":
-        own = super().get_params(deep=False)
-        for name, value in params.items():
-            if name in own:
-                setattr(self, name, value)
-            elif "." in name or name in self._options:
-                self._options[name] = value
-            else:
-                raise ValueError(
-                    f"Invalid parameter {name!r} for estimator {type(self).__name__}. Valid parameters are: "
-                    f"{sorted(own)}, and options of the command line with their dots, such as 'model.l2'."
-                )
-        return self
+        options = {name: value for name, value in params.items() if "." in name or name in self._options}
+        self._options |= options
+        return super().set_params(**{name: value for name, value in params.items() if name not in options})
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -150,11 +140,6 @@ def configured(config: str, changed: int, *arguments: str) -> Configured:
 def takes_many_classes(configured: Configured) -> bool:
     """Whether the model is for any number of classes, not for two."""
     return parameter_of(locate(configured.config.model.class_path), "num_classes") is not None
-
-
-def as_text(value: Any) -> str:
-    """A value as the command line takes it: text as it is, the rest as JSON, numpy's numbers as Python's."""
-    return value if isinstance(value, str) else json.dumps(value, default=lambda number: number.tolist())
 
 
 def is_texts(X: Any) -> bool:

@@ -2,16 +2,14 @@
 
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.sparse import csr_matrix, issparse
-from torch import Tensor
+from scipy.sparse import issparse
 
-from datamodules.batches import BatchedDataModule, BatchedDataset
+from datamodules.table.matrix import MatrixDataModule
 from datamodules.table.tabular import TabularDataModule
 
-HELD = ("load_splits", "setup", "prepare_data", "_splits", "_rows", "_train_matrix", "_table")  # by a filled datamodule
+HELD = ("load_splits", "setup", "prepare_data", "dataset", "rows", "_splits", "_train_matrix")  # by a filled datamodule
 
 
 class Rows(NamedTuple):
@@ -23,45 +21,6 @@ class Rows(NamedTuple):
     feature_names: list[str]
 
 
-class MatrixDataModule(BatchedDataModule):
-    """A matrix that stays sparse.
-
-    Args:
-        rows: with a matrix (N, F).
-        scale: divide each column by its standard deviation.
-        dropout: share of each row's non-zeros to leave out in training.
-        options: as in BatchedDataModule.
-    """
-
-    def __init__(self, rows: Rows, scale: bool, dropout: float = 0.0, **options: Any) -> None:
-        from sklearn.preprocessing import StandardScaler
-
-        from datamodules.text.sparse_rows import SparseRows
-
-        super().__init__(**options)
-        self.class_names, self.class_counts, self._width = rows.class_names, class_counts(rows), rows.x.shape[1]
-        self._scaler = StandardScaler(with_mean=False).fit(rows.x) if scale else None
-        gather = SparseRows(self._scaled(rows.x), dropout, self.seed).gather
-        self._rows = BatchedDataset(gather, torch.from_numpy(rows.target))
-
-    @property
-    def num_features(self) -> int:
-        return self._width
-
-    def dataset(self, split: str) -> BatchedDataset:
-        return self._rows
-
-    def encode(self, rows: Any) -> Tensor:
-        """A matrix (N, F), sparse or not, to a sparse CSR tensor."""
-        from datamodules.text.sparse_rows import as_tensor
-
-        return as_tensor(self._scaled(rows), 0, rows.shape[0])
-
-    def _scaled(self, x: Any) -> Any:
-        x = csr_matrix(x, dtype=np.float32)
-        return x if self._scaler is None else self._scaler.transform(x)
-
-
 def fill(data: Any, rows: Rows) -> Any:
     """A datamodule with these training rows: the given one, or one of its options where the rows do not suit it.
 
@@ -71,8 +30,8 @@ def fill(data: Any, rows: Rows) -> Any:
     is_text, names = takes_text(type(data)), rows.class_names
     options = {name: vars(data)[name] for name in ("batch_size", "seed", "stratified_batches") if name in vars(data)}
     if not isinstance(rows.x, list) and (is_text or issparse(rows.x)):
-        return MatrixDataModule(rows, not is_text, getattr(data, "feature_dropout", 0.0), **options)
-    data.prepare_data, data.setup = lambda: None, lambda stage: None
+        options["feature_dropout"] = getattr(data, "feature_dropout", 0.0)
+        return MatrixDataModule(rows.x, rows.target, names, scale=not is_text, **options)
     if is_text:
         data.oos_label = data.oos_label if data.oos_label in names else None
         train: tuple[Any, Any] = rows.x, [names[k] for k in rows.target]
@@ -80,23 +39,21 @@ def fill(data: Any, rows: Rows) -> Any:
         if getattr(type(data), "transform", None) is not TabularDataModule.transform:
             data = TabularDataModule(**options)
         own = vars(data).get("class_names", names)
-        data.class_names = own if sorted(own) == sorted(names) else names
-        data.feature_names = rows.feature_names
-        number = torch.tensor([data.class_names.index(name) for name in names])
-        train = torch.from_numpy(rows.x), number[rows.target]
+        data.class_names, data.feature_names = own if sorted(own) == sorted(names) else names, rows.feature_names
+        train = torch.from_numpy(rows.x), torch.tensor([data.class_names.index(name) for name in names])[rows.target]
     none = train[0][:0], train[1][:0]
-    data.load_splits = lambda: {"train": train, "val": none, "test": none}
+    return replace_rows(data, {"train": train, "val": none, "test": none})
+
+
+def replace_rows(data: Any, splits: dict[str, Any]) -> Any:
+    """The datamodule with these rows; it neither fetches its own nor looks for mistakes in them."""
+    data.load_splits, data.prepare_data, data.setup = lambda: splits, lambda: None, lambda stage: None
     return data
 
 
 def takes_text(data_class: Any) -> bool:
     """Whether a datamodule's rows are sentences."""
     return hasattr(data_class, "vectorize")
-
-
-def class_counts(rows: Rows) -> list[int]:
-    """Rows of each class."""
-    return np.bincount(rows.target).tolist()
 
 
 def forget(model: Any, data: Any) -> None:

@@ -5,7 +5,7 @@ Every Axes should be of a Figure with `layout="constrained"`, which makes room f
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -197,27 +197,6 @@ def features(ax: Axes, amounts: Sequence[tuple[str, float]], title: str) -> None
     ax.set_ylim(len(amounts) - 0.4, -0.6)
     _finish(ax, shortened(title), "coefficient", "", open_frame=True)
     ax.tick_params(axis="y", length=0)
-
-
-def learning_curve(ax: Axes, curves: Mapping[str, Mapping[int, Sequence[float]]], title: str) -> None:
-    """Mean accuracy over the number of training rows, with the range of the seeds.
-
-    Args:
-        ax: where to draw.
-        curves: of each model by its name, of each number of rows, the accuracy of each seed.
-        title: printed above.
-    """
-    for (name, by_rows), (marker, colour) in zip(curves.items(), (("s", BLUE), ("o", ORANGE)), strict=False):
-        rows, values = list(by_rows), np.array(list(by_rows.values()))
-        ax.fill_between(rows, values.min(axis=1), values.max(axis=1), color=colour, alpha=0.25, linewidth=0)
-        ax.plot(rows, values.mean(axis=1), marker=marker, color=colour, linewidth=2, markersize=7, label=name)
-        ax.annotate(
-            f"{values[-1].mean():.1%}", (rows[-1], values[-1].mean()), (8, 0), textcoords="offset points", color=INK
-        )
-    ax.legend(loc="lower right", frameon=False, fontsize=11)
-    ax.set_xlim(0, None)
-    ax.yaxis.set_major_formatter(_percent())
-    _finish(ax, title, "training rows", "test accuracy, mean and range of the seeds", open_frame=True)
 
 
 def caption(figure: Figure, text: str) -> None:
