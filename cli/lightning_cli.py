@@ -17,11 +17,11 @@ from callbacks.run.metrics import evaluated_part
 from callbacks.run.no_profiler import NoProfiler
 from callbacks.run.stay_stopped import refuse_stateless
 from callbacks.run.stopping import UNFINISHED, GracefulStop, slurm_job, torchrun_job
-from cli.all_rows import require_refittable
 from cli.checkpoint import class_names, read_checkpoint, require_same_class, restore_state
 from cli.config import CALLBACKS, config_text, expand_paths, require_classes, require_values
 from cli.links import link_data_to_model
 from cli.processes import require_commands, spare_threads
+from cli.refit import require_refittable
 from cli.run_directory import locked
 from cli.run_paths import (
     base_directory,

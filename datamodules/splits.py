@@ -1,7 +1,9 @@
-"""Holding out samples for validation and test, and telling whether they are still the same ones."""
+"""Holding out samples for validation, test and cross-validation, and telling whether they are still the same ones."""
 
 import hashlib
 import math
+import sys
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -68,6 +70,38 @@ def hold_out(splits: dict[str, Labelled], fractions: dict[str, float], seed: int
         kept, held = (([samples[i] for i in part], [labels[i] for i in part]) for part in parts)
         splits = splits | {"train": kept, split: held}
     return splits
+
+
+def stratified_folds(labels: Sequence[str], folds: int, seed: int) -> list[tuple[Any, Any]]:
+    """Positions to learn from and to judge by, for each fold; fewer folds where no label has as many samples.
+
+    The only sample of a label is learned from in each fold and judged in none. Few samples are said on standard error.
+
+    Raises:
+        ValueError: fewer than 2 folds, or no label with two samples.
+    """
+    import numpy as np
+    from sklearn.model_selection import StratifiedKFold  # slow to import, so not at the top
+
+    counts = Counter(labels)
+    if folds < 2:
+        raise ValueError(f"folds must be at least 2, got {folds}")
+    if (most := max(counts.values())) < 2:
+        raise ValueError("expected two rows of a label, one to learn from and one to judge by; got one of each")
+    if most < folds:
+        print(f"warning: no label has more than {most} rows: {most} folds instead of {folds}", file=sys.stderr)
+    folds = min(folds, most)
+    if few := sorted(name for name, count in counts.items() if 1 < count < folds):
+        print(f"warning: fewer rows than folds, so not in every fold: {listed(few)}", file=sys.stderr)
+    if single := sorted(name for name, count in counts.items() if count == 1):
+        print(f"warning: a single row, so learned from and never judged: {listed(single)}", file=sys.stderr)
+    names = np.array(labels)
+    alone = np.isin(names, single)
+    rows, always = np.flatnonzero(~alone), np.flatnonzero(alone)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # scikit-learn's on few rows, without the names
+        divided = StratifiedKFold(folds, shuffle=True, random_state=seed).split(rows, names[rows])
+        return [(np.concatenate([rows[seen], always]), rows[judged]) for seen, judged in divided]
 
 
 def join_validation(splits: dict[str, Any]) -> dict[str, Any]:

@@ -89,7 +89,7 @@ class Classifier:
 
     @torch.inference_mode()
     def predict_proba(self, inputs: Any) -> np.ndarray:
-        """Probabilities (N, K), float32, in the order of `class_names`; rows sum to 1.
+        """Probabilities (N, K), of the model's dtype, in the order of `class_names`; rows sum to 1.
 
         Args:
             inputs: a list of sentences; or rows of numbers, as an array, a tensor, a data frame or nested lists.
@@ -97,7 +97,7 @@ class Classifier:
         Raises:
             ValueError: something else.
         """
-        return self._proba(self.data.encode(inputs)).cpu().numpy()
+        return self._proba(self._encode(inputs)).cpu().numpy()
 
     @torch.inference_mode()
     def labels(self, proba: np.ndarray) -> list[str]:
@@ -129,7 +129,7 @@ class Classifier:
             ValueError: the model is not linear, or its features have no names.
         """
         W, _ = self.coefficients
-        names, x = self._feature_names, self.data.encode(inputs)
+        names, x = self._feature_names, self._encode(inputs)
         label = self.model.predict_label(self._proba(x))
         explanations = []
         for parts in contributions(x, W, label, partial(class_scores, self.model)):
@@ -159,6 +159,13 @@ class Classifier:
         """Probabilities (N, K) of rows on the CPU, on the device."""
         parts = [self.model.predict_proba(part) for part in parts_on_device(x, self.device)]
         return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        return getattr(self.model, "dtype", torch.float32)
+
+    def _encode(self, inputs: Any) -> Tensor:
+        return self.data.encode(inputs).to(self._dtype)
 
     def _names(self, label: Tensor) -> list[str]:
         return [self.class_names[number] for number in label.tolist()]

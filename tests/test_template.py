@@ -24,8 +24,11 @@ def blocks(language):
     return re.findall(rf"^```{language}\n(.*?)^```", GUIDE, re.DOTALL | re.MULTILINE)
 
 
-ABOUT_THE_PROJECT, IRIS_AND_XOR, TEXT, SHARED = re.findall(r"^\| [^|]+ \| `(git rm .+)` \|$", GUIDE, re.MULTILINE)
-VARIANTS = {"iris and xor": [IRIS_AND_XOR], "text": [TEXT], "both": [IRIS_AND_XOR, TEXT, SHARED]}
+ABOUT_THE_PROJECT, IRIS_AND_XOR, TEXT, SELECTION, SHARED = re.findall(
+    r"^\| [^|]+ \| `(git rm .+)` \|$", GUIDE, re.MULTILINE
+)
+VARIANTS = {"iris and xor": [IRIS_AND_XOR], "text": [TEXT], "selection": [SELECTION]}
+VARIANTS["both"] = [IRIS_AND_XOR, TEXT, SHARED]
 COMMANDS, RENAMING = blocks("bash")
 FILES = dict(
     zip(

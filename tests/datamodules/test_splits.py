@@ -2,10 +2,18 @@
 
 from collections import Counter
 
+import numpy as np
 import pytest
 import torch
 
-from datamodules.splits import fingerprint, join_validation, require_same_rows, require_two_rows, stratified_split
+from datamodules.splits import (
+    fingerprint,
+    join_validation,
+    require_same_rows,
+    require_two_rows,
+    stratified_folds,
+    stratified_split,
+)
 
 
 @pytest.mark.parametrize("classes, rows", [(10, 2), (300, 5), (3, 1), (7, 3)])
@@ -57,3 +65,25 @@ def test_validation_samples_go_behind_the_training_samples_and_none_is_left(make
         "val": [[], []],
         "test": [[6], [1]],
     }
+
+
+def test_few_rows_lower_the_number_of_folds_and_are_said(capsys):
+    assert len(stratified_folds(["rain"] * 3 + ["jazz"] * 3, 5, seed=0)) == 3
+    assert "no label has more than 3 rows: 3 folds instead of 5" in capsys.readouterr().err
+    assert len(stratified_folds(["rain"] * 6 + ["jazz"] * 3, 5, seed=0)) == 5
+    assert "fewer rows than folds, so not in every fold: 'jazz'" in capsys.readouterr().err
+
+
+def test_the_only_row_of_a_label_is_learned_from_and_never_judged(capsys):
+    divided = stratified_folds(["rain"] * 4 + ["jazz"] + ["rain"] * 2, 5, seed=0)
+    assert all(4 in seen for seen, _ in divided)
+    assert sorted(np.concatenate([judged for _, judged in divided])) == [0, 1, 2, 3, 5, 6]
+    assert all(set(seen) | set(judged) == set(range(7)) and not set(seen) & set(judged) for seen, judged in divided)
+    assert "a single row, so learned from and never judged: 'jazz'" in capsys.readouterr().err
+
+
+def test_what_cannot_be_divided_is_refused():
+    with pytest.raises(ValueError, match="folds must be at least 2, got 1"):
+        stratified_folds(["rain"] * 5 + ["jazz"] * 5, 1, seed=0)
+    with pytest.raises(ValueError, match=r"expected two rows of a label, .* got one of each"):
+        stratified_folds(["rain", "jazz"], 2, seed=0)

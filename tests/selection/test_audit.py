@@ -7,7 +7,7 @@ import random
 import numpy as np
 import pytest
 
-from cli import audit
+from selection import audit
 
 
 def read_csv(path):

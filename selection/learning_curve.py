@@ -1,0 +1,62 @@
+"""Learning curve: `python -m selection.learning_curve --config configs/NAME.yaml` tells if more rows would help.
+
+Writes learning_curve.csv and .png: test accuracy of fits on 10, 20, 40, 70 and 100 % of the training rows, drawn three
+times. Shares of fewer rows than labels are left out.
+"""
+
+import sys
+
+import numpy as np
+from matplotlib.figure import Figure
+from rich.progress import Progress
+from sklearn.model_selection import LearningCurveDisplay
+
+from callbacks.files import atomic_write_csv, write_then_rename
+from cli.main import run_as_command
+from selection.configured import Configured
+from selection.sample import Array, Sample
+
+SHARES, DRAWS = (0.1, 0.2, 0.4, 0.7, 1.0), 3
+
+
+def drawn(target: Array, seed: int) -> Array:
+    """All rows in random order, each beginning of which has every class in its proportion, and at least once."""
+    place = np.empty(len(target))
+    for k in np.unique(target):
+        own = np.random.default_rng((seed, int(k))).permutation(np.flatnonzero(target == k))
+        place[own] = np.arange(len(own)) / len(own)
+    return place.argsort(kind="stable")
+
+
+def main(arguments: list[str]) -> None:
+    """Write the table and the picture where the runs of the configuration go."""
+    configured = Configured(arguments)
+    path, sample = configured.directory() / "learning_curve.csv", Sample(configured, "train", "test")
+    is_test = np.array([split == "test" for split, _ in sample.places])
+    train, test, target = np.flatnonzero(~is_test), np.flatnonzero(is_test), sample.target
+    number, sizes = len(np.unique(target[train])), [round(share * len(train)) for share in SHARES]
+    if small := [f"{100 * share:g}" for share, size in zip(SHARES, sizes, strict=True) if size < number]:
+        print(f"left out: {', '.join(small)} % of {len(train)} training rows, which are fewer than the {number} labels")
+    figure, sizes = Figure(layout="constrained"), sizes[len(small) :]
+    ax, draws = figure.add_subplot(), [(train[drawn(target[train], draw)], test) for draw in range(DRAWS)]
+    with Progress() as bar:
+        task = bar.add_task("fits", total=len(sizes) * DRAWS)
+
+        def accuracy(fitted: Sample, rows: Array, target: Array) -> float:
+            bar.advance(task, 0.5)  # each is scored twice, also on the rows that it has learned from
+            return fitted.score(rows, target)
+
+        options = {"scoring": accuracy, "score_name": "test accuracy", "score_type": "test", "error_score": "raise"}
+        curve = LearningCurveDisplay.from_estimator(
+            sample, np.arange(len(target)), target, train_sizes=sizes, cv=draws, ax=ax, **options
+        )
+    lines = [(sizes[n], draw, score) for (n, draw), score in np.ndenumerate(curve.test_scores)]
+    atomic_write_csv(path, ("rows", "draw", "test_accuracy"), lines)
+    write_then_rename(path.with_suffix(".png"), lambda file: figure.savefig(file, format="png", dpi=150))
+    means = zip(curve.test_scores.mean(axis=1), sizes, strict=True)
+    print("test accuracy: " + ", ".join(f"{mean:.3f} with {size} rows" for mean, size in means))
+    print(f"table and picture: {path}, {path.with_suffix('.png').name}")
+
+
+if __name__ == "__main__":
+    run_as_command(main, sys.argv[1:])

@@ -1,0 +1,64 @@
+"""Rows of a caller's own, in place of those that a datamodule reads."""
+
+from typing import Any, NamedTuple
+
+import torch
+from numpy.typing import NDArray
+from scipy.sparse import issparse
+
+from datamodules.table.matrix import MatrixDataModule
+from datamodules.table.tabular import TabularDataModule
+
+HELD = ("load_splits", "setup", "prepare_data", "dataset", "rows", "_splits", "_train_matrix")  # by a filled datamodule
+
+
+class Rows(NamedTuple):
+    """N rows: a list of texts, an array or a CSR matrix (N, F); class numbers (N,); K class and F feature names."""
+
+    x: Any
+    target: NDArray[Any]
+    class_names: list[str]
+    feature_names: list[str]
+
+
+def fill(data: Any, rows: Rows) -> Any:
+    """A datamodule with these training rows: the given one, or one of its options where the rows do not suit it.
+
+    Texts keep the given one, and so do arrays, if it standardises columns and does no more. Any other array goes into a
+    plain TabularDataModule; matrices for a model of texts, and sparse ones, into a MatrixDataModule.
+    """
+    is_text, names = takes_text(type(data)), rows.class_names
+    options = {name: vars(data)[name] for name in ("batch_size", "seed", "stratified_batches") if name in vars(data)}
+    if not isinstance(rows.x, list) and (is_text or issparse(rows.x)):
+        options["feature_dropout"] = getattr(data, "feature_dropout", 0.0)
+        return MatrixDataModule(rows.x, rows.target, names, scale=not is_text, **options)
+    if is_text:
+        data.oos_label = data.oos_label if data.oos_label in names else None
+        train: tuple[Any, Any] = rows.x, [names[k] for k in rows.target]
+    else:
+        if getattr(type(data), "transform", None) is not TabularDataModule.transform:
+            data = TabularDataModule(**options)
+        own = vars(data).get("class_names", names)
+        data.class_names, data.feature_names = own if sorted(own) == sorted(names) else names, rows.feature_names
+        train = torch.from_numpy(rows.x), torch.tensor([data.class_names.index(name) for name in names])[rows.target]
+    none = train[0][:0], train[1][:0]
+    return replace_rows(data, {"train": train, "val": none, "test": none})
+
+
+def replace_rows(data: Any, splits: dict[str, Any]) -> Any:
+    """The datamodule with these rows; it neither fetches its own nor looks for mistakes in them."""
+    data.load_splits, data.prepare_data, data.setup = lambda: splits, lambda: None, lambda stage: None
+    return data
+
+
+def takes_text(data_class: Any) -> bool:
+    """Whether a datamodule's rows are sentences."""
+    return hasattr(data_class, "vectorize")
+
+
+def forget(model: Any, data: Any) -> None:
+    """Leave what predicting needs: no row, no Trainer, and nothing that pickle refuses."""
+    model.trainer = data.trainer = model.optimizer = model.lr_scheduler = None
+    model.zero_grad()
+    for name in HELD:
+        vars(data).pop(name, None)

@@ -1,0 +1,239 @@
+"""Better options in a minute: `python -m selection.tune --config configs/NAME.yaml --minutes 1`.
+
+Optuna searches penalty, rate, n-grams, feature dropout and class weights, as far as the config has them, by
+cross-validation over train and validation; the test rows stay untouched. The first trial is the config as it is, so the
+result is no worse by the search's own measure; one behind the median of those before it ends there. The same command
+goes on: a folder named after config and rows has study.db (Optuna's), trials.csv and NAME_tuned.yaml, for `fit`.
+"""
+
+import hashlib
+import shlex
+import sys
+import warnings
+from importlib.util import find_spec
+from pathlib import Path
+from statistics import fmean
+from time import monotonic
+from typing import Any, Literal
+
+import lightning as L
+from jsonargparse import Namespace
+from jsonargparse.typing import PositiveFloat, PositiveInt
+from sklearn.base import clone
+
+from callbacks.files import atomic_write_csv, atomic_write_text
+from cli.config import config_text
+from cli.errors import is_user_error, one_line
+from cli.main import run_as_command
+from cli.run_paths import config_file
+from datamodules.splits import stratified_folds
+from selection.configured import Configured, as_text
+from selection.sample import Fold, Sample
+
+OPTIONS: dict[str, Any] = {
+    "minutes": (PositiveFloat, 1.0),
+    "folds": (int, 3),
+    "trials": (PositiveInt | Literal[-1], -1),
+}
+DIRECTIONS = {"nll": "minimize", "accuracy": "maximize", "macro_f1": "maximize"}
+OPTIONS["metric"] = (Literal["nll", "accuracy", "macro_f1"], "nll")
+LARGEST_C, SMALLEST_C = 1000, 0.3  # scikit-learn's measure of the penalty: l2 is 1 / (2 · rows · C)
+PENALTIES = ("model.l2", "model.optimizer.weight_decay")  # the first of them that there is
+RATES, DROPOUT = ("model.lr", "model.optimizer.lr"), "data.feature_dropout"
+CHARS = '{"analyzer": "char_wb", "ngram_range": [2, 4], "min_df": 2, "sublinear_tf": true}'
+CATEGORIES = {  # beside the configured value
+    "data.words.ngram_range": ("[1, 1]", "[1, 2]", "[1, 3]"),
+    "data.chars": ("null", CHARS),
+    "data.chars.ngram_range": ("[1, 2]", "[1, 3]", "[2, 4]"),
+    "model.class_weight": ("none", "balanced"),
+}
+Space = dict[str, tuple[Any, Any]]  # by option its configured value, and the lowest and highest one or a list of texts
+
+
+class Clock(L.Callback):
+    """Ends a fit in the midst of which the time is over, with a TimeoutError."""
+
+    def __init__(self, seconds: float) -> None:
+        self.end = monotonic() + seconds
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        if monotonic() > self.end:
+            raise TimeoutError
+
+
+def search_space(config: Namespace, num_rows: int) -> Space:
+    """The options to search that a configuration has, for N rows to learn from; the lowest penalty stands for none."""
+
+    def value_of(name: str) -> Any:
+        return config.get(name.replace(".", ".init_args.", 1).replace("optimizer.", "optimizer.init_args."))
+
+    space: Space = {}
+    for name in (*PENALTIES, *RATES, DROPOUT):
+        if (value := value_of(name)) is None or (name == PENALTIES[1] and PENALTIES[0] in space):
+            continue
+        low, high = (0.0, max(0.8, value)) if name == DROPOUT else (value / 10, value * 10)
+        if name in PENALTIES:
+            smallest, largest = (1 / (2 * num_rows * c) for c in (LARGEST_C, SMALLEST_C))
+            low, high = min(smallest, low) if value else smallest, max(largest, value)
+        space[name] = max(value, low), (low, high)
+    # Chars come and go beside words; without words they stay.
+    left_out = "data.chars" if value_of("data.words") is None else "data.chars.ngram_range"
+    for name, others in CATEGORIES.items():
+        value = value_of(name)
+        if name != left_out and (value is not None or name == "data.chars"):
+            text = as_text(vars(value) if isinstance(value, Namespace) else value)
+            space[name] = text, list(dict.fromkeys((text, *others)))
+    if not space:
+        raise ValueError("expected a model or data with an option to tune (l2, lr, feature_dropout, ...), got none")
+    return space
+
+
+def as_arguments(chosen: dict[str, Any], space: Space) -> list[str]:
+    """The words that add chosen values to a command line."""
+    is_none = {name for name, value in chosen.items() if name in PENALTIES and value == space[name][1][0]}
+    return [word for name, value in chosen.items() for word in (f"--{name}", "0" if name in is_none else str(value))]
+
+
+def open_study(file: Path, direction: Any, seed: int) -> Any:
+    """The trials in a SQLite file, a new one where there is none; a kill can leave Optuna's journals unreadable."""
+    import optuna
+    from sqlalchemy.exc import SQLAlchemyError  # which comes with Optuna
+    from sqlalchemy.pool import NullPool
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    closes_after_use = {"poolclass": NullPool}  # a pool would leave the file open to the end of the process
+    first = optuna.pruners.MedianPruner(n_startup_trials=1)  # the config as it is
+    try:
+        storage = optuna.storages.RDBStorage(f"sqlite:///{file.resolve()}", engine_kwargs=closes_after_use)
+        study = optuna.create_study(
+            storage=storage, study_name="tune", load_if_exists=True, direction=direction, pruner=first
+        )
+    except SQLAlchemyError as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"{file}: expected the trials of a search, got {reason}; remove it to begin anew") from error
+    study.sampler = optuna.samplers.TPESampler(seed=seed + len(study.trials))  # else it would draw the same ones again
+    return study
+
+
+class Search:
+    """Trials of a configuration, each with other values of the options in its search space."""
+
+    def __init__(self, arguments: list[str]) -> None:
+        self.arguments, self.configured = arguments, Configured(arguments, **OPTIONS)
+        if find_spec("optuna") is None:
+            raise ValueError('a search needs Optuna: pip install -e ".[tune]"')
+        options, self.sample = self.configured.config, Sample(self.configured, "train", "val")
+        self.metric, self.limit, self.seconds = options.metric, options.trials, 60 * options.minutes
+        self.divided = stratified_folds(self.sample.names, options.folds, options.seed_everything)
+        self.space = search_space(options, len(self.divided[0][0]))
+        self.own = {name: value for name, (value, _) in self.space.items()}
+        rows = f"{options.folds} {self.metric} {self.sample.names} {self.sample.described}"
+        digest = hashlib.sha256(f"{as_file(self.configured)} {rows}".encode()).hexdigest()[:8]
+        self.folder = self.configured.directory() / f"tuning_{digest}"
+        self.study = open_study(self.folder / "study.db", DIRECTIONS[self.metric], options.seed_everything)
+        if self.own not in [trial.params for trial in self.trials("COMPLETE")]:
+            self.study.enqueue_trial(self.own)
+
+    def trials(self, *states: str) -> list[Any]:
+        return [trial for trial in self.study.trials if trial.state.name in states]
+
+    def is_enough(self) -> bool:
+        return 0 < self.limit <= len(self.trials("COMPLETE", "PRUNED"))
+
+    def run(self) -> bool:
+        """Trial after trial, until the time is over or there are as many as asked for; True if Ctrl-C ended it."""
+        self.sample.callbacks = [Clock(self.seconds)]
+        ends = [lambda study, _: study.stop() if self.is_enough() else None]
+        options = {"timeout": self.seconds, "catch": (TimeoutError,), "callbacks": ends, "show_progress_bar": True}
+        warnings.filterwarnings("ignore", "clamping frac")  # the progress bar's, of a fit that ends after its time
+        try:
+            if not self.is_enough():
+                self.study.optimize(self.measure, **options)
+        except KeyboardInterrupt:
+            return True
+        return False
+
+    def measure(self, trial: Any) -> float:
+        """Mean of the metric over the folds; options that cannot be fitted count as worse than all others."""
+        from optuna import TrialPruned
+
+        def mean(folds: list[Fold]) -> float:
+            return fmean(fold.metrics[self.metric] for fold in folds)
+
+        def after_fold(folds: list[Fold]) -> None:
+            trial.report(mean(folds), len(folds))
+            if len(folds) < len(self.divided) and trial.should_prune():
+                raise TrialPruned
+
+        values, tried = {}, clone(self.sample)
+        for name, (_, of) in self.space.items():
+            if isinstance(of, list):
+                values[name] = trial.suggest_categorical(name, of)
+            else:
+                values[name] = trial.suggest_float(name, *of, log=name != DROPOUT)
+        try:
+            tried.configured = Configured([*self.arguments, *as_arguments(values, self.space)], **OPTIONS)
+            return mean(tried.judge(self.divided, after_fold))
+        except (TimeoutError, TrialPruned):
+            raise
+        except Exception as error:
+            trial.set_user_attr("error", one_line(error))
+            if values == self.own or not is_user_error(error):
+                raise
+            raise TrialPruned from error
+
+    def write(self) -> bool:
+        """All trials as trials.csv, the best as a config; False where none is complete."""
+        lines = []
+        for t in self.study.trials:
+            value, error = t.value if t.state.name == "COMPLETE" else None, t.user_attrs.get("error")
+            seconds = t.duration and round(t.duration.total_seconds(), 1)
+            values = [t.params.get(name) for name in self.space]
+            lines.append((t.number, t.state.name.lower(), value, len(t.intermediate_values), seconds, *values, error))
+        header = ("trial", "state", self.metric, "folds", "seconds", *self.space, "error")
+        atomic_write_csv(self.folder / "trials.csv", header, lines)
+        is_max = DIRECTIONS[self.metric] == "maximize"
+        complete = sorted(self.trials("COMPLETE"), key=lambda trial: trial.value, reverse=is_max)
+        for trial in complete[:10]:
+            print(f"trial {trial.number}: {self.metric} {trial.value:.4f}", *as_arguments(trial.params, self.space))
+        if complete:
+            self.write_config(complete[0], next((t for t in complete if t.params == self.own), complete[0]))
+        return bool(complete)
+
+    def write_config(self, best: Any, own: Any) -> None:
+        """The best trial as a config that says where it comes from and how to use it, and the same on the screen."""
+        file, number = config_file(self.configured.config), len(self.trials("COMPLETE", "PRUNED"))
+        path = self.folder / f"{'run' if file is None else file.stem}_tuned.yaml"
+        gain = f"instead of {own.value:.4f}" if best.params != self.own else "as before: nothing better was found"
+        outcome = f"{self.metric} {best.value:.4f} {gain}"
+        tuned = Configured([*self.arguments, *as_arguments(best.params, self.space)], **OPTIONS)
+        head = f"# Tuned: {outcome}, mean of {len(self.divided)} folds; trials: {number}.\n"
+        head += f"#   python train.py fit --config {path}\n"
+        head += f"# Made by: python -m selection.tune {' '.join(shlex.join(self.arguments).split())}\n"
+        atomic_write_text(path, head + as_file(tuned))
+        print(f"trials: {number}, all in {self.folder / 'trials.csv'}; the same command goes on")
+        print(f"{outcome}\nuse it: python train.py fit --config {path}")
+
+
+def main(arguments: list[str]) -> None:
+    """Search, print the best trials, write all of them and a config; Ctrl-C ends the search, and not the rest."""
+    search = Search(arguments)
+    interrupted = search.run()
+    if not search.write():
+        raise ValueError("no trial was completed" + ("" if interrupted else ": give more time with --minutes"))
+    if interrupted:
+        sys.exit(130)  # as shells say of Ctrl-C
+
+
+def as_file(configured: Configured) -> str:
+    """The configuration, as a file that `fit` takes."""
+    config = configured.config.clone()
+    for name in ("config", *OPTIONS):
+        config.pop(name)
+    seed = config.pop("seed_everything")
+    return f"seed_everything: {seed}\n{config_text(configured.parser, config, skip_default=True)}"
+
+
+if __name__ == "__main__":
+    run_as_command(main, sys.argv[1:])
