@@ -103,10 +103,12 @@ def own_style() -> Iterator[None]:
 
 @contextmanager
 def leaving_out(picture: str) -> Iterator[None]:
-    """Let a picture that fails cost a line, and not the training."""
+    """Let a picture that fails cost a line, and not the training; a full disk ends that, as for any other file."""
     try:
         yield
     except Exception as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
         print(f"left out {picture}: {type(error).__name__}: {' '.join(str(error).split()):.200}")
 
 
