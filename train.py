@@ -24,5 +24,5 @@ if __name__ == "__main__":
 
     try:
         load_main()()
-    except KeyboardInterrupt:  # also while torch is imported; during a fit callbacks/graceful_stop.py is faster
+    except KeyboardInterrupt:  # also while torch is imported; during a fit callbacks/run/stopping.py is faster
         sys.exit("stopped before anything was trained")

@@ -1,8 +1,7 @@
 """Run all benchmarks one after another, each in a process of its own; then write the table and the plot.
 
-Takes about seven minutes on 2 cores. boundary and large_files are run only if --only names them: the one measures what
-no peer has, the other takes longer. CLINC150 is read from the folder in the environment variable CLINC150_DIR, or
-downloaded.
+Takes about seven minutes on 2 cores; large_files takes longer, and is run only if --only names it. CLINC150 is read
+from the folder in the environment variable CLINC150_DIR, or downloaded.
 """
 
 import subprocess
@@ -11,7 +10,7 @@ import time
 
 from benchmarks import measure, report
 
-BY_NAME_ONLY = ("boundary", "large_files")
+BY_NAME_ONLY = ("large_files",)
 IMAGE = measure.ROOT / "docs/images/time_to_accuracy.png"
 
 

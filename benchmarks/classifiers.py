@@ -141,14 +141,14 @@ class Ours:
         config: name of a file in configs/.
     """
 
-    package = "classifier"
+    package = "deploy"
 
     def __init__(self, config: str) -> None:
         self.config = measure.ROOT / f"configs/{config}.yaml"
 
     def fit(self, texts: Sequence[str], labels: Sequence[str], folder: Path, seed: int) -> None:
         from benchmarks.fits import cli_fit
-        from classifier import Classifier
+        from deploy.classifier import Classifier
 
         start = time.perf_counter()
         seeded = ("--seed_everything", str(seed), "--trainer.default_root_dir", str(folder / "run"))

@@ -14,11 +14,11 @@ from torch import Tensor
 
 from benchmarks.measure import ROOT
 from datamodules.batches import BatchedDataModule, BatchedDataset, ResumableBatchSampler
-from datamodules.sparse_rows import SparseRows
+from datamodules.text.sparse_rows import SparseRows
 from examples.from_scratch import train
 
 if TYPE_CHECKING:
-    from datamodules.clinc150 import CLINC150DataModule
+    from datamodules.text.clinc150 import CLINC150DataModule
 
 CONFIG = ROOT / "configs/clinc150.yaml"
 
@@ -38,8 +38,8 @@ def model_options() -> dict[str, Any]:
 
 def clinc150() -> "CLINC150DataModule":
     """CLINC150 as configs/clinc150.yaml has it, vectorized already; training rows with its feature dropout."""
-    from datamodules.clinc150 import CLINC150DataModule
-    from datamodules.tfidf import Ngrams
+    from datamodules.text.clinc150 import CLINC150DataModule
+    from datamodules.text.features import Ngrams
 
     options = config()["data"]["init_args"]
     data = CLINC150DataModule(**options | {"words": Ngrams(**options["words"])})

@@ -92,7 +92,7 @@ def topics(number: int, wrong: float, rows: int) -> tuple[Rows, Rows]:
 
 def clinc150(rows: int) -> tuple[Rows, Rows]:
     """A stratified sample of the in-scope training rows, and the test rows."""
-    from datamodules.clinc150 import CLINC150DataModule
+    from datamodules.text.clinc150 import CLINC150DataModule
 
     splits = CLINC150DataModule().load_splits()
     train, test = (
@@ -136,8 +136,8 @@ def ours(train: Rows, test: Rows, folder: Path, *options: str) -> Scores:
     from sklearn.metrics import log_loss
 
     from benchmarks.fits import silence_lightning
-    from classifier import Classifier
     from cli.main import main
+    from deploy.classifier import Classifier
 
     files = {name: folder / f"{name}.csv" for name in ("train", "test")}
     for file, rows in zip(files.values(), (train, test), strict=True):

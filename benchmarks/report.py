@@ -7,7 +7,7 @@ from typing import Any
 from benchmarks.measure import Goal, limit, number
 
 ORDER = (
-    *("step_time", "time_to_accuracy", "peers", "growth", "text_speed", "bandwidth", "start_up", "boundary", "gpu"),
+    *("step_time", "time_to_accuracy", "peers", "growth", "text_speed", "bandwidth", "start_up", "gpu"),
     "large_files",
 )
 # Okabe and Ito's palette (https://jfly.uni-koeln.de/color/); markers differ too, so that colour alone carries nothing.

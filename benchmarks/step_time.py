@@ -29,7 +29,7 @@ def main() -> None:
     arguments = measure.argument_parser(__doc__).parse_args()
     from benchmarks import fits, loops  # takes seconds, and --help doesn't need it
     from datamodules.batches import ResumableBatchSampler
-    from datamodules.sparse_rows import as_tensor
+    from datamodules.text.sparse_rows import as_tensor
     from logreg.softmax import SoftmaxRegression
 
     warnings.filterwarnings("ignore", ".*Sparse CSR tensor support is in beta.*")

@@ -31,9 +31,12 @@ METHODS = {
         "lightning.pytorch.cli.LightningCLI.setup_parser",
         "cli.lightning_cli.TemplateCLI.parse_arguments",
     ),
-    "reading": ("datamodules.clinc150.CLINC150DataModule.load_splits", "datamodules.text.TextDataModule.load_splits"),
+    "reading": (
+        "datamodules.text.clinc150.CLINC150DataModule.load_splits",
+        "datamodules.text.sentences.TextDataModule.load_splits",
+    ),
     "vectorizing": tuple(
-        f"datamodules.tfidf.TfidfFeatures.{m}" for m in ("fit_transform", "transform", "load_state_dict")
+        f"datamodules.text.features.TfidfFeatures.{m}" for m in ("fit_transform", "transform", "load_state_dict")
     ),
     "training": ("lightning.pytorch.Trainer.fit",),
     "validation": tuple(
@@ -41,18 +44,20 @@ METHODS = {
     ),
     "evaluating": ("lightning.pytorch.Trainer.test", "lightning.pytorch.Trainer.predict"),
     "checkpoints": (
-        "callbacks.checkpoints.AtomicCheckpointIO.save_checkpoint",
-        "callbacks.checkpoints.AtomicCheckpointIO.load_checkpoint",
+        "callbacks.run.checkpoints.AtomicCheckpointIO.save_checkpoint",
+        "callbacks.run.checkpoints.AtomicCheckpointIO.load_checkpoint",
         "cli.lightning_cli.read_checkpoint",
     ),
     "reports": (
-        "callbacks.data_report.DataReport.on_fit_start",
-        "callbacks.coefficients.CoefficientsWriter.on_fit_end",
-        "callbacks.run_summary.HyperparameterSummary.on_fit_end",
-        *(f"callbacks.reports.EvaluationReport.on_test_{when}" for when in ("batch_end", "end")),
-        *(f"callbacks.reports.PredictionWriter.on_predict_{when}" for when in ("batch_end", "end")),
+        "callbacks.reports.data.DataReport.on_fit_start",
+        "callbacks.reports.coefficients.CoefficientsWriter.on_fit_end",
+        "callbacks.reports.summary.HyperparameterSummary.on_fit_end",
+        *(f"callbacks.reports.evaluation.EvaluationReport.on_test_{when}" for when in ("batch_end", "end")),
+        *(f"callbacks.reports.predictions.PredictionWriter.on_predict_{when}" for when in ("batch_end", "end")),
     ),
-    "pictures": tuple(f"callbacks.figures.Figures.on_{when}" for when in ("fit_end", "test_batch_end", "test_end")),
+    "pictures": tuple(
+        f"callbacks.figures.evaluation.Figures.on_{when}" for when in ("fit_end", "test_batch_end", "test_end")
+    ),
 }
 
 

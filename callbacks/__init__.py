@@ -5,20 +5,20 @@ from typing import Any
 
 # Imported on first use, so that deleting a file deletes its callbacks and nothing else.
 EXPORTS = {
-    "AtomicCheckpointIO": "checkpoints",
-    "DecisionBoundary": "decision_boundary",
-    "EvaluationReport": "reports",
-    "Figures": "figures",
-    "GracefulStop": "graceful_stop",
-    "LossSurface": "loss_surface",
-    "PredictionWriter": "reports",
-    "RelocatableModelCheckpoint": "checkpoints",
-    "NoProfiler": "no_profiler",
-    "ResumableCSVLogger": "loggers",
-    "StayStopped": "stay_stopped",
-    "TeachingBoard": "teaching_board",
-    "ThrottledProgressBar": "progress_bar",
-    "ThrottledTensorBoardLogger": "loggers",
+    "AtomicCheckpointIO": "run.checkpoints",
+    "DecisionBoundary": "figures.boundary",
+    "EvaluationReport": "reports.evaluation",
+    "Figures": "figures.evaluation",
+    "GracefulStop": "run.stopping",
+    "LossSurface": "figures.loss_surface",
+    "PredictionWriter": "reports.predictions",
+    "RelocatableModelCheckpoint": "run.checkpoints",
+    "NoProfiler": "run.no_profiler",
+    "ResumableCSVLogger": "run.loggers",
+    "StayStopped": "run.stay_stopped",
+    "TeachingBoard": "figures.teaching_board",
+    "ThrottledProgressBar": "run.progress_bar",
+    "ThrottledTensorBoardLogger": "run.loggers",
 }
 
 

@@ -10,7 +10,7 @@ import sys
 import numpy as np
 from rich.progress import track
 
-from callbacks.atomic_files import atomic_write_csv
+from callbacks.files import atomic_write_csv
 from cli.folds import Array, Sample, judge
 from cli.main import run_as_command
 from cli.refit import Refit

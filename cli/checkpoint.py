@@ -1,18 +1,16 @@
 """Reading the checkpoint that --ckpt_path names, once and safely, and what of it the datamodule takes."""
 
-import pickle
 from io import BytesIO
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import lightning as L
-import torch
 
-from callbacks.checkpoints import AtomicCheckpointIO
+from callbacks.run.checkpoints import AtomicCheckpointIO
+from checkpoint_file import load_checkpoint
 from cli.checkpoint_schema import require_outline
 from datamodules.batches import BatchedDataModule
-from datamodules.bounded import fetch
+from datamodules.files.bounded import fetch
 
 LARGEST_DOWNLOAD = 1_000_000_000  # bytes: W of 1.5 million features and 150 classes
 SPLITS = {"fit": "train", "validate": "val", "test": "test"}  # what a subcommand reads; predict may need no data
@@ -29,25 +27,13 @@ def read_checkpoint(path: str, resumes: bool) -> dict[str, Any]:
         ValueError: no such file, or no checkpoint; names the key that is not what it should be.
         OSError: it cannot be downloaded.
     """
-    if "://" not in path and not Path(path).is_file():
-        raise ValueError(f"--ckpt_path: expected a checkpoint file, found none at {path}")
-    # Lightning downloads without a limit of time, and takes a file of the same name that it has downloaded before.
-    content = _download(path) if urlsplit(path).scheme in ("http", "https") else None
     try:
-        if content is None:
-            checkpoint = AtomicCheckpointIO().load_checkpoint(path)
+        if urlsplit(path).scheme in ("http", "https"):  # Lightning downloads without a limit of time
+            checkpoint = load_checkpoint(BytesIO(_download(path)), name=path)
         else:
-            checkpoint = torch.load(BytesIO(content), map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:  # torch's own text advises to load it without protection
-        raise ValueError(
-            f"--ckpt_path: {path} is no checkpoint that can be loaded safely: it holds more than tensors and plain "
-            "values, or is damaged; nothing in it was run; use one that fit has written"
-        ) from error
-    except Exception as error:  # torch raises a dozen types for a file that is cut short or something else
-        raise ValueError(
-            f"--ckpt_path: {path} is no checkpoint that can be loaded safely: reading it ended in a "
-            f"{type(error).__name__}, as if it were cut short; use one that fit has written"
-        ) from error
+            checkpoint = AtomicCheckpointIO().load_checkpoint(path)
+    except ValueError as error:
+        raise ValueError(f"--ckpt_path: {error}") from error
     try:
         require_outline(checkpoint, resumes)
     except ValueError as error:
@@ -64,7 +50,7 @@ def _download(url: str) -> bytes:
     except OSError as error:
         raise OSError(f"--ckpt_path: cannot download {url} ({error}); {remedy}") from error
     if len(content) > LARGEST_DOWNLOAD:
-        raise ValueError(f"--ckpt_path: expected at most {LARGEST_DOWNLOAD:,} bytes at {url}, got more; {remedy}")
+        raise ValueError(f"expected at most {LARGEST_DOWNLOAD:,} bytes at {url}, got more; {remedy}")
     return content
 
 

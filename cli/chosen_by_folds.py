@@ -84,7 +84,7 @@ def _model_options(refit: Refit, log_proba: Tensor, target: Tensor) -> dict[str,
     if configured.get("calibrate") is True:
         chosen["calibrate"] = temperature = best_temperature(log_proba, target)
     if configured.get("threshold") in ("auto", "validation"):
-        from logreg.out_of_scope import best_threshold, max_in_scope_proba
+        from logreg.decision import best_threshold, max_in_scope_proba
 
         oos_class = linked_value("oos_class", refit.config.model, refit.build()[1])
         if oos_class is not None:

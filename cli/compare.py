@@ -9,8 +9,8 @@ import json
 import sys
 from pathlib import Path
 
-from callbacks.atomic_files import atomic_write_csv
-from callbacks.run_summary import Value, options_of
+from callbacks.files import atomic_write_csv
+from callbacks.reports.summary import Value, options_of
 
 PRINTED = (  # of the metrics, those that fit on a terminal; compare.csv has all
     *("val/loss", "test/accuracy", "test/macro_f1", "test/in_scope_accuracy"),

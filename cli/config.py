@@ -1,6 +1,8 @@
 """What a configuration holds and may hold, checked before anything that it names is called."""
 
 import inspect
+import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from pydoc import locate
@@ -11,12 +13,13 @@ from lightning.pytorch.cli import LightningArgumentParser
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from callbacks.checkpoints import RelocatableModelCheckpoint
-from callbacks.figures import Figures
+from callbacks.figures.evaluation import Figures
+from callbacks.run.checkpoints import RelocatableModelCheckpoint
 
 # Callbacks that every run has, by the section that holds their options.
 CALLBACKS: dict[str, Any] = {"checkpoint": RelocatableModelCheckpoint, "figures": Figures}
 SECTIONS = ("trainer", *CALLBACKS, "model", "data")
+OF_PATHS = re.compile(r"(.*_)?(file|files|dir|dirpath|root|path)")  # names of options
 
 
 def config_text(parser: LightningArgumentParser, options: Namespace, skip_default: bool = False) -> str:
@@ -33,6 +36,23 @@ def config_text(parser: LightningArgumentParser, options: Namespace, skip_defaul
 
 def _absolute(path: str | None) -> str | None:
     return str(Path(path).resolve()) if path and Path(path).exists() else path
+
+
+def expand_paths(config: Any, name: str = "") -> None:
+    """Put the user's folder for ~ and environment variables for $NAME in options that name files or folders.
+
+    Raises:
+        ValueError: names the option with a variable that is not set.
+    """
+    items = vars(config) if isinstance(config, Namespace) else config
+    for key, value in list(items.items() if isinstance(items, dict) else enumerate(items)):
+        place = f"{name}.{key}".lstrip(".") if isinstance(items, dict) else name
+        if isinstance(value, Namespace | dict | list):
+            expand_paths(value, place)
+        elif isinstance(value, str) and OF_PATHS.fullmatch(last := place.rpartition(".")[2]) and last != "class_path":
+            items[key] = expanded = os.path.expandvars(os.path.expanduser(value))
+            if (unset := re.search(r"\$(\w+|\{\w+\})", expanded)) and not Path(expanded).exists():
+                raise ValueError(f"{place.replace('.init_args', '')}: the variable {unset[0]} is not set, got {value}")
 
 
 def require_classes(config: Any) -> None:

@@ -14,8 +14,8 @@ import sys
 
 from rich.progress import track
 
-from callbacks.atomic_files import atomic_write_csv
-from callbacks.column_names import beside
+from callbacks.files import atomic_write_csv
+from callbacks.reports.column_names import beside
 from cli.folds import Fold, Sample, judge
 from cli.main import run_as_command
 from cli.refit import Refit

@@ -16,10 +16,9 @@ import torch
 from numpy.typing import NDArray
 from rich.progress import track
 
-from callbacks.atomic_files import atomic_write_csv
-from callbacks.decision_boundary import leaving_out, own_style, save
-from callbacks.figures import new_figure
-from callbacks.plots import learning_curve
+from callbacks.figures.canvas import paint
+from callbacks.figures.plots import learning_curve
+from callbacks.files import atomic_write_csv
 from cli.main import run_as_command
 from cli.refit import Refit, Rows, Splits, predict, take
 from datamodules.batches import BatchIndices
@@ -96,10 +95,7 @@ def main(arguments: list[str]) -> None:
     curves: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
     for who, rows, _, accuracy in found:
         curves[who][rows].append(accuracy)
-    with leaving_out(path.with_suffix(".png").name), own_style():
-        figure = new_figure()
-        learning_curve(figure.add_subplot(), curves, "Do I need more data?")
-        save(figure, path.with_suffix(".png"))
+    paint(path.with_suffix(".png"), lambda figure: learning_curve(figure, curves, "Do I need more data?"))
     for who, by_rows in curves.items():
         print(f"{who}: " + ", ".join(f"{np.mean(values):.3f} with {rows}" for rows, values in by_rows.items()))
     print(f"table and picture: {path}, {path.with_suffix('.png').name}")

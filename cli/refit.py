@@ -15,7 +15,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cli.config import CALLBACKS, require_classes, require_values
+from cli.config import CALLBACKS, expand_paths, require_classes, require_values
 from cli.links import link_data_to_model
 from cli.processes import spare_threads
 from cli.run_directory import make_directory
@@ -57,6 +57,7 @@ class Refit:
         self.parser.add_lightning_class_args(L.LightningDataModule, "data", subclass_mode=True)
         link_data_to_model(self.parser, lambda: self.config.model)
         self.config: Namespace = self.parser.parse_args(arguments)
+        expand_paths(self.config)
         require_classes(self.config)
         require_values(self.config)
         make_directory(self.directory)  # before an hour of fits, and not after it

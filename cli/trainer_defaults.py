@@ -8,15 +8,17 @@ from lightning.pytorch.callbacks import LearningRateMonitor, ProgressBar
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
-from callbacks.checkpoints import RelocatableModelCheckpoint
-from callbacks.coefficients import CoefficientsWriter
-from callbacks.data_report import DataReport
-from callbacks.divergence import StopOnDivergence
-from callbacks.loggers import ResumableCSVLogger, ThrottledTensorBoardLogger
-from callbacks.progress_bar import ThrottledProgressBar
-from callbacks.reports import EvaluationReport, MetricsWriter, PredictionWriter
-from callbacks.run_summary import HyperparameterSummary
-from callbacks.stay_stopped import StayStopped
+from callbacks.reports.coefficients import CoefficientsWriter
+from callbacks.reports.data import DataReport
+from callbacks.reports.evaluation import EvaluationReport
+from callbacks.reports.predictions import PredictionWriter
+from callbacks.reports.summary import HyperparameterSummary
+from callbacks.run.checkpoints import own_checkpoint
+from callbacks.run.divergence import StopOnDivergence
+from callbacks.run.loggers import ResumableCSVLogger, ThrottledTensorBoardLogger
+from callbacks.run.metrics import MetricsWriter
+from callbacks.run.progress_bar import ThrottledProgressBar
+from callbacks.run.stay_stopped import StayStopped
 
 POSITIVE_OPTIONS = (
     *("max_epochs", "max_steps", "limit_train_batches", "accumulate_grad_batches", "gradient_clip_val"),
@@ -66,6 +68,7 @@ def trainer_settings(
         resumed_at: the step after which a resumed run goes on.
     """
     callbacks, logger = [*as_list(configured.callbacks), *report_callbacks(subcommand, model, data)], configured.logger
+    run = run.resolve()  # as a resume finds it, because ModelCheckpoint goes on only in a folder of the same name
     if subcommand == "fit":
         callbacks += [DataReport(), CoefficientsWriter(), HyperparameterSummary(), StopOnDivergence(), StayStopped()]
         if configured.enable_progress_bar is not False and not any(isinstance(c, ProgressBar) for c in callbacks):
@@ -91,12 +94,11 @@ def report_callbacks(subcommand: str, model: L.LightningModule, data: L.Lightnin
     `fit` gets none, but prints the line: then there is still time to add the method.
     """
     reports: dict[str, Any] = {"test": EvaluationReport, "predict": PredictionWriter}
-    callbacks: list[L.Callback] = []
+    callbacks: list[L.Callback] = [MetricsWriter()] if subcommand == "test" else []
     for command, report in reports.items():
         unmet = report.unmet(model, data)
         if unmet is not None and subcommand in ("fit", command):
             rank_zero_only(print)(f"`{command}` leaves out {report.__name__}: {unmet}")
-            callbacks += [MetricsWriter()] if subcommand == "test" else []
         elif unmet is None and subcommand == command:
             callbacks += [report()]
     return callbacks
@@ -115,5 +117,6 @@ def describe_best(trainer: L.Trainer) -> str:
     """
     if trainer.global_step == 0:
         raise ValueError("nothing was trained: the fit ended before its first step; see trainer.max_time and callbacks")
-    callbacks = trainer.callbacks  # type: ignore[attr-defined]
-    return next(c for c in callbacks if isinstance(c, RelocatableModelCheckpoint)).describe_best()
+    own = own_checkpoint(trainer)
+    assert own is not None  # its section of the configuration makes one
+    return own.describe_best()

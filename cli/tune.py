@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from callbacks.atomic_files import atomic_write_csv, atomic_write_text
+from callbacks.files import atomic_write_csv, atomic_write_text
 from cli.config import config_text
 from cli.folds import Sample
 from cli.main import run_as_command

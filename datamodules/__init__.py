@@ -5,12 +5,12 @@ from typing import Any
 
 # Imported on first use: `import datamodules` is cheap, and deleting a file removes that data set and nothing else.
 _EXPORTS = {
-    "CLINC150DataModule": "clinc150",
-    "IrisDataModule": "iris",
-    "Ngrams": "tfidf",
-    "TableDataModule": "table",
-    "TextDataModule": "text",
-    "XORDataModule": "xor",
+    "CLINC150DataModule": "text.clinc150",
+    "IrisDataModule": "table.iris",
+    "Ngrams": "text.features",
+    "TableDataModule": "table.files",
+    "TextDataModule": "text.sentences",
+    "XORDataModule": "table.xor",
 }
 
 

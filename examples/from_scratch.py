@@ -67,7 +67,7 @@ def main() -> None:
     if "--clinc150" in sys.argv[1:]:
         sys.path.insert(0, str(Path(__file__).parents[1]))
         from datamodules.batches import BatchIndices
-        from datamodules.clinc150 import CLINC150DataModule
+        from datamodules.text.clinc150 import CLINC150DataModule
 
         data = CLINC150DataModule()
         train_rows = data.dataset("train")

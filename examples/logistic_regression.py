@@ -145,7 +145,7 @@ print("probabilities of class 0 and class 1", model.predict_proba(x).detach())
 # and 20 for the test, and standardises each measurement by the training rows alone.
 
 # %%
-from datamodules.iris import IrisDataModule
+from datamodules.table.iris import IrisDataModule
 
 iris = IrisDataModule(classes=["versicolor", "virginica"], features=["petal length", "petal width"], seed=1)
 fit(model, iris, epochs=100)
@@ -172,7 +172,7 @@ print("weights", model.model.linear.weight.detach(), "bias", model.model.linear.
 # far from it are filled.
 
 # %%
-from callbacks.decision_boundary import boundary_grid, draw
+from callbacks.figures.boundary import boundary_grid, draw
 
 
 def picture(model: L.LightningModule, data: L.LightningDataModule, title: str, per_class: bool = False) -> None:
@@ -214,7 +214,7 @@ print(f"{int((highest < 0.75).sum())} of {len(highest)} training rows have no cl
 # %%
 import PIL.Image
 
-from callbacks.decision_boundary import DecisionBoundary
+from callbacks.figures.boundary import DecisionBoundary
 
 L.seed_everything(0, verbose=False)
 fresh = BinaryLogit(num_features=2, l2=0.001, optimizer=partial(torch.optim.SGD, lr=0.15))
@@ -276,7 +276,7 @@ picture(trio, three, "Three species, three lines", per_class=True)
 # loss is a bowl over the weights, and its lowest point is at w = 0, where every probability is 0.5.
 
 # %%
-from datamodules.xor import XORDataModule
+from datamodules.table.xor import XORDataModule
 
 L.seed_everything(42, verbose=False)
 xor = XORDataModule(seed=42)
@@ -572,8 +572,8 @@ print("the same W, within 1e-6:", difference < 1e-6)
 # take a few seconds.
 
 # %%
-from datamodules.clinc150 import CLINC150DataModule
-from datamodules.tfidf import Ngrams
+from datamodules.text.clinc150 import CLINC150DataModule
+from datamodules.text.features import Ngrams
 from logreg.optimizers import DecayToZero
 
 L.seed_everything(42, verbose=False)

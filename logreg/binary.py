@@ -17,7 +17,6 @@ from logreg.calibration import TemperatureScaling
 from logreg.classifier_module import ClassifierModule, require
 from logreg.distributed import mean_local_batch_size
 from logreg.evaluation import BinaryMacroF1, Evaluation
-from logreg.explanations import linear_contributions
 from logreg.functional import (
     binary_cross_entropy,
     binary_cross_entropy_with_logits,
@@ -61,6 +60,8 @@ class BinaryLogit(ClassifierModule):
         ValueError: negative l2, class weights that are not two numbers, or data that has not two classes.
     """
 
+    class_weight: Tensor | None
+
     def __init__(
         self,
         num_features: int,
@@ -80,7 +81,8 @@ class BinaryLogit(ClassifierModule):
         self.save_hyperparameters(ignore=["optimizer", "lr_scheduler"])
         self.loss, self.l2, self.optimizer, self.lr_scheduler = loss, l2, optimizer, lr_scheduler
         self.model = LogisticRegression(num_features)
-        self.class_weight = class_weights(class_weight, class_counts, num_classes=2)  # (2,) or None
+        weight = class_weights(class_weight, class_counts, num_classes=2)  # (2,) or None
+        self.register_buffer("class_weight", weight, persistent=False)
         metrics = {
             "accuracy": BinaryAccuracy(),
             "precision": BinaryPrecision(),
@@ -100,22 +102,17 @@ class BinaryLogit(ClassifierModule):
         """log(1 − σ(z)) = log σ(−z) of class 0 and log σ(z) of class 1: (N,) to (N, 2)."""
         return log_sigmoid(torch.stack([-logits, logits], dim=1))
 
-    def coefficients(self) -> Tensor:
-        """What one unit of each feature adds to the log-odds of class 0, −w, and of class 1, w: (D, 2)."""
-        w = self.model.linear.weight[0]
-        return torch.stack([-w, w], dim=1)
-
-    def contributions(self, x: Tensor, label: Tensor) -> list[list[tuple[int, float]]]:
-        """Which features raised or lowered the log-odds of each row's label; see `linear_contributions`."""
-        return linear_contributions(x, self.coefficients(), label)
+    def coefficients(self) -> tuple[Tensor, Tensor]:
+        """w and b of the logit x @ w + b: (D, 1) and (1,)."""
+        return self.model.linear.weight.T, self.model.linear.bias
 
     def predict_label(self, proba: Tensor) -> Tensor:
         """The more probable class: (N, 2) to (N,)."""
         return proba.argmax(dim=1)
 
-    def nll(self, logits: Tensor, target: Tensor, denominator: Tensor | int) -> Tensor:
+    def nll(self, logits: Tensor, target: Tensor, denominator: Tensor | float) -> Tensor:
         """The negative log-likelihood by the chosen formula, weighted by class, divided by `denominator`."""
-        weight = None if self.class_weight is None else self.class_weight.to(logits.device)[target]
+        weight = None if self.class_weight is None else self.class_weight[target]
         if self.loss == "bce":
             return binary_cross_entropy(sigmoid(logits), target, weight, denominator=denominator)
         return binary_cross_entropy_with_logits(logits, target, weight, denominator=denominator)
@@ -123,24 +120,18 @@ class BinaryLogit(ClassifierModule):
     def penalty(self) -> Tensor:
         return l2_penalty(self.model.linear.weight, self.l2)
 
-    def objective_at(self, x: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-        """The objective over rows x (N, D) of classes target (N,) at each of M weights (M, D), b as it is: (M,)."""
-
-        def objective(w: Tensor) -> Tensor:
-            return self.nll(x @ w + self.model.linear.bias, target, len(target)) + l2_penalty(w, self.l2)
-
-        return torch.vmap(objective)(weight.to(x))
-
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """The objective, which Lightning differentiates and hands to the optimizer."""
         x, target = batch[:2]
         loss = self.nll(self(x), target, mean_local_batch_size(target))
         objective = loss + self.penalty()
-        self.log("train/loss", loss, prog_bar=True, sync_dist=True, batch_size=len(target))
-        self.log("train/objective", objective, sync_dist=True, batch_size=len(target))
+        if self.is_logged:
+            self.log("train/loss", loss, sync_dist=True, batch_size=len(target))
+            self.log("train/objective", objective, sync_dist=True, batch_size=len(target))
         return objective
 
-    def evaluate(self, evaluation: Evaluation, x: Tensor, target: Tensor) -> None:
+    def evaluate(self, evaluation: Evaluation, x: Tensor, target: Tensor) -> Tensor:
         logits = self(x)
-        loss = self.nll(logits, target, max(len(target), 1))
-        evaluation.update(loss, preds=sigmoid(logits), logits=logits, log_proba=self.log_proba(logits), target=target)
+        loss, log_proba = self.nll(logits, target, max(len(target), 1)), self.log_proba(logits)
+        evaluation.update(loss, preds=sigmoid(logits), logits=logits, log_proba=log_proba, target=target)
+        return self.calibration(log_proba)

@@ -10,8 +10,8 @@ from torch import Tensor
 from logreg.calibration import TemperatureScaling
 from logreg.evaluation import Evaluation
 from logreg.functional import log_softmax
+from logreg.loading import load_safely, require_state
 from logreg.optimizers import build_optimizers, plan_decay, prefer_configured_options
-from logreg.safe_loading import load_safely, require_state
 
 BEYOND_REACH = {  # what a callback would do to an update by hand
     WeightAveraging: "average scale · weight",
@@ -39,6 +39,8 @@ class ClassifierModule(L.LightningModule):
     calibration: TemperatureScaling
     val: Evaluation
     test: Evaluation
+    # DDP would send these, which are equal on all processes, before every forward.
+    _ddp_params_and_buffers_to_ignore = ("class_weight", "neg_weight", "pos_weight")
 
     def log_proba(self, logits: Tensor) -> Tensor:
         """Log-probabilities (N, K) as trained, before calibration, from what `forward` returns."""
@@ -53,8 +55,12 @@ class ClassifierModule(L.LightningModule):
         """T of these probabilities; 1 where they are as trained."""
         return self.calibration.temperature
 
-    def evaluate(self, evaluation: Evaluation, x: Tensor, target: Tensor) -> None:
-        """Update `evaluation` with the mean loss and the scores of rows x (N, D) of classes target (N,)."""
+    def evaluate(self, evaluation: Evaluation, x: Tensor, target: Tensor) -> Tensor:
+        """Update `evaluation` with the mean loss and the scores of rows x (N, D) of classes target (N,).
+
+        Returns:
+            Probabilities (N, K), as `predict_proba` gives them.
+        """
         raise NotImplementedError
 
     def penalty(self) -> Tensor | None:
@@ -66,14 +72,21 @@ class ClassifierModule(L.LightningModule):
         self.calibration.fit_and_log(self, evaluation)
         evaluation.log(self, self.penalty())
 
+    @property
+    def is_logged(self) -> bool:
+        """Whether Lightning logs this step, or an epoch ends with it; in others a value logged costs time in vain."""
+        trainer: Any = self._trainer  # None for a step by hand
+        return trainer is None or (self.global_step + 1) % trainer.log_every_n_steps == 0 or trainer.is_last_batch
+
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         self.evaluate(self.val, *batch[:2])
 
     def on_validation_epoch_end(self) -> None:
         self.log_evaluation(self.val)
 
-    def test_step(self, batch: Any, batch_idx: int) -> None:
-        self.evaluate(self.test, *batch[:2])
+    def test_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """Probabilities (N, K), for reports and pictures."""
+        return self.evaluate(self.test, *batch[:2])
 
     def on_test_epoch_end(self) -> None:
         self.log_evaluation(self.test)

@@ -91,13 +91,15 @@ class NetClassifier(ClassifierModule):
         """The loss, which Lightning differentiates and hands to the optimizer."""
         x, target = batch[:2]
         loss = cross_entropy(self(x), target, denominator=mean_local_batch_size(target))
-        self.log("train/loss", loss, prog_bar=True, sync_dist=True, batch_size=len(target))
+        if self.is_logged:
+            self.log("train/loss", loss, sync_dist=True, batch_size=len(target))
         return loss
 
-    def evaluate(self, evaluation: Evaluation, x: Tensor, target: Tensor) -> None:
+    def evaluate(self, evaluation: Evaluation, x: Tensor, target: Tensor) -> Tensor:
         logits = self(x)
-        loss = cross_entropy(logits, target, denominator=max(len(target), 1))
-        evaluation.update(loss, preds=logits, log_proba=self.log_proba(logits), target=target)
+        loss, log_proba = cross_entropy(logits, target, denominator=max(len(target), 1)), self.log_proba(logits)
+        evaluation.update(loss, preds=logits, log_proba=log_proba, target=target)
+        return self.calibration(log_proba)
 
 
 def _require_sizes(net: nn.Module, num_features: int, num_classes: int) -> None:

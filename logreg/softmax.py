@@ -10,11 +10,11 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
 from logreg.calibration import TemperatureScaling
 from logreg.classifier_module import ClassifierModule, require
+from logreg.decision import OutOfScopeMetrics, RejectBelowThreshold
 from logreg.distributed import mean_local_batch_size, supports_sparse_allreduce
 from logreg.evaluation import Evaluation
 from logreg.functional import class_weights, cross_entropy
 from logreg.optimizers import HandUpdate
-from logreg.out_of_scope import OutOfScopeMetrics, RejectBelowThreshold
 from logreg.scaled_matrix import ScaledMatrix
 
 
@@ -41,6 +41,8 @@ class SoftmaxRegression(ClassifierModule):
     Raises:
         ValueError: an option out of its range, or a threshold without an out-of-scope class.
     """
+
+    class_weight: Tensor | None
 
     def __init__(
         self,
@@ -72,7 +74,8 @@ class SoftmaxRegression(ClassifierModule):
         generator = None if seed is None else torch.Generator().manual_seed(seed)
         self.W = ScaledMatrix(torch.randn(num_features, num_classes, generator=generator).mul_(0.01))
         self.b = nn.Parameter(torch.zeros(num_classes))
-        self.class_weight = class_weights(class_weight, class_counts, num_classes)  # (K,) or None
+        weight = class_weights(class_weight, class_counts, num_classes)  # (K,) or None
+        self.register_buffer("class_weight", weight, persistent=False)
         self.decision = RejectBelowThreshold(oos_class, threshold)
         metrics: dict[str, Any] = {"accuracy": MulticlassAccuracy(num_classes, average="micro")}
         metrics["macro_f1"] = MulticlassF1Score(num_classes, average="macro")
@@ -92,13 +95,9 @@ class SoftmaxRegression(ClassifierModule):
     def threshold(self) -> float | None:  # None where the most probable class is the answer
         return self.decision.threshold
 
-    def coefficients(self) -> Tensor:
-        """W less the mean of each row, (D, K): what a feature adds to a logit above that of the average class."""
-        return self.W.dense() - self.W.dense().mean(dim=1, keepdim=True)
-
-    def contributions(self, x: Tensor, label: Tensor) -> list[list[tuple[int, float]]]:
-        """Which features raised or lowered the logit of each row's label; see `ScaledMatrix.contributions`."""
-        return self.W.contributions(x, label)
+    def coefficients(self) -> tuple[Tensor, Tensor]:
+        """W and b, (D, K) and (K,)."""
+        return self.W.dense(), self.b
 
     def training_step(self, batch: Any, batch_idx: int) -> None:
         x, target = batch[:2]
@@ -119,7 +118,7 @@ class SoftmaxRegression(ClassifierModule):
         """Log loss, |W| and |gradient| before the update, every `trainer.log_every_n_steps`: curves and metrics.csv."""
         if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:
             square_norm = self.W.squared_norm()
-            self.log("train/loss", loss, prog_bar=True, sync_dist=True, batch_size=1)
+            self.log("train/loss", loss, sync_dist=True, batch_size=1)
             self.log("train/objective", loss + self.l2 * square_norm, sync_dist=True, batch_size=1)
             self.log_dict({"train/W_norm": square_norm.sqrt(), "train/grad_norm": self.gradient_norm()}, batch_size=1)
 
@@ -131,11 +130,12 @@ class SoftmaxRegression(ClassifierModule):
         """What to multiply the gradient by so that its norm is at most `clip_norm`."""
         return 1.0 if self.clip_norm is None else min(1.0, self.clip_norm / max(float(self.gradient_norm()), 1e-12))
 
-    def evaluate(self, evaluation: Evaluation, x: Tensor, target: Tensor) -> None:
+    def evaluate(self, evaluation: Evaluation, x: Tensor, target: Tensor) -> Tensor:
         logits = self(x)
         loss, log_proba = cross_entropy(logits, target, self.class_weight), self.log_proba(logits)
         label, proba = log_proba.argmax(dim=1), self.calibration(log_proba)
         evaluation.update(loss, preds=label, proba=proba, log_proba=log_proba, target=target)
+        return proba
 
     def penalty(self) -> Tensor:
         return self.l2 * self.W.squared_norm()

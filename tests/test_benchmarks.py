@@ -214,10 +214,10 @@ def test_standard_output_is_the_fake_terminal_also_where_it_was_a_file(capfd):
 def test_all_are_run_but_those_that_take_too_long_unless_named(tmp_path, monkeypatch):
     calls = []
     monkeypatch.setattr(run_all.subprocess, "run", lambda command, **_: calls.append(command[2]) or Completed)
-    for arguments in ([], ["--only", "boundary", "large_files"]):
+    for arguments in ([], ["--only", "large_files"]):
         monkeypatch.setattr(sys, "argv", ["benchmarks", "--out", str(tmp_path), *arguments])
         run_all.main()
-    named = ["boundary", "large_files"]
+    named = ["large_files"]
     assert calls == [f"benchmarks.{name}" for name in [*(n for n in report.ORDER if n not in named), *named]]
 
 

@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 ROOMS = ("logreg", "datamodules", "callbacks")
-OTHERS = {"train", "classifier", "export", "cli", "examples", "tests", "benchmarks"}
+OTHERS = {"train", "deploy", "selection", "cli", "examples", "tests", "benchmarks"}
 
 
 def imported(source):
@@ -49,12 +49,12 @@ def test_the_formulas_need_nothing_but_torch():
 @pytest.mark.parametrize(
     "source",
     [
-        "import datamodules.iris as data",
+        "import datamodules.table.iris as data",
         "from datamodules import IrisDataModule",
-        "from datamodules.iris import CLASSES",
+        "from datamodules.table.iris import CLASSES",
         "def hidden():\n    from datamodules import iris",
         "if TYPE_CHECKING:\n    import datamodules",
-        "importlib.import_module('datamodules.iris')",
+        "importlib.import_module('datamodules.table.iris')",
         "__import__('datamodules')",
     ],
 )

@@ -23,6 +23,7 @@ W, gradient, rows = torch.ones(10_000, 151), torch.ones(10_000, 151), torch.ones
 before = peak()
 del W, gradient, rows
 sys.argv = ["train.py", "fit", "--config", "configs/clinc150.yaml", "--trainer.default_root_dir", sys.argv[1]]
+sys.argv += ["--trainer.accelerator", "cpu"]
 main()
 print(peak() - before, file=sys.stderr)
 """

@@ -17,7 +17,7 @@ from sklearn.metrics import precision_recall_fscore_support
 from sklearn.preprocessing import normalize
 
 from datamodules import TextDataModule
-from datamodules.text import Ngrams
+from datamodules.text.sentences import Ngrams
 
 ROOT = Path(__file__).parents[1]
 SENTENCES = ROOT / "tests" / "data" / "sentences.csv"

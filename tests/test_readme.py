@@ -15,7 +15,7 @@ import lightning as L
 import pytest
 import yaml
 
-from callbacks.checkpoints import RelocatableModelCheckpoint
+from callbacks.run.checkpoints import RelocatableModelCheckpoint
 from logreg.softmax import SoftmaxRegression
 
 ROOT = Path(__file__).parents[1]

@@ -20,11 +20,11 @@ import pytest
 import torch
 from torch.utils.tensorboard import SummaryWriter
 
-from callbacks.checkpoints import AtomicCheckpointIO
+from callbacks.run.checkpoints import AtomicCheckpointIO
 
 ROOT = Path(__file__).parents[1]
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": ""}
-QUIET = ("--trainer.callbacks", "null", "--trainer.enable_progress_bar", "false")
+QUIET = ("--trainer.callbacks", "null", "--trainer.enable_progress_bar", "false", "--trainer.accelerator", "cpu")
 IRIS = ("fit", "--config", "configs/iris_ova.yaml", *QUIET)
 TEXT = ("fit", "--config", "configs/text_csv.yaml", *QUIET)
 NEEDS_CLINC150 = pytest.mark.skipif("CLINC150_DIR" not in os.environ, reason="needs the CLINC150 files: CLINC150_DIR")
@@ -278,7 +278,7 @@ STOPPED += ("--trainer.log_every_n_steps", "1", "--checkpoint.every_n_train_step
 
 def fit_and_signal(number, run, arguments, **environment):
     """A real `python train.py fit`, sent a signal once it has saved for the first time: exit status and output."""
-    pytest.importorskip("datamodules.text")
+    pytest.importorskip("datamodules.text.sentences")
     process = subprocess.Popen(
         [sys.executable, "train.py", *arguments, "--trainer.default_root_dir", str(run)],
         **{"cwd": ROOT, "env": ENVIRONMENT | environment, "text": True},
@@ -300,7 +300,7 @@ def test_ctrl_c_while_pictures_are_drawn_says_where_the_run_is_and_a_resume_draw
 ):
     run = ("--trainer.max_epochs", 2, "--trainer.default_root_dir", tmp_path, "--figures.enabled", "true")
     with monkeypatch.context() as patch, pytest.raises(SystemExit) as stopped:
-        patch.setattr("callbacks.figures.save_all", lambda *_: signal.raise_signal(signal.SIGINT))
+        patch.setattr("callbacks.figures.evaluation.paint", lambda *_: signal.raise_signal(signal.SIGINT))
         cli(*IRIS, *run)
     assert stopped.value.code == 130
     assert f"stopped by SIGINT after step 12; saved {tmp_path}/checkpoints/last.ckpt\n" in capsys.readouterr().out
@@ -420,7 +420,7 @@ def test_a_job_that_slurm_cannot_requeue_says_how_to_go_on(tmp_path, slurm):
     assert status == 128 + signal.SIGUSR1, output
     assert f"go on with: --ckpt_path {tmp_path}/run/checkpoints/last.ckpt" in output
     assert "SLURM job 4711 could not be requeued: " in output
-    assert not (tmp_path / "run/requeued_slurm_job.txt").exists()
+    assert not (tmp_path / "run/unfinished_job.txt").exists()
 
 
 # Stopped by an option in the middle of an epoch
@@ -524,7 +524,7 @@ def test_a_resumed_runs_rate_follows_the_new_plan(cli, tmp_path):
     assert [rate for _, rate in rates] == pytest.approx(planned, abs=1e-6)
 
     # The same 4 epochs once more, by hand.
-    from datamodules.text import TextDataModule
+    from datamodules.text.sentences import TextDataModule
 
     data = TextDataModule(
         "tests/data/sentences.csv", oos_label="other", val_fraction=0.2, test_fraction=0.2, batch_size=8
@@ -589,7 +589,7 @@ BAD_RESUMES = {
     "other data": ("--data.features", "[petal length]"),
     "negative rate": ("--model.optimizer.init_args.lr", "-1"),
     "rate that is a word": ("--model.optimizer.init_args.lr", "fast"),
-    "picture of nothing": ("--trainer.callbacks", "[{class_path: callbacks.decision_boundary.DecisionBoundary}]"),
+    "picture of nothing": ("--trainer.callbacks", "[{class_path: callbacks.figures.boundary.DecisionBoundary}]"),
 }
 
 
@@ -615,7 +615,7 @@ def test_after_a_resume_that_failed_the_next_one_ends_like_the_straight_run(cli,
 @pytest.mark.slow
 def test_a_resume_killed_before_its_first_checkpoint_loses_neither_config_nor_curves(tmp_path):
     """The killed resume asks for another rate, which must not be taken for that of last.ckpt."""
-    pytest.importorskip("datamodules.iris")
+    pytest.importorskip("datamodules.table.iris")
     script = """
 import sys
 sys.path.insert(0, "tests/tools")
@@ -759,13 +759,13 @@ def test_a_file_system_that_refuses_more_bytes_leaves_the_file_before_it_whole(t
 
 
 WITH_PICTURES = ("fit", "--config", "configs/iris_binary.yaml", "--trainer.max_epochs", "4")
-WITH_PICTURES += ("--trainer.enable_progress_bar", "false")
+WITH_PICTURES += ("--trainer.enable_progress_bar", "false", "--trainer.accelerator", "cpu")
 
 
 @pytest.fixture(scope="module")
 def half_done(tmp_path_factory):
     """A run that was killed in its third of four epochs, beside the same one unbroken."""
-    pytest.importorskip("datamodules.iris")
+    pytest.importorskip("datamodules.table.iris")
     folder = tmp_path_factory.mktemp("half_done")
     script = """
 import sys

@@ -106,10 +106,10 @@ def test_a_callback_that_watches_the_validation_takes_part_in_the_first_fit_alon
 
 
 def test_folds_choose_epochs_temperature_and_threshold_by_rows_that_their_fits_have_not_seen(cli, tmp_path, capsys):
-    pytest.importorskip("logreg.out_of_scope")
+    pytest.importorskip("logreg.decision")
     from cli.folds import Sample, judge
     from cli.refit import Refit
-    from logreg.out_of_scope import best_threshold, max_in_scope_proba
+    from logreg.decision import best_threshold, max_in_scope_proba
 
     run = tmp_path / "run"
     few = ("--config", "configs/text_csv.yaml", "--model.lr_scheduler", "null", "--model.lr", "40")
@@ -170,7 +170,7 @@ def test_a_table_is_standardised_by_all_of_its_rows(cli, tmp_path):
 
 
 def test_data_that_cannot_join_its_rows_is_refused_before_the_first_fit(cli, tmp_path):
-    pytest.importorskip("datamodules.xor")
+    pytest.importorskip("datamodules.table.xor")
     with pytest.raises(SystemExit, match="needs data with an option refit, XORDataModule has none"):
         cli("fit", "--config", "configs/xor.yaml", "--refit", "true", "--trainer.default_root_dir", tmp_path / "run")
     assert not (tmp_path / "run").exists()

@@ -26,7 +26,7 @@ def test_suspects_are_the_rows_with_another_answer_those_first_whose_label_is_le
 
 
 def test_flipped_flowers_are_found_and_said_where(tmp_path, capsys, monkeypatch):
-    iris = pytest.importorskip("datamodules.iris")
+    iris = pytest.importorskip("datamodules.table.iris")
     load_splits = iris.IrisDataModule.load_splits
 
     def flipped(data):

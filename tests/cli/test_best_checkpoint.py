@@ -6,7 +6,7 @@ import random
 import pytest
 import torch
 
-pytest.importorskip("datamodules.text", reason="deleted with its task")
+pytest.importorskip("datamodules.text.sentences", reason="deleted with its task")
 
 
 def many_labels(path, labels=60, rows=900):

@@ -35,7 +35,9 @@ def run(cli, tmp_path):
 @pytest.mark.slow
 def test_the_trios_temperature_is_that_of_its_validation_rows_and_its_metrics_are_scikit_learns(run):
     checkpoint, metrics, plain, plain_metrics = run(*IRIS)
-    data = pytest.importorskip("datamodules.iris").IrisDataModule(features=["petal length", "petal width"], seed=0)
+    data = pytest.importorskip("datamodules.table.iris").IrisDataModule(
+        features=["petal length", "petal width"], seed=0
+    )
     state = checkpoint["state_dict"]
     weights, biases = (
         [state[f"classifiers.{k}.linear.{name}"].double().numpy() for k in range(3)] for name in ("weight", "bias")
@@ -63,10 +65,10 @@ def test_the_trios_temperature_is_that_of_its_validation_rows_and_its_metrics_ar
 
 
 def test_the_out_of_scope_threshold_is_chosen_after_the_temperature(run):
-    pytest.importorskip("datamodules.text")
+    pytest.importorskip("datamodules.text.sentences")
     from datamodules import TextDataModule
     from logreg import SoftmaxRegression
-    from logreg.out_of_scope import best_threshold, max_in_scope_proba
+    from logreg.decision import best_threshold, max_in_scope_proba
 
     checkpoint, metrics, _, plain_metrics = run(*TEXT)
     options = {

@@ -25,7 +25,7 @@ def spec(class_path, **arguments):
         options(lr_scheduler=spec("torch.optim.lr_scheduler.StepLR", step_size=1)),
         options(lr_scheduler=spec("logreg.optimizers.DecayToZero")),
         options(net=spec("torch.nn.Linear", in_features=1, out_features=1)),
-        Namespace(trainer=Namespace(callbacks=[spec("callbacks.decision_boundary.DecisionBoundary")])),
+        Namespace(trainer=Namespace(callbacks=[spec("callbacks.figures.boundary.DecisionBoundary")])),
     ],
 )
 def test_classes_are_taken(value):
@@ -73,7 +73,7 @@ def test_functions_and_other_classes_are_refused(value, message):
 def test_null_is_refused_where_an_option_has_a_value_by_default(model, options, message):
     pytest.importorskip(model.rpartition(".")[0], reason="deleted with its tasks")
     with pytest.raises(ValueError, match=message):
-        require_values(Namespace(model=spec(model, **options), data=spec("datamodules.table.TableDataModule")))
+        require_values(Namespace(model=spec(model, **options), data=spec("datamodules.table.files.TableDataModule")))
 
 
 def test_null_is_taken_where_the_option_says_so_or_the_data_gives_the_value():
@@ -83,8 +83,8 @@ def test_null_is_taken_where_the_option_says_so_or_the_data_gives_the_value():
 
 
 def test_an_inherited_option_is_looked_up_where_it_is_declared():
-    pytest.importorskip("datamodules.xor", reason="deleted with its task")
-    data = spec("datamodules.xor.XORDataModule", batch_size=None)
+    pytest.importorskip("datamodules.table.xor", reason="deleted with its task")
+    data = spec("datamodules.table.xor.XORDataModule", batch_size=None)
     with pytest.raises(ValueError, match=r"data\.batch_size: expected a value"):
         require_values(Namespace(model=spec("logreg.binary.BinaryLogit"), data=data))
 

@@ -104,8 +104,8 @@ def test_of_the_same_class_the_other_options_stay(resolved, same):
 
 
 def test_callbacks_are_compared_by_their_place_in_the_list(resolved):
-    boundary = {"class_path": "callbacks.decision_boundary.DecisionBoundary", "init_args": {"every_n_epochs": 7}}
-    surface = "callbacks.loss_surface.LossSurface"
+    boundary = {"class_path": "callbacks.figures.boundary.DecisionBoundary", "init_args": {"every_n_epochs": 7}}
+    surface = "callbacks.figures.loss_surface.LossSurface"
     stopping = {"class_path": "lightning.pytorch.callbacks.EarlyStopping", "init_args": {"monitor": "val/loss"}}
     found = resolved({"trainer": {"callbacks": [boundary, {"class_path": surface}, stopping]}})["trainer"]["callbacks"]
     assert [spec["class_path"] for spec in found] == [boundary["class_path"], surface, stopping["class_path"]]

@@ -166,7 +166,7 @@ def test_state_that_could_not_be_loaded_back_is_refused_when_it_is_written_by_it
 
 def test_softmax_regression_on_flowers_fits_tests_and_predicts_with_the_words_for_each_label(train):
     pytest.importorskip("logreg.softmax")
-    pytest.importorskip("datamodules.iris")
+    pytest.importorskip("datamodules.table.iris")
     arguments = ("--model", "logreg.SoftmaxRegression", "--data", "datamodules.IrisDataModule")
     for command in ("fit", "test", "predict"):
         assert left_out(train(command, *arguments)) == []

@@ -63,7 +63,7 @@ def test_folds_are_scikit_learns_and_the_table_is_what_the_rows_say(validated, c
 
 
 def test_the_probabilities_are_those_of_scikit_learn_fitted_on_the_other_folds():
-    pytest.importorskip("datamodules.iris")
+    pytest.importorskip("datamodules.table.iris")
     refit = Refit(["--config", "configs/iris_binary.yaml", "--model.l2", "0.01", "--trainer.max_epochs", "60"])
     sample = Sample(refit)
     divided = sample.divide(2, seed=0)
@@ -125,7 +125,7 @@ def sentences(counts):
 @pytest.fixture
 def sample(tmp_path):
     """`sample({"a": 2, ...})`: texts with as many rows of each label."""
-    pytest.importorskip("datamodules.text")
+    pytest.importorskip("datamodules.text.sentences")
 
     def make(counts):
         lines = [f"{text},{text.split()[0]}" for text in sentences(counts)]
@@ -157,7 +157,7 @@ def test_the_only_row_of_a_label_is_learned_from_and_never_judged(sample, capsys
 
 
 def test_a_runs_own_config_is_judged_as_well(cli, tmp_path):
-    pytest.importorskip("datamodules.iris")
+    pytest.importorskip("datamodules.table.iris")
     quick = ("--trainer.max_epochs", 2, "--trainer.callbacks", "null", "--trainer.enable_progress_bar", "false")
     cli("fit", "--config", "configs/iris_binary.yaml", *quick, "--trainer.default_root_dir", tmp_path / "run")
     cross_validate.main(["--config", str(tmp_path / "run/config.yaml"), "--folds", "2"])

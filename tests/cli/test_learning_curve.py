@@ -17,7 +17,7 @@ TEXT = ("--config", "configs/text_csv.yaml", "--trainer.max_epochs", "10")
 
 @pytest.fixture
 def refit(monkeypatch, tmp_path):
-    pytest.importorskip("datamodules.text")
+    pytest.importorskip("datamodules.text.sentences")
     return Refit([*TEXT, "--trainer.default_root_dir", str(tmp_path)])
 
 
@@ -41,7 +41,7 @@ def test_a_share_holds_a_row_of_each_label_however_rare():
 
 
 def test_shares_of_fewer_rows_than_labels_are_left_out_and_said(tmp_path, monkeypatch, capsys):
-    pytest.importorskip("datamodules.text")
+    pytest.importorskip("datamodules.text.sentences")
     monkeypatch.setattr(learning_curve, "SEEDS", (0,))
     words = ("when", "where", "why", "how", "who")
     lines = [f"{word} topic{n},intent {n}" for n in range(40) for word in words]
@@ -65,7 +65,7 @@ def test_scikit_learns_score_is_that_of_its_own_pipeline(refit):
 
 
 def test_the_command_writes_every_fit_and_a_picture(tmp_path, monkeypatch, capsys):
-    pytest.importorskip("datamodules.iris")
+    pytest.importorskip("datamodules.table.iris")
     monkeypatch.setattr(learning_curve, "SHARES", (0.2, 1.0))
     monkeypatch.setattr(learning_curve, "SEEDS", (0, 1))
     place = ("--trainer.max_epochs", "3", "--trainer.default_root_dir", str(tmp_path))

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-pytest.importorskip("datamodules.text", reason="deleted with its task")
+pytest.importorskip("datamodules.text.sentences", reason="deleted with its task")
 ROWS = [("will it rain", "weather"), ("will it snow", "weather"), ("play some jazz", "music"), ("sing to me", "music")]
 QUIET = ("--trainer.callbacks", "null", "--trainer.enable_progress_bar", "false", "--trainer.logger", "false")
 

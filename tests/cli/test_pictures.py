@@ -4,7 +4,7 @@ import matplotlib
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-pytest.importorskip("datamodules.iris", reason="deleted with its task")
+pytest.importorskip("datamodules.table.iris", reason="deleted with its task")
 FIT = ("fit", "--config", "configs/iris_binary.yaml", "--trainer.max_epochs", 2, "--figures.enabled", "true")
 FIT += ("--trainer.enable_progress_bar", "false")
 STYLE = {"text.usetex": True, "axes.facecolor": "black", "font.size": 30, "figure.dpi": 300, "savefig.bbox": "tight"}
@@ -54,5 +54,5 @@ def test_one_picture_that_fails_leaves_the_others(cli, usual, monkeypatch, capsy
 
     monkeypatch.setattr("sklearn.metrics.ConfusionMatrixDisplay.plot", fail)
     cli(*FIT, "--trainer.default_root_dir", tmp_path)
-    assert "left out pictures of confusions: ValueError: no such colour" in capsys.readouterr().out.splitlines()
+    assert "left out val_confusion.png: ValueError: no such colour" in capsys.readouterr().out.splitlines()
     assert {*pictures(usual)} - {*pictures(tmp_path)} == {"val_confusion.png"}

@@ -12,7 +12,7 @@ from cli.refit import Refit, predict
 
 @pytest.fixture
 def text():
-    pytest.importorskip("datamodules.text")
+    pytest.importorskip("datamodules.text.sentences")
     short = ("--trainer.max_epochs", "3", "--model.calibrate", "true")
     refit = Refit(["--config", "configs/text_csv.yaml", *short])
     return refit, refit.build()[1].load_splits()

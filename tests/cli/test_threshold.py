@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-pytest.importorskip("datamodules.text", reason="deleted with its task")
+pytest.importorskip("datamodules.text.sentences", reason="deleted with its task")
 QUIET = ("--trainer.callbacks", "null", "--trainer.enable_progress_bar", "false", "--trainer.logger", "false")
 TEXT = ("--config", "configs/text_csv.yaml", *QUIET)
 

@@ -26,7 +26,7 @@ def read_csv(path):
 @pytest.fixture
 def tuned(tmp_path):
     """`tuned("--trials", "3")`: lines of trials.csv, and the folder they are in."""
-    pytest.importorskip("datamodules.iris")
+    pytest.importorskip("datamodules.table.iris")
 
     def run(*options):
         short = ("--trainer.max_epochs", "4", "--trainer.callbacks", "null", "--folds", "2", "--minutes", "5")

@@ -11,11 +11,11 @@ PLAIN = {"enable_progress_bar": False, "enable_model_summary": False, "logger": 
 
 
 def iris_data(**options):
-    return pytest.importorskip("datamodules.iris").IrisDataModule(**options)
+    return pytest.importorskip("datamodules.table.iris").IrisDataModule(**options)
 
 
 def xor_data(**options):
-    return pytest.importorskip("datamodules.xor").XORDataModule(**options)
+    return pytest.importorskip("datamodules.table.xor").XORDataModule(**options)
 
 
 def adam(parameters):

@@ -23,7 +23,7 @@ plain = {"enable_progress_bar": False, "enable_model_summary": False, "logger": 
 
 
 def iris_data(**options):
-    return pytest.importorskip("datamodules.iris").IrisDataModule(**options)
+    return pytest.importorskip("datamodules.table.iris").IrisDataModule(**options)
 
 
 def flowers(features=("petal length", "petal width"), **options):

@@ -91,7 +91,7 @@ def matrix(step):
 def softmax_and_rows(step):
     """The class SoftmaxRegression and the batch as SparseRows gives it, where they were not deleted with text."""
     model = pytest.importorskip("logreg.softmax").SoftmaxRegression
-    rows = pytest.importorskip("datamodules.sparse_rows").SparseRows(matrix(step))
+    rows = pytest.importorskip("datamodules.text.sparse_rows").SparseRows(matrix(step))
     return model, rows.gather(BatchIndices(torch.arange(len(step.target)), epoch=0))
 
 

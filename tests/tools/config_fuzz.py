@@ -25,7 +25,7 @@ from typing import Any
 import torch
 import yaml
 
-from callbacks.divergence import StopOnDivergence
+from callbacks.run.divergence import StopOnDivergence
 from cli.main import main
 
 ROOT = Path(__file__).parents[2]

@@ -30,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from forked_cli import run_cli
 
-from callbacks.graceful_stop import GracefulStop
+from callbacks.run.stopping import GracefulStop
 
 
 def die_at(step: int) -> None:

@@ -1,0 +1,1 @@
+"""Figures: every picture of a run, its computation, drawing and saving."""

@@ -1,0 +1,343 @@
+"""The decision boundary of a model with two features, drawn while it trains.
+
+Three separate things, in this order:
+
+* `boundary_grid` computes a model's probabilities on a grid; no picture is involved.
+* `draw` puts such a grid and the data points on a matplotlib Axes; no training is involved.
+* `DecisionBoundary`, the Lightning callback, decides when to draw and where the picture goes.
+
+N rows, K classes, R grid points along each axis; `proba` has one column per class.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import lightning as L
+import torch
+from torch import Tensor
+
+from callbacks.figures.canvas import COLOURS, GREY, INK, one_line_for, paint, show
+from callbacks.files import write_then_rename
+from callbacks.protocols import PlottableData, PlottableModel, datamodule_of, lack, offers
+from callbacks.rows import evaluating
+from callbacks.run.checkpoints import own_checkpoint, weights_of
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+CONFIDENT_FROM = 0.75  # a point whose highest probability is lower than this is drawn hollow
+MARKERS = {"train": "o", "validation": "D"}
+MARKER_AREA = {"train": 38.0, "validation": 32.0}  # pt²; a diamond looks larger than a circle of equal area
+FRAME_MS, LAST_FRAME_MS = 250, 2500
+
+
+class Grid(NamedTuple):
+    """Probabilities on a regular grid: x1 (R,), x2 (R,), and proba (R, R, K), whose rows run along x2."""
+
+    x1: Tensor
+    x2: Tensor
+    proba: Tensor
+
+
+Points = tuple[Tensor, Tensor, Tensor]  # x (N, 2) in raw units, target (N,) class indices, proba (N, K)
+
+
+def boundary_grid(x: Tensor, predict: Callable[[Tensor], Tensor], resolution: int = 200, margin: float = 0.1) -> Grid:
+    """Evaluate a model on a grid that covers the given points.
+
+    The grid's position depends on the points alone, so that pictures of different epochs match.
+
+    Args:
+        x: (N, 2) all points that the picture shows, in raw units.
+        predict: maps raw rows (M, 2) to probabilities (M, K).
+        resolution: R, grid points along each axis.
+        margin: free space on each side, as a share of the range of that feature.
+    """
+    low, high = x.min(dim=0).values, x.max(dim=0).values
+    span = torch.where(high > low, high - low, 1.0)  # a constant feature still needs some width
+    low, high = low - margin * span, high + margin * span
+    x1, x2 = (torch.linspace(float(low[i]), float(high[i]), resolution, dtype=x.dtype) for i in (0, 1))
+    rows = torch.stack([x1.repeat(resolution), x2.repeat_interleave(resolution)], dim=1)  # (R², 2)
+    return Grid(x1, x2, predict(rows).unflatten(0, (resolution, resolution)))
+
+
+def draw(
+    ax: Axes,
+    grid: Grid,
+    points: dict[str, Points],
+    feature_names: Sequence[str],
+    class_names: Sequence[str],
+    title: str,
+    per_class: Grid | None = None,
+) -> None:
+    """Draw regions, borders, points and a legend to the right of them.
+
+    Args:
+        ax: where to draw. Its figure should have `layout="constrained"`, which makes room for the legend.
+        grid: probabilities whose rows sum to 1.
+        points: the rows of "train" and "validation", or of one of them.
+        feature_names: two names, with units.
+        class_names: K names, in the order of the columns of `proba`.
+        title: printed above the picture.
+        per_class: for one-vs-all, each binary classifier's own probability (its sigmoid) on the same grid.
+    """
+    from matplotlib.colors import to_rgb
+
+    K = len(class_names)
+    colours = torch.tensor([to_rgb(colour) for colour in COLOURS[:K]])  # (K, 3)
+
+    # Regions: the colour of the predicted class, from white at a tie (p = 1/K) to a strong tint at p = 1. The
+    # square root makes it rise fast beside the border, so that the two sides differ at a glance.
+    p, predicted = grid.proba.max(dim=-1)  # (R, R)
+    tint = 0.55 * ((p * K - 1).clamp_min(0) / (K - 1)).sqrt().float().unsqueeze(-1)
+    tint = tint.nan_to_num()  # the picture of a diverged model stays white
+    x1_range, x2_range = (float(grid.x1[0]), float(grid.x1[-1])), (float(grid.x2[0]), float(grid.x2[-1]))
+    image = (1 - tint + tint * colours[predicted]).numpy()
+    ax.imshow(image, extent=x1_range + x2_range, origin="lower", aspect="auto", interpolation="bilinear")
+
+    # Borders: the zero lines of log-odds. Log-odds are smooth, so a line can be interpolated between grid points; the
+    # probabilities of a confident model jump from 0 to 1 there, and their 0.5 line would be a staircase.
+    log_proba = grid.proba.clamp_min(1e-7).log()
+    for k in range(1 if K == 2 else 0, K):
+        others = torch.cat([log_proba[..., :k], log_proba[..., k + 1 :]], dim=-1)
+        _zero_line(ax, grid, log_proba[..., k] - others.amax(dim=-1), INK, linestyles="solid", linewidths=1.8)
+    if per_class is not None:
+        for k in range(K):
+            darker = 0.75 * colours[k].numpy()  # visible on the region of its own class
+            log_odds = per_class.proba[..., k].logit(eps=1e-7)
+            _zero_line(ax, per_class, log_odds, darker, linestyles="dashed", linewidths=1.6)
+
+    _draw_points(ax, points, colours)
+    _draw_legends(ax, list(points), class_names, with_per_class=per_class is not None)
+    ax.set(xlim=x1_range, ylim=x2_range)
+    ax.spines[:].set_visible(True)
+    ax.set_xlabel(feature_names[0], fontsize=12)
+    ax.set_ylabel(feature_names[1], fontsize=12)
+    ax.tick_params(labelsize=10)
+    ax.set_title(title, fontsize=14, loc="left", pad=10)
+
+
+def _zero_line(ax: Axes, grid: Grid, score: Tensor, colour: Any, **style: Any) -> None:
+    # Scores this close to zero everywhere (a line on XOR: all p = 0.5) are rounding noise and have no border.
+    if score.min() < 0 < score.max() and score.abs().max() > 1e-4:
+        ax.contour(grid.x1.numpy(), grid.x2.numpy(), score.numpy(), levels=[0], colors=[colour], **style)
+
+
+def _draw_points(ax: Axes, points: dict[str, Points], colours: Tensor) -> None:
+    # No jitter. Coinciding points of different class or split become concentric markers, the largest at the bottom.
+    tables = []
+    for number, (x, target, proba) in enumerate(points.values()):
+        p, predicted = proba.max(dim=1)
+        attributes = [target, torch.full_like(target, number), p >= CONFIDENT_FROM, predicted != target]
+        tables.append(torch.cat([x.double(), torch.stack(attributes, dim=1).double()], dim=1))  # (N, 6)
+    rows = torch.cat(tables).unique(dim=0)  # sorted, so coinciding rows are neighbours
+    _, spot, count = rows[:, :2].unique_consecutive(dim=0, return_inverse=True, return_counts=True)
+    depth = torch.arange(len(rows)) - (count.cumsum(0) - count)[spot]  # 0 is the topmost of its spot
+
+    colour = colours[rows[:, 2].long()]
+    confident, wrong = rows[:, 4:5].bool(), rows[:, 5].bool()
+    face, edge = torch.where(confident, colour, 1.0), torch.where(confident, 1.0, colour)  # 1.0 is white
+    width = torch.where(confident[:, 0], 0.7, 1.5)
+    for level in reversed(range(int(depth.max()) + 1)):
+        for number, split in enumerate(points):
+            here = (depth == level) & (rows[:, 3] == number)
+            area = MARKER_AREA[split] * (1 + 1.6 * level)
+            x1, x2 = rows[here, :2].T.numpy()
+            style: dict[str, Any] = {"edgecolors": edge[here].numpy(), "linewidths": width[here].numpy()}
+            ax.scatter(x1, x2, area, face[here].numpy(), marker=MARKERS[split], zorder=3, **style)
+            x1, x2 = rows[here & wrong, :2].T.numpy()
+            ax.scatter(x1, x2, 3.5 * area, "none", edgecolors=INK, linewidths=1.4, zorder=4)
+
+
+def _draw_legends(ax: Axes, splits: list[str], class_names: Sequence[str], with_per_class: bool) -> None:
+    # Every mark is listed at every epoch, drawn or not, so that the frames of the GIF match.
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    def mark(label: str, marker: str, face: str = GREY, edge: str = GREY, size: float = 6.5) -> Line2D:
+        line = Line2D([], [], linestyle="none", marker=marker, markersize=size, label=label)
+        line.set(markerfacecolor=face, markeredgecolor=edge, markeredgewidth=1.4)
+        return line
+
+    classes = [Patch(color=colour, label=name) for colour, name in zip(COLOURS, class_names, strict=False)]
+    marks = [mark(split, MARKERS[split]) for split in splits]
+    marks.append(mark(f"confident, p ≥ {CONFIDENT_FROM}", "s"))
+    marks.append(mark(f"uncertain, p < {CONFIDENT_FROM}", "s", face="white"))
+    marks.append(mark("misclassified", "o", face="none", edge=INK, size=11))
+    border = "border, p = 0.5" if len(class_names) == 2 else "border of regions"
+    marks.append(Line2D([], [], color=INK, linewidth=1.8, label=border))
+    if with_per_class:
+        label = "p = 0.5 of one class\nagainst the rest"
+        marks.append(Line2D([], [], color=GREY, linewidth=1.6, linestyle="dashed", label=label))
+
+    style: dict[str, Any] = {"fontsize": 10, "title_fontsize": 10, "alignment": "left", "frameon": False}
+    title = "Point: true class\nRegion: predicted class,\nstronger = more certain"
+    upper = ax.legend(handles=classes, title=title, loc="upper left", bbox_to_anchor=(1.01, 1.02), **style)
+    ax.legend(handles=marks, loc="lower left", bbox_to_anchor=(1.01, -0.02), **style)
+    ax.add_artist(upper)  # the second call of legend() removed it
+
+
+class DecisionBoundary(L.Callback):
+    """Draws the decision boundary every few epochs and after the last one.
+
+    Writes `figures/boundary_epoch_00030.png` in the run directory (`trainer.default_root_dir`), where 30 is the number
+    of epochs completed, and at the end of training `figures/boundary.gif`, made of all of them, and
+    `figures/boundary_best.png` of the state in best.ckpt. The same pixels go to TensorBoard, under the tags
+    "decision_boundary" and "decision_boundary_best". A `fast_dev_run` draws nothing.
+
+    The model must be a `PlottableModel`, the datamodule `PlottableData` with two features (see
+    `callbacks.protocols`). For one-vs-all the border of each class's own classifier is drawn too. The
+    title shows `val/loss` if this epoch was validated, else the `train/loss` logged in `training_step`.
+
+    Args:
+        every_n_epochs: draw after every so many epochs; the last epoch is drawn in any case.
+        resolution: number of grid points along each feature, 2 to 2000.
+        margin: free space around the data, as a share of each feature's range, 0 to 10.
+        required: false draws nothing, instead of refusing, where there are other than two features.
+
+    Raises:
+        ValueError: an argument is out of range; or, from `setup`, model or data cannot be drawn.
+    """
+
+    def __init__(
+        self, every_n_epochs: int = 10, resolution: int = 200, margin: float = 0.1, required: bool = True
+    ) -> None:
+        super().__init__()
+        if every_n_epochs < 1:
+            raise ValueError(f"expected every_n_epochs of at least 1, got {every_n_epochs}")
+        if not 2 <= resolution <= 2000:
+            raise ValueError(f"expected resolution of at least 2 and at most 2000, got {resolution}")
+        if not 0 <= margin <= 10:
+            raise ValueError(f"expected margin of at least 0 and at most 10, got {margin}")
+        self.every_n_epochs, self.resolution, self.margin, self.required = every_n_epochs, resolution, margin, required
+        self._start: float = math.inf  # epochs completed before this fit, once it trains
+        self._drawn: set[int] = set()
+        self._is_drawable = True
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Refuse what cannot be drawn, with a ValueError, before training starts and on every rank."""
+        if stage != "fit":
+            return
+        data = datamodule_of(trainer)
+        unmet = lack(pl_module, PlottableModel) or lack(data, PlottableData)
+        if unmet:
+            raise ValueError(f"DecisionBoundary does not apply: {unmet}; add it, or remove the callback")
+        names, num_classes = data.feature_names, len(data.class_names)
+        self._is_drawable = self.required or len(names) == data.points("train")[0].shape[1] == 2
+        if self._is_drawable and len(names) != 2:
+            listed = ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
+            raise ValueError(
+                f"DecisionBoundary draws exactly 2 features, got {len(names)} ({listed}): "
+                "set data.init_args.features to two names, or remove the callback"
+            )
+        if self._is_drawable and not 2 <= num_classes <= len(COLOURS):
+            raise ValueError(
+                f"DecisionBoundary has colours for 2 to {len(COLOURS)} classes, got {num_classes}: "
+                "choose fewer classes, or remove the callback"
+            )
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Remember the first epoch, so that frames left by an abandoned run stay out of the GIF."""
+        self._start = trainer.current_epoch  # epochs completed
+        self._validated_step = -1
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Remember which weights the validation loss belongs to."""
+        self._validated_step = trainer.global_step
+
+    # Lightning calls this after the epoch's validation and before the hooks of checkpoint callbacks. So when a
+    # checkpoint counts an epoch as completed, its frame is on the disk, and a run resumed from there misses none.
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        epoch = trainer.current_epoch + 1
+        is_last = trainer.should_stop or epoch == trainer.max_epochs or trainer.global_step == trainer.max_steps
+        if is_last or epoch % self.every_n_epochs == 0:
+            self._draw_epoch(trainer, pl_module, epoch)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Draw the last epoch, if a callback that came after this one ended the training with it."""
+        if trainer.current_epoch not in self._drawn:
+            self._draw_epoch(trainer, pl_module, trainer.current_epoch)
+
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Draw the best state and make the GIF; also where a resume finds that the training had been completed."""
+        if not self._is_drawable or trainer.fast_dev_run or not trainer.is_global_zero:  # type: ignore[attr-defined]
+            return
+        best = own_checkpoint(trainer)
+        if best is not None and best.best_model_score is not None:
+            with weights_of(best.best_model_path, pl_module):
+                figure = f"{str(best.monitor).replace('/', ' ')} {float(best.best_model_score):.3f}"
+                pixels = self._draw(trainer, pl_module, f"Best: {best.best_state} · {figure}", "boundary_best.png")
+            show(trainer, "decision_boundary_best", pixels, trainer.global_step)
+        ended = trainer.fit_loop.epoch_progress.current.processed  # type: ignore[attr-defined]  # number of epochs
+        gif = Path(trainer.default_root_dir, "figures", "boundary.gif")
+        with one_line_for(gif):
+            self._write_gif(gif, ended)
+
+    def _draw_epoch(self, trainer: L.Trainer, model: L.LightningModule, epoch: int) -> None:
+        if not self._is_drawable or trainer.fast_dev_run or not trainer.is_global_zero:  # type: ignore[attr-defined]
+            return  # from here on one process works alone, so nothing may wait for the others
+        pixels = self._draw(trainer, model, self._title(trainer, epoch), f"boundary_epoch_{epoch:05d}.png")
+        self._drawn.add(epoch)
+        show(trainer, "decision_boundary", pixels, trainer.global_step - 1)  # loss curves count steps from 0
+
+    def _draw(self, trainer: L.Trainer, model: L.LightningModule, title: str, name: str) -> Any:
+        """Write a picture of the model as it is, and return its pixels."""
+        with evaluating(model):
+            scene = self._scene(datamodule_of(trainer), model)
+        path = Path(trainer.default_root_dir, "figures", name)
+        return paint(path, lambda figure: draw(figure.add_subplot(), **scene, title=title))
+
+    def _scene(self, data: PlottableData, model: Any) -> dict[str, Any]:
+        weight = next(model.parameters())
+
+        def on_raw_rows(method: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+            return lambda x: method(data.transform(x).to(weight.device, weight.dtype)).cpu().double()
+
+        predict = on_raw_rows(model.predict_proba)
+        splits = {"train": _whole(data.points("train")), "validation": _whole(data.points("val"))}
+        points = {name: (x, target, predict(x)) for name, (x, target) in splits.items() if len(x) > 0}
+        x = torch.cat([x for x, _, _ in points.values()])
+        per_class = None
+        if offers(model, "predict_proba_per_class"):
+            per_class = boundary_grid(x, on_raw_rows(model.predict_proba_per_class), self.resolution, self.margin)
+        return {
+            "grid": boundary_grid(x, predict, self.resolution, self.margin),
+            "per_class": per_class,
+            "points": points,
+            "feature_names": data.feature_names,
+            "class_names": data.class_names,
+        }
+
+    def _title(self, trainer: L.Trainer, epoch: int) -> str:
+        # An earlier validation loss is not the loss of these weights.
+        validated = self._validated_step == trainer.global_step
+        for name in ["val/loss", "train/loss"] if validated else ["train/loss"]:
+            if name in trainer.callback_metrics:
+                return f"Epoch {epoch} · {name.replace('/', ' ')} {trainer.callback_metrics[name]:.3f}"
+        return f"Epoch {epoch}"
+
+    def _write_gif(self, path: Path, last: int) -> None:
+        from PIL import Image
+
+        frames = []
+        for frame in sorted(path.parent.glob("boundary_epoch_*.png")):
+            epoch = int(frame.stem.rpartition("_")[2])
+            if epoch <= min(self._start, last) or epoch in self._drawn:
+                with Image.open(frame) as image:
+                    frames.append(image.quantize(256, dither=Image.Dither.NONE))
+        if not frames:
+            return
+        durations = [FRAME_MS] * (len(frames) - 1) + [LAST_FRAME_MS]
+        options = {"save_all": True, "append_images": frames[1:], "duration": durations, "loop": 0}
+        write_then_rename(path, lambda temporary: frames[0].save(temporary, "GIF", **options))
+
+
+def _whole(points: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """The points of which both features are known."""
+    x, target = points
+    known = x.isfinite().all(dim=1)
+    return x[known], target[known]

@@ -1,0 +1,78 @@
+"""The numbers behind the pictures of an evaluation that scikit-learn and torchmetrics have not.
+
+N rows, K classes. `target` and `predicted` are class indices (N,).
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+
+class ThresholdCurve(NamedTuple):
+    """Of each threshold, ascending: the share of in-scope rows given their class, and of out-of-scope rows rejected."""
+
+    threshold: Array
+    in_scope_accuracy: Array
+    oos_recall: Array
+
+    def at(self, threshold: float) -> tuple[float, float]:
+        """Out-of-scope recall and in-scope accuracy at a threshold."""
+        number = min(int(np.searchsorted(self.threshold, threshold)), len(self.threshold) - 1)
+        return float(self.oos_recall[number]), float(self.in_scope_accuracy[number])
+
+
+def before_scaling(proba: Array, temperature: float) -> Array:
+    """Probabilities (N, K) as they were before temperature scaling made p^(1/T) of them."""
+    power = proba.astype(np.float64) ** temperature
+    return power / power.sum(axis=1, keepdims=True)
+
+
+def confused_pairs(target: Array, predicted: Array) -> list[tuple[int, int, int]]:
+    """Each pair of a true class and another predicted one with its number of rows, the most frequent first."""
+    wrong = target != predicted
+    pairs = Counter(zip(target[wrong].tolist(), predicted[wrong].tolist(), strict=True))
+    return sorted(((t, p, n) for (t, p), n in pairs.items()), key=lambda pair: (-pair[2], *pair))
+
+
+def grouped(labels: Array, groups: Sequence[str]) -> tuple[Array, list[str]]:
+    """Class indices (N,) as indices of their classes' groups, and the names of the groups.
+
+    Args:
+        labels: class indices.
+        groups: the group of each class, K names.
+    """
+    names = list(dict.fromkeys(groups))
+    return np.array([names.index(group) for group in groups])[labels], names
+
+
+def threshold_curve(proba: Array, target: Array, oos_class: int) -> ThresholdCurve:
+    """The results of every threshold: a row keeps its most probable in-scope class if that reaches it, or is rejected.
+
+    Args:
+        proba: (N, K).
+        target: the true class, (N,).
+        oos_class: index of the out-of-scope class.
+    """
+    in_scope = proba.copy()
+    in_scope[:, oos_class] = -1
+    score, label = in_scope.max(axis=1), in_scope.argmax(axis=1)
+    order = score.argsort(kind="stable")
+    score, oos, kept_right = score[order], (target == oos_class)[order], (label == target)[order]
+    # A threshold of score[i] rejects the i rows before it, or fewer where some of them have the same score.
+    first = np.searchsorted(score, score, side="left")
+    rejected_oos = np.concatenate([[0], oos.cumsum()])[first]
+    rejected_right = np.concatenate([[0], kept_right.cumsum()])[first]
+    accuracy = (kept_right.sum() - rejected_right) / max((~oos).sum(), 1)
+    return ThresholdCurve(score, accuracy, rejected_oos / max(oos.sum(), 1))
+
+
+def risk_coverage(confidence: Array, right: Array) -> tuple[Array, Array]:
+    """Share of rows, the least confident ones, that go to a person, (N,), and the accuracy over the others, (N,)."""
+    order = (-confidence).argsort(kind="stable")
+    answered = np.arange(1, len(right) + 1)
+    return 1 - answered[::-1] / len(right), (right[order].cumsum() / answered)[::-1]

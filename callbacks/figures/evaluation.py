@@ -1,0 +1,202 @@
+"""Pictures of an evaluation: for which model and data they are drawn, when, and where they go."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import lightning as L
+import torch
+from lightning.pytorch.utilities import CombinedLoader
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from lightning.pytorch.utilities.seed import isolate_rng
+
+from callbacks.figures.canvas import paint, show
+from callbacks.files import atomic_write_csv
+from callbacks.linear import class_scores, name_of
+from callbacks.protocols import Classifier, LabelledData, datamodule_of, lack, offers, optional_of
+from callbacks.rows import RowCollector, batch_parts, evaluating
+from callbacks.run.checkpoints import own_checkpoint, weights_of
+
+# matplotlib, numpy and scikit-learn are imported where they are used, to keep `train.py --help` fast.
+if TYPE_CHECKING:
+    from callbacks.figures.plots import EvaluatedRows
+
+CSV_FEATURES = 20  # of each class, in top_features.csv
+
+
+class Figures(L.Callback):
+    """After `test`: pictures in figures/, confusions.csv and top_features.csv, in the run directory.
+
+    The pictures and precision-recall curves also go to TensorBoard, as a run of their own, `test/` in the run
+    directory. What a model or its data does not offer is left out; all of it where `test_step` returns no
+    probabilities. They are drawn after the last row, in 2 to 4 seconds.
+
+    After `fit`: the same pictures of the validation rows, as the model in best.ckpt classifies them, in
+    figures/val_*.png and among the images of the run; without groups of classes, which may have to be downloaded. They
+    cost one more pass over these rows, because the best epoch is known only at the end, and a resumed run may begin
+    after it.
+
+    Args:
+        enabled: false draws nothing.
+        classes: names of the classes in the picture of the strongest features; null takes those with the most errors.
+
+    Raises:
+        ValueError: from the hooks: `classes` names one that the data has not.
+    """
+
+    def __init__(self, enabled: bool = True, classes: list[str] | None = None) -> None:
+        super().__init__()
+        self.enabled, self.classes = enabled, classes
+        self._groups: Sequence[str] | None = None
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Refuse what cannot be drawn, before anything runs; a model without labels or names has no pictures."""
+        data = datamodule_of(trainer)
+        self._rows = RowCollector(type(self).__name__)
+        self._applies = self.enabled and stage in ("fit", "test") and not trainer.fast_dev_run  # type: ignore[attr-defined]
+        self._applies = self._applies and (lack(pl_module, Classifier) or lack(data, LabelledData)) is None
+        if not self._applies:
+            return
+        unknown = set(self.classes or []) - set(data.class_names)
+        if unknown:
+            raise ValueError(f"figures.classes: expected names of classes, got {sorted(unknown)}")
+        self._groups = None
+        try:
+            self._groups = optional_of(data, "class_groups") if stage == "test" else None
+        except OSError as error:
+            print(f"the pictures are without groups of classes: {error}")
+
+    def on_test_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, *rest: Any
+    ) -> None:
+        if self._applies:
+            self._keep(trainer, pl_module, outputs, batch, "test_step")
+
+    def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        rows = self._evaluated(trainer, pl_module, "test rows")
+        if rows is None:
+            return
+        run = Path(trainer.default_root_dir)
+        write_confusions(run / "confusions.csv", rows)
+        if rows.scores is not None:
+            write_top_features(run / "top_features.csv", rows)
+        images = self._paint(rows, run / "figures", "")
+        log_to_tensorboard(run / "test", rows, images, trainer.global_step)
+        print(f"{len(images)} pictures in {run / 'figures'}")
+
+    def on_fit_end(self, trainer: L.Trainer, pl_module: Any) -> None:
+        """Draw the validation rows; also where a resume finds that the training had been completed."""
+        best = own_checkpoint(trainer)
+        saved = best is not None and Path(best.best_model_path).is_file()
+        # All processes or none, because they share the rows; of machines without a common folder only one has the file.
+        if not self._applies or not trainer.strategy.reduce_boolean_decision(saved) or best is None:
+            return
+        with isolate_rng(), evaluating(pl_module), weights_of(best.best_model_path, pl_module):
+            try:
+                for batch in validation_batches(trainer):
+                    with trainer.precision_plugin.forward_context():
+                        proba = pl_module.predict_proba(batch_parts(batch)[0])
+                    self._keep(trainer, pl_module, proba, batch, "predict_proba")
+            except ValueError as error:  # of batches that `test` will refuse; the fit is done, and is none the worse
+                return rank_zero_only(print)(f"no pictures of the validation rows: {error}")
+            which = f"validation rows, answered by best.ckpt of {best.best_state}"
+            rows = self._evaluated(trainer, pl_module, which)
+        if rows is None:
+            return
+        folder = Path(trainer.default_root_dir, "figures")
+        images = self._paint(rows, folder, "val_")
+        for name, pixels in images.items():
+            show(trainer, name, pixels, trainer.global_step)
+        print(f"{len(images)} pictures of the validation rows: {folder / 'val_*.png'}")
+
+    def _keep(self, trainer: L.Trainer, model: Any, outputs: Any, batch: Any, step: str) -> None:
+        """Keep the true classes of a batch, the predicted ones and the probabilities."""
+        rows = self._rows.classify(trainer, model, outputs, batch, step)
+        if rows is not None and rows.target is not None:
+            self._rows.add(trainer, rows.indices, rows.target, rows.label, rows.proba.float())
+
+    def _evaluated(self, trainer: L.Trainer, model: Any, which: str) -> EvaluatedRows | None:
+        """All that was kept, of all processes; None on others than the first, and where there is nothing."""
+        columns, data = self._rows.gather(), datamodule_of(trainer)
+        if not columns or not trainer.is_global_zero or self._rows.problem is not None:
+            return None
+        from callbacks.figures.plots import EvaluatedRows
+
+        _, target, predicted, proba = (column.numpy() for column in columns)
+        scores, feature_names = None, []
+        if offers(model, "coefficients") and offers(data, "feature_names"):
+            with torch.no_grad():
+                scores = class_scores(model, model.coefficients()[0]).cpu().float()
+            feature_names = [name_of(data.feature_names, column) for column in range(len(scores))]
+        return EvaluatedRows(
+            target,
+            predicted,
+            proba,
+            data.class_names,
+            f"{len(target):,} {which}",
+            self._groups,
+            optional_of(data, "oos_class"),
+            optional_of(model, "threshold"),
+            optional_of(model, "temperature") or 1.0,
+            scores,
+            feature_names,
+        )
+
+    def _paint(self, rows: EvaluatedRows, folder: Path, prefix: str) -> dict[str, Any]:
+        """Write each picture as NAME.png, and return its pixels by name."""
+        from callbacks.figures.plots import pictures
+
+        names = {f"{prefix}{name}": draw for name, draw in pictures(rows, self.classes).items()}
+        painted = {name: paint(folder / f"{name}.png", draw) for name, draw in names.items()}
+        return {name: pixels for name, pixels in painted.items() if pixels is not None}
+
+
+def validation_batches(trainer: L.Trainer) -> Iterator[Any]:
+    """The batches that a validation within the fit takes on this process, in the precision of the model."""
+    if not trainer.enable_validation:
+        return
+    trainer.fit_loop.epoch_loop.val_loop.setup_data()  # a resume that finds the training completed has no loader yet
+    loader = CombinedLoader(trainer.val_dataloaders, "sequential")
+    loader.limits = trainer.num_val_batches
+    for batch, *_ in loader:
+        yield trainer.precision_plugin.convert_input(batch)
+
+
+def write_confusions(path: Path, rows: EvaluatedRows) -> None:
+    """Every pair of a true class and another predicted one, its rows, and their share of the rows of that class."""
+    from callbacks.figures.curves import confused_pairs
+
+    total = Counter(rows.target.tolist())
+    pairs = confused_pairs(rows.target, rows.predicted)
+    lines = ((rows.names[t], rows.names[p], count, f"{count / total[t]:.4f}") for t, p, count in pairs)
+    atomic_write_csv(path, ("target", "predicted", "rows", "share"), lines)
+
+
+def write_top_features(path: Path, rows: EvaluatedRows) -> None:
+    """The features that raise each class most, those with the highest coefficients first."""
+    assert rows.scores is not None
+    top = rows.scores.topk(min(CSV_FEATURES, len(rows.scores)), dim=0)  # (20, K) each
+    lines = (
+        (name, rank, rows.feature_names[int(feature)], f"{float(amount):.4f}")
+        for k, name in enumerate(rows.names)
+        for rank, (feature, amount) in enumerate(zip(top.indices[:, k], top.values[:, k], strict=True), start=1)
+    )
+    atomic_write_csv(path, ("label", "rank", "feature", "coefficient"), lines)
+
+
+def log_to_tensorboard(folder: Path, rows: EvaluatedRows, images: Mapping[str, Any], step: int) -> None:
+    """Images and precision-recall curves, in place of those of an earlier test."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    for earlier in folder.glob("events.out.tfevents.*"):
+        earlier.unlink()
+    positive = rows.oos_class if rows.oos_class is not None else 1 if len(rows.names) == 2 else None
+    with SummaryWriter(str(folder)) as writer:
+        for name, pixels in images.items():
+            writer.add_image(name, pixels, step, dataformats="HWC")
+        if positive is not None:
+            name = rows.names[1] if rows.oos_class is None else "out_of_scope"
+            writer.add_pr_curve(name, rows.target == positive, rows.proba[:, positive], step)

@@ -1,0 +1,139 @@
+"""The loss surface of a binary model with two weights, and their path down it (article 1's picture).
+
+`surface` computes, `draw` draws, `LossSurface`, the callback, remembers the path. The map is exact, not interpolated
+from the path: a slice through the objective over all training rows, with b as it is at the end.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import lightning as L
+import torch
+from torch import Tensor
+
+from callbacks.figures.canvas import COLOURS, INK, paint, show
+from callbacks.protocols import DescendingModel, PlottableData, datamodule_of, lack
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+RESOLUTION, MARGIN = 160, 0.35
+NUM_LEVELS = 14
+
+
+class Surface(NamedTuple):
+    """The objective (R, R), rows along w2, over w1 (R,) and w2 (R,)."""
+
+    w1: Tensor
+    w2: Tensor
+    objective: Tensor
+
+
+def surface(model: DescendingModel, x: Tensor, target: Tensor, path: Tensor) -> Surface:
+    """The objective around a path of weights.
+
+    Args:
+        model: with two weights.
+        x: all training rows as the model takes them, (N, 2).
+        target: their classes, (N,).
+        path: the weights over time, (T, 2).
+    """
+    low, high = path.amin(dim=0), path.amax(dim=0)
+    span = (high - low).clamp(min=1e-3)
+    span = torch.maximum(span, span.max() / 2)  # a path along one axis still has a map of some height
+    middle = (low + high) / 2
+    w1, w2 = (torch.linspace(*_ends(middle[i], span[i]), RESOLUTION, dtype=x.dtype) for i in (0, 1))
+    weights = torch.stack([w1.repeat(RESOLUTION), w2.repeat_interleave(RESOLUTION)], dim=1)  # (R², 2)
+    bias = model.coefficients()[1].to(x)
+
+    def objective(w: Tensor) -> Tensor:
+        return model.nll(x @ w + bias, target, len(target)) + model.l2 * w.square().sum()
+
+    return Surface(w1, w2, torch.vmap(objective)(weights.to(x)).unflatten(0, (RESOLUTION, RESOLUTION)).cpu())
+
+
+def _ends(middle: Tensor, span: Tensor) -> tuple[float, float]:
+    return float(middle - (0.5 + MARGIN) * span), float(middle + (0.5 + MARGIN) * span)
+
+
+def draw(ax: Axes, grid: Surface, path: Tensor, names: tuple[str, str], title: str) -> None:
+    """Contour lines of the objective, and over them the path from its start to its end."""
+    import numpy as np
+
+    objective = grid.objective.numpy()
+    # Equal steps of the square root: the levels are dense at the bottom of the valley, where the path ends.
+    levels = objective.min() + (objective.max() - objective.min()) * np.linspace(0, 1, NUM_LEVELS) ** 2
+    filled = ax.contourf(grid.w1.numpy(), grid.w2.numpy(), objective, levels=levels, cmap="Blues_r", extend="both")
+    ax.figure.colorbar(filled, ax=ax, format="%.2f", label="objective over the training rows")
+    w1, w2 = path.T.numpy()
+    ax.plot(w1, w2, color=COLOURS[1], linewidth=1.6, marker="o", markersize=3.5, label="after each epoch")
+    ends: tuple[Any, ...] = ((0, "o", "white", "start"), (-1, "D", COLOURS[4], "end"))
+    for number, marker, colour, name in ends:
+        style = {"linestyle": "none", "markersize": 9, "markeredgecolor": INK, "markerfacecolor": colour, "zorder": 4}
+        ax.plot(w1[number], w2[number], marker=marker, label=name, **style)
+    # Without the unit, as of "petal length (cm)": the model takes features that have none, standardised ones.
+    x_name, y_name = (re.sub(r" \([^()]*\)$", "", name) for name in names)
+    ax.set(xlabel=f"weight of {x_name}", ylabel=f"weight of {y_name}", title=title)
+    ax.spines[:].set_visible(True)
+    ax.legend(loc="upper left", frameon=True, framealpha=0.9)
+
+
+class LossSurface(L.Callback):
+    """At the end of `fit`, figures/loss_surface.png: the objective over the two weights, and their path.
+
+    The same picture goes to TensorBoard. The path has the weights at the start and after each epoch; a resumed run
+    continues it. The model must be a `DescendingModel` with two features, the datamodule `PlottableData`.
+
+    Raises:
+        ValueError: from `setup`, a model or data that has no such picture.
+    """
+
+    def __init__(self) -> None:
+        self.path: list[list[float]] = []
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Refuse what cannot be drawn, before training starts."""
+        if stage != "fit":
+            return
+        data = datamodule_of(trainer)
+        unmet = lack(pl_module, DescendingModel) or lack(data, PlottableData)
+        if unmet:
+            raise ValueError(f"LossSurface does not apply: {unmet}; add it, or remove the callback")
+        if (shape := tuple(pl_module.coefficients()[0].shape)) != (2, 1):  # type: ignore[operator]
+            raise ValueError(f"LossSurface draws a model of exactly 2 weights, got {shape}: remove the callback")
+
+    def state_dict(self) -> dict[str, Any]:
+        """The path so far."""
+        return {"path": self.path}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.path = [list(map(float, weights)) for weights in state_dict["path"]]
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if not self.path:
+            self._remember(pl_module)
+
+    # Before the hooks of checkpoint callbacks, so that a checkpoint of this epoch has its weights on the path.
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._remember(pl_module)
+
+    def on_fit_end(self, trainer: L.Trainer, pl_module: Any) -> None:
+        """Draw the path; also where a resume finds that the training had been completed."""
+        if trainer.fast_dev_run or not trainer.is_global_zero:  # type: ignore[attr-defined]
+            return
+        data, path = datamodule_of(trainer), torch.tensor(self.path, dtype=torch.float64)
+        x, target = data.points("train")
+        weight = next(pl_module.parameters())
+        with torch.no_grad():
+            x, target = data.transform(x).to(weight.device, weight.dtype), target.to(weight.device)
+            grid = surface(pl_module, x.double(), target, path)
+        names, title = tuple(data.feature_names), f"Gradient descent, {len(path) - 1} epochs"
+        picture = Path(trainer.default_root_dir, "figures", "loss_surface.png")
+        pixels = paint(picture, lambda figure: draw(figure.add_subplot(), grid, path, names, title))
+        show(trainer, "loss_surface", pixels, trainer.global_step)
+
+    def _remember(self, model: Any) -> None:
+        self.path.append(model.coefficients()[0][:, 0].tolist())

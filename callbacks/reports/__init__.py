@@ -1,0 +1,1 @@
+"""Reports: tables and metrics files of classified rows, of their data and of the weights."""

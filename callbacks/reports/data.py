@@ -1,0 +1,100 @@
+"""What a look at the data finds before a model is trained: class balance, repeated rows, labels that contradict.
+
+`inspect_splits` computes, `print_table` prints, `DataReport`, the callback, decides when.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+
+from callbacks.files import as_json, atomic_write_csv, atomic_write_text
+from callbacks.protocols import InspectableData, datamodule_of, lack
+
+SPLITS = ("train", "val", "test")
+Issue = tuple[str, int, int, Hashable, str]  # split, row, class index, content, what is wrong with it
+
+
+def inspect_splits(
+    splits: Mapping[str, tuple[Sequence[Hashable], Sequence[int]]], class_names: Sequence[str]
+) -> tuple[dict[str, dict[str, Any]], list[Issue]]:
+    """Counts for each split, and the rows behind them.
+
+    Args:
+        splits: by name, "train" first, the content of each row (None where it is empty) and its class index.
+        class_names: K names.
+
+    Returns:
+        Of each split `rows`; `class_counts` by name; `duplicates`, rows that repeat an earlier one of the split;
+        `conflicting`, rows that equal one of the split with another label; `empty`; and, but for "train", `in_train`,
+        rows that are also in it. And the conflicting rows, the empty ones, and those in train, in this order.
+    """
+    train = set(splits["train"][0]) - {None}
+    report, issues = {}, []
+    for split, (contents, target) in splits.items():
+        labels = defaultdict(set)
+        for content, label in zip(contents, target, strict=True):
+            labels[content].add(label)
+        found: dict[str, list[int]] = {
+            "conflicting": [n for n, c in enumerate(contents) if c is not None and len(labels[c]) > 1],
+            "empty": [n for n, content in enumerate(contents) if content is None],
+        }
+        if split != "train":
+            found["in_train"] = [n for n, content in enumerate(contents) if content in train]
+        counts, filled = Counter(target), len(contents) - len(found["empty"])
+        report[split] = {
+            "rows": len(contents),
+            "class_counts": {name: counts[k] for k, name in enumerate(class_names)},
+            "duplicates": filled - len(labels.keys() - {None}),
+            **{problem: len(rows) for problem, rows in found.items()},
+        }
+        issues += [(split, n, target[n], contents[n], problem) for problem, rows in found.items() for n in rows]
+    order = ("conflicting", "empty", "in_train")
+    return report, sorted(issues, key=lambda issue: (order.index(issue[4]), SPLITS.index(issue[0]), str(issue[3])))
+
+
+def print_table(report: dict[str, dict[str, Any]]) -> None:
+    """One line for each split."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("split", *("rows", "per class", "duplicates", "conflicting", "empty", "in train"), box=box.SIMPLE)
+    for split, found in report.items():
+        counts = [count for count in found["class_counts"].values() if count]
+        per_class = f"{min(counts, default=0)} to {max(counts, default=0)}"
+        numbers = [found[name] for name in ("duplicates", "conflicting", "empty")]
+        table.add_row(split, str(found["rows"]), per_class, *map(str, numbers), str(found.get("in_train", "")))
+    Console().print(table)
+
+
+class DataReport(L.Callback):
+    """Before `fit`: a table on the terminal; data_report.json and, if a row is suspicious, data_issues.csv.
+
+    The datamodule must be `InspectableData`.
+    """
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        data = datamodule_of(trainer)
+        if lack(data, InspectableData) or not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
+        splits = {}
+        for split in SPLITS:
+            contents, target = data.contents(split)
+            splits[split] = contents, target.tolist()
+        report, issues = inspect_splits(splits, data.class_names)
+        run = Path(trainer.default_root_dir)
+        atomic_write_text(run / "data_report.json", as_json(report, indent=2) + "\n")
+        print_table(report)
+        if issues:
+            header = ("problem", "split", "row", "label", "content")
+            atomic_write_csv(run / "data_issues.csv", header, _lines(issues, data.class_names))
+            print(f"{len(issues)} rows to look at in {run / 'data_issues.csv'}")
+
+
+def _lines(issues: list[Issue], class_names: Sequence[str]) -> Iterator[tuple[Any, ...]]:
+    for split, row, label, content, problem in issues:
+        text = " ".join(map(str, content)) if isinstance(content, tuple) else content
+        yield problem, split, row, class_names[label], text

@@ -1,0 +1,90 @@
+"""The report of `test`: per-class metrics and errors. N rows of a batch, K classes."""
+
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+
+from callbacks.files import atomic_write_csv
+from callbacks.protocols import Classifier, LabelledData, datamodule_of, lack
+from callbacks.reports.column_names import beside
+from callbacks.rows import RowCollector
+
+
+class Report(L.Callback):
+    """Rows that `test` or `predict` classifies; refuses a model or a datamodule that lacks something."""
+
+    @staticmethod
+    def unmet(model: object, datamodule: object) -> str | None:
+        """The members that model or datamodule lacks, in one line with signatures; None if it applies."""
+        return lack(model, Classifier) or lack(datamodule, LabelledData)
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Refuse what lacks something, with a ValueError, before anything runs."""
+        if unmet := self.unmet(pl_module, datamodule_of(trainer)):
+            raise ValueError(f"{type(self).__name__} does not apply: {unmet}; add it, or leave this callback out")
+        self._rows = RowCollector(type(self).__name__)
+
+
+class EvaluationReport(Report):
+    """After `test`: per_class.csv and errors.csv, in the run directory.
+
+    Both use the labels that `predict` would give, an out-of-scope threshold included. errors.csv lists the
+    misclassified rows, those with the highest probability first; of its columns `target`, `predicted` and `probability`
+    one becomes `test_target` and so on where the data has a column of that name. Where `test_step` returns anything but
+    probabilities (N, K), a line that says so replaces them.
+    """
+
+    def on_test_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, *rest: Any
+    ) -> None:
+        rows = self._rows.classify(trainer, pl_module, outputs, batch, "test_step")
+        if rows is None:
+            return
+        if rows.target is None:
+            raise ValueError("EvaluationReport expected batches (x, target) or (x, target, indices), got x alone")
+        self._rows.add(trainer, rows.indices, rows.target, rows.label, rows.confidence)
+
+    def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        columns = self._rows.gather()
+        if not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
+        if self._rows.problem is not None:
+            print(f"`test` leaves out per_class.csv and errors.csv: {self._rows.problem}")
+        elif columns:
+            self._write(trainer, columns)
+
+    def _write(self, trainer: L.Trainer, columns: tuple[Any, ...]) -> None:
+        from sklearn.metrics import precision_recall_fscore_support  # slow to import, so not at the top
+
+        indices, target, predicted, confidence = columns
+        data: LabelledData = datamodule_of(trainer)
+        run, names = Path(trainer.default_root_dir), data.class_names
+        per_class = precision_recall_fscore_support(
+            target.numpy(), predicted.numpy(), labels=range(len(names)), zero_division=float("nan")
+        )
+        atomic_write_csv(
+            run / "per_class.csv",
+            ("label", "precision", "recall", "f1", "rows"),
+            (
+                (name, *("" if v != v else f"{v:.4f}" for v in row[:3]), int(row[3]))
+                for name, *row in zip(names, *per_class, strict=True)
+            ),
+        )
+        wrong = (predicted != target).nonzero().squeeze(1)
+        wrong = wrong[confidence[wrong].argsort(descending=True, stable=True)]
+        keys = list(data.describe(indices[:1].tolist(), "test")[0])
+        errors = zip(
+            data.describe(indices[wrong].tolist(), "test"),
+            *(column[wrong].tolist() for column in (target, predicted, confidence)),
+            strict=True,
+        )
+        atomic_write_csv(
+            run / "errors.csv",
+            (*keys, *beside(keys, ("target", "predicted", "probability"), "test_")),
+            ((*(row[key] for key in keys), names[t], names[k], f"{p:.4f}") for row, t, k, p in errors),
+        )
+        right = f"{len(target) - len(wrong)} of {len(target)} test rows right"
+        if (threshold := trainer.callback_metrics.get("test_at_threshold/threshold")) is not None:
+            right += f" with the threshold {threshold:.4g}, as `predict` answers (test/accuracy is without it)"
+        print(f"{right}; reports in {run}")

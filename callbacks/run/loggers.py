@@ -1,0 +1,177 @@
+"""Loggers that write to the disk once a second and that a resumed run continues."""
+
+import csv
+import math
+import time
+from argparse import Namespace
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lightning.fabric.loggers.logger import _DummyExperiment
+from lightning.pytorch.core.saving import save_hparams_to_yaml
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.loggers.logger import Logger, rank_zero_experiment
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from torch import Tensor
+
+from callbacks.files import write_then_rename
+
+
+class ThrottledSave(Logger):
+    """Writes at most once a second, but always before a checkpoint and at the end.
+
+    Lightning calls `save` after every logged step, which costs more than the step.
+    """
+
+    _written = -math.inf  # time of the last write
+    _last_point: tuple[int | None, dict[str, Any]] | None = None
+
+    def save(self) -> None:
+        if time.monotonic() - self._written >= 1:
+            self._write_now()
+
+    def flush(self) -> None:
+        """Write now: what a checkpoint builds on must be on the disk before it, or a resume has a gap in its curves."""
+        self._write_now()
+        self._written = -math.inf  # metrics of the epoch that ends with the checkpoint follow it: write without delay
+
+    def is_repeated(self, metrics: Mapping[str, Any], step: int | None) -> bool:
+        """Whether this point was the last one logged; a checkpoint logs its own step before Lightning does."""
+        repeated = self._last_point == (step, dict(metrics))
+        self._last_point = (step, dict(metrics))
+        return repeated
+
+    def finalize(self, status: str) -> None:
+        self._written = -math.inf
+        super().finalize(status)
+
+    def _write_now(self) -> None:
+        self._write()
+        self._written = time.monotonic()
+
+    def _write(self) -> None:
+        raise NotImplementedError
+
+
+class ThrottledTensorBoardLogger(ThrottledSave, TensorBoardLogger):
+    """TensorBoard events, flushed once a second; the file begins with the first event.
+
+    Lightning opens its loggers before it reads a checkpoint, and a resume that is refused there leaves no file.
+    """
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> Any:
+        if self._experiment is None:
+            self._experiment = _lazy_writer(self.log_dir, **self._kwargs)
+        return self._experiment
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
+        if not self.is_repeated(metrics, step):
+            self.experiment._get_file_writer()  # below, Lightning makes another error of a full disk
+            super().log_metrics(dict(metrics), step)
+
+    @rank_zero_only
+    def _write(self) -> None:
+        # Lightning would write the file in place, and only if it is not there: a kill would leave it cut for ever.
+        path = Path(self.log_dir, self.NAME_HPARAMS_FILE)
+        if path.is_symlink() or not path.is_file():
+            write_then_rename(path, lambda temporary: save_hparams_to_yaml(temporary, self.hparams))
+        TensorBoardLogger.save(self)
+
+
+class ResumableCSVLogger(ThrottledSave):
+    """Writes metrics.csv, in the format of Lightning's CSVLogger: a column for each metric, sorted by name.
+
+    The file is only ever appended to or replaced whole, so a kill costs at most the line being appended, and the next
+    resume drops that.
+
+    Args:
+        save_dir: the run directory.
+        resumed_at: number of updates done when the run was resumed. Rows from that step on, written by the interrupted
+            run after its last checkpoint, are dropped at the first write, because the resumed run logs those steps
+            again. None starts a new file.
+    """
+
+    def __init__(self, save_dir: str, resumed_at: int | None = None) -> None:
+        super().__init__()
+        self.path = Path(save_dir) / "metrics.csv"
+        self.resumed_at = resumed_at
+        self._columns: list[str] = []  # of the file; none before the first write
+        self._rows: list[dict[str, Any]] = []  # logged since the last write
+
+    @property
+    def name(self) -> str:
+        return ""
+
+    @property
+    def version(self) -> str:
+        return ""
+
+    @property
+    def save_dir(self) -> str:
+        return str(self.path.parent)
+
+    log_dir = root_dir = save_dir
+
+    @property
+    def experiment(self) -> Any:
+        """Takes whatever a model draws on each of its loggers, as `add_image` of TensorBoard's, and drops it."""
+        return _DummyExperiment()
+
+    def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
+        """Write none: they are in the run's config.yaml."""
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
+        if self.is_repeated(metrics, step):
+            return
+        values = {name: value.item() if isinstance(value, Tensor) else value for name, value in metrics.items()}
+        self._rows.append(values | {"step": len(self._rows) if step is None else step})
+
+    @rank_zero_only
+    def _write(self) -> None:
+        if not self._rows:
+            return
+        if set().union(*self._rows) <= set(self._columns):
+            with self.path.open("a", newline="", encoding="utf-8") as file:
+                csv.DictWriter(file, self._columns).writerows(self._rows)
+        else:  # a new metric, or the first write
+            rows = [*self._rows_to_keep(), *self._rows]
+            columns = sorted(set().union(*rows))
+            write_then_rename(self.path, lambda temporary: _write_table(temporary, columns, rows))
+            self._columns = columns
+        self._rows = []
+
+    def _rows_to_keep(self) -> list[dict[str, Any]]:
+        is_first_write = not self._columns
+        if is_first_write and (self.resumed_at is None or not self.path.is_file()):
+            return []
+        with self.path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(line for line in file if line.endswith("\n")))  # a kill may leave half a line
+        if is_first_write:
+            return [row for row in rows if int(row["step"]) < (self.resumed_at or 0)]
+        return rows
+
+
+def _lazy_writer(log_dir: str, **options: Any) -> Any:
+    from torch.utils.tensorboard import SummaryWriter  # slow to import, so not at the top
+
+    class LazyWriter(SummaryWriter):
+        is_made = False
+
+        def _get_file_writer(self) -> Any:
+            return super()._get_file_writer() if self.is_made else None
+
+    writer = LazyWriter(log_dir=log_dir, **options)
+    writer.is_made = True
+    return writer
+
+
+def _write_table(path: Path, columns: list[str], rows: list[dict[str, Any]]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(rows)

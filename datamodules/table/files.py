@@ -1,0 +1,599 @@
+"""Tables of numbers and categories as people have them: read, split, standardised and one-hot encoded."""
+
+import json
+import math
+import re
+import sys
+import warnings
+from collections.abc import Iterable, Sequence
+from functools import cached_property, partial
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from torch import Tensor
+
+from datamodules.batches import BatchedDataset, BatchIndices
+from datamodules.checks import few_to_choose_by, label_oddities
+from datamodules.files.readers import Row, column_values, each_file, labelled_rows, plain, read_rows, require_files
+from datamodules.saved_state import are_names
+from datamodules.splits import hold_out, join_validation
+from datamodules.table.tabular import TabularDataModule, in_order
+
+MISSING = {"", "na", "n/a", "#n/a", "<na>", "nan", "nat", "null", "none", "?", "-"}  # no number, in any case
+LARGEST = 3e38  # what a float32 can hold
+NAMELESS = re.compile(r"(\.\d+)?")  # a column without a name, and the next ones
+# What a reader takes for a number: $12, 10.5 %, 1,992.17, 10,5, 47_000, 47 kg
+NUMERAL = re.compile(r"\W*\d[\d.,'_ ]*\W*[^\W\d_]{0,4}\W*")
+CODE = re.compile(r"0\d+")  # a postal code, a telephone number
+LabelledRows = tuple[list[Row], list[str]]
+
+
+class Layout(NamedTuple):
+    """Where the D columns of x come from: numbers first, then the holes in some of them, then categories.
+
+    Attributes:
+        numbers: which of the F columns hold numbers.
+        mean, scale: of the numbers.
+        holes: which of the F columns have a column of x that says where a number is missing.
+        categories: which of the F columns hold numbers of categories.
+        first: of each of these, its first column of x.
+        width: D.
+    """
+
+    numbers: list[int]
+    mean: Tensor
+    scale: Tensor
+    holes: list[int]
+    categories: list[int]
+    first: Tensor
+    width: int
+
+
+class TableDataModule(TabularDataModule):
+    """A file with a row for each example, a column for its label, and columns of numbers or of categories.
+
+    Numbers are standardised by the training rows, categories one-hot encoded: a column of 0 and 1 for each that the
+    training rows have; one that they lack is 0 in all of them. Which columns there are and what they hold is kept in
+    the checkpoint, so predicting needs no training file.
+
+    Args:
+        train_file: .csv, .tsv, .json (a list of objects), .jsonl or .parquet, also compressed (.csv.gz); of several
+            files a list.
+        val_file: likewise; null holds out a stratified share of the training rows.
+        test_file: likewise; null holds out a stratified share of the training rows.
+        label_column: name of the column with the label.
+        feature_columns: names of the columns to learn from; null takes all but those of the label and the ids.
+        id_columns: columns that are carried along to reports and predictions, and not learned from.
+        categorical_columns: columns whose numbers are names, such as postal codes; those with words are found anyway.
+        missing: "impute" takes the mean of the training rows for a number that is not there, with a column of 0 and 1
+            that says so, and makes a missing category one of its own; "refuse" ends with a line that names the rows.
+        drop_unlabelled: leave out rows of these files that have no label, instead of refusing them.
+        predict_file: rows for `predict`, a file as above; without either, `predict` takes the test rows.
+        predict_inputs: rows for `predict`, as [{age: 31, town: Oslo}], or as [[31, Oslo]] in the order of the columns.
+        options: as in TabularDataModule.
+
+    Raises:
+        ValueError: an option out of its range, or files that are not what they should be.
+    """
+
+    precision = torch.float64  # a time in seconds since 1970 has more digits than float32
+
+    def __init__(
+        self,
+        train_file: str | list[str] | None = None,
+        val_file: str | list[str] | None = None,
+        test_file: str | list[str] | None = None,
+        label_column: str | int = "label",
+        feature_columns: list[str] | None = None,
+        id_columns: list[str] | None = None,
+        categorical_columns: list[str] | None = None,
+        missing: Literal["impute", "refuse"] = "impute",
+        drop_unlabelled: bool = False,
+        predict_file: str | None = None,
+        predict_inputs: list[Any] | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(predict_inputs=predict_inputs, **options)
+        if missing not in ("impute", "refuse"):
+            raise ValueError(f"missing must be impute or refuse, got {missing}")
+        if predict_inputs is not None and predict_file is not None:
+            raise ValueError("expected predict_inputs or predict_file, got both; leave one out")
+        self.train_file, self.val_file, self.test_file = train_file, val_file, test_file
+        self.label_column, self.missing, self.predict_file = str(label_column), missing, predict_file
+        self.feature_columns, self.id_columns = feature_columns, id_columns or []
+        self.categorical_columns, self.drop_unlabelled = categorical_columns or [], drop_unlabelled
+        self._trained_with: dict[str, list[str] | None] | None = None  # the options of a checkpoint's columns
+
+    def setup(self, stage: str) -> None:
+        """Say what in the data is likely to be a mistake, in one line each on standard error."""
+        oddities: list[str] = []
+        if stage == "fit" and not self.refit:
+            oddities += label_oddities([label for _, labels in self._files.values() for label in labels])
+            stray = self._stray()
+            oddities += [*stray.values(), *self._codes(), *self._id_like(stray), *self._not_learned_from()]
+            for line in few_to_choose_by(len(self._files["val"][0])):
+                rank_zero_only(print)(f"note: {line}", file=sys.stderr)
+        splits = {"fit": ("train", "val", "test"), "test": ("test",), "predict": ("predict",)}.get(stage, ())
+        for split in splits:
+            oddities += [*self._without(split), *self._new_categories(self._rows(split), f"{split} rows")]
+        for line in oddities:
+            rank_zero_only(print)(f"warning: {line}", file=sys.stderr)
+
+    # What the files hold, and, unless a checkpoint has told, what their columns are.
+
+    @cached_property
+    def _training_file(self) -> LabelledRows:
+        """Its rows in their order, held out or not, and their labels."""
+        if not self.train_file:
+            raise ValueError("train_file: expected a file to train on, got none; --data.train_file FILE")
+        return self._labelled("train", self.train_file)
+
+    @cached_property
+    def _files(self) -> dict[str, LabelledRows]:
+        """Rows and labels of "train", "val" and "test"."""
+        files = {"val": self.val_file, "test": self.test_file}
+        splits = {"train": self._training_file}
+        splits |= {split: self._labelled(split, file) for split, file in files.items() if file}
+        splits = hold_out(splits, {"test": self.test_fraction, "val": self.val_fraction}, self.seed)
+        return join_validation(splits) if self.trains_on_validation else splits
+
+    def _labelled(self, split: str, files: str | list[str]) -> LabelledRows:
+        require_files(f"{split}_file", files)
+        rows: list[Row] = []
+        labels: list[str] = []
+        for path in each_file(files):
+            found = labelled_rows(path, (self.label_column,), self.drop_unlabelled)
+            labels += [label for (label,) in column_values(path, found, (self.label_column,))]
+            rows += [(f"{path} {place}", row) for place, row in found]
+        return rows, labels
+
+    @cached_property
+    def class_names(self) -> list[str]:  # type: ignore[override]
+        """The labels of the training rows, sorted."""
+        names = sorted(set(self._files["train"][1]))
+        if len(names) < 2:
+            raise ValueError(f"expected at least 2 labels to tell apart, got {names} in the training rows")
+        return names
+
+    @cached_property
+    def columns(self) -> dict[str, list[str] | None]:
+        """The columns to learn from: None for numbers, for categories a list of them, "" for a missing one.
+
+        Whether they hold numbers is decided by all rows of the training file, held out or not.
+        """
+        return self._columns_of_options()
+
+    def _columns_of_options(self) -> dict[str, list[str] | None]:
+        there = self._there
+        names = self.feature_columns or self._candidates()
+        for option in ("feature_columns", "id_columns", "categorical_columns"):
+            wanted = getattr(self, option) or []
+            if unknown := [name for name in wanted if name not in there]:
+                raise ValueError(f"{option}: the file has no column {unknown[0]!r}, it has {', '.join(there[:20])}")
+        if self.label_column in names or not names:
+            raise ValueError(
+                f"feature_columns: expected columns other than the label's, got {names} of {', '.join(there[:20])}"
+            )
+        columns: dict[str, list[str] | None] = {}
+        for name in names:
+            numbers = []
+            for place, row in self._training_file[0]:
+                if isinstance(value := row.get(name), list | dict):
+                    raise ValueError(
+                        f"{place}: expected a number or a category in {name!r}, got {json.dumps(value)[:50]}: make "
+                        f"a column of each part, or leave it out with --data.id_columns '[{name}]'"
+                    )
+                if (number := _number(value)) is None or not math.isnan(number):
+                    numbers.append(number)
+            if name not in self.categorical_columns and None not in numbers:
+                if not numbers:
+                    raise ValueError(f"column {name!r} has no value in the training rows: --data.id_columns '[{name}]'")
+                columns[name] = None
+            else:
+                columns[name] = sorted({_category(row.get(name)) for _, row in self._files["train"][0]})
+        return columns
+
+    @cached_property
+    def _there(self) -> list[str]:
+        """The columns that the rows of the training file have, in their order."""
+        return list(dict.fromkeys(name for _, row in self._training_file[0] for name in row))
+
+    def _candidates(self) -> list[str]:
+        """Those of them that could be learned from."""
+        left_out = {self.label_column, *self.id_columns}
+        return [name for name in self._there if not NAMELESS.fullmatch(name) and name not in left_out]
+
+    @cached_property
+    def with_holes(self) -> list[str]:
+        """The columns of numbers of which some are missing in the training rows."""
+        x, _ = self.points("train")
+        return [name for name, holes in zip(self.columns, x.isnan().any(dim=0).tolist(), strict=True) if holes]
+
+    @cached_property
+    def feature_names(self) -> list[str]:
+        """Names of the D columns of what `transform` returns."""
+        return _feature_names(self.columns, self.with_holes)
+
+    # What TabularDataModule makes its batches of.
+
+    def load_splits(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """Numbers, NaN where missing, and numbers of categories, -1 where unknown: (N, F), and target (N,)."""
+        number = {name: k for k, name in enumerate(self.class_names)}
+        splits = {}
+        for split, (rows, labels) in self._files.items():
+            if unknown := sorted(set(labels) - set(number)):
+                known = ", ".join(self.class_names[:5]) + (", ..." if len(number) > 5 else "")
+                raise ValueError(
+                    f"label {', '.join(map(repr, unknown[:10])):.300} of the {split} rows is none of the {len(number)} "
+                    f"of the training rows ({known:.300}): add training rows, or remove these"
+                )
+            there = self._there if split == "train" or self.is_drawn(split) else None
+            splits[split] = self._encoded(rows, there), torch.tensor([number[label] for label in labels])
+        return splits
+
+    @cached_property
+    def _splits(self) -> dict[str, tuple[Tensor, Tensor]]:
+        return self.load_splits()  # unlike the parent's, with NaN
+
+    def is_drawn(self, split: str) -> bool:
+        return not {"val": self.val_file, "test": self.test_file}[split]
+
+    @cached_property
+    def _layout(self) -> Layout:
+        kinds = list(self.columns.values())
+        numbers = [column for column, kind in enumerate(kinds) if kind is None]
+        if self.mean is None or self.scale is None:
+            from sklearn.preprocessing import StandardScaler  # slow to import, so not at the top
+
+            width = len(self.feature_names)
+            self.mean, self.scale = torch.zeros(width, dtype=self.precision), torch.ones(width, dtype=self.precision)
+            if numbers:
+                x = self.points("train")[0][:, numbers]
+                x[:, x.isnan().all(dim=0)] = 0  # where all numbers are in rows that are held out
+                scaler = StandardScaler().fit(x.numpy())  # leaves out NaN
+                self.mean[: len(numbers)] = torch.from_numpy(scaler.mean_)
+                self.scale[: len(numbers)] = torch.from_numpy(scaler.scale_)
+        mean, scale = self.mean[: len(numbers)], self.scale[: len(numbers)]
+        holes = [list(self.columns).index(name) for name in self.with_holes]
+        categories = [column for column, kind in enumerate(kinds) if kind is not None]
+        sizes = [len(kind) for kind in kinds if kind is not None]
+        ends = torch.tensor([len(numbers) + len(holes), *sizes]).cumsum(0)
+        return Layout(numbers, mean, scale, holes, categories, ends[:-1], int(ends[-1]))
+
+    def transform(self, x: Tensor) -> Tensor:
+        """What `load_splits` returns, (N, F), to the model's, (N, D)."""
+        return _transformed(x, self._layout)
+
+    def scaling(self) -> tuple[Tensor, Tensor]:
+        """What is subtracted from each column, and what it is divided by: (D,) and (D,)."""
+        _ = self._layout  # which sets both
+        return self.mean, self.scale  # type: ignore[return-value]
+
+    def dataset(self, split: str) -> BatchedDataset:
+        """The rows of a split; x is made batch by batch, as a column of many categories would fill the memory."""
+        self.require_known_rows(split)
+        raw, target = self._raw(split)
+        return BatchedDataset(partial(_gathered, raw, self._layout), target)
+
+    def encode(self, rows: Any) -> Tensor:
+        """Rows as in predict_inputs, a data frame, or an array in the order of the columns, to x (N, D).
+
+        Warns of categories that no training row has.
+
+        Raises:
+            ValueError: a column is not there, or holds something else than a number.
+        """
+        given = self._given(rows)
+        for line in self._new_categories(given, "rows"):
+            warnings.warn(line, stacklevel=2)
+        return self.transform(self._encoded(given, [*self.columns]))
+
+    def unseen(self, rows: Any) -> list[list[str]]:
+        """Of each row a line for each category that no training row has."""
+        return [
+            [
+                f"no training row has the {name!r} {category!r}"
+                for name, known in self._number_of.items()
+                if (category := _category(row[name])) not in known
+            ]
+            for _, row in self._given(rows)
+        ]
+
+    def _given(self, rows: Any) -> list[Row]:
+        """Rows as `encode` takes them, named."""
+        rows = rows if isinstance(rows, list) else np.asarray(in_order(rows, list(self.columns))).tolist()
+        if not isinstance(rows, list):
+            raise ValueError(f"expected a list of rows, got {rows!r:.60}")
+        return [(f"row {n}", self._named(n, row)) for n, row in enumerate(rows)]
+
+    def sklearn_transformer(self) -> Any:
+        """Refused with a ValueError: scikit-learn's columns are not in this order."""
+        raise ValueError(
+            "TableDataModule cannot be exported with its categories and holes: take to_torch or Classifier"
+        )
+
+    def describe(self, indices: Sequence[int], split: str) -> list[dict[str, Any]]:
+        """Ids and features of some rows of a split, by name."""
+        rows = self._rows(split)
+        return [{name: rows[i][1].get(name) for name in (*self.id_columns, *self.columns)} for i in indices]
+
+    def input_rows(self, indices: Sequence[int]) -> list[dict[str, Any]]:
+        """All columns of some rows to predict, as they are in predict_file."""
+        return [self._rows("predict")[index][1] for index in indices]
+
+    def is_empty(self, index: int) -> bool:
+        """Whether a row to predict has neither number nor category."""
+        row = self._rows("predict")[index][1]
+        return all(_category(row.get(name)) == "" for name in self.columns)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What TabularDataModule keeps, the columns, those with holes, and the options that chose them."""
+        own = {"columns": self.columns, "with_holes": self.with_holes, "options": self._options}
+        return super().state_dict() | own
+
+    @property
+    def _options(self) -> dict[str, list[str] | None]:
+        return {name: getattr(self, name) for name in ("feature_columns", "id_columns", "categorical_columns")}
+
+    def require_known_rows(self, split: str) -> None:
+        """Refuse other rows than a checkpoint's own, and to train on columns chosen otherwise.
+
+        Raises:
+            ValueError: names the options, or gives both fingerprints, and says what to do.
+        """
+        super().require_known_rows(split)
+        if split != "train" or self._trained_with in (None, self._options):
+            return
+        if [*self._columns_of_options().items()] != [*self.columns.items()]:
+            before = ", ".join(f"{name} {value}" for name, value in self._trained_with.items())
+            now = ", ".join(f"{name} {value}" for name, value in self._options.items())
+            raise ValueError(
+                f"the checkpoint was trained with {before}, the configuration asks for {now}: to resume, use the run's "
+                "own config.yaml; for other columns, start a new run"
+            )
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take all of it from a checkpoint.
+
+        Raises:
+            ValueError: the checkpoint holds something else, or is damaged.
+        """
+        columns, with_holes = state.get("columns"), state.get("with_holes")
+        if not (
+            isinstance(columns, dict)
+            and are_names([*columns])
+            and all(kind is None or are_names(kind) for kind in columns.values())
+            and isinstance(with_holes, list)
+            and with_holes == [name for name, kind in columns.items() if kind is None and name in with_holes]
+            and state.get("feature_names") == _feature_names(columns, with_holes)
+        ):
+            raise ValueError("the checkpoint holds no columns of a table; use one that fit has written")
+        self.columns, self.with_holes, self._trained_with = columns, with_holes, state.get("options")
+        for name in ("_layout", "_number_of"):
+            vars(self).pop(name, None)
+        super().load_state_dict(state)
+
+    def _width(self, num_raw: int) -> int:
+        return num_raw  # feature_names are those of the D columns already
+
+    # Rows to numbers.
+
+    def _rows(self, split: str) -> list[Row]:
+        if split != "predict":
+            return self._files[split][0]
+        return self._inputs
+
+    @cached_property
+    def _inputs(self) -> list[Row]:
+        if self.predict_file is not None:
+            require_files("predict_file", self.predict_file)
+            rows = [
+                (f"{self.predict_file} {place}", row) for place, row in read_rows(self.predict_file, [*self.columns])
+            ]
+        elif self.predict_inputs is None:
+            rows = self._files["test"][0]
+        else:
+            rows = [(f"predict_inputs: row {n}", self._named(n, row)) for n, row in enumerate(self.predict_inputs)]
+        if not rows:
+            raise ValueError("expected at least one row to predict, got none")
+        return rows
+
+    def _named(self, number: int, row: Any) -> dict[str, Any]:
+        """A row of predict_inputs as a map from column to value."""
+        row = plain(row)
+        if isinstance(row, list) and len(row) == len(self.columns):
+            return dict(zip(self.columns, row, strict=True))
+        if not isinstance(row, dict):
+            expected = f"{len(self.columns)} values ({', '.join(self.columns)})"
+            raise ValueError(f"predict_inputs: expected {expected}, got {row} as row {number}")
+        self._require_columns(f"row {number}", row)
+        return row
+
+    def _require_columns(self, place: str, there: Iterable[str]) -> None:
+        if absent := [name for name in self.columns if name not in there]:
+            raise ValueError(
+                f"{place}: expected a column {', '.join(map(repr, absent[:10]))}, got {', '.join(sorted(there)[:20])}"
+            )
+
+    @cached_property
+    def _number_of(self) -> dict[str, dict[str, int]]:
+        """The number of each category, of each column of categories."""
+        kinds = {name: kind for name, kind in self.columns.items() if kind is not None}
+        return {name: {_category(category): n for n, category in enumerate(kind)} for name, kind in kinds.items()}
+
+    def _raw(self, split: str) -> tuple[Tensor, Tensor]:
+        if split != "predict":
+            return self.points(split)
+        x = self._encoded(self._inputs)
+        return x, torch.full((len(x),), -1)
+
+    def _encoded(self, rows: list[Row], there: Iterable[str] | None = None) -> Tensor:
+        """Numbers, and numbers of categories: (N, F).
+
+        Args:
+            rows: with their places.
+            there: the columns of their file; None takes those of these rows.
+
+        Raises:
+            ValueError: a column is not there, holds something else than a number, or, unless imputed, nothing.
+        """
+        if not rows:
+            return torch.empty(0, len(self.columns), dtype=self.precision)
+        self._require_columns(rows[0][0].partition(" line ")[0], there or {name for _, row in rows for name in row})
+        number_of, encoded, holes, wrong = self._number_of, [], [], []
+        for place, row in rows:
+            values = [
+                number_of[name].get(_category(row.get(name)), -1) if name in number_of else _number(row.get(name))
+                for name in self.columns
+            ]
+            for name, value in zip(self.columns, values, strict=True):
+                if value is None:
+                    wrong.append(f"{place}: expected a number in {name!r}, got {str(row[name])[:50]!r}")
+                elif math.isnan(value) or (name in number_of and _category(row.get(name)) == ""):
+                    holes.append(f"{place} has no {name!r}")
+            encoded.append([float(value) for value in values if value is not None])
+        if wrong:
+            more = f"; {len(wrong) - 1} more, the next: {wrong[1]}" if len(wrong) > 1 else ""
+            raise ValueError(f"{wrong[0]}{more}")
+        if holes and self.missing == "refuse":
+            raise ValueError(
+                f"{holes[0]}, and {len(holes) - 1} more values are missing: correct them, remove their rows, or set "
+                "--data.missing impute"
+            )
+        return torch.tensor(encoded, dtype=self.precision)
+
+    def _new_categories(self, rows: list[Row], what: str) -> list[str]:
+        """What to say of categories that no training row has."""
+        lines = []
+        for name, known in self._number_of.items():
+            found = [_category(row.get(name)) for _, row in rows] if any(name in row for _, row in rows) else []
+            unseen = [category for category in found if category not in known]
+            if unseen:
+                listed = ", ".join(map(repr, sorted(set(unseen))[:5])) + (", ..." if len(set(unseen)) > 5 else "")
+                lines.append(
+                    f"{len(unseen)} of {len(found)} {what} have a {name!r} that no training row has ({listed}): "
+                    "it counts as none of the known ones"
+                )
+        return lines
+
+    def _without(self, split: str) -> list[str]:
+        """What to say of rows without a column that others have, as JSON lets them."""
+        if split in ("val", "test") and self.is_drawn(split):
+            return []  # told of with the file that they are from
+        every = self._training_file[0] if split == "train" else self._rows(split)
+        rows = [(place, row) for place, row in every if not self.columns.keys() <= row.keys()]
+        if not rows:
+            return []
+        place, row = rows[0]
+        absent, there = ([*names][:5] for names in ([n for n in self.columns if n not in row], row))
+        return [
+            f"{len(rows)} of {len(every)} {split} rows lack a column, whose value counts as missing: {place} has no "
+            f"{', '.join(map(repr, absent))}, but {', '.join(map(repr, there))}"
+        ]
+
+    def _stray(self) -> dict[str, str]:
+        """What to say of columns that some cells keep from being read as numbers, by their names."""
+        lines = {}
+        for name in self._words:
+            filled = [(place, row[name]) for place, row in self._training_file[0] if _category(row.get(name))]
+            stray = [(place, value) for place, value in filled if _number(value) is None]
+            numerals = len(filled) - sum(NUMERAL.fullmatch(str(value)) is None for _, value in stray)
+            if stray and numerals > len(filled) / 2:
+                (place, value), *_ = stray
+                lines[name] = (
+                    f"column {name!r} looks like numbers in {numerals} of {len(filled)} rows, but {place} has "
+                    f"{str(value)[:50]!r}, so that each value counts as a category: write numbers as 1234.5, leave "
+                    f"unknown ones empty, or, if they are names, set --data.categorical_columns '[{name}]'"
+                )
+        return lines
+
+    def _codes(self) -> list[str]:
+        """What to say of numbers that begin with a 0, as names do."""
+        lines = []
+        for name in (name for name, kind in self.columns.items() if kind is None):
+            values = [str(row.get(name)) for _, row in self._training_file[0]]
+            if codes := [value for value in values if CODE.fullmatch(value)]:
+                lines.append(
+                    f"column {name!r} is read as numbers, but {len(codes)} of {len(values)} rows begin with a "
+                    f"0, as {codes[0]!r}: if they are names, set --data.categorical_columns '[{name}]'"
+                )
+        return lines
+
+    def _not_learned_from(self) -> list[str]:
+        """What to say, on resuming, of columns that the run has begun without."""
+        new = [name for name in self._candidates() if name not in self.columns] if self.feature_columns is None else []
+        if not new:
+            return []
+        names = ", ".join(map(repr, new[:5])) + (", ..." if len(new) > 5 else "")
+        return [f"the run has begun without the column {names}, and does not learn from it: for that begin a new run"]
+
+    def _id_like(self, stray: Iterable[str]) -> list[str]:
+        """What to say of categories so many that they are names of rows, and of numbers that count the rows."""
+        number, advice = len(self._files["train"][0]), "if it is an id or a text, set --data.id_columns '[{}]'"
+        lines = [
+            f"column {name!r} has {len(kind)} different values in {number} training rows: {advice.format(name)}"
+            for name, kind in self._words.items()
+            if len(kind) > 20 and len(kind) > number / 2 and name not in stray
+        ]
+        raw = torch.cat([x for x, _ in self._splits.values()])
+        for (name, kind), values in zip(self.columns.items(), raw.T, strict=True):
+            if kind is None and len(values) > 20 and bool((values.sort().values.diff() == 1).all()):
+                lines.append(f"column {name!r} counts the rows: {advice.format(name)}")
+        return lines
+
+    @property
+    def _words(self) -> dict[str, list[str]]:
+        """The columns that are read as categories although nothing says so, and their categories."""
+        named = self.categorical_columns
+        return {name: kind for name, kind in self.columns.items() if kind is not None and name not in named}
+
+
+def _feature_names(columns: dict[str, list[str] | None], with_holes: list[str]) -> list[str]:
+    """Names of the D columns of x."""
+    names = [name for name, categories in columns.items() if categories is None]
+    names += [f"{name} is missing" for name in with_holes]
+    for name, categories in columns.items():
+        names += [f"{name} = {category}" if category else f"{name} is missing" for category in categories or []]
+    return names
+
+
+def _gathered(raw: Tensor, layout: Layout, batch: BatchIndices) -> Tensor:
+    return _transformed(raw[batch.indices], layout)
+
+
+def _transformed(x: Tensor, layout: Layout) -> Tensor:
+    """Numbers and numbers of categories, (N, F), to (N, D): 0 stands for the mean, and for all that is not there."""
+    made, n = torch.zeros(len(x), layout.width), len(layout.numbers)
+    made[:, :n] = ((x[:, layout.numbers] - layout.mean) / layout.scale).nan_to_num()
+    made[:, n : n + len(layout.holes)] = x[:, layout.holes].isnan()
+    category = x[:, layout.categories].long()  # -1 is in none
+    row, column = (category >= 0).nonzero(as_tuple=True)
+    made[row, category[row, column] + layout.first[column]] = 1
+    return made
+
+
+def _number(value: Any) -> float | None:
+    """A number as such, NaN where it is missing, None for anything else."""
+    if value is None or str(value).strip().casefold() in MISSING:
+        return math.nan
+    if isinstance(value, bool) or "_" in str(value):
+        return None
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return number if math.isnan(number) or abs(number) < LARGEST else None
+
+
+def _category(value: Any) -> str:
+    """A category as text, the same from every kind of file; "" where it is missing."""
+    if value is None or (not isinstance(value, str) and str(value).casefold() in MISSING):  # NaN, or pandas' NA
+        return ""
+    text, number = str(value).strip(), _number(value)
+    if number is not None and math.isfinite(number) and not CODE.match(text):  # 2, 2.0 and 2.00 are one
+        if not number.is_integer():
+            return str(number)
+        text = str(int(number)) if abs(number) < 2**53 or isinstance(value, float) else text
+    return text.lower() if text.lower() in ("true", "false") else text

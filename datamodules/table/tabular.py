@@ -1,0 +1,343 @@
+"""Tables of a few numbers per row: read or generated, split, standardised."""
+
+import math
+import sys
+from collections.abc import Sequence
+from functools import cached_property, partial
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+import torch
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from torch import Tensor
+
+from datamodules.batches import BatchedDataModule, BatchedDataset, BatchIndices
+from datamodules.saved_state import are_counts, are_names, is_vector, require
+from datamodules.splits import fingerprint, join_validation, require_same_rows, require_two_rows, stratified_split
+
+NAMES = ("feature_names", "class_names")
+STATE = (*NAMES, "class_counts", "mean", "scale")  # what a checkpoint keeps
+
+
+class Table(NamedTuple):
+    """A whole data set, before it is split.
+
+    Attributes:
+        x: (N, F) finite numbers, as an array, a tensor, a data frame or nested lists.
+        target: (N,) class numbers from 0 to K - 1, in any of these forms.
+        feature_names: F names.
+        class_names: K names.
+    """
+
+    x: Any
+    target: Any
+    feature_names: Sequence[str]
+    class_names: Sequence[str]
+
+
+class TabularDataModule(BatchedDataModule):
+    """Splits a table and standardises each column by the mean and standard deviation of the training rows.
+
+    A subclass implements either `load_table`, which returns the whole data set, or `load_splits`, which returns it
+    already split; the latter must also set `feature_names` and `class_names` in its constructor. Names, mean and scale
+    are kept in the checkpoint, so that rows given for `predict` are scaled as the training rows were and need no data.
+
+    Args:
+        val_fraction: share of all rows to hold out for validation, in (0, 1).
+        test_fraction: share of all rows to hold out for the test, in (0, 1).
+        batch_size: rows per update, over all devices together.
+        seed: of the split and of the order of the rows; null takes the run's own (seed_everything), or else 42.
+        stratified_batches: shuffle so that every training batch holds each class in its overall proportion.
+        refit: train on the validation rows as well, and validate on none; see `train.py fit --refit true`.
+        predict_inputs: raw rows for `predict`, one list of feature values each, as [[4.9, 1.7]]; null predicts the test
+            rows.
+
+    Raises:
+        ValueError: an option out of its range.
+    """
+
+    precision: ClassVar[torch.dtype] = torch.float32  # of raw features, mean and scale
+
+    def __init__(
+        self,
+        val_fraction: float = 0.2,
+        test_fraction: float = 0.2,
+        batch_size: int = 16,
+        seed: int | None = None,
+        stratified_batches: bool = False,
+        refit: bool = False,
+        predict_inputs: list[list[float]] | None = None,
+    ) -> None:
+        super().__init__(batch_size, seed, stratified_batches, refit)
+        if not (val_fraction > 0 and test_fraction > 0 and val_fraction + test_fraction < 1):
+            raise ValueError(
+                "val_fraction and test_fraction must be above 0 and leave rows to train on, "
+                f"got {val_fraction} and {test_fraction}"
+            )
+        self.val_fraction, self.test_fraction, self.predict_inputs = val_fraction, test_fraction, predict_inputs
+        self.mean: Tensor | None = None  # (D,), with scale: what standardising subtracts and divides by
+        self.scale: Tensor | None = None
+        self._trained_on: str | None = None  # fingerprint of the training rows, where a checkpoint has one
+
+    def load_table(self) -> Table:
+        """The whole data set; called at most once."""
+        raise NotImplementedError("implement load_table, or load_splits and set feature_names and class_names")
+
+    def load_splits(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """Raw features (N, F) in float32 and target (N,) of "train", "val" and "test"; called at most once."""
+        x, target, _, class_names = self._table
+        require_two_rows([class_names[k] for k in target], round(len(x) * self.test_fraction), "test")
+        rest, test = stratified_split(target.tolist(), round(len(x) * self.test_fraction), self.seed, "test")
+        kept, held = stratified_split(target[rest].tolist(), round(len(x) * self.val_fraction), self.seed, "val")
+        rows = {"train": [rest[i] for i in kept], "val": [rest[i] for i in held], "test": test}
+        return {split: (x[indices], target[indices]) for split, indices in rows.items()}
+
+    def is_drawn(self, split: str) -> bool:
+        """Whether the rows of "val" or "test" are held out from those that the training rows are from."""
+        return "_table" in vars(self)  # else load_splits has rows of their own
+
+    def add_features(self, x: Tensor) -> Tensor:
+        """Append derived columns to raw features: (N, F) to (N, D). The default adds none."""
+        return x
+
+    # A constructor or a checkpoint may set the next three; otherwise they come from the data, when first asked for.
+
+    @cached_property
+    def feature_names(self) -> list[str]:
+        """Names of the F raw columns."""
+        return self._table.feature_names  # type: ignore[return-value]
+
+    @cached_property
+    def class_names(self) -> list[str]:  # type: ignore[override]
+        """Names of the K classes."""
+        return self._table.class_names  # type: ignore[return-value]
+
+    @cached_property
+    def class_counts(self) -> list[int]:
+        """Training rows of each class, K numbers."""
+        return torch.bincount(self.points("train")[1], minlength=self.num_classes).tolist()
+
+    @property
+    def num_features(self) -> int:
+        """D, the columns of what `transform` returns."""
+        return self._width(len(self.feature_names))
+
+    def points(self, split: str) -> tuple[Tensor, Tensor]:
+        """Raw features (N, F), in their own units, and target (N,) of a split."""
+        return self._splits[split]
+
+    def contents(self, split: str) -> tuple[list[tuple[float, ...]], Tensor]:
+        """Raw features of each row, to be compared with others, and target (N,)."""
+        x, target = self.points(split)
+        return [tuple(row) for row in x.tolist()], target
+
+    def transform(self, x: Tensor) -> Tensor:
+        """Raw features (N, F) to the model's, (N, D): derived columns added, each column standardised."""
+        if self.mean is None or self.scale is None:
+            from sklearn.preprocessing import StandardScaler  # slow to import, so not at the top
+
+            scaler = StandardScaler().fit(self.add_features(self.points("train")[0]).double().numpy())
+            self.mean, self.scale = torch.from_numpy(scaler.mean_).float(), torch.from_numpy(scaler.scale_).float()
+        return (self.add_features(x) - self.mean) / self.scale
+
+    def encode(self, rows: Any) -> Tensor:
+        """Raw rows (N, F), as an array, a tensor, a data frame or nested lists, to what the model takes, (N, D).
+
+        Raises:
+            ValueError: anything but F finite numbers in each row.
+        """
+        names = self.feature_names
+        rows = in_order(rows, names)
+        try:
+            x = np.asarray(rows, dtype=np.float32).reshape(len(rows), len(names))
+        except (TypeError, ValueError, OverflowError):
+            raise ValueError(f"expected rows of {len(names)} numbers ({', '.join(names)}), got {rows!r:.100}") from None
+        if not np.isfinite(x).all():
+            row = int((~np.isfinite(x)).any(axis=1).argmax())
+            raise ValueError(f"expected finite numbers, got {x[row].tolist()} in row {row}")
+        return self.transform(torch.from_numpy(x))
+
+    def scaling(self) -> tuple[Tensor, Tensor]:
+        """What `transform` subtracts from each column, and what it divides by: (D,) and (D,)."""
+        if self.mean is None or self.scale is None:
+            self.transform(self.points("train")[0])
+        return self.mean, self.scale  # type: ignore[return-value]  # transform has set both
+
+    def sklearn_transformer(self) -> Any:
+        """The fitted StandardScaler that makes x of raw rows.
+
+        Raises:
+            ValueError: there are derived columns, which it cannot make.
+        """
+        from sklearn.preprocessing import StandardScaler
+
+        if self.num_features != len(self.feature_names):
+            raise ValueError(
+                f"scikit-learn's StandardScaler makes no derived columns, {type(self).__name__} has "
+                f"{self.num_features - len(self.feature_names)}"
+            )
+        scaler = StandardScaler()
+        scaler.mean_, scaler.scale_ = (column.double().numpy().copy() for column in self.scaling())
+        scaler.var_, scaler.n_features_in_ = scaler.scale_**2, self.num_features
+        return scaler
+
+    def dataset(self, split: str) -> BatchedDataset:
+        """The rows of a split, standardised."""
+        self.require_known_rows(split)
+        raw, target = self._raw(split)
+        return BatchedDataset(partial(_rows, self.transform(raw)), target)
+
+    def require_known_rows(self, split: str) -> None:
+        """Refuse training rows other than those of the checkpoint, and rows held out from others.
+
+        Raises:
+            ValueError: gives both fingerprints, and what to do.
+        """
+        if split == "predict" or self._trained_on is None:
+            return
+        self.points("train")
+        if split == "train" or self.is_drawn(split):
+            require_same_rows(self._trained_on, self._fingerprint)
+
+    def describe(self, indices: Sequence[int], split: str) -> list[dict[str, Any]]:
+        """The raw features of some rows of a split, by name."""
+        x, _ = self._raw(split)
+        return [
+            {name: round(value, 4) for name, value in zip(self.feature_names, x[index].tolist(), strict=True)}
+            for index in indices
+        ]
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps: names and counts, mean and scale, and the fingerprint of the training rows."""
+        self.scaling()  # computes both
+        trained_on = self._trained_on or self._fingerprint
+        return super().state_dict() | {name: getattr(self, name) for name in STATE} | {"fingerprint": trained_on}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take all of it from a checkpoint.
+
+        Raises:
+            ValueError: the checkpoint was trained on other features or classes, or is damaged.
+        """
+        super().load_state_dict(state)
+        if missing := [name for name in STATE if name not in state]:
+            raise ValueError(f"the checkpoint holds no {', '.join(missing)} of the data; use one that fit has written")
+        for name in NAMES:
+            named = are_names(state[name]) and (name == "feature_names" or "" not in state[name])
+            require(named, name, "a list of different names", state[name])
+            if name in vars(self) and state[name] != vars(self)[name]:
+                raise ValueError(
+                    f"the checkpoint was trained on {name} {state[name]!s:.300}, the configuration asks for "
+                    f"{vars(self)[name]}; use the run's own config.yaml"
+                )
+        counts, mean, scale = state["class_counts"], state["mean"], state["scale"]
+        require(are_counts(counts, len(state["class_names"])), "class_counts", "a number of rows of each class", counts)
+        kind = str(self.precision).removeprefix("torch.")
+        bounded = is_vector(mean, dtype=self.precision) and bool(mean.float().isfinite().all())
+        require(bounded, "mean", f"finite numbers in {kind}", mean)
+        width = self._width(len(state["feature_names"]))
+        if len(mean) != width:
+            raise ValueError(
+                f"the checkpoint was trained on {len(mean)} columns, the configuration makes {width}; "
+                "use the run's own config.yaml"
+            )
+        require(type(state.get("fingerprint")) is str, "fingerprint", "that of the rows", state.get("fingerprint"))
+        above_0 = is_vector(scale, width, self.precision) and bool((scale > 0).all())
+        require(above_0, "scale", f"{width} finite numbers above 0", scale)
+        for name in STATE:
+            setattr(self, name, state[name])
+        self.mean, self.scale = mean.detach(), scale.detach()
+        self._trained_on = state["fingerprint"]
+
+    @cached_property
+    def _fingerprint(self) -> str:
+        """Of the training rows, in their order."""
+        x, target = self.points("train")
+        return fingerprint(len(x), x.numpy().tobytes(), target.numpy().tobytes())
+
+    @cached_property
+    def _table(self) -> Table:
+        """What `load_table` returns, checked, as tensors and lists of plain str."""
+        loaded = self.load_table()
+        if not isinstance(loaded, tuple | list) or len(loaded) != len(Table._fields):
+            got = f"{len(loaded)} values" if isinstance(loaded, tuple | list) else type(loaded).__name__
+            raise ValueError(f"load_table: expected a Table of {', '.join(Table._fields)}, got {got}")
+        x, target, *names = loaded
+        exact, target = np.asarray(x, dtype=np.float64), np.asarray(target)
+        x = exact.astype(np.float32)
+        feature_names, class_names = ([str(name) for name in each] for each in names)
+        if target.ndim != 1 or x.shape != (len(target), len(feature_names)):
+            raise ValueError(
+                f"load_table: expected x (N, F), target (N,) and F feature names, got x {x.shape}, "
+                f"target {target.shape} and {len(feature_names)} feature names"
+            )
+        if target.dtype.kind not in "biu" or not 0 <= target.min() <= target.max() < len(class_names):
+            raise ValueError(
+                f"load_table: expected whole class numbers from 0 to {len(class_names) - 1} as target, one for each of "
+                f"the class names, got {', '.join(map(str, np.unique(target)[:10]))}"
+            )
+        if len(exact):
+            range_, step = np.ptp(exact, axis=0), np.abs(exact).max(axis=0) * np.finfo(np.float32).eps
+            for column in np.flatnonzero((range_ > 0) & (range_ < 100 * step)):  # fewer than 100 different values
+                rank_zero_only(print)(
+                    f"warning: {feature_names[column]!r} has more digits than float32 holds, and so loses its "
+                    "differences: subtract its smallest value in load_table",
+                    file=sys.stderr,
+                )
+        for name, found in zip(NAMES, (feature_names, class_names), strict=True):
+            if vars(self).get(name, found) != found:
+                raise ValueError(f"the checkpoint was trained on {name} {vars(self)[name]}, the data has {found}")
+        return Table(torch.tensor(x), torch.tensor(target).long(), feature_names, class_names)
+
+    @cached_property
+    def _splits(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """What `load_splits` returns, checked."""
+        splits = self.load_splits()
+        for split, (x, _) in splits.items():
+            if not torch.isfinite(x).all():
+                row = int((~torch.isfinite(x)).any(dim=1).nonzero()[0])
+                raise ValueError(
+                    f"expected finite numbers, got {x[row].tolist()} in row {row} of the {split} split; "
+                    "drop or repair that row"
+                )
+        return join_validation(splits) if self.trains_on_validation else splits
+
+    def _raw(self, split: str) -> tuple[Tensor, Tensor]:
+        """Raw features (N, F) and target (N,) of a split; those of "predict" are the inputs given, or the test rows."""
+        if split != "predict" or self.predict_inputs is None:
+            return self.points("test" if split == "predict" else split)
+        names = self.feature_names
+        if not self.predict_inputs:
+            raise ValueError("predict_inputs: expected at least one point, got an empty list")
+        for number, row in enumerate(self.predict_inputs):
+            if len(row) != len(names):
+                raise ValueError(
+                    f"predict_inputs: expected {len(names)} numbers ({', '.join(names)}), got {row} as point {number}"
+                )
+            if not all(map(math.isfinite, row)):
+                raise ValueError(f"predict_inputs: expected finite numbers, got {row} as point {number}")
+        x = torch.tensor(self.predict_inputs, dtype=torch.float32).reshape(-1, len(names))
+        return x, torch.full((len(x),), -1)
+
+    def _width(self, num_raw: int) -> int:
+        """D, where F = num_raw."""
+        return self.add_features(torch.zeros(1, num_raw)).shape[1]
+
+
+def in_order(rows: Any, names: Sequence[str]) -> Any:
+    """The columns of a data frame in the order of these names; anything else, or a frame without names, as it is.
+
+    Raises:
+        ValueError: the frame's columns have names, and one of these is not among them.
+    """
+    named = [*getattr(rows, "columns", ())]
+    columns = list(map(str, named))
+    if not set(columns) & set(names) and not any(isinstance(name, str) for name in named):
+        return rows
+    if absent := [name for name in names if name not in columns]:
+        raise ValueError(f"expected a column {', '.join(map(repr, absent[:10]))}, got {', '.join(columns[:20])}")
+    return np.asarray(rows, dtype=object)[:, [columns.index(name) for name in names]]
+
+
+def _rows(x: Tensor, batch: BatchIndices) -> Tensor:  # no closure, so that worker processes can be handed it
+    return x[batch.indices]

@@ -1,0 +1,1 @@
+"""Text: sentences as sparse TF-IDF rows."""

@@ -1,0 +1,143 @@
+"""CLINC150: 150 intents of a voice assistant, and sentences of none of them.
+
+Larson et al. 2019, "An Evaluation Dataset for Intent Classification and Out-of-Scope Prediction",
+https://arxiv.org/abs/1909.02027; the files are those of https://github.com/clinc/oos-eval.
+"""
+
+import hashlib
+import json
+import os
+import uuid
+from pathlib import Path
+from typing import Any, Literal
+
+from datamodules.files.bounded import fetch
+from datamodules.text.features import Ngrams
+from datamodules.text.sentences import LabelledTexts, TfidfDataModule
+
+COMMIT = "828f8093932c8fe6ca7936c3d2e52903b1c523de"
+URL = f"https://raw.githubusercontent.com/clinc/oos-eval/{COMMIT}/data/data_{{variant}}.json"
+DOMAINS_URL = f"https://raw.githubusercontent.com/clinc/oos-eval/{COMMIT}/data/domains.json"
+SHA256 = {
+    "full": "36923c3705a59e08fe9c3883d8bc2dd966ef93e22cb78ac41171782a698d56e0",
+    "small": "050e17476e6b4fa88f8518edaf09921c8f5e3a86dc8b63615361102a20b2ac01",
+    "imbalanced": "4886730b20c51eece26aa392ecae2717bfe9908680419e96255351c6148eb4cc",
+    "oos_plus": "bfcca9ae515623541dc1983c94c4ed7cae9d26b42ae47d74b972e51bb6f7a21f",
+}
+DOMAINS_SHA256 = "b947b579d3b8e74b06f93b01083d8efaff2888b43a3e362533bd88a6e1211b3a"
+LARGEST_FILE = 10_000_000  # bytes; the real ones have about 2.5 million
+
+
+class CLINC150DataModule(TfidfDataModule):
+    """CLINC150 with its official splits; the label "oos" is the 151st class.
+
+    The file is downloaded once, checked, and kept in data_dir.
+
+    Args:
+        variant: "full" (100 training rows per intent), "small" (50), "imbalanced" (25 to 100), or "oos_plus" (full,
+            with 250 instead of 100 out-of-scope training rows).
+        data_dir: folder of data_full.json and of the other variants' files; null takes the environment variable
+            CLINC150_DIR, else data/clinc150.
+        words: n-grams of words; null leaves them out.
+        options: as in TfidfDataModule.
+
+    Raises:
+        ValueError: a file that is not the published one.
+        OSError: there is no file, and it cannot be downloaded.
+    """
+
+    oos_label = "oos"
+
+    def __init__(
+        self,
+        variant: Literal["full", "small", "imbalanced", "oos_plus"] = "full",
+        data_dir: str | None = None,
+        words: Ngrams | None = Ngrams(ngram_range=(1, 2), max_features=10_000),  # noqa: B008 - never changed
+        **options: Any,
+    ) -> None:
+        super().__init__(words=words, **options)
+        if variant not in SHA256:
+            raise ValueError(f"variant must be one of {', '.join(SHA256)}; got {variant}")
+        self.variant = variant
+        self.data_dir = Path(data_dir or os.environ.get("CLINC150_DIR") or "data/clinc150").expanduser()
+
+    @property
+    def file(self) -> Path:
+        """Where the variant's file is, or will be."""
+        return self.data_dir / f"data_{self.variant}.json"
+
+    @property
+    def class_groups(self) -> list[str]:
+        """The domain of each intent, such as "banking"; domains.json is downloaded when this is first asked for.
+
+        Raises:
+            ValueError: a domains.json that is not the published one.
+            OSError: there is none, and it cannot be downloaded.
+        """
+        file = self.data_dir / "domains.json"
+        if not file.is_file():
+            download(DOMAINS_URL, file, DOMAINS_SHA256)
+        content = file.read_bytes()
+        require_checksum(content, DOMAINS_SHA256, file)
+        domain_of = {intent: domain for domain, intents in json.loads(content).items() for intent in intents}
+        return [domain_of.get(name, name).replace("_", " ") for name in self.class_names]
+
+    def prepare_data(self) -> None:
+        """Download the file, unless it is there."""
+        if "features" not in vars(self):  # with a vocabulary from a checkpoint, predicting does not need it
+            self._fetch()
+
+    def load_splits(self) -> dict[str, LabelledTexts]:
+        """The official splits, each with its out-of-scope rows."""
+        self._fetch()
+        with self.file.open("rb") as file:
+            content = file.read(LARGEST_FILE + 1)
+        require_checksum(content, SHA256[self.variant], self.file)
+        try:
+            data: dict[str, Any] = json.loads(content)
+            return {
+                split: tuple(map(list, zip(*(data[split] + data[f"oos_{split}"]), strict=True)))  # type: ignore[misc]
+                for split in ("train", "val", "test")
+            }
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{self.file}: expected the splits of CLINC150 as JSON, got {error!r}") from error
+
+    def _fetch(self) -> None:
+        if not self.file.is_file():
+            download(URL.format(variant=self.variant), self.file, SHA256[self.variant])
+
+
+def download(url: str, path: Path, sha256: str) -> None:
+    """Download a file to `path`: whole and checked, or not at all, even if two processes do it at once.
+
+    Raises:
+        OSError: no network, or a full disk; the message gives both remedies.
+        ValueError: the content is not that of the published file.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        content = fetch(url, LARGEST_FILE + 1)
+    except OSError as error:
+        raise OSError(
+            f"cannot download {path.name} ({error}); connect to the network, or put the file from {url} into a "
+            f"folder and name it with --data.data_dir or the environment variable CLINC150_DIR"
+        ) from error
+    require_checksum(content, sha256, url, remedy="try again later")
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def require_checksum(
+    content: bytes, sha256: str, source: object, remedy: str = "remove the file and try again"
+) -> None:
+    """Refuse content that is not, byte for byte, the published file."""
+    found = hashlib.sha256(content).hexdigest()
+    if found != sha256:
+        raise ValueError(
+            f"{source}: expected the published file (SHA-256 {sha256[:12]}...), got {len(content)} bytes with "
+            f"{found[:12]}...; {remedy}, or use an unchanged copy"
+        )

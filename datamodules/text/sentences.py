@@ -1,0 +1,437 @@
+"""Labelled sentences as TF-IDF rows that stay sparse, from files as people have them."""
+
+import json
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from functools import cached_property
+from itertools import chain
+from typing import Any, Literal
+
+import torch
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from torch import Tensor
+
+from datamodules.batches import BatchedDataModule, BatchedDataset, BatchIndices
+from datamodules.checks import few_to_choose_by, folded, label_oddities, leaked_texts, text_oddities
+from datamodules.files.readers import read_inputs, read_labelled, require_files
+from datamodules.saved_state import are_counts, are_names, require
+from datamodules.splits import fingerprint, hold_out, join_validation, listed, require_same_rows
+from datamodules.text.features import PRESETS, Ngrams, TfidfFeatures
+from datamodules.text.sparse_rows import SparseRows, as_tensor
+
+LabelledTexts = tuple[list[str], list[str]]  # texts, labels
+STATE = ("class_names", "class_counts", "oos_label", "fingerprint", "vectorizers")
+BY_CHARACTERS = "--data.words null --data.chars '{analyzer: char, ngram_range: [1, 2]}'"
+
+
+class TfidfDataModule(BatchedDataModule):
+    """Sentences with a label each.
+
+    A subclass implements `load_splits`. The vocabulary is fitted on the training sentences alone and kept in the
+    checkpoint together with the label names: predicting needs neither the data nor the network.
+
+    Args:
+        words: n-grams of words; null leaves them out.
+        chars: n-grams of characters, joined to those of words; null leaves them out.
+        preset: n-grams that have proved good, in place of those of words and chars: "words", single ones and pairs; or
+            "words+chars", those and two to four characters, with a feature_dropout of 0.5 to 0.7. null takes words and
+            chars as they are.
+        feature_dropout: share of each training row's n-grams to leave out at random, anew in every epoch, in [0, 1).
+        batch_size: rows per update, over all devices together.
+        seed: of the split, of the order of the rows and of feature_dropout; null takes the run's own (seed_everything),
+            or else 42.
+        stratified_batches: shuffle so that every batch holds each label in the proportion that all training rows do,
+            instead of leaving it to chance: with many labels fewer epochs are needed.
+        refit: train on the validation rows as well, and validate on none; see `train.py fit --refit true`.
+        predict_inputs: sentences for `predict`, as ["will it snow"].
+        predict_file: sentences for `predict`: a .txt file with one sentence a line, a file of any kind that trains,
+            with the text in the same column, or "-" for standard input; without either, `predict` takes the test rows.
+
+    Raises:
+        ValueError: an option out of its range.
+    """
+
+    oos_label: str | None = None  # the label that means "none of the others" (out of scope)
+    text_column = "text"  # of predict_file
+
+    def __init__(
+        self,
+        words: Ngrams | None = Ngrams(ngram_range=(1, 2)),  # noqa: B008 - never changed
+        chars: Ngrams | None = None,
+        preset: Literal["words", "words+chars"] | None = None,
+        feature_dropout: float = 0.0,
+        batch_size: int = 256,
+        seed: int | None = None,
+        stratified_batches: bool = False,
+        refit: bool = False,
+        predict_inputs: list[str] | None = None,
+        predict_file: str | None = None,
+    ) -> None:
+        super().__init__(batch_size, seed, stratified_batches, refit)
+        if not 0 <= feature_dropout < 1:
+            raise ValueError(f"feature_dropout must be at least 0 and below 1, got {feature_dropout}")
+        if preset not in (None, *PRESETS):
+            raise ValueError(f"preset must be {', '.join(PRESETS)} or null, got {preset}")
+        if words is None and chars is None and preset is None:
+            raise ValueError("expected n-grams of words, of chars or of both; got words: null and chars: null")
+        if predict_inputs is not None and predict_file is not None:
+            raise ValueError("expected predict_inputs or predict_file, got both; leave one out")
+        if predict_inputs is not None and not all(text.strip() for text in predict_inputs):
+            raise ValueError(f"predict_inputs: expected no empty text, got {predict_inputs}")
+        given = {name: options for name, options in (("words", words), ("chars", chars)) if options is not None}
+        self.ngrams = given if preset is None else PRESETS[preset]
+        self.feature_dropout = feature_dropout
+        self.predict_inputs, self.predict_file = predict_inputs, predict_file
+        self._train_matrix: Any = None  # TF-IDF of the training texts, where they were fitted in this process
+        self._state: dict[str, Any] | None = None  # what goes into a checkpoint
+        self._restored: dict[str, Any] | None = None  # what came from one
+        self._trained_on: str | None = None  # fingerprint of the training rows, where a checkpoint has one
+        self._unlike: list[str] = []  # options that are others than those of the checkpoint
+
+    def load_splits(self) -> dict[str, LabelledTexts]:
+        """Texts and labels of "train", "val" and "test"; called at most once."""
+        raise NotImplementedError
+
+    def is_drawn(self, split: str) -> bool:
+        """Whether the rows of "val" or "test" are held out from the training file."""
+        return False
+
+    def setup(self, stage: str) -> None:
+        """Say what in the data is likely to be a mistake, in one line each on standard error."""
+        if stage not in ("fit", "test"):
+            return
+        known, oddities = set(map(folded, self._splits["train"][0])), []
+        if stage == "fit" and not self.refit:
+            texts, labels = map(list, map(chain.from_iterable, zip(*self._splits.values(), strict=True)))
+            oddities += [*label_oddities(labels), *text_oddities(texts, labels)]
+            oddities += leaked_texts(known, self._splits["val"][0], "validation")
+            oddities += self._unknown_words(self._splits["val"][0][:1_000])
+            for line in few_to_choose_by(len(self._splits["val"][0])):
+                rank_zero_only(print)(f"note: {line}", file=sys.stderr)
+        oddities += leaked_texts(known, self._splits["test"][0], "test")
+        for line in oddities:
+            rank_zero_only(print)(f"warning: {line}", file=sys.stderr)
+
+    def _unknown_words(self, texts: Sequence[str]) -> list[str]:
+        count = int((self.vectorize(texts).getnnz(axis=1) == 0).sum())
+        if count <= len(texts) / 2:
+            return []
+        return [
+            f"{count} of {len(texts)} validation texts have no n-gram that a training text has; a language written "
+            f"without spaces needs n-grams of characters: {BY_CHARACTERS}"
+        ]
+
+    # The next three come from the data when first asked for, unless a checkpoint has set them before.
+
+    @cached_property
+    def class_names(self) -> list[str]:  # type: ignore[override]
+        """The labels, sorted, the out-of-scope label last."""
+        splits = self._splits
+        in_scope = sorted(set(splits["train"][1]) - {self.oos_label})
+        if len(in_scope) < 2:
+            raise ValueError(f"expected at least 2 labels to tell apart, got {in_scope} in the training rows")
+        names = in_scope + ([self.oos_label] if self.oos_label is not None else [])
+        for split, (_, labels) in splits.items():
+            unknown = sorted(set(labels) - set(names))
+            if unknown:
+                similar = [name for name in names if folded(name) == folded(unknown[0])]
+                remedy = f"{similar[0]!r} is: make them one" if similar else "add training rows or remove it"
+                others = f" (likewise {listed(unknown[1:])})" if unknown[1:] else ""
+                raise ValueError(
+                    f"label {unknown[0]!r} is in the {split} rows but not in the training rows, so it cannot be "
+                    f"learned; {remedy}{others}"
+                )
+        if self.oos_label is not None and not any(self.oos_label in labels for _, labels in splits.values()):
+            similar = [name for name in in_scope if folded(name) == folded(self.oos_label)]
+            remedy = f"there is {similar[0]!r}" if similar else "correct it or set it to null"
+            raise ValueError(f"oos_label {self.oos_label!r} is the label of no row; {remedy}")
+        return names
+
+    @cached_property
+    def class_counts(self) -> list[int]:
+        """Training rows of each class."""
+        labels = self._splits["train"][1]
+        return [labels.count(name) for name in self.class_names]
+
+    @cached_property
+    def features(self) -> TfidfFeatures:
+        """The fitted vocabulary and idf."""
+        features, (texts, _) = TfidfFeatures(self.ngrams), self._splits["train"]
+        try:
+            self._train_matrix = features.fit_transform(texts)
+        except ValueError as error:
+            hint = ""
+            if "empty vocabulary" in str(error) and "token_pattern" in str(error):
+                hint = r"; for words of one character --data.words.token_pattern '(?u)\b\w+\b', without words "
+                hint += BY_CHARACTERS
+            raise ValueError(f"data.{error}{hint}") from error
+        return features
+
+    @property
+    def num_features(self) -> int:
+        """D, the size of the vocabulary."""
+        return self.features.num_features
+
+    @property
+    def feature_names(self) -> list[str]:
+        """The n-gram of each column."""
+        return self.features.feature_names
+
+    @property
+    def oos_class(self) -> int | None:
+        """Number of the out-of-scope class, if there is one."""
+        return None if self.oos_label is None else self.class_names.index(self.oos_label)
+
+    def vectorize(self, texts: Sequence[str]) -> Any:
+        """TF-IDF of texts: an (N, D) scipy CSR matrix in float32."""
+        return self.features.transform(texts)
+
+    def encode(self, texts: Sequence[str]) -> Tensor:
+        """Any number of sentences to what the model takes, a sparse CSR tensor (N, D).
+
+        Raises:
+            ValueError: a single string, a map or a data frame, or something in the list that is no string.
+        """
+        if isinstance(texts, str):
+            raise ValueError(f"expected a list of sentences, got one string: [{texts!r:.60}]")
+        if isinstance(texts, Mapping) or hasattr(texts, "columns"):  # of which `list` would make the names
+            raise ValueError(f"expected a list of sentences, got a {type(texts).__name__}: give its column of texts")
+        for number, text in enumerate(texts := list(texts)):
+            if not isinstance(text, str):
+                raise ValueError(f"expected a list of sentences, got {text!r:.60} as number {number}")
+        return (
+            self.features.encode_one(texts[0]) if len(texts) == 1 else as_tensor(self.vectorize(texts), 0, len(texts))
+        )
+
+    def unseen(self, texts: Sequence[str]) -> list[list[str]]:
+        """Of each text one line if no n-gram of it is known."""
+        known = self.encode(texts).crow_indices().diff().tolist()
+        return [[] if count else ["no training text has any n-gram of it"] for count in known]
+
+    def sklearn_transformer(self) -> Any:
+        """The fitted TfidfVectorizer, or a FeatureUnion of several, that makes x of sentences."""
+        return self.features.sklearn_transformer()
+
+    def dataset(self, split: str) -> BatchedDataset:
+        """The rows of a split: TF-IDF, sparse."""
+        if split == "predict":
+            return BatchedDataset(self._gather_inputs, torch.full((len(self._inputs[0]),), -1))
+        self.require_known_rows(split)
+        texts, target = self._splits[split][0], self._target(split)
+        if split != "train":
+            return BatchedDataset(SparseRows(self.vectorize(texts)).gather, target)
+        _ = self.features  # if that fits them, it has the matrix as well
+        matrix = self.vectorize(texts) if self._train_matrix is None else self._train_matrix
+        return BatchedDataset(SparseRows(matrix, self.feature_dropout, self.seed).gather, target)
+
+    def _gather_inputs(self, batch: BatchIndices) -> torch.Tensor:
+        """Batch by batch: the vectors of a million texts would not fit."""
+        texts = [self._inputs[0][index] for index in batch.indices.tolist()]
+        return as_tensor(self.vectorize(texts), 0, len(texts))
+
+    def contents(self, split: str) -> tuple[list[str | None], torch.Tensor]:
+        """The words of each text, whatever their case and the signs between them, None for none; target (N,)."""
+        words = re.compile(r"\w+").findall
+        texts = (" ".join(words(text.casefold())) for text in self._splits[split][0])
+        return [text or None for text in texts], self._target(split)
+
+    def _target(self, split: str) -> torch.Tensor:
+        labels = self._splits[split][1]
+        number = {name: n for n, name in enumerate(self.class_names)}
+        return torch.tensor([number[label] for label in labels])
+
+    def require_known_rows(self, split: str) -> None:
+        """Refuse labels that the model does not know, and to train on other rows or n-grams than a checkpoint's own.
+
+        Raises:
+            ValueError: names the labels or options, or gives both fingerprints, and says what to do.
+        """
+        if split == "train" and self._unlike:
+            raise ValueError(
+                f"the checkpoint was trained with {'; '.join(self._unlike)}: to resume, use the run's own config.yaml; "
+                "for other options, start a new run"
+            )
+        names = self.class_names
+        unknown = sorted(set(self._splits[split][1]) - set(names))
+        if unknown:  # the model is from a checkpoint, and these files are others than it was trained on
+            raise ValueError(
+                f"label {listed(unknown)} of the {split} rows is none of the {len(names)} that the model was trained "
+                f"on ({', '.join(names[:5])}{', ...' if len(names) > 5 else ''}): use the run's config.yaml, remove "
+                "these rows, or train a new model on them"
+            )
+        if split == "train" or self.is_drawn(split):
+            require_same_rows(self._trained_on, self._fingerprint)
+
+    def describe(self, indices: Sequence[int], split: str) -> list[dict[str, Any]]:
+        """The texts of some rows of a split."""
+        texts = self._inputs[0] if split == "predict" else self._splits[split][0]
+        return [{"text": texts[index]} for index in indices]
+
+    def input_rows(self, indices: Sequence[int]) -> list[dict[str, Any]]:
+        """All columns of some rows to predict, as they are in predict_file."""
+        texts, rows = self._inputs
+        return [{self.text_column: texts[index]} if rows is None else rows[index] for index in indices]
+
+    def is_empty(self, index: int) -> bool:
+        """Whether a row to predict has no text."""
+        return not self._inputs[0][index]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Label names and counts, and each vectorizer's options, vocabulary and idf: strings, numbers and tensors."""
+        if self._state is None:  # it never changes, and listing a large vocabulary at every checkpoint would take time
+            self._state = super().state_dict() | {
+                "class_names": self.class_names,
+                "class_counts": self.class_counts,
+                "oos_label": self.oos_label,
+                "fingerprint": self._fingerprint,
+                "vectorizers": self.features.state_dict(),
+            }
+        return self._state
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take all of it from a checkpoint, instead of fitting it.
+
+        Raises:
+            ValueError: the checkpoint holds something else, or is damaged.
+        """
+        if state is self._restored:  # by the command line, before Lightning does
+            return
+        super().load_state_dict(state)
+        own, features = super().state_dict(), TfidfFeatures(self.ngrams)
+        try:
+            features.load_state_dict(state["vectorizers"])
+            names, counts, oos_label = state["class_names"], state["class_counts"], state["oos_label"]
+            require(are_names(names) and "" not in names, "class_names", "a list of different names", names)
+            require(are_counts(counts, len(names)), "class_counts", "a number of rows of each class", counts)
+            require(oos_label in (None, names[-1]), "oos_label", "None or the last of class_names", oos_label)
+            require(type(state["fingerprint"]) is str, "fingerprint", "that of the rows", state["fingerprint"])
+        except (KeyError, TypeError, ValueError) as error:
+            reason = f"no {error}" if isinstance(error, KeyError) else error
+            raise ValueError(
+                f"the checkpoint's vocabulary is damaged ({reason}); use one that fit has written"
+            ) from error
+        self._unlike += _differences(features.ngrams, self.ngrams)
+        if oos_label != self.oos_label:
+            self._unlike.append(f"oos_label {oos_label}, the configuration asks for {self.oos_label}")
+        self.class_names, self.class_counts, self.oos_label = names, counts, oos_label
+        self.features, self.ngrams, self._train_matrix = features, features.ngrams, None
+        self._state, self._restored = own | {name: state[name] for name in STATE}, state
+        self._trained_on = state["fingerprint"]
+
+    @cached_property
+    def _fingerprint(self) -> str:
+        """Of the training rows, in their order."""
+        texts, labels = self._splits["train"]
+        return fingerprint(len(texts), json.dumps([texts, labels]).encode())
+
+    @cached_property
+    def _splits(self) -> dict[str, LabelledTexts]:
+        self.prepare_data()  # by hand: names and sizes are asked for before there is a Trainer to call it
+        splits = self.load_splits()
+        return join_validation(splits) if self.trains_on_validation else splits
+
+    @cached_property
+    def _inputs(self) -> tuple[Sequence[str], Sequence[dict[str, Any]] | None]:
+        """Texts to predict, and all columns of the rows that they are in, where there are more."""
+        if self.predict_file is not None:
+            require_files("predict_file", self.predict_file)
+            return read_inputs(self.predict_file, self.text_column)
+        texts = self._splits["test"][0] if self.predict_inputs is None else self.predict_inputs
+        if not texts:
+            raise ValueError("predict_inputs: expected at least one text, got an empty list")
+        return texts, None
+
+
+def _differences(trained: dict[str, Ngrams], asked: dict[str, Ngrams]) -> list[str]:
+    """The options of n-grams that two configurations do not share, by their names."""
+    pairs: dict[str, tuple[Any, Any]] = {}
+    for name in sorted(trained.keys() | asked.keys()):
+        before, now = (
+            asdict(each[name]) | {"ngram_range": tuple(each[name].ngram_range)} if name in each else None
+            for each in (trained, asked)
+        )
+        if before is None or now is None:
+            pairs[name] = ("null", "n-grams") if before is None else ("n-grams", "null")
+        else:
+            pairs |= {f"{name}.{option}": (before[option], now[option]) for option in before}
+    return [f"{name} {one}, the configuration asks for {other}" for name, (one, other) in pairs.items() if one != other]
+
+
+class TextDataModule(TfidfDataModule):
+    """Labelled sentences of your own, from one file or from up to three.
+
+    Args:
+        train_file: .csv, .tsv, .json (a list of objects), .jsonl or .parquet, also compressed (.csv.gz); of several
+            files a list. In UTF-8 or UTF-16, columns separated by `,` `;` or tabs.
+        val_file: likewise; null holds out a stratified share of the training rows.
+        test_file: likewise; null holds out a stratified share of the training rows.
+        text_column: name of the column or field with the text.
+        label_column: name of the column or field with the label.
+        oos_label: the label that means "none of the others" (out of scope); null if there is none.
+        val_fraction: share to hold out for validation where there is no val_file, in (0, 1).
+        test_fraction: share to hold out for the test where there is no test_file, in (0, 1).
+        groups_file: a file of the same kind with the columns `label` and `group`, for a picture of which groups are
+            mistaken for each other; null if labels have no groups.
+        drop_unlabelled: leave out rows of these files that have no label, instead of refusing them.
+        options: as in TfidfDataModule.
+
+    Raises:
+        ValueError: an option out of its range, or files that are not what they should be.
+    """
+
+    def __init__(
+        self,
+        train_file: str | list[str] | None = None,
+        val_file: str | list[str] | None = None,
+        test_file: str | list[str] | None = None,
+        text_column: str | int = "text",
+        label_column: str | int = "label",
+        oos_label: str | int | None = None,
+        val_fraction: float = 0.1,
+        test_fraction: float = 0.1,
+        groups_file: str | None = None,
+        drop_unlabelled: bool = False,
+        **options: Any,
+    ) -> None:
+        super().__init__(**options)
+        if not (0 < val_fraction < 1 and 0 < test_fraction < 1):
+            raise ValueError(f"val_fraction and test_fraction must be in (0, 1), got {val_fraction}, {test_fraction}")
+        self.train_file, self.val_file, self.test_file = train_file, val_file, test_file
+        self.text_column, self.label_column = str(text_column), str(label_column)  # YAML reads the name 0 as a number
+        self.oos_label = None if oos_label is None else str(oos_label)
+        self.val_fraction, self.test_fraction, self.groups_file = val_fraction, test_fraction, groups_file
+        self.drop_unlabelled = drop_unlabelled
+
+    @property
+    def class_groups(self) -> list[str] | None:
+        """The group of each label.
+
+        Raises:
+            ValueError: a label that groups_file does not list.
+        """
+        if self.groups_file is None:
+            return None
+        require_files("groups_file", self.groups_file)
+        group_of = dict(zip(*read_labelled(self.groups_file, "label", "group", self.drop_unlabelled), strict=True))
+        if missing := [name for name in self.class_names if name not in group_of]:
+            raise ValueError(f"{self.groups_file}: expected a group for each label, got none for {', '.join(missing)}")
+        return [group_of[name] for name in self.class_names]
+
+    def is_drawn(self, split: str) -> bool:
+        return not {"val": self.val_file, "test": self.test_file}[split]
+
+    def load_splits(self) -> dict[str, LabelledTexts]:
+        """Read the files, and hold out what there is no file for."""
+        if not self.train_file:
+            raise ValueError("train_file: expected a file to train on, got none; --data.train_file FILE")
+        files = {"train": self.train_file, "val": self.val_file, "test": self.test_file}
+        for split, file in files.items():
+            require_files(f"{split}_file", file)
+        splits = {
+            split: read_labelled(file, self.text_column, self.label_column, self.drop_unlabelled)
+            for split, file in files.items()
+            if file
+        }
+        return hold_out(splits, {"test": self.test_fraction, "val": self.val_fraction}, self.seed)

@@ -1,0 +1,197 @@
+"""A trained model, ready to answer from Python, without a Trainer or a command line; docs/use.md shows how."""
+
+import os
+from copy import deepcopy
+from functools import cached_property, partial
+from importlib import import_module
+from pathlib import Path
+from pkgutil import walk_packages
+from types import ModuleType
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from jsonargparse import ArgumentError, ArgumentParser
+from torch import Tensor
+
+import datamodules
+import logreg
+from callbacks.linear import class_scores, contributions
+from callbacks.protocols import Classifier as ClassifierModel
+from callbacks.protocols import EncodableData, lack, offers, optional_of
+from checkpoint_file import load_checkpoint
+from cli.config_files import load_yaml, read_config
+from cli.errors import one_line
+from cli.processes import spare_threads
+from cli.run_paths import newest_checkpoint, run_of
+from datamodules.batches import BatchedDataModule, parts_on_device
+from logreg.classifier_module import ClassifierModule
+from logreg.loading import from_checkpoint, names_a_class
+
+T = TypeVar("T")
+
+
+class Classifier:
+    """Answers for sentences or rows, as `predict` on the command line does, an out-of-scope threshold included.
+
+    Any number of threads may ask at once: an answer changes nothing. For a linear model torch takes one thread, as in
+    `train.py`, so that forked processes answer too. N inputs, D features, K classes.
+
+    Args:
+        model: a trained model, which is put into evaluation mode, and on the device.
+        data: its datamodule, with the state that the model was trained with.
+        device: where the model computes: "cpu", "cuda" or "mps". What comes out is on the CPU.
+
+    Raises:
+        ValueError: one of them lacks a method; names it, with its signature.
+    """
+
+    def __init__(self, model: Any, data: Any, device: str | torch.device = "cpu") -> None:
+        for unmet in (lack(model, ClassifierModel), lack(data, EncodableData)):
+            if unmet:
+                raise ValueError(f"Classifier does not apply: {unmet}")
+        self.device = torch.device(device)
+        self.model: Any = model.eval().to(self.device)
+        spare_threads(model)
+        self.data = data
+        self.class_names = list(data.class_names)
+
+    @classmethod
+    def load(cls, path: str | Path, device: str | torch.device = "cpu", **options: Any) -> "Classifier":
+        """Load a checkpoint; nothing in it is run, and it can name no class but those in logreg/ and datamodules/.
+
+        Args:
+            path: a checkpoint file, beside whose run's config.yaml the options of the data are looked up, as plain
+                values; or a folder of runs, the newest best.ckpt below which is taken.
+            device: where the model computes.
+            options: arguments of the model that replace the checkpoint's, as threshold=0.5, or net=MLP(2, 2).
+
+        Raises:
+            ValueError: no checkpoint, or one that needs a class or an option that it does not hold.
+        """
+        file = Path(os.path.expandvars(path)).expanduser()
+        file = newest_checkpoint(file, "best") if file.is_dir() else file
+        if not file.is_file():
+            raise ValueError(f"expected a checkpoint file or a folder of runs, found neither at {file}")
+        checkpoint = load_checkpoint(file)  # once: the file may be replaced meanwhile
+        model_class = _class_of(logreg, ClassifierModule, checkpoint.get("model_class"))
+        data_class = _class_of(datamodules, BatchedDataModule, checkpoint.get("data_class"))
+        try:
+            model = from_checkpoint(model_class, checkpoint, **options)
+            data = data_class.from_checkpoint(checkpoint, **_data_options(data_class, run_of(file) / "config.yaml"))
+        except TypeError as error:  # Python's own, for an argument too few or too many
+            raise ValueError(f"{error}; give the model's by name, as Classifier.load(path, net=MLP(2, 2))") from error
+        return cls(model, data, device)
+
+    def predict(self, inputs: Any) -> list[str]:
+        """The label of each input."""
+        return self.labels(self.predict_proba(inputs))
+
+    @torch.inference_mode()
+    def predict_proba(self, inputs: Any) -> np.ndarray:
+        """Probabilities (N, K), float32, in the order of `class_names`; rows sum to 1.
+
+        Args:
+            inputs: a list of sentences; or rows of numbers, as an array, a tensor, a data frame or nested lists.
+
+        Raises:
+            ValueError: something else.
+        """
+        return self._proba(self.data.encode(inputs)).cpu().numpy()
+
+    @torch.inference_mode()
+    def labels(self, proba: np.ndarray) -> list[str]:
+        """The labels that `predict` gives to inputs of these probabilities (N, K)."""
+        return self._names(self.model.predict_label(torch.from_numpy(proba).to(self.device)))
+
+    def top_k(self, inputs: Any, k: int = 5) -> list[list[tuple[str, float]]]:
+        """Of each input the k most probable classes (all, where K is smaller) with their probabilities, best first."""
+        proba = self.predict_proba(inputs)
+        order = np.argsort(-proba, axis=1, kind="stable")[:, :k]
+        best = np.take_along_axis(proba, order, axis=1).tolist()
+        return [
+            [(self.class_names[label], p) for label, p in zip(labels, row, strict=True)]
+            for labels, row in zip(order.tolist(), best, strict=True)
+        ]
+
+    def unseen(self, inputs: Any) -> list[list[str]]:
+        """Of each input a line for what no training row has: each category, or all n-grams of a text."""
+        return self.data.unseen(inputs) if offers(self.data, "unseen") else [[] for _ in inputs]
+
+    @torch.inference_mode()
+    def explain(self, inputs: Any, num_features: int = 5) -> list[list[tuple[str, float]]]:
+        """Of each input the features that moved its label most: names and amounts, the largest amount either way first.
+
+        As in the reports of `predict`: by so much a feature raised (> 0) or lowered (< 0) the score of the label, which
+        is the log-odds of two classes, one-vs-all's own logit of the class, else the logit above the average class's.
+
+        Raises:
+            ValueError: the model is not linear, or its features have no names.
+        """
+        W, _ = self.coefficients
+        names, x = self._feature_names, self.data.encode(inputs)
+        label = self.model.predict_label(self._proba(x))
+        explanations = []
+        for parts in contributions(x, W, label, partial(class_scores, self.model)):
+            top = sorted(parts, key=lambda part: -abs(part[1]))[:num_features]
+            explanations.append([(names[feature], amount) for feature, amount in top])
+        return explanations
+
+    @cached_property
+    def coefficients(self) -> tuple[Tensor, Tensor]:
+        """W (D, K) and b (K,) of the logits x @ W + b; of a binary logit (D, 1) and (1,).
+
+        Raises:
+            ValueError: the model is not linear.
+        """
+        if not offers(self.model, "coefficients"):
+            raise ValueError(f"expected a linear model, {type(self.model).__name__} is none")
+        W, b = self.on_cpu.coefficients()
+        return W.detach(), b.detach()
+
+    @cached_property
+    def on_cpu(self) -> Any:
+        """The model, or a copy of it, on the CPU."""
+        with torch.inference_mode(False):  # whose tensors torch.export does not take
+            return self.model if self.device.type == "cpu" else deepcopy(self.model).cpu()
+
+    def _proba(self, x: Tensor) -> Tensor:
+        """Probabilities (N, K) of rows on the CPU, on the device."""
+        parts = [self.model.predict_proba(part) for part in parts_on_device(x, self.device)]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def _names(self, label: Tensor) -> list[str]:
+        return [self.class_names[number] for number in label.tolist()]
+
+    @cached_property
+    def _feature_names(self) -> list[str]:
+        names = list(optional_of(self.data, "feature_names") or [])
+        if len(names) != self.data.num_features:
+            raise ValueError(f"expected a name for each of {self.data.num_features} features, got {names}")
+        return names
+
+
+def _data_options(data_class: type, config: Path) -> dict[str, Any]:
+    """The datamodule's arguments in a run's config.yaml, as the command line reads them; none without such a file."""
+    section = load_yaml(read_config(config), str(config)).get("data") if config.is_file() else None
+    options = section.get("init_args", {}) if isinstance(section, dict) else {}
+    if names_a_class(options):
+        raise ValueError(f"{config}: expected plain options of the data, got a class_path to instantiate")
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(data_class)
+    try:
+        return vars(parser.instantiate(parser.parse_object(options)))
+    except ArgumentError as error:
+        raise ValueError(f"{config}: {one_line(error)}") from error
+
+
+def _class_of(package: ModuleType, base: type[T], name: object) -> type[T]:
+    """The class of that name that a file of the package defines, looked for in one after the other."""
+    for module in walk_packages(package.__path__, f"{package.__name__}."):
+        found = vars(import_module(module.name)).get(str(name))
+        if isinstance(found, type) and issubclass(found, base):
+            return found
+    raise ValueError(
+        f"expected a checkpoint of a class in {package.__name__}/, got {name!r:.100}; "
+        "for others build both: Classifier(model, data)"
+    )

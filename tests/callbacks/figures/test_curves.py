@@ -1,0 +1,54 @@
+"""The numbers behind the pictures, against scikit-learn and answers worked out by hand."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import accuracy_score, confusion_matrix
+
+from callbacks.figures.curves import before_scaling, confused_pairs, grouped, risk_coverage, threshold_curve
+
+
+def answers(seed, number=400, classes=5):
+    generator = np.random.default_rng(seed)
+    proba = generator.dirichlet([0.4] * classes, number).astype(np.float32)
+    return proba, np.where(generator.random(number) < 0.6, proba.argmax(axis=1), generator.integers(0, classes, number))
+
+
+def test_temperature_scaling_is_undone():
+    logits = torch.randn(50, 4, generator=torch.Generator().manual_seed(0)).double()
+    scaled = (logits / 0.7).softmax(dim=1).numpy()
+    np.testing.assert_allclose(before_scaling(scaled, 0.7), logits.softmax(dim=1).numpy())
+
+
+def test_confused_pairs_are_the_cells_beside_the_diagonal_the_largest_first():
+    proba, target = answers(1)
+    predicted, pairs = proba.argmax(axis=1), confused_pairs(target, proba.argmax(axis=1))
+    matrix = confusion_matrix(target, predicted)
+    assert {(t, p): n for t, p, n in pairs} == {
+        (t, p): matrix[t, p] for t in range(5) for p in range(5) if t != p and matrix[t, p]
+    }
+    assert [n for *_, n in pairs] == sorted((n for *_, n in pairs), reverse=True)
+
+
+def test_groups_are_numbered_as_they_first_come():
+    labels, names = grouped(np.array([0, 1, 2, 3]), ["food", "travel", "food", "oos"])
+    assert (labels.tolist(), names) == ([0, 1, 0, 2], ["food", "travel", "oos"])
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_the_threshold_curve_is_what_each_threshold_gives(ties):
+    proba, target = answers(2)
+    proba = proba.round(1) if ties else proba
+    score, label = proba[:, :4].max(axis=1), proba[:, :4].argmax(axis=1)
+    curve, oos = threshold_curve(proba, target, 4), target == 4
+    assert len(curve.threshold) == len(target)
+    for threshold, accuracy, recall in zip(*curve, strict=True):
+        answer = np.where(score < threshold, 4, label)
+        assert accuracy == pytest.approx(accuracy_score(target[~oos], answer[~oos]))
+        assert recall == pytest.approx((answer == 4)[oos].mean())
+
+
+def test_risk_coverage_is_the_accuracy_without_the_least_confident():
+    handed_over, accuracy = risk_coverage(np.array([0.9, 0.2, 0.6, 0.4]), np.array([True, False, False, True]))
+    assert handed_over.tolist() == [0.0, 0.25, 0.5, 0.75]
+    assert accuracy.tolist() == pytest.approx([2 / 4, 2 / 3, 1 / 2, 1 / 1])

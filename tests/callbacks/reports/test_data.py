@@ -1,0 +1,83 @@
+"""What is found in the data before training, against counts worked out by hand."""
+
+import csv
+import json
+
+import lightning as L
+import pytest
+import torch
+
+from callbacks.reports.data import DataReport, inspect_splits
+
+TRAIN = ["a", "b", "a", "c", "c", None, "d"], [0, 1, 0, 1, 0, 1, 2]
+VAL = ["b", "e"], [1, 0]
+TEST = ["a", "f", "f", None], [1, 0, 0, 2]
+
+
+def test_duplicates_conflicts_empty_rows_and_leaks_are_counted():
+    report, _ = inspect_splits({"train": TRAIN, "val": VAL, "test": TEST}, ["x", "y", "z"])
+    assert report == {
+        "train": {
+            "rows": 7,
+            "class_counts": {"x": 3, "y": 3, "z": 1},
+            "duplicates": 2,  # the second a, the second c
+            "conflicting": 2,  # both c
+            "empty": 1,
+        },
+        "val": {
+            "rows": 2,
+            "class_counts": {"x": 1, "y": 1, "z": 0},
+            **{"duplicates": 0, "conflicting": 0, "empty": 0, "in_train": 1},
+        },
+        "test": {
+            "rows": 4,
+            "class_counts": {"x": 2, "y": 1, "z": 1},
+            **{"duplicates": 1, "conflicting": 0, "empty": 1, "in_train": 1},
+        },
+    }
+
+
+def test_the_rows_behind_the_counts_are_listed_those_that_contradict_first():
+    _, issues = inspect_splits({"train": TRAIN, "val": VAL, "test": TEST}, ["x", "y", "z"])
+    assert issues == [
+        ("train", 3, 1, "c", "conflicting"),
+        ("train", 4, 0, "c", "conflicting"),
+        ("train", 5, 1, None, "empty"),
+        ("test", 3, 2, None, "empty"),
+        ("val", 0, 1, "b", "in_train"),
+        ("test", 0, 1, "a", "in_train"),
+    ]
+
+
+class Data(L.LightningDataModule):
+    class_names = ("x", "y", "z")
+
+    def contents(self, split):
+        contents, target = {"train": TRAIN, "val": VAL, "test": TEST}[split]
+        return contents, torch.tensor(target)
+
+    def train_dataloader(self):
+        return [torch.zeros(1)]
+
+
+class Model(L.LightningModule):
+    def training_step(self, batch, batch_idx):
+        return None
+
+    def configure_optimizers(self):
+        return None
+
+
+@pytest.mark.filterwarnings("ignore:.*no `validation_step`.*", "ignore:.*configure_optimizers.*")
+@pytest.mark.filterwarnings("ignore:.*`training_step` returned `None`.*")
+def test_a_fit_writes_the_report_and_prints_a_table_before_it_trains(tmp_path, capsys):
+    plain = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
+    trainer = L.Trainer(accelerator="cpu", default_root_dir=tmp_path, callbacks=[DataReport()], max_epochs=1, **plain)
+    trainer.fit(Model(), Data())
+    assert json.loads((tmp_path / "data_report.json").read_text())["test"]["in_train"] == 1
+    with (tmp_path / "data_issues.csv").open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert lines[0] == {"problem": "conflicting", "split": "train", "row": "3", "label": "y", "content": "c"}
+    assert len(lines) == 6
+    printed = capsys.readouterr().out
+    assert "in train" in printed and "6 rows to look at in" in printed

@@ -1,0 +1,39 @@
+"""Files that are written whole or not at all."""
+
+import csv
+
+import pytest
+
+from callbacks.files import atomic_write_csv, atomic_write_text
+
+
+def test_a_failed_write_leaves_the_old_file_whole_and_nothing_beside_it(tmp_path):
+    path = tmp_path / "new" / "file.txt"
+    atomic_write_text(path, "first")
+    with pytest.raises(UnicodeEncodeError):
+        atomic_write_text(path, "second \ud800")  # half a character cannot be written
+    assert path.read_text() == "first"
+    assert [p.name for p in path.parent.iterdir()] == ["file.txt"]
+
+
+def test_a_symbolic_link_is_replaced_and_its_target_left_alone(tmp_path):
+    target, link = tmp_path / "target", tmp_path / "link"
+    target.write_text("keep")
+    link.symlink_to(target)
+    atomic_write_text(link, "new")
+    assert not link.is_symlink()
+    assert (target.read_text(), link.read_text()) == ("keep", "new")
+
+
+@pytest.mark.parametrize("cell", ["=1+1", "+49 30 1", "-cmd", "@sum", "\t=1", "\r=1"])
+def test_a_cell_that_a_spreadsheet_would_run_gets_an_apostrophe(tmp_path, cell):
+    atomic_write_csv(tmp_path / "a.csv", ("name", cell), [("x", cell)])
+    with (tmp_path / "a.csv").open(newline="") as file:
+        assert list(csv.reader(file)) == [["name", f"'{cell}"], ["x", f"'{cell}"]]
+
+
+@pytest.mark.parametrize("cell", ["-1.5", "+3", "-1e-9", -2, "a=b", "", "'quoted'"])
+def test_numbers_and_ordinary_text_stay_as_they_are(tmp_path, cell):
+    atomic_write_csv(tmp_path / "a.csv", ("name",), [("x",), (cell,)])
+    with (tmp_path / "a.csv").open(newline="") as file:
+        assert [row for row in csv.reader(file)][2] == [str(cell)]

@@ -1,0 +1,525 @@
+"""Files that nothing has checked before: every format, every way to be wrong, and any bytes at all."""
+
+import csv
+import gzip
+import io
+import json
+import sys
+from datetime import timedelta
+
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from datamodules.files.readers import read_inputs, read_labelled
+
+SENTENCES = [
+    "will it snow",
+    'say "hello", twice',
+    "first line\nsecond line",
+    "naïve café ☕",
+    "a\u2028b\u0085c",
+    "=1+1",
+]
+LABELS = ["weather", "chat", "multi, line", "drinks", "separators", "sums"]
+EXAMPLES = [50, pytest.param(2_000, marks=pytest.mark.nightly)]  # hypothesis examples per property
+
+
+def profile(examples):
+    """The short run is the same every time; an example that takes ten seconds counts as a hang."""
+    return settings(max_examples=examples, derandomize=examples < 1_000, deadline=timedelta(seconds=10), database=None)
+
+
+def table(rows, delimiter=",", ends="\r\n"):
+    """Rows as the bytes of a CSV or TSV file. All quoted, for Python 3.11 forgets to quote a lone carriage return."""
+    text = io.StringIO(newline="")
+    csv.writer(text, delimiter=delimiter, lineterminator=ends, quoting=csv.QUOTE_ALL).writerows(rows)
+    return text.getvalue().encode()
+
+
+def encoded(suffix, texts, labels, ends="\r\n", text_column="text", label_column="label"):
+    """The same labelled texts in any format."""
+    if suffix in (".csv", ".tsv"):
+        rows = [(text_column, label_column), *zip(texts, labels, strict=True)]
+        return table(rows, "," if suffix == ".csv" else "\t", ends)
+    objects = [{text_column: text, label_column: label} for text, label in zip(texts, labels, strict=True)]
+    if suffix == ".json":
+        return json.dumps(objects).encode()
+    return b"".join(json.dumps(o, ensure_ascii=False).encode() + ends.encode() for o in objects)
+
+
+def read_texts(path, column):
+    return read_inputs(path, column)[0]
+
+
+def refusal(read, path, *columns):
+    """The message of the one ValueError that reading must raise: its own words, in one line, naming the file."""
+    with pytest.raises(ValueError) as caught:
+        read(str(path), *columns)
+    message = str(caught.value)
+    assert caught.type is ValueError, f"{caught.type.__name__}: {message}"
+    assert str(path) in message
+    assert len(message.splitlines()) == 1, message
+    assert len(message) < 1_000
+    return message
+
+
+# --- every format ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ends", ["\n", "\r\n"])
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".json", ".jsonl", ".CSV", ".JSONL"])
+def test_quotes_commas_newlines_and_any_script_come_back_as_written(tmp_path, suffix, ends):
+    path = tmp_path / f"rows{suffix}"
+    path.write_bytes(encoded(suffix.lower(), SENTENCES, LABELS, ends))
+    assert read_labelled(path, "text", "label") == (SENTENCES, LABELS)
+    assert read_texts(str(path), "text") == SENTENCES
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".json", ".jsonl"])
+def test_a_byte_order_mark_is_no_part_of_the_first_column_or_value(tmp_path, suffix):
+    path = tmp_path / f"rows{suffix}"
+    path.write_bytes(b"\xef\xbb\xbf" + encoded(suffix, SENTENCES, LABELS))
+    assert read_labelled(path, "text", "label") == (SENTENCES, LABELS)
+
+
+def test_columns_are_found_by_name_wherever_they_stand(tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_bytes(table([("id", "intent", "utterance"), ("1", "alarm", "wake me"), ("2", "music", "play it")]))
+    assert read_labelled(path, "utterance", "intent") == (["wake me", "play it"], ["alarm", "music"])
+
+
+def test_empty_lines_are_skipped(tmp_path):
+    (tmp_path / "rows.csv").write_bytes(b"\ntext,label\n\na,x\n\n\nb,y\n\n")
+    (tmp_path / "rows.jsonl").write_bytes(b'\n{"text": "a", "label": "x"}\n\n  \n{"text": "b", "label": "y"}\n\n')
+    assert read_labelled(tmp_path / "rows.csv", "text", "label") == (["a", "b"], ["x", "y"])
+    assert read_labelled(tmp_path / "rows.jsonl", "text", "label") == (["a", "b"], ["x", "y"])
+
+
+@pytest.mark.parametrize(
+    "name, content",
+    [
+        ("rows.json", b'[{"text": "a", "label": 7, "more": [1.5, null]}]'),
+        ("rows.jsonl", b'{"text": "a", "label": 7, "more": {}}'),
+        ("rows.csv", b"text,label\na,7\n"),
+    ],
+)
+def test_whole_numbers_are_labels_too_and_other_fields_may_be_anything(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    assert read_labelled(tmp_path / name, "text", "label") == (["a"], ["7"])
+
+
+def test_a_txt_file_holds_one_text_a_line(tmp_path):
+    path = tmp_path / "texts.txt"
+    path.write_bytes(b'\xef\xbb\xbfwill it snow\r\n\r\n  \nplay, "this"\nlast line without an end\xe2\x80\xa8...')
+    expected = ["will it snow", "", "", 'play, "this"', "last line without an end\u2028..."]
+    assert read_texts(str(path), "text") == expected  # as many as there are lines
+
+
+def test_texts_to_predict_need_no_label_column(tmp_path):
+    (tmp_path / "rows.csv").write_bytes(b"utterance\nwake me\n")
+    assert read_texts(str(tmp_path / "rows.csv"), "utterance") == ["wake me"]
+
+
+def standard_input(monkeypatch, content, errors="strict"):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content), encoding="utf-8", errors=errors))
+
+
+def test_a_dash_reads_standard_input_one_text_a_line(monkeypatch):
+    standard_input(monkeypatch, b"will it snow\n\nplay this\r\n")
+    assert read_texts("-", "text") == ["will it snow", "", "play this"]
+
+
+def test_a_byte_order_mark_at_the_start_of_standard_input_is_no_part_of_the_text(monkeypatch):
+    standard_input(monkeypatch, b"\xef\xbb\xbfwill it snow\n")
+    assert read_texts("-", "text") == ["will it snow"]
+
+
+def test_empty_standard_input_is_refused_by_name(monkeypatch):
+    standard_input(monkeypatch, b"\n \n")
+    with pytest.raises(ValueError, match="standard input: expected at least one text"):
+        read_texts("-", "text")
+
+
+@pytest.mark.parametrize("errors", ["strict", "surrogateescape"])  # the latter is Python's choice where LANG is C
+def test_standard_input_that_is_not_utf8_is_refused_by_name(monkeypatch, errors):
+    standard_input(monkeypatch, b"will it snow\ncaf\xe9\n", errors)
+    with pytest.raises(ValueError, match=r"standard input: expected UTF-8, got byte 0xe9"):
+        read_texts("-", "text")
+
+
+# --- files as people have them --------------------------------------------------------------------------------------
+
+
+ROWS = [("text", "label"), ("will it snow", "weather"), ("play it", "music")]
+EXPECTED = (["will it snow", "play it"], ["weather", "music"])
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv"])
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"], ids=["comma", "semicolon", "tab"])
+def test_the_header_tells_what_separates_the_columns_whatever_the_suffix(tmp_path, suffix, delimiter):
+    path = tmp_path / f"rows{suffix}"
+    path.write_text("".join(delimiter.join(row) + "\n" for row in ROWS))
+    assert read_labelled(path, "text", "label") == EXPECTED
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-8", "utf-8-sig"])
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".json"])
+def test_utf_8_and_utf_16_are_told_apart_with_or_without_a_mark(tmp_path, encoding, suffix):
+    path = tmp_path / f"rows{suffix}"
+    path.write_bytes(encoded(suffix, SENTENCES, LABELS).decode().encode(encoding))
+    assert read_labelled(path, "text", "label") == (SENTENCES, LABELS)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".json", ".jsonl"])
+def test_a_compressed_file_is_read_as_what_it_holds(tmp_path, suffix):
+    path = tmp_path / f"rows{suffix}.gz"
+    path.write_bytes(gzip.compress(encoded(suffix, SENTENCES, LABELS)))
+    assert read_labelled(path, "text", "label") == (SENTENCES, LABELS)
+    lines = tmp_path / "lines.txt.gz"
+    lines.write_bytes(gzip.compress(b"a\nb\n"))
+    assert read_texts(str(lines), "text") == ["a", "b"]
+
+
+@pytest.mark.parametrize("content", [b"no gzip", gzip.compress(b"text,label\na,x\n" * 99)[:-20]], ids=["other", "cut"])
+def test_a_damaged_compressed_file_is_refused_in_one_line(tmp_path, content):
+    path = tmp_path / "rows.csv.gz"
+    path.write_bytes(content)
+    assert "expected a file that gzip has compressed" in refusal(read_labelled, path, "text", "label")
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".parquet.gz"])
+def test_parquet_is_read_with_all_columns(tmp_path, suffix):
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    columns = {"id": [7, 8], "text": EXPECTED[0], "label": pyarrow.array(EXPECTED[1]).dictionary_encode()}
+    path = tmp_path / f"rows{suffix}"
+    parquet.write_table(pyarrow.table(columns), tmp_path / "plain")
+    content = (tmp_path / "plain").read_bytes()
+    path.write_bytes(gzip.compress(content) if suffix.endswith(".gz") else content)
+    assert read_labelled(path, "text", "label") == EXPECTED
+    assert [row["id"] for row in read_inputs(str(path), "text")[1]] == [7, 8]
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1", b"text,label\na,x\n", b"PAR1" + b"\0" * 50 + b"PAR1"])
+def test_what_is_no_parquet_is_refused_in_one_line(tmp_path, content):
+    pytest.importorskip("pyarrow")
+    path = tmp_path / "rows.parquet"
+    path.write_bytes(content)
+    assert "expected a Parquet file" in refusal(read_labelled, path, "text", "label")
+
+
+def test_parquet_without_pyarrow_names_the_command_that_installs_it(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    (tmp_path / "rows.parquet").write_bytes(b"PAR1")
+    assert "pip install pyarrow" in refusal(read_labelled, tmp_path / "rows.parquet", "text", "label")
+
+
+def test_several_files_are_read_one_after_the_other(tmp_path):
+    (tmp_path / "a.csv").write_bytes(b"text;label\na;x\n")
+    (tmp_path / "b.jsonl").write_bytes(b'{"label": "y", "text": "b"}')
+    assert read_labelled([tmp_path / "b.jsonl", str(tmp_path / "a.csv")], "text", "label") == (["b", "a"], ["y", "x"])
+
+
+@pytest.mark.parametrize(
+    "name, content",
+    [
+        ("a.csv", b"text,label\ra,x\rb,y\r"),
+        ("a.tsv", b"text\tlabel\ra\tx\rb\ty"),
+        ("a.jsonl", b'{"text": "a", "label": "x"}\r{"text": "b", "label": "y"}\r'),
+        ("a.json", b'{"text": "a", "label": "x"}\n{"text": "b", "label": "y"}\n'),  # lines, though not called so
+        ("a.jsonl", b'[\n{"text": "a", "label": "x"},\n{"text": "b", "label": "y"}]\n'),  # a list, likewise
+        ("a.csv", b"text,,label,\na,,x,\nb,,y,\n"),
+        ("a.csv", b"text,note,label,note\na,1,x,2\nb,3,y,4\n"),
+        ("a.jsonl", b'{"text": "a", "label": "x"}\n\n{"text": "b", "label": "y", "more": 1}'),
+    ],
+)
+def test_odd_files_whose_rows_are_certain_are_read(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    assert read_labelled(tmp_path / name, "text", "label") == (["a", "b"], ["x", "y"])
+
+
+def test_texts_in_lines_that_end_as_on_an_old_mac_are_told_apart(tmp_path):
+    (tmp_path / "a.txt").write_bytes(b"a\rb\r")
+    assert read_texts(str(tmp_path / "a.txt"), "text") == ["a", "b"]
+
+
+@pytest.mark.parametrize("quoted", ['"a', 'a"', '"a" and b', '"'])
+def test_quotes_in_a_tsv_that_quote_nothing_swallow_no_row(tmp_path, quoted):
+    lines = ["label\ttext", f"x\t{quoted}", "y\tb", 'z\tc"', "z\td"]
+    (tmp_path / "a.tsv").write_text("\n".join(lines))
+    assert read_labelled(tmp_path / "a.tsv", "text", "label") == ([quoted, "b", 'c"', "d"], ["x", "y", "z", "z"])
+
+
+def test_quotes_that_quote_are_no_part_of_the_text_in_a_tsv_too(tmp_path):
+    (tmp_path / "a.tsv").write_bytes(b'text\tlabel\n"say ""a"" and\nmore"\tx\n"b\tc"\ty\n')
+    assert read_labelled(tmp_path / "a.tsv", "text", "label") == (['say "a" and\nmore', "b\tc"], ["x", "y"])
+
+
+@pytest.mark.parametrize("number, label", [("2.0", "2"), ("-1.0", "-1"), ("3", "3")])
+def test_a_whole_number_is_a_label_however_it_is_written(tmp_path, number, label):
+    (tmp_path / "a.jsonl").write_text(f'{{"text": "a", "label": {number}}}')
+    assert read_labelled(tmp_path / "a.jsonl", "text", "label") == (["a"], [label])
+
+
+def test_all_bad_rows_are_named_at_once(tmp_path):
+    rows = [{"text": "a", "label": "x"}, {"text": None, "label": "x"}, {"text": "b"}, {"text": "c", "label": ""}]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    message = refusal(read_labelled, tmp_path / "a.jsonl", "text", "label")
+    assert "line 2: expected text in 'text', got NoneType; 2 more bad rows: line 3, line 4" in message
+    (tmp_path / "b.csv").write_bytes(b"text,label\n" + b",x\n" * 5_000)
+    message = refusal(read_labelled, tmp_path / "b.csv", "text", "label")
+    assert "4999 more bad rows: line 3, line 4," in message and message.endswith("line 22, ...")
+
+
+def test_rows_to_predict_keep_their_columns_and_an_empty_text(tmp_path):
+    (tmp_path / "q.csv").write_bytes(b"id,text\n1,snow\n2,\n3,  \n")
+    texts, rows = read_inputs(str(tmp_path / "q.csv"), "text")
+    assert texts == ["snow", "", ""]
+    assert rows == [{"id": "1", "text": "snow"}, {"id": "2", "text": ""}, {"id": "3", "text": "  "}]
+    (tmp_path / "q.jsonl").write_bytes(b'{"text": null, "id": 1}\n{"text": "snow", "day": []}')
+    texts, rows = read_inputs(str(tmp_path / "q.jsonl"), "text")
+    assert texts == ["", "snow"]
+    assert rows == [{"text": None, "id": 1}, {"text": "snow", "day": []}]
+
+
+# --- every way to be wrong ------------------------------------------------------------------------------------------
+
+BAD = {
+    "missing text column": ("a.csv", b"sentence,label\na,x\n", r"expected a column 'text', got .*sentence.*label"),
+    "missing label column": ("a.tsv", b"text\tintent\na\tx\n", r"expected a column 'label', got .*text.*intent"),
+    "bars in a tsv": ("a.tsv", b"text|label\na|x\n", r"expected a column 'text', got 'text\|label'; name the columns"),
+    "no header": ("a.csv", b"a,x\nb,y\n", r"expected a column 'text', got 'a', 'x'; .* put a header line on top"),
+    "missing key": ("a.jsonl", b'{"text": "a", "label": "x"}\n{"text": "b"}\n', r"line 2: expected a column 'label'"),
+    "missing key in a list": ("a.json", b'[{"text": "a"}]', r"entry 1: expected a column 'label'"),
+    "object without fields": ("a.jsonl", b"{}\n", r"line 1: expected a column 'text', got none"),
+    "empty csv": ("a.csv", b"", r"at least one row"),
+    "empty tsv": ("a.tsv", b"\n\n", r"at least one row"),
+    "empty json": ("a.json", b"", r"expected JSON"),
+    "empty list": ("a.json", b"[]", r"at least one row"),
+    "empty jsonl": ("a.jsonl", b"\n", r"at least one row"),
+    "only a byte order mark": ("a.csv", b"\xef\xbb\xbf", r"at least one row"),
+    "header only": ("a.csv", b"text,label\n", r"at least one row"),
+    "empty text": ("a.csv", b'text,label\na,x\n"",x\n', r"line 3: expected text in 'text', got an empty field"),
+    "blank text": ("a.jsonl", b'{"text": " \\t\\n", "label": "x"}', r"line 1: .*'text', got an empty field"),
+    "empty label": ("a.csv", b"text,label\na,\n", r"line 2: expected text in 'label', got an empty field"),
+    "too many columns": ("a.csv", b'text,label\n"a\nb",x\na, b,x\n', r"line 4: expected 2 columns.*got 3"),
+    "too few columns": ("a.csv", b"text,label\na,x\nb\n", r"line 3: expected 2 columns.*got 1"),
+    "open quote": ("a.csv", b'text,label\n"a,x\nb,y\n', r"line 3: not a row of a csv file.* starts in line 2"),
+    "text after a quote": ("a.csv", b'text,label\n"a"b,x\n', r"line 2: not a row of a csv file"),
+    "text after a quote in a tsv": ("a.tsv", b'"text"\tlabel\n"a"b\tx\n', r"line 2: not a row of a tsv file"),
+    "lone quotes": ("a.csv", b'text,label\n"a,x\nb,y\nc",z\n', r"line 4: a quoted field holds what could be rows"),
+    "huge field": ("a.csv", b'text,label\n"' + b"a\n" * 500_001 + b'",x\n', r"not a row.*field larger"),
+    "a page of HTML": ("a.csv", b"<!DOCTYPE html>\n", r"line 1: expected a column 'text', 'label', got '<!DOCTYPE"),
+    "Excel's line": ("a.csv", b"sep=;\r\ntext;label\r\na;x\r\n", r"line 1: .*got a note to Excel, sep=: remove"),
+    "pandas' own JSON": (
+        "a.json",
+        b'{"text": {"0": "a"}, "label": {"0": "x"}}',
+        r"got dict; with pandas, to_json",
+    ),
+    "Latin-1": ("a.csv", b"text,label\ncaf\xe9,x\n", r"expected UTF-8, got byte 0xe9 at 14"),
+    "half of UTF-16": ("a.csv", "text,label\na,x\n".encode("utf-16")[:-1], r"expected UTF-16, got byte 0x0a at 30"),
+    "Latin-1 in jsonl": ("a.jsonl", b'{"text": "caf\xe9", "label": "x"}', r"expected UTF-8"),
+    "broken json": ("a.json", b'[{"text": "a", "label": "x"},', r"expected JSON"),
+    "broken jsonl": ("a.jsonl", b'{"text": "a", "label": "x"}\n{"text": ', r"line 2: expected JSON"),
+    "json with two values": ("a.jsonl", b'{"text": "a", "label": "x"} {"text": "b", "label": "y"}', r"line 1: .*JSON"),
+    "object instead of list": ("a.json", b'{"text": "a", "label": "x"}', r"expected a list of objects, got dict"),
+    "list of lists": ("a.json", b'[["a", "x"]]', r"entry 1: expected an object with named fields, got list"),
+    "list of texts": ("a.jsonl", b'"a"\n', r"line 1: expected an object with named fields, got str"),
+    "null": ("a.json", b'[{"text": null, "label": "x"}]', r"entry 1: expected text in 'text', got NoneType"),
+    "list of words": ("a.jsonl", b'{"text": ["a"], "label": "x"}', r"line 1: expected text in 'text', got list"),
+    "fraction": (
+        "a.jsonl",
+        b'{"text": "a", "label": 0.5}',
+        r"line 1: expected text in 'label', got float: write it as",
+    ),
+    "endless number": ("a.jsonl", b'{"text": "a", "label": ' + b"1" * 10_000 + b"}", r"line 1: expected JSON"),
+    "deep lists": ("a.json", b"[" * 200_000, r"expected JSON"),
+    "deep objects": ("a.jsonl", b'{"a":' * 200_000, r"line 1: expected JSON"),
+    "half a character": ("a.jsonl", b'{"text": "a \\ud83d", "label": "x"}', r"line 1: .*'text'"),
+    "half a character in a label": ("a.json", b'[{"text": "a", "label": "\\udc00"}]', r"entry 1: .*'label'"),
+    "line break in a column's name": ("a.csv", b'"te\nxt",label\na,x\n', r"expected a column 'text'"),
+    "thousands of columns": ("a.csv", table([map(str, range(5_000)), ["x"] * 5_000]), r"expected a column 'text'"),
+    "the same column twice": ("a.csv", b"text,label,text\na,x,b\n", r"'text'.*(twice|more than once|two columns|2)"),
+    "unknown suffix": (
+        "a.xlsx",
+        b"text,label\na,x\n",
+        r"expected a file that ends in one of .csv, .tsv, .json, .jsonl, .parquet, each perhaps with .gz; convert it",
+    ),
+    "no suffix": ("data", b"text,label\na,x\n", r"expected a file that ends in one of .csv"),
+    "binary file of unknown suffix": ("a.xlsx", b"PK\x03\x04\xff\xfe", r"expected a file that ends in one of .csv"),
+}
+
+
+@pytest.mark.parametrize("name, content, message", BAD.values(), ids=BAD)
+def test_a_bad_file_is_refused_in_one_line_that_names_it(tmp_path, name, content, message):
+    path = tmp_path / name
+    path.write_bytes(content)
+    said = refusal(read_labelled, path, "text", "label")
+    with pytest.raises(ValueError, match=message):
+        raise ValueError(said)
+    assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    "content, message", [(b"", "at least one text"), (b"\n \r\n", "at least one"), (b"\xe9", "UTF-8")]
+)
+def test_a_bad_txt_file_is_refused_in_one_line_that_names_it(tmp_path, content, message):
+    path = tmp_path / "texts.txt"
+    path.write_bytes(content)
+    assert message in refusal(read_texts, path, "text")
+
+
+def test_a_txt_file_has_no_labels_so_training_on_it_is_refused_without_recommending_it(tmp_path):
+    path = tmp_path / "texts.txt"
+    path.write_bytes(b"will it snow\n")
+    message = refusal(read_labelled, path, "text", "label")
+    assert ".csv" in message and ".txt" not in message.replace(str(path), "")
+
+
+def test_a_file_that_is_not_there_or_is_a_folder_is_an_os_error_that_names_it(tmp_path):
+    (tmp_path / "folder.csv").mkdir()
+    for name in ("missing.csv", "folder.csv", "missing.txt"):
+        with pytest.raises(OSError, match=name):
+            read_texts(str(tmp_path / name), "text")
+    with pytest.raises(FileNotFoundError, match=r"missing\.csv"):
+        read_labelled(tmp_path / "missing.csv", "text", "label")
+
+
+# --- any bytes at all -----------------------------------------------------------------------------------------------
+
+pieces = st.sampled_from(
+    [
+        b'"',
+        b'""',
+        b",",
+        b"\t",
+        b"\n",
+        b"\r\n",
+        b"\r",
+        b"text",
+        b"label",
+        b"text,label\n",
+        b"text\tlabel\n",
+        b"a",
+        b"\x00",
+        b"{",
+        b"}",
+        b"[",
+        b"]",
+        b":",
+        b'"text"',
+        b'"label"',
+        b'{"text": "a", "label": "x"}',
+        b'{"text": "\\ud800", "label": "x"}',
+        b"null",
+        b"1e999",
+        b"NaN",
+        b"\xef\xbb\xbf",
+        b"\xff",
+        b"\xed\xa0\x80",
+        b"\\ud800",
+        b"\\",
+        b"\xe2\x80\xa8",
+        b"\xc3\xa9",
+        b" ",
+        b"-0",
+        b"[" * 3_000,
+    ]
+)
+almost_a_file = st.lists(pieces, max_size=30).map(b"".join)
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.just("text"),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["text", "label", "", "b"]), inner, max_size=4)
+    ),
+    max_leaves=12,
+)
+almost_json = st.lists(json_values.map(json.dumps), max_size=4).map("\n".join).map(str.encode)
+any_bytes = st.binary(max_size=200) | almost_a_file | almost_json
+
+
+def check_rows_or_one_refusal(path, read, *columns):
+    try:
+        found = read(str(path), *columns)
+    except ValueError:
+        refusal(read, path, *columns)
+        return
+    for texts in found if isinstance(found, tuple) else [list(filter(None, found))]:  # some to predict may be empty
+        assert texts and all(isinstance(text, str) and text.strip() for text in texts)
+        "".join(texts).encode()  # whatever was read can be written again
+
+
+@pytest.mark.parametrize("examples", EXAMPLES)
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".json", ".jsonl"])
+def test_any_bytes_are_labelled_rows_or_one_refusal(tmp_path, suffix, examples):
+    path = tmp_path / f"any{suffix}"
+
+    @profile(examples)
+    @given(any_bytes)
+    def holds(content):
+        path.write_bytes(content)
+        check_rows_or_one_refusal(path, read_labelled, "text", "label")
+
+    holds()
+
+
+@pytest.mark.parametrize("examples", EXAMPLES)
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".txt"])
+def test_any_bytes_are_texts_or_one_refusal(tmp_path, suffix, examples):
+    path = tmp_path / f"any{suffix}"
+
+    @profile(examples)
+    @given(any_bytes)
+    def holds(content):
+        path.write_bytes(content)
+        check_rows_or_one_refusal(path, read_texts, "text")
+
+    holds()
+
+
+# --- and back again -------------------------------------------------------------------------------------------------
+
+fields = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20).filter(str.strip)
+special = st.sampled_from(
+    ['"', '""', ",", "\n", "\r", "\r\n", "\t", "'", "\\", "\x00", "\ufeff", "\u2028", "null", "0", "{}"]
+)
+values = st.lists(fields | special, min_size=1, max_size=4).map("".join).filter(str.strip)
+
+
+@pytest.mark.parametrize("examples", EXAMPLES)
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".json", ".jsonl"])
+def test_any_texts_and_labels_written_come_back_the_same(tmp_path, suffix, examples):
+    path = tmp_path / f"any{suffix}"
+
+    @profile(examples)
+    @given(
+        rows=st.lists(st.tuples(values, values), min_size=1, max_size=8),
+        names=st.tuples(values, values).filter(lambda pair: pair[0] != pair[1]),
+        mark=st.booleans(),
+        ends=st.sampled_from(["\n", "\r\n"]),
+    )
+    def holds(rows, names, mark, ends):
+        if suffix in (".csv", ".tsv") and sys.version_info < (3, 11):  # whose csv module refuses NUL
+            assume("\0" not in "".join(map("".join, (*rows, names))))
+        texts, labels = map(list, zip(*rows, strict=True))
+        content = encoded(suffix, texts, labels, ends, *names)
+        # Without a mark of its own a file that starts with U+FEFF starts with a mark.
+        path.write_bytes(b"\xef\xbb\xbf" + content if mark or content.startswith(b"\xef\xbb\xbf") else content)
+        assert read_labelled(path, *names) == (texts, labels)
+        assert read_texts(str(path), names[0]) == texts
+
+    holds()
+
+
+@pytest.mark.parametrize("examples", EXAMPLES)
+def test_any_lines_written_to_a_txt_file_come_back_the_same(tmp_path, examples):
+    path = tmp_path / "any.txt"
+    line = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\n"), min_size=1).filter(str.strip)
+
+    @profile(examples)
+    @given(st.lists(line, min_size=1, max_size=8), st.sampled_from(["\n", "\r\n"]))
+    def holds(lines, ends):
+        path.write_bytes(ends.join(lines).encode("utf-8-sig"))
+        assert read_texts(str(path), "text") == lines
+
+    holds()

@@ -1,0 +1,44 @@
+"""What the log says of data that is likely to be mistaken."""
+
+from datamodules.checks import few_to_choose_by, label_oddities, leaked_texts, text_oddities
+
+
+def test_labels_that_only_spaces_or_capitals_tell_apart_are_named_with_their_rows():
+    [line] = label_oddities(["a", "weather", "weather ", "weather", "Rain  fall", "rain fall"])
+    assert "'Rain  fall' (1 rows), 'rain fall' (1 rows) differ only by spaces or capitals (1 more such groups)" in line
+    [line] = label_oddities(["weather", "weather ", "weather", "a"])
+    assert "'weather' (2 rows), 'weather ' (1 rows) differ only by spaces or capitals: make them one" in line
+
+
+def test_labels_that_are_one_number_are_named():
+    [line] = label_oddities(["1", "1.0", "0", "0.0", "nan", "Infinity"])
+    assert "the labels '0' (1 rows), '0.0' (1 rows) are one number (1 more such groups): make them one" in line
+    assert label_oddities(["12345678901234567", "12345678901234568", "1e999999"]) == []  # one float, but two ids
+
+
+def test_a_label_of_nearly_all_rows_is_named_with_its_share():
+    [line] = label_oddities(["usual"] * 199 + ["rare"])
+    assert "199 of 200 rows (99.5%) have the label 'usual'" in line
+
+
+def test_a_text_with_several_labels_is_counted_and_shown():
+    [line] = text_oddities(["play it", "Play  it", "snow", "snow", "snow"], ["music", "game", "a", "a", "b"])
+    assert line.startswith("2 texts in 5 rows have several labels, as 'play it' has 'game', 'music'")
+
+
+def test_texts_that_were_trained_on_are_counted():
+    [line] = leaked_texts({"snow", "rain"}, ["Snow ", "sun", "fog", "rain"], "test")
+    assert line.startswith("2 of 4 test texts (50%) are in the training rows too")
+
+
+def test_ordinary_data_has_no_oddities():
+    labels = ["weather"] * 19 + ["music"]
+    texts = [f"text {n}" for n in range(20)]
+    assert label_oddities(labels) == text_oddities(texts, labels) == leaked_texts(set(texts), ["another"], "test") == []
+
+
+def test_a_choice_on_few_validation_rows_is_said_to_be_uncertain():
+    assert few_to_choose_by(100) == []
+    [line] = few_to_choose_by(25)
+    assert line.startswith("25 validation rows are few to choose anything by")
+    assert "standard error of up to 10 points" in line and "--refit folds" in line

@@ -1,0 +1,204 @@
+"""What is exported answers as the model does: scikit-learn's, onnxruntime's and torch's numbers beside ours."""
+
+import json
+import os
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from callbacks.protocols import offers
+from deploy.classifier import Classifier
+from deploy.export import to_onnx, to_sklearn, to_torch
+from logreg.net_classifier import MLP
+
+ROOT = Path(__file__).parents[2]
+SENTENCES = ["will it snow on friday", "Play the SONG, louder", "", "zzz qqq", "it's ÉCOLE naïve x_1", "日本語 ½ a"]
+CLINC150 = [
+    pytest.mark.slow,
+    pytest.mark.skipif("CLINC150_DIR" not in os.environ, reason="needs the CLINC150 files: set CLINC150_DIR"),
+]
+
+
+@pytest.fixture
+def load(short_fit):
+    return lambda config, **options: Classifier.load(short_fit(config), **options)
+
+
+def rows_of(classifier):
+    """All test rows: of tables (N, F), or sentences, with some that are no easy ones."""
+    if offers(classifier.data, "points"):
+        return classifier.data.points("test")[0].numpy()
+    indices = range(len(classifier.data.dataset("test")))
+    return [*(row["text"] for row in classifier.data.describe(indices, "test")), *SENTENCES]
+
+
+# scikit-learn
+
+
+@pytest.mark.parametrize(
+    "config", ["iris_binary", "iris_ova", "text_csv", pytest.param("clinc150_best", marks=CLINC150)]
+)
+def test_scikit_learns_pipeline_answers_as_the_model_does(load, tmp_path, config):
+    io = pytest.importorskip("skops.io")
+    options = {} if config.startswith("iris") else {"threshold": "none"}
+    classifier = load(config, **options)
+    rows = rows_of(classifier)
+    to_sklearn(classifier, tmp_path / "model.skops")
+    pipeline = io.load(tmp_path / "model.skops", trusted=[])  # nothing in it that skops does not know
+    columns = [classifier.class_names.index(name) for name in pipeline.classes_]
+    np.testing.assert_allclose(pipeline.predict_proba(rows), classifier.predict_proba(rows)[:, columns], atol=2e-6)
+    assert pipeline.predict(rows).tolist() == classifier.predict(rows)
+
+
+def test_what_scikit_learn_cannot_answer_is_refused_in_one_line(load, tmp_path):
+    pytest.importorskip("skops")
+    for classifier, message in (
+        (load("text_csv"), r'no out-of-scope threshold, the model has 0\.\d+: leave it out with .*threshold="none"'),
+        (load("xor_interaction"), r"StandardScaler makes no derived columns, XORDataModule has 1$"),
+        (load("xor_mlp", net=MLP(2, 2)), r"expected a linear model, NetClassifier is none$"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            to_sklearn(classifier, tmp_path / "model.skops")
+    assert not list(tmp_path.iterdir())
+
+
+# ONNX
+
+
+def onnx_answers(path, rows):
+    """Labels and probabilities, by batches of several sizes."""
+    onnxruntime = pytest.importorskip("onnxruntime")
+    session = onnxruntime.InferenceSession(path)
+    (source,) = session.get_inputs()
+    rows = np.array(rows, dtype=object if source.name == "text" else np.float32)
+    cuts = [0, 1, 2, *range(9, len(rows), 500), len(rows)]
+    pieces = [session.run(["label", "probabilities"], {source.name: rows[a:b]}) for a, b in pairwise(cuts)]
+    return [label for labels, _ in pieces for label in labels], np.concatenate([proba for _, proba in pieces])
+
+
+@pytest.mark.parametrize(
+    "config", ["iris_binary", "iris_ova", "iris_imbalanced", "text_csv", pytest.param("clinc150", marks=CLINC150)]
+)
+def test_onnx_answers_as_the_model_does_its_threshold_included(load, tmp_path, config):
+    pytest.importorskip("onnx")
+    classifier = load(config)
+    rows = rows_of(classifier)
+    to_onnx(classifier, tmp_path / "model.onnx")
+    labels, proba = onnx_answers(tmp_path / "model.onnx", rows)
+    np.testing.assert_allclose(proba, classifier.predict_proba(rows), atol=2e-6)
+    assert labels == classifier.predict(rows)
+    assert len(set(labels)) > 1
+
+
+def text_classifier(**ngrams):
+    """Weights drawn at random, for any n-grams."""
+    text, softmax = pytest.importorskip("datamodules.text.sentences"), pytest.importorskip("logreg.softmax")
+    options = {name: text.Ngrams(**options) for name, options in ngrams.items()}
+    data = text.TextDataModule(str(ROOT / "tests/data/sentences.csv"), **options)
+    model = softmax.SoftmaxRegression(data.num_features, data.num_classes)
+    torch.nn.init.normal_(model.W.weight, generator=torch.Generator().manual_seed(0))
+    return Classifier(model, data)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"ngram_range": (1, 3), "sublinear_tf": True, "token_pattern": r"(?u)\b\w+\b"},
+        {"ngram_range": (2, 2), "binary": True, "norm": "l1"},
+        {"use_idf": False, "norm": None, "lowercase": False},
+    ],
+)
+def test_onnx_splits_and_weighs_words_as_scikit_learn_does(tmp_path, options):
+    pytest.importorskip("onnx")
+    classifier = text_classifier(words=options)
+    to_onnx(classifier, tmp_path / "model.onnx")
+    labels, proba = onnx_answers(tmp_path / "model.onnx", rows_of(classifier))
+    np.testing.assert_allclose(proba, classifier.predict_proba(rows_of(classifier)), atol=2e-6)
+    assert labels == classifier.predict(rows_of(classifier))
+
+
+@pytest.mark.parametrize(
+    ("ngrams", "message"),
+    [
+        ({"words": {}, "chars": {"analyzer": "char"}}, "expected n-grams of words alone .* got a FeatureUnion$"),
+        ({"words": {"analyzer": "char_wb"}}, "analyzer"),
+        ({"words": {"stop_words": "english"}}, "stop_words"),
+        ({"words": {"strip_accents": "unicode"}}, "strip_accents"),
+        ({"words": {"token_pattern": "[a-z]+"}}, "token_pattern"),
+    ],
+)
+def test_what_onnx_cannot_split_is_refused_in_one_line(tmp_path, ngrams, message):
+    pytest.importorskip("onnx")
+    with pytest.raises(ValueError, match=message) as caught:
+        to_onnx(text_classifier(**ngrams), tmp_path / "model.onnx")
+    assert "\n" not in str(caught.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_onnx_model_names_its_opsets(load, tmp_path):
+    onnx = pytest.importorskip("onnx")
+    to_onnx(load("iris_ova"), tmp_path / "model.onnx")
+    model = onnx.load(tmp_path / "model.onnx")
+    assert {(domain.domain, domain.version) for domain in model.opset_import} == {("", 17), ("com.microsoft", 1)}
+    assert model.graph.input[0].type.tensor_type.shape.dim[0].dim_param == "N"
+
+
+# torch.export
+
+
+@pytest.mark.filterwarnings("ignore:.*get_attr:UserWarning")  # torch 2.6 about the constants that it exported itself
+@pytest.mark.parametrize("config", ["iris_binary", "iris_ova", "xor_interaction", "xor_mlp", "text_csv"])
+def test_a_torch_program_answers_as_the_model_does(load, tmp_path, config):
+    classifier = load(config, **({"net": MLP(2, 2)} if config == "xor_mlp" else {}))
+    rows = rows_of(classifier)
+    to_torch(classifier, tmp_path / "model.pt2")
+    files = {"class_names.json": ""}
+    program = torch.export.load(tmp_path / "model.pt2", extra_files=files).module()
+    x = classifier.data.encode(rows).to_dense() if config == "text_csv" else torch.from_numpy(rows)
+    for size in (1, 2, len(rows)):
+        proba, number = program(x[:size])
+        np.testing.assert_allclose(proba.detach(), classifier.predict_proba(rows[:size]), atol=2e-6)
+        names = json.loads(files["class_names.json"])
+        assert [names[label] for label in number] == classifier.predict(rows[:size])
+
+
+# Temperature and missing packages
+
+
+class Calibration(torch.nn.Module):
+    """What logreg's models have as `calibration`: log-probabilities to probabilities at a temperature."""
+
+    temperature = 2.5
+
+
+@pytest.mark.parametrize("config", ["iris_binary", "iris_ova", "text_csv"])
+def test_a_temperature_divides_the_log_probabilities(load, tmp_path, config):
+    pytest.importorskip("onnx")
+    pytest.importorskip("skops")
+    classifier = load(config, **({"threshold": "none"} if config == "text_csv" else {}))
+    rows = rows_of(classifier)
+    classifier.model.calibration.temperature = 1.0  # whatever the configuration has fitted
+    expected = classifier.predict_proba(rows).astype(float) ** (1 / 2.5)
+    expected /= expected.sum(axis=1, keepdims=True)
+    classifier.model.calibration = Calibration()
+    to_onnx(classifier, tmp_path / "model.onnx")
+    np.testing.assert_allclose(onnx_answers(tmp_path / "model.onnx", rows)[1], expected, atol=1e-5)
+    if config == "iris_ova":
+        with pytest.raises(ValueError, match=r"OneVsRestClassifier has no temperature, the model has 2\.5$"):
+            to_sklearn(classifier, tmp_path / "model.skops")
+    else:
+        pipeline = to_sklearn(classifier, tmp_path / "model.skops")
+        np.testing.assert_allclose(pipeline.predict_proba(rows), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(("write", "package"), [(to_sklearn, "skops"), (to_onnx, "onnx")])
+def test_a_missing_package_is_named_with_the_command_that_installs_it(load, tmp_path, monkeypatch, write, package):
+    for module in [name for name in sys.modules if name.partition(".")[0] == package]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setitem(sys.modules, package, None)  # as if it were not installed
+    with pytest.raises(ImportError, match=rf"{package}.*: pip install -e '\.\[export\]'$"):
+        write(load("iris_ova"), tmp_path / "model")
