@@ -37,10 +37,12 @@ FONTS = (  # that common systems have for scripts which matplotlib's own font la
 
 @contextmanager
 def one_line_for(path: Path) -> Iterator[None]:
-    """Let a picture that fails cost one line, not the run."""
+    """Let a picture that fails cost one line, not the run; a full disk ends that, as for any other file."""
     try:
         yield
     except Exception as error:
+        if isinstance(error, OSError) and error.errno is not None:  # left out, it would be missing after the resume
+            raise
         print(f"left out {path.name}: {type(error).__name__}: {' '.join(str(error).split()):.200}")
 
 
