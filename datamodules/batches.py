@@ -36,6 +36,15 @@ class Batch(NamedTuple):
     indices: Tensor
 
 
+class WeightedBatch(NamedTuple):
+    """A `Batch` whose rows count by `weight`, (N,), in the loss."""
+
+    x: Tensor
+    target: Tensor
+    indices: Tensor
+    weight: Tensor
+
+
 class BatchIndices(NamedTuple):
     """What the sampler asks of a dataset for one batch.
 
@@ -190,10 +199,11 @@ class BatchedDataset(Dataset):
     Args:
         gather: from a `BatchIndices` to the features of these samples, (N, D), dense or sparse CSR.
         target: (num_samples,) class numbers, -1 where unknown.
+        weight: (num_samples,) by which the samples count in the loss; None counts each once.
     """
 
-    def __init__(self, gather: Callable[[BatchIndices], Tensor], target: Tensor) -> None:
-        self.gather, self.target = gather, target
+    def __init__(self, gather: Callable[[BatchIndices], Tensor], target: Tensor, weight: Tensor | None = None) -> None:
+        self.gather, self.target, self.weight = gather, target, weight
 
     def __len__(self) -> int:
         return len(self.target)
@@ -201,7 +211,8 @@ class BatchedDataset(Dataset):
     def __getitem__(self, batch: BatchIndices | int) -> Batch:
         if isinstance(batch, int):  # a single sample is a batch of one
             batch = BatchIndices(torch.tensor([batch]), epoch=0)
-        return Batch(self.gather(batch), self.target[batch.indices], batch.indices)
+        found = Batch(self.gather(batch), self.target[batch.indices], batch.indices)
+        return found if self.weight is None else WeightedBatch(*found, self.weight[batch.indices])  # type: ignore
 
 
 class BatchedDataModule(L.LightningDataModule):
@@ -364,7 +375,7 @@ class BatchedDataModule(L.LightningDataModule):
         """Lightning's default, without its recursive traversal of the batch, and with dense features on MPS."""
         if device.type == "mps" and batch.x.layout == torch.sparse_csr:  # Apple's GPUs have no CSR tensors
             batch = batch._replace(x=batch.x.to_dense())
-        return Batch(*(tensor.to(device) for tensor in batch))
+        return type(batch)(*(tensor.to(device) for tensor in batch))
 
     def _loader(self, split: str, shuffle: bool = False) -> DataLoader:
         dataset = self.dataset(split)

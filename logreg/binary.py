@@ -113,9 +113,14 @@ class BinaryLogit(ClassifierModule):
         """The more probable class: (N, 2) to (N,)."""
         return proba.argmax(dim=1)
 
-    def nll(self, logits: Tensor, target: Tensor, denominator: Tensor | int) -> Tensor:
-        """The negative log-likelihood by the chosen formula, weighted by class, divided by `denominator`."""
-        weight = None if self.class_weight is None else self.class_weight.to(logits.device)[target]
+    def nll(
+        self, logits: Tensor, target: Tensor, denominator: Tensor | int, sample_weight: Tensor | None = None
+    ) -> Tensor:
+        """The negative log-likelihood by the chosen formula, weighted by class and row, divided by `denominator`."""
+        weight = sample_weight
+        if self.class_weight is not None:
+            of_class = self.class_weight.to(logits.device)[target]
+            weight = of_class if weight is None else of_class * weight
         if self.loss == "bce":
             return binary_cross_entropy(sigmoid(logits), target, weight, denominator=denominator)
         return binary_cross_entropy_with_logits(logits, target, weight, denominator=denominator)
@@ -134,7 +139,7 @@ class BinaryLogit(ClassifierModule):
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """The objective, which Lightning differentiates and hands to the optimizer."""
         x, target = batch[:2]
-        loss = self.nll(self(x), target, mean_local_batch_size(target))
+        loss = self.nll(self(x), target, mean_local_batch_size(target), getattr(batch, "weight", None))
         objective = loss + self.penalty()
         self.log("train/loss", loss, prog_bar=True, sync_dist=True, batch_size=len(target))
         self.log("train/objective", objective, sync_dist=True, batch_size=len(target))
