@@ -39,6 +39,15 @@ class Batch(NamedTuple):
     indices: Tensor
 
 
+class WeightedBatch(NamedTuple):
+    """A `Batch` whose rows count by `weight`, (N,), in the loss."""
+
+    x: Tensor
+    target: Tensor
+    indices: Tensor
+    weight: Tensor
+
+
 class BatchIndices(NamedTuple):
     """What the sampler asks of a dataset for one batch.
 
@@ -214,10 +223,11 @@ class BatchedDataset(Dataset):
     Args:
         gather: from a `BatchIndices` to the features of these samples, (N, D), dense or sparse CSR.
         target: (num_samples,) class numbers, -1 where unknown.
+        weight: (num_samples,) by which the samples count in the loss; None counts each once.
     """
 
-    def __init__(self, gather: Callable[[BatchIndices], Tensor], target: Tensor) -> None:
-        self.gather, self.target = gather, target
+    def __init__(self, gather: Callable[[BatchIndices], Tensor], target: Tensor, weight: Tensor | None = None) -> None:
+        self.gather, self.target, self.weight = gather, target, weight
 
     def __len__(self) -> int:
         return len(self.target)
@@ -227,7 +237,8 @@ class BatchedDataset(Dataset):
             batch = BatchIndices(torch.tensor([batch]), epoch=0)
         target = self.target[batch.indices]
         target.global_batch_size = batch.global_batch_size  # type: ignore[attr-defined]
-        return Batch(self.gather(batch), target, batch.indices)
+        found = Batch(self.gather(batch), target, batch.indices)
+        return found if self.weight is None else WeightedBatch(*found, self.weight[batch.indices])  # type: ignore
 
 
 class BatchedDataModule(L.LightningDataModule):
@@ -399,10 +410,11 @@ class BatchedDataModule(L.LightningDataModule):
         return self._loader("predict")
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
-        """Features and targets go to the device; the indices stay, for reports, and for them nobody has to wait."""
+        """All but the indices go to the device: those are for reports, and for them nobody has to wait."""
         target = on_device(batch.target, device)
         target.global_batch_size = getattr(batch.target, "global_batch_size", None)  # type: ignore[attr-defined]
-        return Batch(on_device(batch.x, device), target, batch.indices)
+        moved = batch._replace(x=on_device(batch.x, device), target=target)
+        return moved._replace(weight=on_device(batch.weight, device)) if isinstance(batch, WeightedBatch) else moved
 
     def _loader(self, split: str, shuffle: bool = False) -> DataLoader:
         dataset = self.dataset(split)

@@ -110,9 +110,14 @@ class BinaryLogit(ClassifierModule):
         """The more probable class: (N, 2) to (N,)."""
         return proba.argmax(dim=1)
 
-    def nll(self, logits: Tensor, target: Tensor, denominator: Tensor | float) -> Tensor:
-        """The negative log-likelihood by the chosen formula, weighted by class, divided by `denominator`."""
-        weight = None if self.class_weight is None else self.class_weight[target]
+    def nll(
+        self, logits: Tensor, target: Tensor, denominator: Tensor | float, sample_weight: Tensor | None = None
+    ) -> Tensor:
+        """The negative log-likelihood by the chosen formula, weighted by class and row, divided by `denominator`."""
+        weight = sample_weight
+        if self.class_weight is not None:
+            of_class = self.class_weight[target]
+            weight = of_class if weight is None else of_class * weight
         if self.loss == "bce":
             return binary_cross_entropy(sigmoid(logits), target, weight, denominator=denominator)
         return binary_cross_entropy_with_logits(logits, target, weight, denominator=denominator)
@@ -123,7 +128,7 @@ class BinaryLogit(ClassifierModule):
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """The objective, which Lightning differentiates and hands to the optimizer."""
         x, target = batch[:2]
-        loss = self.nll(self(x), target, mean_local_batch_size(target))
+        loss = self.nll(self(x), target, mean_local_batch_size(target), getattr(batch, "weight", None))
         objective = loss + self.penalty()
         if self.is_logged:
             self.log("train/loss", loss, sync_dist=True, batch_size=len(target))

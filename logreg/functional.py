@@ -126,7 +126,12 @@ def log_softmax(logits: Tensor) -> Tensor:
 
 
 def cross_entropy(
-    logits: Tensor, target: Tensor, weight: Tensor | None = None, *, denominator: Tensor | float | None = None
+    logits: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    *,
+    denominator: Tensor | float | None = None,
+    sample_weight: Tensor | None = None,
 ) -> Tensor:
     """Mean negative log-probability of the right class (article 2).
 
@@ -136,6 +141,7 @@ def cross_entropy(
         weight: weight of each class, (K,); None weighs all alike. The sum is divided by N, not by the sum of the
             weights, as in scikit-learn: the length of a step then does not depend on the batch's mix of classes.
         denominator: what to divide the sum by; None means the number of rows N.
+        sample_weight: weight of each row, (N,); None counts every row once.
 
     Returns:
         The loss, a scalar.
@@ -156,6 +162,8 @@ def cross_entropy(
     shifted = _shifted(logits)
     nll = shifted.exp().sum(dim=1).log() - shifted[torch.arange(len(target), device=target.device), target]  # (N,)
     return _mean_over_rows(nll, None if weight is None else weight[target], denominator)
+    nll = nll if sample_weight is None else nll * sample_weight.to(nll.dtype)
+    return _mean_over_rows(nll, None if weight is None else weight.to(target.device)[target], denominator)
 
 
 def l2_penalty(weight: Tensor, l2: float) -> Tensor:

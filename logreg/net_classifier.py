@@ -90,7 +90,8 @@ class NetClassifier(ClassifierModule):
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """The loss, which Lightning differentiates and hands to the optimizer."""
         x, target = batch[:2]
-        loss = cross_entropy(self(x), target, denominator=mean_local_batch_size(target))
+        size, weight = mean_local_batch_size(target), getattr(batch, "weight", None)
+        loss = cross_entropy(self(x), target, denominator=size, sample_weight=weight)
         if self.is_logged:
             self.log("train/loss", loss, sync_dist=True, batch_size=len(target))
         return loss

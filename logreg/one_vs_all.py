@@ -107,12 +107,15 @@ class OneVsAll(ClassifierModule):
         """The class of the most confident classifier: (N, K) to (N,)."""
         return proba.argmax(dim=1)
 
-    def nll(self, logits: Tensor, target: Tensor, denominator: Tensor | float) -> Tensor:
+    def nll(
+        self, logits: Tensor, target: Tensor, denominator: Tensor | float, sample_weight: Tensor | None = None
+    ) -> Tensor:
         """The K classifiers' losses, summed; each divided by `denominator`."""
         positive = nn.functional.one_hot(target, self.num_classes)  # (N, K): 1 where the row is of the column's class
-        weight = None
+        weight = None if sample_weight is None else sample_weight[:, None].expand_as(logits)
         if self.pos_weight is not None and self.neg_weight is not None:
-            weight = torch.where(positive.bool(), self.pos_weight, self.neg_weight)
+            own = torch.where(positive.bool(), self.pos_weight, self.neg_weight)
+            weight = own if weight is None else own * weight
         return binary_cross_entropy_with_logits(logits, positive, weight, denominator=denominator)
 
     def penalty(self) -> Tensor:
@@ -123,7 +126,7 @@ class OneVsAll(ClassifierModule):
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """The summed objective, which Lightning differentiates and hands to the one optimizer."""
         x, target = batch[:2]
-        loss = self.nll(self(x), target, mean_local_batch_size(target))
+        loss = self.nll(self(x), target, mean_local_batch_size(target), getattr(batch, "weight", None))
         objective = loss + self.penalty()
         if self.is_logged:
             self.log("train/loss", loss, sync_dist=True, batch_size=len(target))

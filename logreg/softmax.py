@@ -104,7 +104,8 @@ class SoftmaxRegression(ClassifierModule):
         W, b, lr = self.W, self.b, self.optimizers().param_groups[0]["lr"]
 
         logits = W(x) + b  # 1. forward
-        loss = cross_entropy(logits, target, self.class_weight, denominator=mean_local_batch_size(target))  # 2. loss
+        size, weight = mean_local_batch_size(target), getattr(batch, "weight", None)
+        loss = cross_entropy(logits, target, self.class_weight, denominator=size, sample_weight=weight)  # 2. loss
         self.manual_backward(loss)  # 3. backward
         self.log_step(loss)
         with torch.no_grad():  # 4. update

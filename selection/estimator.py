@@ -11,9 +11,9 @@ import torch
 from jsonargparse import ArgumentError
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.utils import check_consistent_length, check_random_state, column_or_1d
+from sklearn.utils import _safe_indexing, check_consistent_length, check_random_state, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from cli.errors import one_line
 from cli.links import parameter_of
@@ -64,7 +64,7 @@ class LightningClassifier(ClassifierMixin, BaseEstimator):
             tags.classifier_tags.multi_class = takes_many_classes(self._configured())
         return tags
 
-    def fit(self, X: Any, y: Any) -> "LightningClassifier":
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> "LightningClassifier":
         with LOCK:  # scikit-learn's checks change the warning filters for a moment, as the fit does
             configured = self._configured()
             if is_texts(X) and takes_text(locate(configured.config.data.class_path)):
@@ -76,13 +76,20 @@ class LightningClassifier(ClassifierMixin, BaseEstimator):
             else:
                 X, y = validate_data(self, X, y, accept_sparse="csr", dtype=np.float32)
             check_classification_targets(y)
+            if sample_weight is not None:
+                every = np.empty((len(y), 0))
+                weight = _check_sample_weight(sample_weight, every, dtype=np.float64, ensure_non_negative=True)
+                kept = np.flatnonzero(weight)  # rows of weight 0 are no rows: neither class nor spread counts
+                if not len(kept):
+                    raise ValueError("Sample weights must contain at least one non-zero number.")
+                X, y, sample_weight = _safe_indexing(X, kept), y[kept], weight[kept]
             classes, target = np.unique(y, return_inverse=True)
             if len(classes) < 2:
                 raise ValueError(f"Classifier can't train when only one class is present, got {classes.tolist()[0]!r}")
             if not takes_many_classes(configured) and (kind := type_of_target(y, input_name="y")) != "binary":
                 raise ValueError(f"Only binary classification is supported. The type of the target is {kind}.")
             names = getattr(self, "feature_names_in_", [f"x{n}" for n in range(getattr(X, "shape", (0, 0))[1])])
-            rows = Rows(X, target, [str(label) for label in classes], list(names))
+            rows = Rows(X, target, [str(label) for label in classes], list(names), sample_weight)
             seed = self.random_state
             if seed is not None and not isinstance(seed, int | np.integer):
                 seed = check_random_state(seed).randint(2**31 - 1)

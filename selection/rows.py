@@ -2,10 +2,13 @@
 
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.sparse import issparse
+from sklearn.preprocessing import StandardScaler
 
+from datamodules.batches import BatchedDataset
 from datamodules.table.matrix import MatrixDataModule
 from datamodules.table.tabular import TabularDataModule
 
@@ -13,12 +16,13 @@ HELD = ("load_splits", "setup", "prepare_data", "dataset", "rows", "_splits", "_
 
 
 class Rows(NamedTuple):
-    """N rows: a list of texts, an array or a CSR matrix (N, F); class numbers (N,); K class and F feature names."""
+    """N rows: texts, an array or a CSR matrix (N, F); class numbers (N,); K and F names; weights (N,) or None."""
 
     x: Any
     target: NDArray[Any]
     class_names: list[str]
     feature_names: list[str]
+    weight: NDArray[Any] | None
 
 
 def fill(data: Any, rows: Rows) -> Any:
@@ -31,7 +35,7 @@ def fill(data: Any, rows: Rows) -> Any:
     options = {name: vars(data)[name] for name in ("batch_size", "seed", "stratified_batches") if name in vars(data)}
     if not isinstance(rows.x, list) and (is_text or issparse(rows.x)):
         options["feature_dropout"] = getattr(data, "feature_dropout", 0.0)
-        return MatrixDataModule(rows.x, rows.target, names, scale=not is_text, **options)
+        return weigh(MatrixDataModule(rows.x, rows.target, names, not is_text, rows.weight, **options), rows)
     if is_text:
         data.oos_label = data.oos_label if data.oos_label in names else None
         train: tuple[Any, Any] = rows.x, [names[k] for k in rows.target]
@@ -42,7 +46,27 @@ def fill(data: Any, rows: Rows) -> Any:
         data.class_names, data.feature_names = own if sorted(own) == sorted(names) else names, rows.feature_names
         train = torch.from_numpy(rows.x), torch.tensor([data.class_names.index(name) for name in names])[rows.target]
     none = train[0][:0], train[1][:0]
-    return replace_rows(data, {"train": train, "val": none, "test": none})
+    return weigh(replace_rows(data, {"train": train, "val": none, "test": none}), rows)
+
+
+def weigh(data: Any, rows: Rows) -> Any:
+    """Let rows count by their weights, of a mean of 1, in loss, classes and scale; a penalty keeps its strength."""
+    if rows.weight is None:
+        return data
+    weight, dataset = rows.weight / rows.weight.mean(), data.dataset
+    millionths = np.rint(1e6 * np.bincount(rows.target, weight)).astype(int).tolist()  # models take whole numbers
+    data.class_counts = [millionths[rows.class_names.index(name)] for name in data.class_names]
+    if isinstance(data, TabularDataModule):
+        x = data.add_features(torch.from_numpy(rows.x)).double().numpy()
+        scaler = StandardScaler().fit(x, sample_weight=weight)
+        data.mean, data.scale = torch.from_numpy(scaler.mean_).float(), torch.from_numpy(scaler.scale_).float()
+
+    def weighted(split: str) -> BatchedDataset:
+        plain = dataset(split)
+        return BatchedDataset(plain.gather, plain.target, torch.from_numpy(weight))
+
+    data.dataset = weighted
+    return data
 
 
 def replace_rows(data: Any, splits: dict[str, Any]) -> Any:

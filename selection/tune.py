@@ -13,7 +13,7 @@ import warnings
 from importlib.util import find_spec
 from pathlib import Path
 from statistics import fmean
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any, Literal
 
 import lightning as L
@@ -102,16 +102,24 @@ def open_study(file: Path, direction: Any, seed: int) -> Any:
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     file.parent.mkdir(parents=True, exist_ok=True)
-    closes_after_use = {"poolclass": NullPool}  # a pool would leave the file open to the end of the process
+    # Closed after each use, as a pool would leave the file open to the end of the process.
+    engine = {"poolclass": NullPool, "connect_args": {"timeout": 60}}
     first = optuna.pruners.MedianPruner(n_startup_trials=1)  # the config as it is
-    try:
-        storage = optuna.storages.RDBStorage(f"sqlite:///{file.resolve()}", engine_kwargs=closes_after_use)
-        study = optuna.create_study(
-            storage=storage, study_name="tune", load_if_exists=True, direction=direction, pruner=first
-        )
-    except SQLAlchemyError as error:
-        reason = str(error).partition("\n")[0]
-        raise ValueError(f"{file}: expected the trials of a search, got {reason}; remove it to begin anew") from error
+    options = {"study_name": "tune", "load_if_exists": True, "direction": direction, "pruner": first}
+    for tries_left in reversed(range(5)):
+        try:
+            study = optuna.create_study(
+                storage=optuna.storages.RDBStorage(f"sqlite:///{file.resolve()}", engine), **options
+            )
+            break
+        except SQLAlchemyError as error:
+            if tries_left:  # another search may be making the same tables
+                sleep(0.3)
+                continue
+            reason = str(error).partition("\n")[0]
+            raise ValueError(
+                f"{file}: expected the trials of a search, got {reason}; remove it to begin anew"
+            ) from error
     study.sampler = optuna.samplers.TPESampler(seed=seed + len(study.trials))  # else it would draw the same ones again
     return study
 

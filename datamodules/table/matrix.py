@@ -19,12 +19,20 @@ class MatrixDataModule(BatchedDataModule):
         target: (N,) class numbers.
         class_names: K names.
         scale: divide each column by its standard deviation; nothing is subtracted, which would make it dense.
+        sample_weight: (N,), of the rows in the standard deviation; None counts each once.
         feature_dropout: share of each row's non-zeros to leave out in training, anew in every epoch, in [0, 1).
         options: as in BatchedDataModule.
     """
 
     def __init__(
-        self, x: Any, target: Any, class_names: Sequence[str], scale: bool, feature_dropout: float = 0.0, **options: Any
+        self,
+        x: Any,
+        target: Any,
+        class_names: Sequence[str],
+        scale: bool,
+        sample_weight: Any = None,
+        feature_dropout: float = 0.0,
+        **options: Any,
     ) -> None:
         from sklearn.preprocessing import FunctionTransformer, StandardScaler  # slow to import, so not at the top
 
@@ -34,7 +42,9 @@ class MatrixDataModule(BatchedDataModule):
         self.class_names, self.width = class_names, x.shape[1]
         self.class_counts = np.bincount(target, minlength=len(class_names)).tolist()
         x = csr_matrix(x, dtype=np.float32)
-        self.scaler = StandardScaler(with_mean=False).fit(x) if scale else FunctionTransformer()
+        self.scaler = FunctionTransformer()
+        if scale:
+            self.scaler = StandardScaler(with_mean=False).fit(x, sample_weight=sample_weight)
         gather = SparseRows(self.scaler.transform(x), feature_dropout, self.seed).gather
         self.rows = BatchedDataset(gather, torch.as_tensor(target))
 

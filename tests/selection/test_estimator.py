@@ -276,3 +276,18 @@ def test_bad_rows_are_refused_in_words(estimator, tmp_path):
         LightningClassifier(tmp_path / "none.yaml").fit(SENTENCES, LABELS)
     with pytest.raises(ValueError, match="the fit diverged"):
         estimator("iris_ova", **{"model.optimizer.lr": 1e38}).fit(ROWS, SPECIES)
+
+
+def test_sentences_have_weights_and_those_of_weight_0_are_left_out(estimator):
+    balanced = estimator("text_csv", **{"model.class_weight": "balanced"})
+    weight = np.where(np.array(LABELS) == "music", 3.0, 1.0)
+    plain, weighted = (
+        estimator("text_csv").fit(SENTENCES, LABELS, w).predict_proba(["hello"])[0, 0] for w in (None, weight)
+    )
+    assert weighted > plain + 0.01
+    counts = balanced.fit(SENTENCES, LABELS, weight).classifier_.data.class_counts
+    assert counts == [12_000_000, 4_000_000]  # in millionths of a row
+    less = balanced.fit([*SENTENCES, "none"], [*LABELS, "other"], [*weight, 0])
+    assert less.classes_.tolist() == ["music", "weather"]
+    with pytest.raises(ValueError, match="at least one non-zero"):
+        balanced.fit(SENTENCES, LABELS, np.zeros(16))

@@ -2,6 +2,7 @@
 
 import csv
 import re
+import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -258,3 +259,16 @@ def test_a_model_without_any_such_option_has_nothing_to_search():
     config = SimpleNamespace(get=lambda name: None)
     with pytest.raises(ValueError, match="with an option to tune"):
         search_space(config, num_rows=100)
+
+
+@pytest.mark.slow
+def test_two_searches_at_once_share_one_file_of_trials(tmp_path):
+    pytest.importorskip("datamodules.table.iris")
+    command = [sys.executable, "-m", "selection.tune", "--config", "configs/iris_binary.yaml", "--folds", "2"]
+    command += ["--trainer.max_epochs", "3", "--trials", "6", "--trainer.default_root_dir", str(tmp_path)]
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for _ in range(2)]
+    printed = [search.communicate(timeout=300)[0] for search in both]
+    assert [search.returncode for search in both] == [0, 0], printed
+    [folder] = tmp_path.glob("tuning_*")
+    lines = read_csv(folder / "trials.csv")
+    assert 6 <= len([line for line in lines if line["state"] in ("complete", "pruned")]) <= 7

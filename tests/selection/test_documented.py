@@ -1,0 +1,26 @@
+"""docs/scikit-learn.md, run as it stands."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("pandas")
+PAGE = Path("docs/scikit-learn.md")
+
+
+@pytest.mark.slow
+def test_the_examples_run_and_say_what_the_page_says(monkeypatch, capfd):
+    if not all(Path(f"configs/{name}.yaml").is_file() for name in ("iris_ova", "table_csv", "text_csv")):
+        pytest.skip("the configs were deleted with their tasks (docs/template.md)")
+    source = "\n".join(re.findall(r"^```python\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE))
+    monkeypatch.setenv("PYTHONPATH", str(Path.cwd()))  # of the processes of n_jobs=2
+    names: dict[str, object] = {}
+    exec(compile(source, PAGE, "exec"), names)
+    assert names["iris"].score(names["X"], names["y"]) > 0.9
+    assert names["table"].score(names["frame"], names["leaves"]) == 1
+    assert names["search"].best_score_ > 0.9
+    assert names["halving"].n_resources_ == [5, 15]
+    assert names["stack"].score(names["X"], names["y"]) > 0.9
+    assert names["importance"].importances_mean.argmax() in (2, 3)  # the petals tell the species
+    assert "['weather' 'music']" in capfd.readouterr().out
