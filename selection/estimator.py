@@ -20,7 +20,7 @@ from cli.links import parameter_of
 from cli.run_paths import newest_checkpoint, run_of
 from deploy.classifier import Classifier
 from selection.configured import LOCK, Configured, as_text
-from selection.rows import Rows, fill, forget, takes_text
+from selection.rows import Rows, fill, forget
 
 
 class LightningClassifier(ClassifierMixin, BaseEstimator):
@@ -67,7 +67,7 @@ class LightningClassifier(ClassifierMixin, BaseEstimator):
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> "LightningClassifier":
         with LOCK:  # scikit-learn's checks change the warning filters for a moment, as the fit does
             configured = self._configured()
-            if is_texts(X) and takes_text(locate(configured.config.data.class_path)):
+            if is_texts(X) and hasattr(locate(configured.config.data.class_path), "vectorize"):
                 X, y = list(X), column_or_1d(y, warn=True)
                 check_consistent_length(X, y)
                 for number, text in enumerate(X):

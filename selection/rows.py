@@ -31,7 +31,7 @@ def fill(data: Any, rows: Rows) -> Any:
     Texts keep the given one, and so do arrays, if it standardises columns and does no more. Any other array goes into a
     plain TabularDataModule; matrices for a model of texts, and sparse ones, into a MatrixDataModule.
     """
-    is_text, names = takes_text(type(data)), rows.class_names
+    is_text, names = hasattr(data, "vectorize"), rows.class_names
     options = {name: vars(data)[name] for name in ("batch_size", "seed", "stratified_batches") if name in vars(data)}
     if not isinstance(rows.x, list) and (is_text or issparse(rows.x)):
         options["feature_dropout"] = getattr(data, "feature_dropout", 0.0)
@@ -73,11 +73,6 @@ def replace_rows(data: Any, splits: dict[str, Any]) -> Any:
     """The datamodule with these rows; it neither fetches its own nor looks for mistakes in them."""
     data.load_splits, data.prepare_data, data.setup = lambda: splits, lambda: None, lambda stage: None
     return data
-
-
-def takes_text(data_class: Any) -> bool:
-    """Whether a datamodule's rows are sentences."""
-    return hasattr(data_class, "vectorize")
 
 
 def forget(model: Any, data: Any) -> None:

@@ -1,8 +1,8 @@
 """The rows of a configuration's own data as an estimator, which scikit-learn fits and judges by their numbers."""
 
 import copy
-import inspect
 from collections.abc import Callable, Sequence
+from pydoc import locate
 from typing import Any, NamedTuple
 
 import lightning as L
@@ -46,7 +46,10 @@ class Sample(ClassifierMixin, BaseEstimator):
 
     def __init__(self, configured: Configured, *splits: str) -> None:
         self.configured, self.callbacks = configured, list[L.Callback]()
-        data = configured.build(_require_splits)[1]
+        kind: Any = locate(configured.config.data.class_path)
+        if not hasattr(kind, "load_splits"):
+            raise ValueError(f"expected data with a method load_splits, {kind.__name__} has none")
+        data = configured.build()[1]
         loaded, self.class_names = data.load_splits(), list(data.class_names)
         columns = zip(*(loaded[split] for split in splits), strict=True)
         self.x, self.labels = (torch.cat(c) if isinstance(c[0], Tensor) else [n for p in c for n in p] for c in columns)
@@ -116,9 +119,3 @@ def cross_validated(configured: Configured, folds: int, *callbacks: L.Callback) 
 
 def _take(rows: Any, numbers: Array) -> Any:
     return rows[torch.from_numpy(numbers)] if isinstance(rows, Tensor) else [rows[number] for number in numbers]
-
-
-def _require_splits(data: Any) -> Any:
-    if inspect.getattr_static(data, "load_splits", None) is None:
-        raise ValueError(f"expected data with a method load_splits, {type(data).__name__} has none")
-    return data

@@ -10,6 +10,7 @@ import hashlib
 import shlex
 import sys
 import warnings
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from statistics import fmean
@@ -25,7 +26,6 @@ from callbacks.files import atomic_write_csv, atomic_write_text
 from cli.config import config_text
 from cli.errors import is_user_error, one_line
 from cli.main import run_as_command
-from cli.run_paths import config_file
 from datamodules.splits import stratified_folds
 from selection.configured import Configured, as_text
 from selection.sample import Fold, Sample
@@ -35,7 +35,6 @@ OPTIONS: dict[str, Any] = {
     "folds": (int, 3),
     "trials": (PositiveInt | Literal[-1], -1),
 }
-DIRECTIONS = {"nll": "minimize", "accuracy": "maximize", "macro_f1": "maximize"}
 OPTIONS["metric"] = (Literal["nll", "accuracy", "macro_f1"], "nll")
 LARGEST_C, SMALLEST_C = 1000, 0.3  # scikit-learn's measure of the penalty: l2 is 1 / (2 · rows · C)
 PENALTIES = ("model.l2", "model.optimizer.weight_decay")  # the first of them that there is
@@ -128,18 +127,19 @@ class Search:
     """Trials of a configuration, each with other values of the options in its search space."""
 
     def __init__(self, arguments: list[str]) -> None:
-        self.arguments, self.configured = arguments, Configured(arguments, **OPTIONS)
+        self.arguments, configured = arguments, Configured(arguments, **OPTIONS)
         if find_spec("optuna") is None:
             raise ValueError('a search needs Optuna: pip install -e ".[tune]"')
-        options, self.sample = self.configured.config, Sample(self.configured, "train", "val")
-        self.metric, self.limit, self.seconds = options.metric, options.trials, 60 * options.minutes
-        self.divided = stratified_folds(self.sample.names, options.folds, options.seed_everything)
-        self.space = search_space(options, len(self.divided[0][0]))
+        self.options, self.sample = configured.config, Sample(configured, "train", "val")
+        self.metric, self.sample.callbacks = self.options.metric, [Clock(60 * self.options.minutes)]
+        self.divided = stratified_folds(self.sample.names, self.options.folds, self.options.seed_everything)
+        self.space = search_space(self.options, len(self.divided[0][0]))
         self.own = {name: value for name, (value, _) in self.space.items()}
-        rows = f"{options.folds} {self.metric} {self.sample.names} {self.sample.described}"
-        digest = hashlib.sha256(f"{as_file(self.configured)} {rows}".encode()).hexdigest()[:8]
-        self.folder = self.configured.directory() / f"tuning_{digest}"
-        self.study = open_study(self.folder / "study.db", DIRECTIONS[self.metric], options.seed_everything)
+        rows = f"{self.options.folds} {self.metric} {self.sample.names} {self.sample.described}"
+        digest = hashlib.sha256(f"{as_file(configured)} {rows}".encode()).hexdigest()[:8]
+        self.folder = configured.directory() / f"tuning_{digest}"
+        direction = "minimize" if self.metric == "nll" else "maximize"
+        self.study = open_study(self.folder / "study.db", direction, self.options.seed_everything)
         if self.own not in [trial.params for trial in self.trials("COMPLETE")]:
             self.study.enqueue_trial(self.own)
 
@@ -147,17 +147,17 @@ class Search:
         return [trial for trial in self.study.trials if trial.state.name in states]
 
     def is_enough(self) -> bool:
-        return 0 < self.limit <= len(self.trials("COMPLETE", "PRUNED"))
+        return 0 < self.options.trials <= len(self.trials("COMPLETE", "PRUNED"))
 
     def run(self) -> bool:
         """Trial after trial, until the time is over or there are as many as asked for; True if Ctrl-C ended it."""
-        self.sample.callbacks = [Clock(self.seconds)]
-        ends = [lambda study, _: study.stop() if self.is_enough() else None]
-        options = {"timeout": self.seconds, "catch": (TimeoutError,), "callbacks": ends, "show_progress_bar": True}
+        ends: Any = {"timeout": 60 * self.options.minutes, "catch": (TimeoutError,), "show_progress_bar": True}
         warnings.filterwarnings("ignore", "clamping frac")  # the progress bar's, of a fit that ends after its time
         try:
             if not self.is_enough():
-                self.study.optimize(self.measure, **options)
+                self.study.optimize(
+                    self.measure, callbacks=[lambda study, _: self.is_enough() and study.stop()], **ends
+                )
         except KeyboardInterrupt:
             return True
         return False
@@ -166,23 +166,19 @@ class Search:
         """Mean of the metric over the folds; options that cannot be fitted count as worse than all others."""
         from optuna import TrialPruned
 
-        def mean(folds: list[Fold]) -> float:
-            return fmean(fold.metrics[self.metric] for fold in folds)
-
         def after_fold(folds: list[Fold]) -> None:
-            trial.report(mean(folds), len(folds))
+            trial.report(fmean(fold.metrics[self.metric] for fold in folds), len(folds))
             if len(folds) < len(self.divided) and trial.should_prune():
                 raise TrialPruned
 
         values, tried = {}, clone(self.sample)
         for name, (_, of) in self.space.items():
-            if isinstance(of, list):
-                values[name] = trial.suggest_categorical(name, of)
-            else:
-                values[name] = trial.suggest_float(name, *of, log=name != DROPOUT)
+            is_text = isinstance(of, list)
+            suggest = trial.suggest_categorical if is_text else partial(trial.suggest_float, log=name != DROPOUT)
+            values[name] = suggest(name, of) if is_text else suggest(name, *of)
         try:
             tried.configured = Configured([*self.arguments, *as_arguments(values, self.space)], **OPTIONS)
-            return mean(tried.judge(self.divided, after_fold))
+            return fmean(fold.metrics[self.metric] for fold in tried.judge(self.divided, after_fold))
         except (TimeoutError, TrialPruned):
             raise
         except Exception as error:
@@ -191,45 +187,44 @@ class Search:
                 raise
             raise TrialPruned from error
 
-    def write(self) -> bool:
-        """All trials as trials.csv, the best as a config; False where none is complete."""
+    def write_trials(self) -> None:
+        """All trials, in their order."""
         lines = []
         for t in self.study.trials:
             value, error = t.value if t.state.name == "COMPLETE" else None, t.user_attrs.get("error")
-            seconds = t.duration and round(t.duration.total_seconds(), 1)
-            values = [t.params.get(name) for name in self.space]
+            seconds, values = t.duration and round(t.duration.total_seconds(), 1), map(t.params.get, self.space)
             lines.append((t.number, t.state.name.lower(), value, len(t.intermediate_values), seconds, *values, error))
         header = ("trial", "state", self.metric, "folds", "seconds", *self.space, "error")
         atomic_write_csv(self.folder / "trials.csv", header, lines)
-        is_max = DIRECTIONS[self.metric] == "maximize"
-        complete = sorted(self.trials("COMPLETE"), key=lambda trial: trial.value, reverse=is_max)
+
+    def write_config(self) -> None:
+        """The best trial as a config that says where it comes from and how to use it, and the same on the screen."""
+        complete, number = self.trials("COMPLETE"), len(self.trials("COMPLETE", "PRUNED"))
+        complete.sort(key=lambda trial: trial.value, reverse=self.metric != "nll")
         for trial in complete[:10]:
             print(f"trial {trial.number}: {self.metric} {trial.value:.4f}", *as_arguments(trial.params, self.space))
-        if complete:
-            self.write_config(complete[0], next((t for t in complete if t.params == self.own), complete[0]))
-        return bool(complete)
-
-    def write_config(self, best: Any, own: Any) -> None:
-        """The best trial as a config that says where it comes from and how to use it, and the same on the screen."""
-        file, number = config_file(self.configured.config), len(self.trials("COMPLETE", "PRUNED"))
-        path = self.folder / f"{'run' if file is None else file.stem}_tuned.yaml"
-        gain = f"instead of {own.value:.4f}" if best.params != self.own else "as before: nothing better was found"
+        best, own = complete[0], next((trial for trial in complete if trial.params == self.own), complete[0])
+        gain = "as before: nothing better was found" if best.params == self.own else f"instead of {own.value:.4f}"
         outcome = f"{self.metric} {best.value:.4f} {gain}"
-        tuned = Configured([*self.arguments, *as_arguments(best.params, self.space)], **OPTIONS)
-        head = f"# Tuned: {outcome}, mean of {len(self.divided)} folds; trials: {number}.\n"
-        head += f"#   python train.py fit --config {path}\n"
+        name = Path(str((self.options.config or ["run"])[0])).stem
+        use = f"python train.py fit --config {self.folder / f'{name}_tuned.yaml'}"
+        head = f"# Tuned: {outcome}, mean of {len(self.divided)} folds; trials: {number}.\n#   {use}\n"
         head += f"# Made by: python -m selection.tune {' '.join(shlex.join(self.arguments).split())}\n"
-        atomic_write_text(path, head + as_file(tuned))
-        print(f"trials: {number}, all in {self.folder / 'trials.csv'}; the same command goes on")
-        print(f"{outcome}\nuse it: python train.py fit --config {path}")
+        tuned = Configured([*self.arguments, *as_arguments(best.params, self.space)], **OPTIONS)
+        atomic_write_text(self.folder / f"{name}_tuned.yaml", head + as_file(tuned))
+        print(
+            f"trials: {number}, all in {self.folder / 'trials.csv'}; the same command goes on\n{outcome}\nuse it: {use}"
+        )
 
 
 def main(arguments: list[str]) -> None:
     """Search, print the best trials, write all of them and a config; Ctrl-C ends the search, and not the rest."""
     search = Search(arguments)
     interrupted = search.run()
-    if not search.write():
+    search.write_trials()
+    if not search.trials("COMPLETE"):
         raise ValueError("no trial was completed" + ("" if interrupted else ": give more time with --minutes"))
+    search.write_config()
     if interrupted:
         sys.exit(130)  # as shells say of Ctrl-C
 

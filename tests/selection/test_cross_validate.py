@@ -136,7 +136,11 @@ def test_a_fit_that_diverges_is_one_line(validated, tmp_path):
 @pytest.mark.parametrize(
     ("config", "expected"),
     [
-        ("iris_ova", {"nll": (0.272852, 0.040198), "accuracy_versicolor": (0.633333, 0.045644)}),
+        pytest.param(
+            "iris_ova",
+            {"nll": (0.272852, 0.040198), "accuracy_versicolor": (0.633333, 0.045644)},
+            marks=pytest.mark.slow,
+        ),
         ("text_csv", {"nll": (0.189798, 0.077961), "oos_recall": (0.3, 0.273861)}),
     ],
 )
