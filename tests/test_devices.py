@@ -153,6 +153,8 @@ proba = on_cpu.predict_proba(texts)
 np.testing.assert_allclose(there.predict_proba(texts), proba, atol=0 if sys.argv[2] == "gpu" else 1e-6)
 assert there.predict(texts) == there.labels(proba) == on_cpu.predict(texts)
 assert there.explain(texts) == on_cpu.explain(texts)
+model = type(there.model).load_from_checkpoint(sys.argv[1] + "/checkpoints/last.ckpt", map_location="mock")
+assert {weight.device.type for weight in model.parameters()} == {"mock"}
 assert there.predict_proba(texts[:0]).shape == (0, len(there.class_names))
 to_onnx(there, sys.argv[3] + ".onnx")
 to_torch(there, sys.argv[3] + ".pt2")

@@ -351,6 +351,15 @@ class Minimal(BatchedDataModule):
         return BatchedDataset(lambda batch: x[batch.indices], target)
 
 
+@pytest.mark.parametrize("split", ["train", "val", "test"])
+def test_a_class_number_that_no_class_has_is_refused_when_a_loader_is_made(split):
+    data = Minimal()
+    data.class_names = ("left",)
+    with pytest.raises(ValueError, match=f"^{split}: expected targets 0 to 0, got 0 to 1$"):
+        getattr(data, f"{split}_dataloader")()
+    assert len(data.predict_dataloader()) == 1
+
+
 @pytest.mark.parametrize("model", ["binary", "softmax"])
 def test_a_datamodule_that_offers_only_a_dataset_and_class_names_fits_tests_and_predicts(tmp_path, model):
     data = Minimal()
