@@ -44,8 +44,8 @@ METHODS = {
     ),
     "evaluating": ("lightning.pytorch.Trainer.test", "lightning.pytorch.Trainer.predict"),
     "checkpoints": (
-        "callbacks.run.checkpoints.AtomicCheckpointIO.save_checkpoint",
-        "callbacks.run.checkpoints.AtomicCheckpointIO.load_checkpoint",
+        "callbacks.run.checkpoint_io.AtomicCheckpointIO.save_checkpoint",
+        "callbacks.run.checkpoint_io.AtomicCheckpointIO.load_checkpoint",
         "cli.lightning_cli.read_checkpoint",
     ),
     "reports": (

@@ -5,7 +5,7 @@ from typing import Any
 
 # Imported on first use, so that deleting a file deletes its callbacks and nothing else.
 EXPORTS = {
-    "AtomicCheckpointIO": "run.checkpoints",
+    "AtomicCheckpointIO": "run.checkpoint_io",
     "DecisionBoundary": "figures.boundary",
     "EvaluationReport": "reports.evaluation",
     "Figures": "figures.evaluation",

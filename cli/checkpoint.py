@@ -1,18 +1,13 @@
-"""Reading the checkpoint that --ckpt_path names, once and safely, and what of it the datamodule takes."""
+"""Checkpoints on the command line: read once, compared with the configuration, and restored into the datamodule."""
 
-from io import BytesIO
 from typing import Any
-from urllib.parse import urlsplit
 
 import lightning as L
 
-from callbacks.run.checkpoints import AtomicCheckpointIO
 from checkpoint_file import load_checkpoint
-from cli.checkpoint_schema import require_outline
 from datamodules.batches import BatchedDataModule
-from datamodules.files.bounded import fetch
 
-LARGEST_DOWNLOAD = 1_000_000_000  # bytes: W of 1.5 million features and 150 classes
+OF_A_FIT = ("epoch", "global_step", "loops", "callbacks", "optimizer_states", "lr_schedulers")
 SPLITS = {"fit": "train", "validate": "val", "test": "test"}  # what a subcommand reads; predict may need no data
 
 
@@ -20,38 +15,22 @@ def read_checkpoint(path: str, resumes: bool) -> dict[str, Any]:
     """The content of a checkpoint; nothing in it is run.
 
     Args:
-        path: a local path or a URL.
+        path: a local path.
         resumes: whether a fit goes on from it.
 
     Raises:
-        ValueError: no such file, or no checkpoint; names the key that is not what it should be.
-        OSError: it cannot be downloaded.
+        ValueError: no such file, no checkpoint, or one without what Lightning reads.
     """
     try:
-        if urlsplit(path).scheme in ("http", "https"):  # Lightning downloads without a limit of time
-            checkpoint = load_checkpoint(BytesIO(_download(path)), name=path)
-        else:
-            checkpoint = AtomicCheckpointIO().load_checkpoint(path)
+        checkpoint = load_checkpoint(path)
+        needed = ("pytorch-lightning_version", *(OF_A_FIT if resumes else ()))
+        if missing := [key for key in needed if key not in checkpoint]:
+            raise ValueError(f"{path} lacks {', '.join(missing)}: use a checkpoint that fit has written")
     except ValueError as error:
         raise ValueError(f"--ckpt_path: {error}") from error
-    try:
-        require_outline(checkpoint, resumes)
-    except ValueError as error:
-        raise ValueError(f"--ckpt_path: {path} is no checkpoint that can be used: {error}") from error
     if not resumes:
         checkpoint.pop("loops", None)  # an evaluation begins at its beginning
     return checkpoint
-
-
-def _download(url: str) -> bytes:
-    remedy = "download it by other means, and name the file"
-    try:
-        content = fetch(url, LARGEST_DOWNLOAD + 1)
-    except OSError as error:
-        raise OSError(f"--ckpt_path: cannot download {url} ({error}); {remedy}") from error
-    if len(content) > LARGEST_DOWNLOAD:
-        raise ValueError(f"expected at most {LARGEST_DOWNLOAD:,} bytes at {url}, got more; {remedy}")
-    return content
 
 
 def class_names(model: L.LightningModule, data: L.LightningDataModule) -> dict[str, str]:

@@ -12,7 +12,8 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from callbacks.files import atomic_write_text
-from callbacks.run.checkpoints import AtomicCheckpointIO, refuse_own_names
+from callbacks.run.checkpoint_io import AtomicCheckpointIO
+from callbacks.run.checkpoints import refuse_own_names
 from callbacks.run.metrics import evaluated_part
 from callbacks.run.no_profiler import NoProfiler
 from callbacks.run.stay_stopped import refuse_stateless

@@ -18,13 +18,13 @@ def choose_run(
         subcommand: "fit", "validate", "test" or "predict".
         base: see `base_directory`.
         named: whether the user named it.
-        ckpt_path: --ckpt_path, a local path or a URL.
+        ckpt_path: --ckpt_path.
         writes: whether this process writes files; a dry run and all but the first of several processes do not.
         unfinished: a run to begin again from its start, as it had saved nothing.
     """
     if unfinished is not None and writes:
         return RunDirectory(unfinished, is_new=True)
-    if ckpt_path and "://" not in ckpt_path:
+    if ckpt_path:
         run = run_of(Path(ckpt_path))
         if subcommand != "fit":
             return RunDirectory(base if named else run)

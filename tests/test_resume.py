@@ -20,7 +20,7 @@ import pytest
 import torch
 from torch.utils.tensorboard import SummaryWriter
 
-from callbacks.run.checkpoints import AtomicCheckpointIO
+from callbacks.run.checkpoint_io import AtomicCheckpointIO
 
 ROOT = Path(__file__).parents[1]
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": ""}

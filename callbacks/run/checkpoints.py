@@ -1,166 +1,27 @@
-"""Checkpoints: how they are written and read, and which state of a run is best.ckpt and which last.ckpt."""
+"""Model checkpoints of a run: which state is best.ckpt, and which is last.ckpt."""
 
-import operator
-import os
 import re
-import reprlib
 import shutil
-from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 from weakref import proxy
 
 import lightning as L
-import numpy as np
 import torch
-from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
-from lightning.fabric.utilities.cloud_io import get_filesystem
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, OnExceptionCheckpoint
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from torch import Tensor
 
-from callbacks.files import write_then_rename
+from callbacks.run.checkpoint_io import as_loadable, write_checkpoint
 from callbacks.run.loggers import ThrottledSave
 from checkpoint_file import load_checkpoint
-
-# What torch.load(weights_only=True) reads: exactly these types, not their subclasses.
-LEAVES = {str, bytes, int, float, complex, bool, type(None), Tensor, torch.nn.Parameter}
-LEAVES |= {torch.Size, torch.dtype, torch.device}
-PLAIN = LEAVES - {Tensor, torch.nn.Parameter}  # saved as they are
-SEQUENCES, MAPS = {list, tuple, set}, {dict, OrderedDict, Counter}
 
 AUTO = "auto"
 PENDING = "gradients_pending"  # in a checkpoint that was written between two steps of the optimizer
 OWN_NAME = re.compile(r"(best|last|(epoch|step)_\d+)\.ckpt")
 OF_VALIDATION = re.compile(r"(?i)(^|[^a-z])val(id|idation)?([^a-z]|$)")  # in the name of a metric
-
-
-class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes checkpoints whole or not at all, and reads them without ever running what is in them.
-
-    Lightning's own writes to the system's temporary folder and moves the file, which on another file system is a copy
-    that a kill can cut short.
-
-    Args:
-        loaded: checkpoints that are in memory already, by path. `load_checkpoint` removes and returns one of these
-            instead of reading the file again, so that what was checked is what is used, and its memory is freed after.
-        after_save: called after each successful save, on the process that writes.
-        extra: entries to add to every checkpoint.
-    """
-
-    def __init__(
-        self,
-        loaded: dict[str, dict[str, Any]] | None = None,
-        after_save: Callable[[], None] | None = None,
-        extra: dict[str, Any] | None = None,
-    ) -> None:
-        self.loaded = {} if loaded is None else loaded
-        self.after_save = after_save
-        self.extra = {} if extra is None else extra
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Write a checkpoint; if that fails, a file that was there before stays whole.
-
-        Raises:
-            ValueError: the checkpoint holds something that could not be loaded back; names where and what.
-            OSError: no room, or no permission.
-        """
-        checkpoint = as_loadable(checkpoint | self.extra)
-        if "://" in str(path):  # an object store, where files appear whole anyway
-            super().save_checkpoint(checkpoint, path, storage_options)
-        else:
-            _write(Path(path), lambda temporary: torch.save(checkpoint, temporary))
-        if self.after_save is not None:
-            self.after_save()
-
-    def load_checkpoint(self, path: Any, map_location: Any = "cpu", weights_only: bool | None = True) -> dict[str, Any]:
-        """Read with weights_only=True, whatever was asked for, from a local path or a URL."""
-        if str(path) in self.loaded:
-            return self.loaded.pop(str(path))
-        if "://" not in str(path):
-            return load_checkpoint(path, map_location)
-        with get_filesystem(path).open(path, "rb") as file:
-            return load_checkpoint(file, map_location, name=path)
-
-
-def as_loadable(value: Any, where: str = "") -> Any:
-    """A checkpoint, or something in one, as torch.load(weights_only=True) can read it back.
-
-    numpy's scalars and strings become Python's, paths among hyperparameters strings, subclasses of dict become dict,
-    expanded tensors whole ones. What needs no change is returned as it is, not copied.
-
-    Args:
-        value: anything in the checkpoint.
-        where: its place in the whole, for the message.
-
-    Raises:
-        ValueError: names the place and the type of what could not be read back.
-
-    >>> as_loadable({"names": [np.str_("a")], "scale": np.float64(0.5)})
-    {'names': ['a'], 'scale': 0.5}
-    >>> as_loadable({"WineDataModule": {"scalers": [len]}})
-    Traceback (most recent call last):
-    ValueError: WineDataModule.scalers[0] is a builtin_function_or_method, which cannot be loaded back safely: store \
-plain numbers, strings, lists, dicts or tensors
-    """
-    kind = type(value)
-    if kind in LEAVES:
-        return value if kind in PLAIN else _whole(value)
-    if kind in SEQUENCES:
-        if _all_leaves(value):
-            return value
-        items = [as_loadable(item, f"{where}[{number}]") for number, item in enumerate(value)]
-        return value if all(map(operator.is_, items, value)) else kind(items)
-    if isinstance(value, dict):
-        if kind in MAPS and _all_leaves(value) and _all_leaves(value.values()):
-            return value
-        plain = {as_loadable(key, f"{where} key"): as_loadable(item, _below(where, key)) for key, item in value.items()}
-        if kind not in MAPS:
-            return plain
-        if all(map(operator.is_, plain, value)) and all(map(operator.is_, plain.values(), value.values())):
-            return value
-        rebuilt = kind(plain)
-        if kind is OrderedDict:
-            vars(rebuilt).update(vars(value))  # a state_dict carries its modules' versions as an attribute
-        return rebuilt
-    is_scalar = isinstance(value, np.generic) and value.dtype.kind in "biufcSU" and type(value.item()) in LEAVES
-    if is_scalar or (isinstance(value, os.PathLike) and _is_hyperparameter(where)):
-        return value.item() if is_scalar else os.fspath(value)
-    module = "" if kind.__module__ == "builtins" else f"{kind.__module__}."
-    raise ValueError(
-        f"{where} is a {module}{kind.__qualname__}, which cannot be loaded back safely: {_remedy(value, where)}"
-    )
-
-
-def _whole(tensor: Tensor) -> Tensor:
-    """A tensor with memory for each of its numbers; one that `expand` has made larger than its memory is copied."""
-    expanded = tensor.layout == torch.strided and not tensor.is_meta
-    expanded = expanded and tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes()
-    return tensor.clone() if expanded else tensor
-
-
-def _all_leaves(values: Iterable[Any]) -> bool:
-    return PLAIN.issuperset(map(type, values))  # 20 ms for a vocabulary of a million words
-
-
-def _below(where: str, key: Any) -> str:
-    if not isinstance(key, str):
-        return f"{where}[{key!r}]"
-    return f"{where}.{key}" if where else str(key)
-
-
-def _is_hyperparameter(where: str) -> bool:
-    return re.match(r"(datamodule_)?hyper_parameters[.[]", where) is not None
-
-
-def _remedy(value: Any, where: str) -> str:
-    if _is_hyperparameter(where):
-        return f"leave it out with save_hyperparameters(ignore=[{re.split(r'[.[]', where)[1]!r}])"
-    if isinstance(value, np.ndarray):
-        return "store torch.from_numpy(array)"
-    return "store plain numbers, strings, lists, dicts or tensors"
 
 
 def validates_before_next_batch(trainer: L.Trainer) -> bool:
@@ -309,11 +170,12 @@ class RelocatableModelCheckpoint(ModelCheckpoint):
                 states[other.state_key] = _in_folder(states[other.state_key], str(other.dirpath))
         if not self._path("best.ckpt").is_file():
             return
-        state = states.get(self.state_key)
-        _require_own_state(state, f"callbacks.{self.state_key}")  # Lightning passes over one that is empty
+        state, own = states.get(self.state_key) or {}, self.state_dict()
+        if state.keys() != own.keys():  # Lightning passes over one that is empty
+            expected = f"expected a map of {', '.join(own)}, got {list(state)}"
+            raise ValueError(f"callbacks.{self.state_key}: {expected}; use one that fit has written")
         if self.monitor == AUTO:
-            self.monitor = state["monitor"]
-        own = self.state_dict()
+            self.monitor = own["monitor"] = state["monitor"]
         if (state["monitor"], state["mode"]) != (own["monitor"], own["mode"]):
             before, now = (f"{s['monitor']!s:.100} ({s['mode']})" for s in (state, own))
             raise ValueError(
@@ -322,16 +184,12 @@ class RelocatableModelCheckpoint(ModelCheckpoint):
             )
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue from the best so far; start afresh in another run's directory.
-
-        Raises:
-            ValueError: something that `state_dict` could not have returned, such as names of files elsewhere.
-        """
-        _require_own_state(state_dict, f"callbacks.{self.state_key}")
-        if state_dict["best"] is not None and self._path("best.ckpt").is_file():
+        """Continue from the best so far; start afresh in another run's directory."""
+        if self._path("best.ckpt").is_file() and state_dict["best"] is not None:
             self.best_model_path, self.best_model_score = str(self._path("best.ckpt")), state_dict["best"]
             self.best_state = state_dict["best_state"]
-            kept = {self._path(name): score for name, score in state_dict["kept"].items()}
+            # By name alone, as those that are no longer among the best are deleted.
+            kept = {self._path(Path(name).name): score for name, score in state_dict["kept"].items()}
             self.best_k_models = {str(path): score for path, score in kept.items() if path.is_file()}
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
@@ -485,7 +343,7 @@ class RelocatableModelCheckpoint(ModelCheckpoint):
         # Copies, not hard links: overwriting one file in place must not change the other. Copying takes about half as
         # long as saving: 5 ms for W of 10,000 x 151, 0.6 to 1 s for a million rows.
         for other in others:
-            _write(other, lambda temporary: shutil.copyfile(first, temporary))
+            write_checkpoint(other, lambda temporary: shutil.copyfile(first, temporary))
         for logger in trainer.loggers:
             logger.after_save_checkpoint(proxy(self))
 
@@ -533,41 +391,3 @@ def _in_folder(state: dict[str, Any], folder: str) -> dict[str, Any]:
     paths = {name: own(path) for name, path in state.items() if name.endswith("_model_path")}
     kept = {own(path): score for path, score in state["best_k_models"].items() if own(path)}
     return state | paths | {"best_k_models": kept, "dirpath": folder}
-
-
-def _require_own_state(state: Any, key: str) -> None:
-    """The closed list of what the state of a `RelocatableModelCheckpoint` holds."""
-    holds: dict[str, Callable[[Any], bool]] = {
-        "monitor": lambda value: value is None or type(value) is str,
-        "mode": lambda value: value in ("min", "max"),
-        "best": lambda value: value is None or _is_score(value),
-        "best_state": lambda value: type(value) is str and re.fullmatch(r"((epoch|step) \d{1,15})?", value) is not None,
-        "kept": lambda value: (
-            isinstance(value, dict) and all(map(_is_name, value)) and all(map(_is_score, value.values()))
-        ),
-    }
-    if not isinstance(state, dict) or state.keys() != holds.keys():
-        raise ValueError(f"{key}: expected a map of {', '.join(holds)}, got {reprlib.repr(state)}")
-    for name, is_right in holds.items():
-        if not is_right(state[name]):
-            raise ValueError(f"{key}.{name}: expected what fit has written, got {reprlib.repr(state[name])}")
-    if (state["best"] is None) != (state["best_state"] == ""):
-        raise ValueError(f"{key}: expected best and best_state or none of them, got {reprlib.repr(state)}")
-
-
-def _is_score(value: Any) -> bool:
-    scalar = isinstance(value, Tensor) and value.dtype == torch.float64 and value.shape == () and not value.is_meta
-    return scalar and value.layout == torch.strided and bool(value.float().isfinite())  # as metrics are float32
-
-
-def _is_name(value: Any) -> bool:
-    """Of a file that lies beside best.ckpt; files that are no longer among the best are deleted."""
-    return type(value) is str and re.fullmatch(r"(epoch|step)_\d{1,15}\.ckpt", value) is not None
-
-
-def _write(path: Path, write: Callable[[Path], Any]) -> None:
-    try:
-        write_then_rename(path, write)
-    except (OSError, RuntimeError) as error:  # torch makes a RuntimeError of a full disk
-        before = "the checkpoint before it is whole" if path.exists() else "there is none before it"
-        raise OSError(f"cannot write {path}: {error}; {before}; make room and resume") from error
