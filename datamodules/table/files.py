@@ -16,7 +16,8 @@ from torch import Tensor
 
 from datamodules.batches import BatchedDataset, BatchIndices
 from datamodules.checks import few_to_choose_by, label_oddities
-from datamodules.files.readers import Row, column_values, each_file, labelled_rows, plain, read_rows, require_files
+from datamodules.files.formats import Row, plain
+from datamodules.files.readers import column_values, each_file, labelled_rows, read_rows, require_files
 from datamodules.splits import hold_out, join_validation
 from datamodules.table.tabular import TabularDataModule, in_order
 
@@ -143,7 +144,7 @@ class TableDataModule(TabularDataModule):
         rows: list[Row] = []
         labels: list[str] = []
         for path in each_file(files):
-            found = labelled_rows(path, (self.label_column,), self.drop_unlabelled)
+            found = list(labelled_rows(path, (self.label_column,), self.drop_unlabelled))
             labels += [label for (label,) in column_values(path, found, (self.label_column,))]
             rows += [(f"{path} {place}", row) for place, row in found]
         return rows, labels

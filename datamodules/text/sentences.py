@@ -348,7 +348,7 @@ class TextDataModule(TfidfDataModule):
 
     Args:
         train_file: .csv, .tsv, .json (a list of objects), .jsonl or .parquet, also compressed (.csv.gz); of several
-            files a list. In UTF-8 or UTF-16, columns separated by `,` `;` or tabs.
+            files a list. In UTF-8, or UTF-16 with a mark, columns separated by `,` `;` or tabs.
         val_file: likewise; null holds out a stratified share of the training rows.
         test_file: likewise; null holds out a stratified share of the training rows.
         text_column: name of the column or field with the text.
