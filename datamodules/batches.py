@@ -211,9 +211,9 @@ class StatefulDataLoader(DataLoader):
         Raises:
             ValueError: not a number of batches that an epoch has.
         """
-        done = state.get("batches_yielded") if isinstance(state, dict) else state
-        if type(done) is not int or not 0 <= done < max(len(self), 1):
-            raise ValueError(f"batches_yielded: expected at least 0 and below {len(self)}, got {done!s:.100}")
+        done = state["batches_yielded"]
+        if not 0 <= done < max(len(self), 1):
+            raise ValueError(f"batches_yielded: expected at least 0 and below {len(self)}, got {done}")
         self.sampler.start_batch = done
 
 
@@ -339,16 +339,14 @@ class BatchedDataModule(L.LightningDataModule):
         Raises:
             ValueError: another version of this project wrote the state.
         """
-        version = state.get("format_version") if isinstance(state, dict) else None
-        if type(version) is not int or version != FORMAT_VERSION:
+        version = state.get("format_version")
+        if version != FORMAT_VERSION:
             age = "a later" if isinstance(version, int) and version > FORMAT_VERSION else "an earlier"
             raise ValueError(
                 f"the checkpoint was written by {age} version of this project "
                 f"(format {version!s:.100}, this one reads {FORMAT_VERSION}): train again"
             )
-        if type(refit := state.get("refit", False)) is not bool:
-            raise ValueError(f"refit: expected true or nothing, got {refit!s:.100}; use one that fit has written")
-        self._was_refit = refit
+        self._was_refit = state.get("refit", False)
 
     @property
     def trains_on_validation(self) -> bool:

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from datamodules.batches import BatchedDataset, BatchIndices
 from datamodules.checks import few_to_choose_by, label_oddities
-from datamodules.files.readers import Row, column_values, each_file, labelled_rows, plain, read_rows, require_files
-from datamodules.saved_state import are_names
+from datamodules.files.formats import Row, plain
+from datamodules.files.readers import column_values, each_file, labelled_rows, read_rows, require_files
 from datamodules.splits import hold_out, join_validation
 from datamodules.table.tabular import TabularDataModule, in_order
 
@@ -144,7 +144,7 @@ class TableDataModule(TabularDataModule):
         rows: list[Row] = []
         labels: list[str] = []
         for path in each_file(files):
-            found = labelled_rows(path, (self.label_column,), self.drop_unlabelled)
+            found = list(labelled_rows(path, (self.label_column,), self.drop_unlabelled))
             labels += [label for (label,) in column_values(path, found, (self.label_column,))]
             rows += [(f"{path} {place}", row) for place, row in found]
         return rows, labels
@@ -355,22 +355,7 @@ class TableDataModule(TabularDataModule):
             )
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take all of it from a checkpoint.
-
-        Raises:
-            ValueError: the checkpoint holds something else, or is damaged.
-        """
-        columns, with_holes = state.get("columns"), state.get("with_holes")
-        if not (
-            isinstance(columns, dict)
-            and are_names([*columns])
-            and all(kind is None or are_names(kind) for kind in columns.values())
-            and isinstance(with_holes, list)
-            and with_holes == [name for name, kind in columns.items() if kind is None and name in with_holes]
-            and state.get("feature_names") == _feature_names(columns, with_holes)
-        ):
-            raise ValueError("the checkpoint holds no columns of a table; use one that fit has written")
-        self.columns, self.with_holes, self._trained_with = columns, with_holes, state.get("options")
+        self.columns, self.with_holes, self._trained_with = state["columns"], state["with_holes"], state["options"]
         for name in ("_layout", "_number_of"):
             vars(self).pop(name, None)
         super().load_state_dict(state)

@@ -160,10 +160,8 @@ class TfidfFeatures:
         """Replace options, vocabularies and idf by those of a state.
 
         Raises:
-            ValueError: an option out of its range, or vocabulary and idf of different lengths.
+            ValueError: a pattern that may take forever, or vocabulary and idf of different lengths.
         """
-        if not state:
-            raise ValueError("vectorizers: expected one or more, got none")
         vectorizers, own = {}, {options.token_pattern for options in self.ngrams.values()}
         for name, saved in state.items():
             options, names, idf = Ngrams(**saved["options"]), json.loads(saved["vocabulary"]), saved["idf"]

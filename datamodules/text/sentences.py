@@ -16,7 +16,6 @@ from torch import Tensor
 from datamodules.batches import BatchedDataModule, BatchedDataset, BatchIndices
 from datamodules.checks import few_to_choose_by, folded, label_oddities, leaked_texts, text_oddities
 from datamodules.files.readers import read_inputs, read_labelled, require_files
-from datamodules.saved_state import are_counts, are_names, require
 from datamodules.splits import fingerprint, hold_out, join_validation, listed, require_same_rows
 from datamodules.text.features import PRESETS, Ngrams, TfidfFeatures
 from datamodules.text.sparse_rows import SparseRows, as_tensor
@@ -291,34 +290,19 @@ class TfidfDataModule(BatchedDataModule):
         return self._state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take all of it from a checkpoint, instead of fitting it.
-
-        Raises:
-            ValueError: the checkpoint holds something else, or is damaged.
-        """
+        """Take all of it from a checkpoint, instead of fitting it."""
         if state is self._restored:  # by the command line, before Lightning does
             return
         super().load_state_dict(state)
         own, features = super().state_dict(), TfidfFeatures(self.ngrams)
-        try:
-            features.load_state_dict(state["vectorizers"])
-            names, counts, oos_label = state["class_names"], state["class_counts"], state["oos_label"]
-            require(are_names(names) and "" not in names, "class_names", "a list of different names", names)
-            require(are_counts(counts, len(names)), "class_counts", "a number of rows of each class", counts)
-            require(oos_label in (None, names[-1]), "oos_label", "None or the last of class_names", oos_label)
-            require(type(state["fingerprint"]) is str, "fingerprint", "that of the rows", state["fingerprint"])
-        except (KeyError, TypeError, ValueError) as error:
-            reason = f"no {error}" if isinstance(error, KeyError) else error
-            raise ValueError(
-                f"the checkpoint's vocabulary is damaged ({reason}); use one that fit has written"
-            ) from error
+        features.load_state_dict(state["vectorizers"])
         self._unlike += _differences(features.ngrams, self.ngrams)
-        if oos_label != self.oos_label:
-            self._unlike.append(f"oos_label {oos_label}, the configuration asks for {self.oos_label}")
-        self.class_names, self.class_counts, self.oos_label = names, counts, oos_label
+        if state["oos_label"] != self.oos_label:
+            self._unlike.append(f"oos_label {state['oos_label']}, the configuration asks for {self.oos_label}")
+        self.class_names, self.class_counts = state["class_names"], state["class_counts"]
+        self.oos_label, self._trained_on = state["oos_label"], state["fingerprint"]
         self.features, self.ngrams, self._train_matrix = features, features.ngrams, None
         self._state, self._restored = own | {name: state[name] for name in STATE}, state
-        self._trained_on = state["fingerprint"]
 
     @cached_property
     def _fingerprint(self) -> str:
@@ -364,7 +348,7 @@ class TextDataModule(TfidfDataModule):
 
     Args:
         train_file: .csv, .tsv, .json (a list of objects), .jsonl or .parquet, also compressed (.csv.gz); of several
-            files a list. In UTF-8 or UTF-16, columns separated by `,` `;` or tabs.
+            files a list. In UTF-8, or UTF-16 with a mark, columns separated by `,` `;` or tabs.
         val_file: likewise; null holds out a stratified share of the training rows.
         test_file: likewise; null holds out a stratified share of the training rows.
         text_column: name of the column or field with the text.

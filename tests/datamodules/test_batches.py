@@ -419,7 +419,6 @@ def test_a_seed_that_no_generator_takes_is_refused(seed):
         ({"format_version": 0}, r"an earlier version of this project \(format 0, "),
         ({"format_version": 2}, r"a later version of this project \(format 2, this one reads 1\): train again"),
         ({"format_version": "1"}, "an earlier version"),
-        (None, "an earlier version"),
     ],
 )
 def test_state_of_another_format_is_refused_in_one_line(state, message):

@@ -396,15 +396,6 @@ def test_other_rows_than_the_checkpoint_was_trained_on_are_refused(tmp_path, tab
         data.dataset("train")
 
 
-@pytest.mark.parametrize(
-    "key, value", [("columns", None), ("columns", {"a": 1}), ("with_holes", ["town"]), ("with_holes", 3)]
-)
-def test_a_damaged_checkpoint_is_refused(table, key, value):
-    state = TableDataModule(**table, **OPTIONS).state_dict() | {key: value}
-    with pytest.raises(ValueError, match="the checkpoint holds no columns of a table"):
-        TableDataModule().load_state_dict(state)
-
-
 # What is refused
 
 
