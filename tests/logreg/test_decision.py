@@ -141,11 +141,11 @@ def test_an_answer_at_the_threshold_is_kept_and_one_below_is_out_of_scope():
 
 def sklearn_figures(answer, target):
     inside = target != OOS
-    return {
-        "in_scope_accuracy": accuracy_score(target[inside], answer[inside]) if inside.any() else 0,
-        "oos_recall": recall_score(target == OOS, answer == OOS, zero_division=0),
-        "oos_precision": precision_score(target == OOS, answer == OOS, zero_division=0),
-    }
+    figures = {"in_scope_accuracy": accuracy_score(target[inside], answer[inside])} if inside.any() else {}
+    if not inside.all():
+        figures["oos_recall"] = recall_score(target == OOS, answer == OOS)
+        figures["oos_precision"] = precision_score(target == OOS, answer == OOS, zero_division=0)
+    return figures
 
 
 def random_rows(seed, number=200):
@@ -184,11 +184,11 @@ def test_the_chosen_threshold_is_that_of_all_rows_together():
     proba, target = random_rows(9)
     score, label = max_in_scope_proba(torch.from_numpy(proba), OOS)
     expected = best_threshold(score, label, torch.from_numpy(target), OOS)
-    assert collected(proba, target, [7, 93, 100]).choose_threshold() == expected
+    assert collected(proba, target, [7, 93, 100]).best_threshold() == expected
 
 
 @pytest.mark.parametrize("only", [[OOS], [0, 1, 3]])
-def test_figures_without_one_kind_of_row_are_zero_and_there_is_nothing_to_rank(only):
+def test_of_a_kind_of_row_that_is_not_there_there_is_no_figure_and_nothing_to_rank(only):
     proba, _ = random_rows(1)
     target = np.random.default_rng(1).choice(only, len(proba))
     found = {name: float(value) for name, value in collected(proba, target, [200]).compute().items()}
