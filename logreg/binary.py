@@ -1,6 +1,6 @@
 """The binary logit model: one line through the features, and the probability of being on its far side (article 1)."""
 
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
@@ -13,10 +13,8 @@ from torchmetrics.classification import (
     BinaryRecall,
 )
 
-from logreg.calibration import TemperatureScaling
 from logreg.classifier_module import ClassifierModule, require
-from logreg.distributed import mean_local_batch_size
-from logreg.evaluation import BinaryMacroF1, Evaluation
+from logreg.evaluation import BinaryMacroF1
 from logreg.functional import (
     binary_cross_entropy,
     binary_cross_entropy_with_logits,
@@ -91,8 +89,7 @@ class BinaryLogit(ClassifierModule):
             "macro_f1": BinaryMacroF1(),
             "auroc": BinaryAUROC(),
         }
-        self.calibration = TemperatureScaling(calibrate)
-        self.val, self.test = self.calibration.evaluations(metrics)
+        self.evaluate_with(metrics, calibrate)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits of class 1: (N, D) to (N,)."""
@@ -105,10 +102,6 @@ class BinaryLogit(ClassifierModule):
     def coefficients(self) -> tuple[Tensor, Tensor]:
         """w and b of the logit x @ w + b: (D, 1) and (1,)."""
         return self.model.linear.weight.T, self.model.linear.bias
-
-    def predict_label(self, proba: Tensor) -> Tensor:
-        """The more probable class: (N, 2) to (N,)."""
-        return proba.argmax(dim=1)
 
     def nll(
         self, logits: Tensor, target: Tensor, denominator: Tensor | float, sample_weight: Tensor | None = None
@@ -125,18 +118,5 @@ class BinaryLogit(ClassifierModule):
     def penalty(self) -> Tensor:
         return l2_penalty(self.model.linear.weight, self.l2)
 
-    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        """The objective, which Lightning differentiates and hands to the optimizer."""
-        x, target = batch[:2]
-        loss = self.nll(self(x), target, mean_local_batch_size(target), getattr(batch, "weight", None))
-        objective = loss + self.penalty()
-        if self.is_logged:
-            self.log("train/loss", loss, sync_dist=True, batch_size=len(target))
-            self.log("train/objective", objective, sync_dist=True, batch_size=len(target))
-        return objective
-
-    def evaluate(self, evaluation: Evaluation, x: Tensor, target: Tensor) -> Tensor:
-        logits = self(x)
-        loss, log_proba = self.nll(logits, target, max(len(target), 1)), self.log_proba(logits)
-        evaluation.update(loss, preds=sigmoid(logits), logits=logits, log_proba=log_proba, target=target)
-        return self.calibration(log_proba)
+    def preds(self, logits: Tensor, log_proba: Tensor) -> Tensor:
+        return sigmoid(logits)

@@ -7,11 +7,7 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
-from logreg.calibration import TemperatureScaling
 from logreg.classifier_module import ClassifierModule, require
-from logreg.distributed import mean_local_batch_size
-from logreg.evaluation import Evaluation
-from logreg.functional import cross_entropy
 
 
 class MLP(nn.Module):
@@ -68,16 +64,11 @@ class NetClassifier(ClassifierModule):
             "accuracy": MulticlassAccuracy(num_classes, average="micro"),
             "macro_f1": MulticlassF1Score(num_classes, average="macro"),
         }
-        self.calibration = TemperatureScaling(calibrate)
-        self.val, self.test = self.calibration.evaluations(metrics)
+        self.evaluate_with(metrics, calibrate)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits: (N, D) to (N, K)."""
         return self.net(x)
-
-    def predict_label(self, proba: Tensor) -> Tensor:
-        """The most probable class: (N, K) to (N,)."""
-        return proba.argmax(dim=1)
 
     def on_fit_start(self) -> None:
         self._seed = torch.initial_seed()  # the run's, or whatever the process was seeded with
@@ -86,21 +77,6 @@ class NetClassifier(ClassifierModule):
         """Let what the net draws, as dropout does, follow from the batch's number: a resumed run draws the same."""
         number = self.trainer.fit_loop.total_batch_idx
         torch.manual_seed((self._seed + 1_000_003 * number + self.global_rank) % 2**63)
-
-    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        """The loss, which Lightning differentiates and hands to the optimizer."""
-        x, target = batch[:2]
-        size, weight = mean_local_batch_size(target), getattr(batch, "weight", None)
-        loss = cross_entropy(self(x), target, denominator=size, sample_weight=weight)
-        if self.is_logged:
-            self.log("train/loss", loss, sync_dist=True, batch_size=len(target))
-        return loss
-
-    def evaluate(self, evaluation: Evaluation, x: Tensor, target: Tensor) -> Tensor:
-        logits = self(x)
-        loss, log_proba = cross_entropy(logits, target, denominator=max(len(target), 1)), self.log_proba(logits)
-        evaluation.update(loss, preds=logits, log_proba=log_proba, target=target)
-        return self.calibration(log_proba)
 
 
 def _require_sizes(net: nn.Module, num_features: int, num_classes: int) -> None:

@@ -14,10 +14,8 @@ from torchmetrics.classification import (
 )
 
 from logreg.binary import LogisticRegression
-from logreg.calibration import TemperatureScaling
 from logreg.classifier_module import ClassifierModule, require
-from logreg.distributed import mean_local_batch_size
-from logreg.evaluation import Evaluation, PerClassAccuracy
+from logreg.evaluation import PerClassAccuracy
 from logreg.functional import (
     binary_cross_entropy_with_logits,
     class_weights,
@@ -82,8 +80,7 @@ class OneVsAll(ClassifierModule):
             "auroc": MulticlassAUROC(num_classes),
             "per_class": PerClassAccuracy(class_names or [str(label) for label in range(num_classes)]),
         }
-        self.calibration = TemperatureScaling(calibrate)
-        self.val, self.test = self.calibration.evaluations(metrics)
+        self.evaluate_with(metrics, calibrate)
 
     def forward(self, x: Tensor) -> Tensor:
         """The classifiers' logits: (N, D) to (N, K)."""
@@ -103,10 +100,6 @@ class OneVsAll(ClassifierModule):
         layers: Any = [classifier.linear for classifier in self.classifiers]
         return torch.cat([layer.weight for layer in layers]).T, torch.cat([layer.bias for layer in layers])
 
-    def predict_label(self, proba: Tensor) -> Tensor:
-        """The class of the most confident classifier: (N, K) to (N,)."""
-        return proba.argmax(dim=1)
-
     def nll(
         self, logits: Tensor, target: Tensor, denominator: Tensor | float, sample_weight: Tensor | None = None
     ) -> Tensor:
@@ -123,28 +116,14 @@ class OneVsAll(ClassifierModule):
         weights = [classifier.linear.weight for classifier in self.classifiers]  # type: ignore[union-attr]
         return l2_penalty(torch.cat(weights), self.l2)  # type: ignore[arg-type]
 
-    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        """The summed objective, which Lightning differentiates and hands to the one optimizer."""
-        x, target = batch[:2]
-        loss = self.nll(self(x), target, mean_local_batch_size(target), getattr(batch, "weight", None))
-        objective = loss + self.penalty()
-        if self.is_logged:
-            self.log("train/loss", loss, sync_dist=True, batch_size=len(target))
-            self.log("train/objective", objective, sync_dist=True, batch_size=len(target))
-        return objective
-
-    def evaluate(self, evaluation: Evaluation, x: Tensor, target: Tensor) -> Tensor:
-        logits = self(x)
-        loss = self.nll(logits, target, max(len(target), 1))
-        log_proba = self.log_proba(logits)
-        evaluation.update(loss, preds=log_proba.exp(), logits=logits, log_proba=log_proba, target=target)
-        return self.calibration(log_proba)
+    def preds(self, logits: Tensor, log_proba: Tensor) -> Tensor:
+        return log_proba.exp()
 
 
 def _loss_weights(
     choice: str | list[float], class_counts: list[int] | None, num_classes: int
 ) -> tuple[Tensor | None, Tensor | None]:
-    """What "any other" and "this class" weigh in each classifier's loss: (K,) and (K,), or None twice."""
+    """The weights of "any other" and "this class" in each classifier's loss: (K,) and (K,), or None twice."""
     if choice == "none":
         return None, None
     if choice == "balanced" and class_counts:

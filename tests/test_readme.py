@@ -150,7 +150,7 @@ def test_the_python_in_the_page_on_use_runs_as_it_stands(newcomer, monkeypatch, 
     assert {path.name for path in tmp_path.glob("model.*")} == {"model.skops", "model.onnx", "model.pt2"}
 
 
-def test_the_five_steps_in_the_readme_are_the_source():
+def test_the_six_steps_in_the_readme_are_the_source():
     blocks = re.findall(r"^```python\n(.*?)^```", text_of(README), re.DOTALL | re.MULTILINE)
     assert blocks == [textwrap.dedent(inspect.getsource(SoftmaxRegression.training_step))]
 
