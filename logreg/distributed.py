@@ -1,5 +1,7 @@
 """What several processes have to agree on: the size of a global batch, and whether gradients may be sparse."""
 
+from typing import Any
+
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -20,6 +22,11 @@ def mean_local_batch_size(target: Tensor) -> Tensor | int:
     count = torch.tensor(float(len(target)), device=target.device)
     dist.all_reduce(count)
     return count / dist.get_world_size()
+
+
+def row_weights(batch: Any) -> dict[str, Any]:
+    """Options of `cross_entropy` for a batch (x, target, ...): its denominator, and the weights of its rows, if any."""
+    return {"denominator": mean_local_batch_size(batch[1]), "sample_weight": getattr(batch, "weight", None)}
 
 
 def supports_sparse_allreduce() -> bool:

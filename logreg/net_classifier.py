@@ -9,7 +9,7 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
 from logreg.calibration import TemperatureScaling
 from logreg.classifier_module import ClassifierModule, require
-from logreg.distributed import mean_local_batch_size
+from logreg.distributed import row_weights
 from logreg.evaluation import Evaluation
 from logreg.functional import cross_entropy
 
@@ -90,8 +90,7 @@ class NetClassifier(ClassifierModule):
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """The loss, which Lightning differentiates and hands to the optimizer."""
         x, target = batch[:2]
-        size, weight = mean_local_batch_size(target), getattr(batch, "weight", None)
-        loss = cross_entropy(self(x), target, denominator=size, sample_weight=weight)
+        loss = cross_entropy(self(x), target, **row_weights(batch))
         self.log("train/loss", loss, prog_bar=True, sync_dist=True, batch_size=len(target))
         return loss
 

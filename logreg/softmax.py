@@ -11,7 +11,7 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 from logreg.calibration import TemperatureScaling
 from logreg.classifier_module import ClassifierModule, require
 from logreg.decision import OutOfScopeMetrics, RejectBelowThreshold
-from logreg.distributed import mean_local_batch_size, supports_sparse_allreduce
+from logreg.distributed import row_weights, supports_sparse_allreduce
 from logreg.evaluation import Evaluation
 from logreg.functional import class_weights, cross_entropy
 from logreg.optimizers import HandUpdate
@@ -105,8 +105,7 @@ class SoftmaxRegression(ClassifierModule):
         W, b, lr = self.W, self.b, self.optimizers().param_groups[0]["lr"]
 
         logits = W(x) + b  # 1. forward
-        size, weight = mean_local_batch_size(target), getattr(batch, "weight", None)
-        loss = cross_entropy(logits, target, self.class_weight, denominator=size, sample_weight=weight)  # 2. loss
+        loss = cross_entropy(logits, target, self.class_weight, **row_weights(batch))  # 2. loss
         self.manual_backward(loss)  # 3. backward
         self.log_step(loss)
         with torch.no_grad():  # 4. update
