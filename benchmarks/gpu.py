@@ -1,9 +1,13 @@
-"""GPU: time per step, and share of the GPU's memory bandwidth; without a GPU it says so and ends.
+"""GPU: time per step, share of its memory bandwidth, launches and waits; without a GPU it says so and ends.
 
   bare step   batches on the GPU beforehand; bytes as in `bandwidth.py`
-  Trainer     SoftmaxRegression under a minimal Trainer: batches are gathered on the CPU and copied to the GPU
+  Trainer     SoftmaxRegression under a minimal Trainer: batches are gathered on the CPU and copied to the GPU; also as
+              bf16-mixed
+  launches    of kernels in a step under the Trainer, by torch's profiler; waits are calls that return once the GPU is
+              done, of which a step should have none
 
-on CLINC150 (batch 256), and on synthetic rows with D = 10⁶ and batches of 8,192.
+on CLINC150 (batch 256; left out where its file is not), and on synthetic rows with D = 10⁶ and batches of 8,192. The
+tests marked gpu are the other half: `.ci/gpu` runs both in less than 10 minutes.
 """
 
 import statistics
@@ -15,9 +19,12 @@ from typing import TYPE_CHECKING
 from benchmarks import bandwidth, measure
 
 if TYPE_CHECKING:
+    from benchmarks.fits import FitTimer
     from datamodules.batches import BatchedDataModule
 
-QUESTION = "On a GPU: time per step, and share of its memory bandwidth"
+QUESTION = "On a GPU: time per step, share of its memory bandwidth"
+LAUNCHES = ("cudaLaunchKernel", "cudaLaunchKernelExC", "cuLaunchKernel", "cuLaunchKernelEx")
+WAITS = ("cudaStreamSynchronize", "cudaDeviceSynchronize", "cudaEventSynchronize", "cudaMemcpy")
 
 
 def main() -> None:
@@ -31,21 +38,25 @@ def main() -> None:
     from benchmarks import loops
 
     warnings.filterwarnings("ignore", ".*Sparse CSR tensor support is in beta.*")
-    measure_on("cuda", loops.clinc150(), loops.SyntheticData(200_000, 1_000_000, 151, 8192), arguments)
+    data: dict[str, BatchedDataModule] = {
+        "synthetic rows, D = 10⁶, batch 8,192": loops.SyntheticData(200_000, 1_000_000, 151, 8192)
+    }
+    try:
+        data = {"CLINC150, D = 10⁴, batch 256": loops.clinc150()} | data
+    except OSError as error:
+        print(f"without CLINC150: {error}")
+    measure_on("cuda", data, arguments)
 
 
-def measure_on(
-    device: str, clinc150: "BatchedDataModule", synthetic: "BatchedDataModule", arguments: Namespace
-) -> None:
+def measure_on(device: str, data_by_name: "dict[str, BatchedDataModule]", arguments: Namespace) -> None:
     """Measure on "cuda", or on "cpu" to test this file."""
     contestants: dict[str, Callable[[], float]] = {"copy": bandwidth.copy_bandwidth(device, times=20)}
-    moved = {}
-    for name, data in {
-        "CLINC150, D = 10⁴, batch 256": clinc150,
-        "synthetic rows, D = 10⁶, batch 8,192": synthetic,
-    }.items():
+    moved, counts = {}, {}
+    for name, data in data_by_name.items():
         contestants[f"bare step: {name}"], moved[name] = bandwidth.bare_steps(data, device)
         contestants[f"Trainer: {name}"] = _trainer_step(device, data)
+        contestants[f"Trainer, bf16-mixed: {name}"] = _trainer_step(device, data, precision="bf16-mixed")
+        counts[name] = calls_per_step(device, data)
     values = measure.interleaved(contestants, arguments.rounds)
 
     copied = values.pop("copy")
@@ -56,21 +67,43 @@ def measure_on(
         measurements.append(
             measure.summarize(f"share of the bandwidth: {name}", "", shares, f"{size / 1e6:.0f} MB a step")
         )
+    for name, found in counts.items():
+        measurements += [measure.summarize(f"{what}: {name}", "a step", [count]) for what, count in found.items()]
     measure.publish("gpu", QUESTION, measurements, [], arguments.out)
 
 
-def _trainer_step(device: str, data: "BatchedDataModule") -> Callable[[], float]:
+def calls_per_step(device: str, data: "BatchedDataModule") -> dict[str, float]:
+    """Launches and waits of a step: those in which two fits differ, over the steps in which they do."""
+    from torch.profiler import ProfilerActivity, profile
+
+    activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * (device == "cuda")
+    few, many = 5, 15  # within an epoch
+    found = []
+    for steps in (few, few, many):  # the first is the warm-up
+        with profile(activities=activities) as profiled:
+            _fit(device, data, max_steps=steps, max_epochs=-1, log_every_n_steps=1_000)
+        calls = {event.key: event.count for event in profiled.key_averages()}
+        found.append([sum(calls.get(name, 0) for name in names) for names in (LAUNCHES, WAITS)])
+    launches, waits = ((after - before) / (many - few) for before, after in zip(*found[1:], strict=True))
+    return {"launches": launches, "waits": waits}
+
+
+def _trainer_step(device: str, data: "BatchedDataModule", **options: str) -> Callable[[], float]:
     """A function that measures the seconds per step under a minimal Trainer."""
 
     def run() -> float:
-        from benchmarks.fits import minimal_fit
-        from logreg.softmax import SoftmaxRegression
-
-        model = SoftmaxRegression(data.num_features, data.num_classes, lr=1.0, l2=1e-7)
-        timer = minimal_fit(model, data, max_epochs=4, log_every_n_steps=10, accelerator=device, devices=1)
+        timer = _fit(device, data, max_epochs=4, log_every_n_steps=10, **options)
         return statistics.median(timer.epoch_seconds[1:]) / (timer.num_steps / timer.num_epochs)
 
     return run
+
+
+def _fit(device: str, data: "BatchedDataModule", **options: "int | str") -> "FitTimer":
+    from benchmarks.fits import minimal_fit
+    from logreg.softmax import SoftmaxRegression
+
+    model = SoftmaxRegression(data.num_features, data.num_classes, lr=1.0, l2=1e-7)
+    return minimal_fit(model, data, accelerator=device, devices=1, **options)
 
 
 if __name__ == "__main__":

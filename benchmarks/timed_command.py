@@ -44,8 +44,8 @@ METHODS = {
     ),
     "evaluating": ("lightning.pytorch.Trainer.test", "lightning.pytorch.Trainer.predict"),
     "checkpoints": (
-        "callbacks.run.checkpoints.AtomicCheckpointIO.save_checkpoint",
-        "callbacks.run.checkpoints.AtomicCheckpointIO.load_checkpoint",
+        "callbacks.run.checkpoint_io.AtomicCheckpointIO.save_checkpoint",
+        "callbacks.run.checkpoint_io.AtomicCheckpointIO.load_checkpoint",
         "cli.lightning_cli.read_checkpoint",
     ),
     "reports": (
@@ -53,7 +53,7 @@ METHODS = {
         "callbacks.reports.coefficients.CoefficientsWriter.on_fit_end",
         "callbacks.reports.summary.HyperparameterSummary.on_fit_end",
         *(f"callbacks.reports.evaluation.EvaluationReport.on_test_{when}" for when in ("batch_end", "end")),
-        *(f"callbacks.reports.evaluation.PredictionWriter.on_predict_{when}" for when in ("batch_end", "end")),
+        *(f"callbacks.reports.predictions.PredictionWriter.on_predict_{when}" for when in ("batch_end", "end")),
     ),
     "pictures": tuple(
         f"callbacks.figures.evaluation.Figures.on_{when}" for when in ("fit_end", "test_batch_end", "test_end")

@@ -5,13 +5,13 @@ from typing import Any
 
 # Imported on first use, so that deleting a file deletes its callbacks and nothing else.
 EXPORTS = {
-    "AtomicCheckpointIO": "run.checkpoints",
+    "AtomicCheckpointIO": "run.checkpoint_io",
     "DecisionBoundary": "figures.boundary",
     "EvaluationReport": "reports.evaluation",
     "Figures": "figures.evaluation",
     "GracefulStop": "run.stopping",
     "LossSurface": "figures.loss_surface",
-    "PredictionWriter": "reports.evaluation",
+    "PredictionWriter": "reports.predictions",
     "RelocatableModelCheckpoint": "run.checkpoints",
     "NoProfiler": "run.no_profiler",
     "ResumableCSVLogger": "run.loggers",

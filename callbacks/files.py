@@ -1,12 +1,13 @@
 """Files that are written whole or not at all: whoever reads one sees the old content or the new, never half."""
 
 import csv
+import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, TextIO
 
 
 @contextmanager
@@ -36,17 +37,37 @@ def atomic_write_text(path: Path, text: str) -> None:
     write_then_rename(path, lambda temporary: temporary.write_bytes(text.encode()))
 
 
+def as_json(value: Any, **options: Any) -> str:
+    """JSON that any parser reads: null for a number that is not finite, text for what JSON has no type for.
+
+    >>> as_json({"loss": float("nan"), "path": Path("a")})
+    '{"loss": null, "path": "a"}'
+    """
+    options |= {
+        "ensure_ascii": False,
+        "default": lambda other: other.tolist() if hasattr(other, "tolist") else str(other),
+    }
+    try:
+        return json.dumps(value, allow_nan=False, **options)
+    except ValueError:
+        return json.dumps(json.loads(json.dumps(value, **options), parse_constant=lambda name: None), **options)
+
+
 def atomic_write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """Write a CSV file with a header line.
 
     Spreadsheets run a cell that starts with = + - @ (or a tab or carriage return) as a formula. Such a text gets a
     leading apostrophe, which they take for "this is text"; a number such as -1.5 stays as it is.
     """
-    lines: list[str] = []
-    # Told that lines end in \r\n, csv quotes a cell that holds either; before Python 3.13 it would leave out \r.
-    writer = csv.writer(SimpleNamespace(write=lines.append), lineterminator="\r\n")
-    writer.writerows([_not_a_formula(cell) for cell in row] for row in (header, *rows))
-    atomic_write_text(path, "".join(line.removesuffix("\r\n") + "\n" for line in lines))
+    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        csv_writer(file).writerows([_not_a_formula(cell) for cell in row] for row in (header, *rows))
+
+
+def csv_writer(file: TextIO) -> Any:
+    """The standard library's writer; lines end in a line feed alone."""
+    # Told that they end in \r\n, csv quotes a cell that holds either; before Python 3.13 it would leave out \r.
+    lines = SimpleNamespace(write=lambda line: file.write(line.removesuffix("\r\n") + "\n"))
+    return csv.writer(lines, lineterminator="\r\n")
 
 
 def _not_a_formula(cell: Any) -> Any:

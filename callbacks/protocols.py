@@ -1,68 +1,71 @@
-"""What reports and pictures need of a model and of its datamodule.
+"""The members of a model and of its datamodule that callbacks and `deploy` use: one protocol for each consumer.
 
-Any class with these members fits; it need not inherit from anything here. N rows, D features, K classes. `x` is (N, D)
-as the model takes it: dense, or sparse CSR.
+Any class with these members fits; it need not inherit from anything here. What needs an optional one is left out
+without it. N rows, D features, K classes. `x` is (N, D) as the model takes it: dense, or sparse CSR.
 """
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Hashable, Sequence
-from typing import Any, Protocol, TypeGuard, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import lightning as L
 from torch import Tensor
 
-T = TypeVar("T")
-ABSENT = object()
+Member = TypeVar("Member", bound=Callable[..., Any])
 
 
-class ProbabilisticClassifier(Protocol):
-    """All that a picture needs of a model."""
+def optional(member: Member) -> Member:
+    """Mark a member of a protocol that may be missing."""
+    member.is_optional = True  # type: ignore[attr-defined]
+    return member
+
+
+class PlottableModel(Protocol):
+    """For pictures of a model while it learns."""
 
     def predict_proba(self, x: Tensor) -> Tensor:
         """Probabilities (N, K) whose rows sum to 1."""
 
+    @optional
+    def predict_proba_per_class(self, x: Tensor) -> Tensor:
+        """One-vs-all alone: each binary classifier's own probability, (N, K); rows need not sum to 1."""
 
-class Classifier(ProbabilisticClassifier, Protocol):
-    """All that a report needs of a model."""
+
+class Classifier(PlottableModel, Protocol):
+    """For reports and pictures of an evaluation, whose `test_step` and `predict_step` return probabilities (N, K)."""
 
     def predict_label(self, proba: Tensor) -> Tensor:
         """The decision rule: probabilities (N, K) to class indices (N,)."""
 
-
-class ExplainableClassifier(Classifier, Protocol):
-    """Optional for reports: which features led to a label."""
-
-    def contributions(self, x: Tensor, label: Tensor) -> list[list[tuple[int, float]]]:
-        """How much each feature raised (> 0) or lowered (< 0) the score of its row's label.
-
-        One list for each of the N rows, of pairs (feature index, amount) in any order; features that contribute nothing
-        are left out. `label` is (N,) class indices.
-        """
-
-
-class RejectingClassifier(Classifier, Protocol):
-    """Optional for pictures: a row whose largest in-scope probability is low is called out of scope."""
+    @optional
+    def coefficients(self) -> tuple[Tensor, Tensor]:
+        """Linear models alone: W (D, K) and b (K,) of the logits x @ W + b; of a binary logit (D, 1) and (1,)."""
 
     @property
+    @optional
     def threshold(self) -> float | None:
-        """Below which it is too low; None where the most probable class is the answer."""
-
-
-class CalibratedClassifier(Classifier, Protocol):
-    """Optional for pictures: probabilities at a temperature."""
+        """A row whose largest in-scope probability is lower is called out of scope; None for no such rule."""
 
     @property
+    @optional
     def temperature(self) -> float:
-        """What they were scaled by after training; 1 where they are as trained."""
+        """By which log-probabilities were divided after training; 1 where they are as trained."""
 
 
-class PerClassClassifier(ProbabilisticClassifier, Protocol):
-    """Optional for pictures: one-vs-all, where every class has a binary classifier of its own."""
+class DescendingModel(Protocol):
+    """For the loss surface: a binary logit with the objective `nll` + l2 · Σw²."""
 
-    def predict_proba_per_class(self, x: Tensor) -> Tensor:
-        """Each classifier's own probability, (N, K); rows need not sum to 1."""
+    @property
+    def l2(self) -> float:
+        """Strength of the penalty."""
+
+    def coefficients(self) -> tuple[Tensor, Tensor]:
+        """w (D, 1) and b (1,) of the logits x @ w + b."""
+
+    def nll(self, logits: Tensor, target: Tensor, denominator: int) -> Tensor:
+        """The summed loss of logits (N,) for classes target (N,), divided by `denominator`."""
 
 
 class NamedClasses(Protocol):
@@ -73,88 +76,58 @@ class NamedClasses(Protocol):
         """K names, in the order of the class indices."""
 
 
-class NamedFeatures(Protocol):
-    """Data with D features; optional for reports, which list a label's contributions by these names."""
+class LabelledData(NamedClasses, Protocol):
+    """For reports and pictures of an evaluation."""
+
+    def describe(self, indices: Sequence[int], split: str) -> list[dict[str, Any]]:
+        """The columns of a report for rows of the split "test" or "predict": name to value, for each row."""
+
+    @property
+    @optional
+    def feature_names(self) -> Sequence[str]:
+        """D names, in the order of the columns of x."""
+
+    @property
+    @optional
+    def oos_class(self) -> int | None:
+        """Index of the class that means "none of the others"; None where there is none."""
+
+    @property
+    @optional
+    def class_groups(self) -> Sequence[str] | None:
+        """The group of each class, such as the domain of an intent, K names; None where there are no groups."""
+
+    @property
+    @optional
+    def predict_file(self) -> str | None:
+        """The file that the rows to predict come from; None where they come from elsewhere."""
+
+    @optional
+    def input_rows(self, indices: Sequence[int]) -> list[dict[str, Any]]:
+        """All columns of rows of `predict_file`, as they are there."""
+
+    @optional
+    def is_empty(self, index: int) -> bool:
+        """Whether a row of `predict_file` holds nothing to classify, so that it gets no label."""
+
+
+class ScaledData(NamedClasses, Protocol):
+    """For the table of coefficients."""
 
     @property
     def feature_names(self) -> Sequence[str]:
         """D names, in the order of the columns of x."""
 
-
-class LabelledData(NamedClasses, Protocol):
-    """All that a report needs of a datamodule."""
-
-    def describe(self, indices: Sequence[int], split: str) -> list[dict[str, Any]]:
-        """What a report writes about rows of the split "test" or "predict": column name to value, for each row."""
-
-
-class OutOfScopeData(Protocol):
-    """Optional for reports: one class may stand for "none of the others"."""
-
-    @property
-    def oos_class(self) -> int | None:
-        """Its index, None where there is no such class."""
-
-
-class LinearClassifier(Classifier, Protocol):
-    """Optional for reports: a model whose scores are sums over features."""
-
-    def coefficients(self) -> Tensor:
-        """How much one unit of each feature raises the score of each class against the others, (D, K)."""
-
-
-class DescendingModel(LinearClassifier, Protocol):
-    """A model of two classes whose objective can be seen at other weights than its own."""
-
-    def objective_at(self, x: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-        """The objective over rows x (N, D) of classes target (N,) at each of M weights (M, D): (M,)."""
-
-
-class GroupedClasses(Protocol):
-    """Optional for reports: classes that belong together, such as the intents of a domain."""
-
-    @property
-    def class_groups(self) -> Sequence[str] | None:
-        """The group of each class, K names; None where there are no groups."""
-
-
-class InspectableData(NamedClasses, Protocol):
-    """Optional for a fit: rows that can be compared with each other before training."""
-
-    def contents(self, split: str) -> tuple[Sequence[Hashable], Tensor]:
-        """Of "train", "val" or "test": what each row says, equal for equal rows, None if empty; class indices (N,)."""
-
-
-class LogitClassifier(ProbabilisticClassifier, Protocol):
-    """All that the table of coefficients needs of a model."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits: (N,) of the second of two classes, or (N, K)."""
-
-
-class ScaledData(NamedClasses, NamedFeatures, Protocol):
-    """All that the table of coefficients needs of a datamodule."""
-
     def scaling(self) -> tuple[Tensor, Tensor]:
-        """What each of the D features had subtracted and was then divided by: (D,) and (D,); 0 and 1 for nothing."""
+        """Mean and scale of each feature, (D,) and (D,): x is (raw − mean) / scale; 0 and 1 for raw features."""
 
 
-class InputFile(Protocol):
-    """Optional for reports: rows to predict may come from a file, to whose columns the predictions are joined."""
+class PlottableData(NamedClasses, Protocol):
+    """For pictures of a model while it learns."""
 
     @property
-    def predict_file(self) -> str | None:
-        """The file; None where the rows come from elsewhere."""
-
-    def input_rows(self, indices: Sequence[int]) -> list[dict[str, Any]]:
-        """All columns of rows of the split "predict", as they are in the file."""
-
-    def is_empty(self, index: int) -> bool:
-        """Whether a row of the split "predict" holds nothing to classify, so that it gets no label."""
-
-
-class PlottableData(NamedClasses, NamedFeatures, Protocol):
-    """All that a picture needs of a datamodule."""
+    def feature_names(self) -> Sequence[str]:
+        """Names of the raw features."""
 
     def points(self, split: str) -> tuple[Tensor, Tensor]:
         """Of the split "train" or "val": raw features (N, D), before any scaling, and class indices (N,)."""
@@ -163,25 +136,44 @@ class PlottableData(NamedClasses, NamedFeatures, Protocol):
         """Raw features (N, D) to what the model takes."""
 
 
+class InspectableData(NamedClasses, Protocol):
+    """For the table before a fit: rows that can be compared with each other."""
+
+    def contents(self, split: str) -> tuple[Sequence[Hashable], Tensor]:
+        """Of "train", "val" or "test": the content of each row, None if empty; class indices (N,)."""
+
+
 class EncodableData(NamedClasses, Protocol):
-    """Not for a callback but for `Classifier` in deploy/classifier.py: data that can make x of what a user has."""
+    """For `deploy`: data that makes x of a user's inputs."""
 
     def encode(self, inputs: Any) -> Tensor:
         """Sentences, rows or whatever else the data is made of to x (N, D)."""
 
+    @optional
+    def unseen(self, inputs: Any) -> list[list[str]]:
+        """For each input a line for each part of it that no training row has, N lists."""
 
-class ExportableData(NamedClasses, Protocol):
-    """Not for a callback but for deploy/export.py: data that scikit-learn can encode."""
-
+    @optional
     def sklearn_transformer(self) -> Any:
         """The fitted scikit-learn transformer from a user's inputs to x; a ValueError where there can be none."""
 
 
-def missing(thing: object, protocol: Callable[..., object]) -> list[str]:
-    """The members of a protocol that an object lacks, each with its signature.
+def offers(thing: object, *names: str) -> bool:
+    """Whether an object has members of these names.
 
     They are looked up statically: no property is evaluated, because one of a datamodule may read files. A member that
     only a `__getattr__` provides counts as missing.
+    """
+    return all(inspect.getattr_static(thing, name, offers) is not offers for name in names)
+
+
+def optional_of(thing: object, name: str) -> Any:
+    """The value of an optional property or method, None where the object has none."""
+    return getattr(thing, name) if offers(thing, name) else None
+
+
+def missing(thing: object, protocol: Callable[..., object], optional_too: bool = False) -> list[str]:
+    """The members of a protocol that an object lacks, each with its signature.
 
     >>> missing(object(), Classifier)
     ['predict_proba(x: Tensor) -> Tensor', 'predict_label(proba: Tensor) -> Tensor']
@@ -191,7 +183,7 @@ def missing(thing: object, protocol: Callable[..., object]) -> list[str]:
         for parent in reversed(inspect.getmro(protocol))  # type: ignore[arg-type]  # a Protocol is a class
         if parent.__module__ == __name__
         for name, member in vars(parent).items()
-        if not name.startswith("_") and inspect.getattr_static(thing, name, ABSENT) is ABSENT
+        if not name.startswith("_") and not offers(thing, name) and (optional_too or not _is_optional(member))
     ]
 
 
@@ -202,19 +194,13 @@ def lack(thing: object, protocol: Callable[..., object]) -> str | None:
     return f"{owner} has no {', '.join(members)}" if members else None
 
 
-def offers(thing: object, protocol: Callable[..., T]) -> TypeGuard[T]:
-    """Whether an object has every member of a protocol."""
-    return not missing(thing, protocol)
-
-
-def name_of(feature_names: Sequence[str], column: int) -> str:
-    """The name of a column of x; those that a datamodule derives follow the named ones, and have numbers."""
-    return feature_names[column] if column < len(feature_names) else f"column {column + 1}"
-
-
 def datamodule_of(trainer: L.Trainer) -> Any:
     """The datamodule of this run, None for a run on bare loaders, for which the Trainer has no such attribute."""
     return getattr(trainer, "datamodule", None)
+
+
+def _is_optional(member: Any) -> bool:
+    return hasattr(member.fget if isinstance(member, property) else member, "is_optional")
 
 
 def _signature(name: str, member: Any) -> str:

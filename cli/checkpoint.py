@@ -1,20 +1,13 @@
-"""Reading the checkpoint that --ckpt_path names, once and safely, and what of it the datamodule takes."""
+"""Checkpoints on the command line: read once, compared with the configuration, and restored into the datamodule."""
 
-import pickle
-from io import BytesIO
-from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import lightning as L
-import torch
 
-from callbacks.run.checkpoints import AtomicCheckpointIO
-from cli.checkpoint_schema import require_outline
+from checkpoint_file import load_checkpoint
 from datamodules.batches import BatchedDataModule
-from datamodules.files.bounded import fetch
 
-LARGEST_DOWNLOAD = 1_000_000_000  # bytes: W of 1.5 million features and 150 classes
+OF_A_FIT = ("epoch", "global_step", "loops", "callbacks", "optimizer_states", "lr_schedulers")
 SPLITS = {"fit": "train", "validate": "val", "test": "test"}  # what a subcommand reads; predict may need no data
 
 
@@ -22,50 +15,22 @@ def read_checkpoint(path: str, resumes: bool) -> dict[str, Any]:
     """The content of a checkpoint; nothing in it is run.
 
     Args:
-        path: a local path or a URL.
+        path: a local path.
         resumes: whether a fit goes on from it.
 
     Raises:
-        ValueError: no such file, or no checkpoint; names the key that is not what it should be.
-        OSError: it cannot be downloaded.
+        ValueError: no such file, no checkpoint, or one without what Lightning reads.
     """
-    if "://" not in path and not Path(path).is_file():
-        raise ValueError(f"--ckpt_path: expected a checkpoint file, found none at {path}")
-    # Lightning downloads without a limit of time, and takes a file of the same name that it has downloaded before.
-    content = _download(path) if urlsplit(path).scheme in ("http", "https") else None
     try:
-        if content is None:
-            checkpoint = AtomicCheckpointIO().load_checkpoint(path)
-        else:
-            checkpoint = torch.load(BytesIO(content), map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:  # torch's own text advises to load it without protection
-        raise ValueError(
-            f"--ckpt_path: {path} is no checkpoint that can be loaded safely: it holds more than tensors and plain "
-            "values, or is damaged; nothing in it was run; use one that fit has written"
-        ) from error
-    except Exception as error:  # torch raises a dozen types for a file that is cut short or something else
-        raise ValueError(
-            f"--ckpt_path: {path} is no checkpoint that can be loaded safely: reading it ended in a "
-            f"{type(error).__name__}, as if it were cut short; use one that fit has written"
-        ) from error
-    try:
-        require_outline(checkpoint, resumes)
+        checkpoint = load_checkpoint(path)
+        needed = ("pytorch-lightning_version", *(OF_A_FIT if resumes else ()))
+        if missing := [key for key in needed if key not in checkpoint]:
+            raise ValueError(f"{path} lacks {', '.join(missing)}: use a checkpoint that fit has written")
     except ValueError as error:
-        raise ValueError(f"--ckpt_path: {path} is no checkpoint that can be used: {error}") from error
+        raise ValueError(f"--ckpt_path: {error}") from error
     if not resumes:
         checkpoint.pop("loops", None)  # an evaluation begins at its beginning
     return checkpoint
-
-
-def _download(url: str) -> bytes:
-    remedy = "download it by other means, and name the file"
-    try:
-        content = fetch(url, LARGEST_DOWNLOAD + 1)
-    except OSError as error:
-        raise OSError(f"--ckpt_path: cannot download {url} ({error}); {remedy}") from error
-    if len(content) > LARGEST_DOWNLOAD:
-        raise ValueError(f"--ckpt_path: expected at most {LARGEST_DOWNLOAD:,} bytes at {url}, got more; {remedy}")
-    return content
 
 
 def class_names(model: L.LightningModule, data: L.LightningDataModule) -> dict[str, str]:

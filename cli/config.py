@@ -1,6 +1,8 @@
 """What a configuration holds and may hold, checked before anything that it names is called."""
 
 import inspect
+import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from pydoc import locate
@@ -17,6 +19,7 @@ from callbacks.run.checkpoints import RelocatableModelCheckpoint
 # Callbacks that every run has, by the section that holds their options.
 CALLBACKS: dict[str, Any] = {"checkpoint": RelocatableModelCheckpoint, "figures": Figures}
 SECTIONS = ("trainer", *CALLBACKS, "model", "data")
+OF_PATHS = re.compile(r"(.*_)?(file|files|dir|dirpath|root|path)")  # names of options
 
 
 def config_text(parser: LightningArgumentParser, options: Namespace, skip_default: bool = False) -> str:
@@ -28,11 +31,28 @@ def config_text(parser: LightningArgumentParser, options: Namespace, skip_defaul
     for name, value in vars(options.data.get("init_args", Namespace())).items():
         if name.endswith(("_file", "_dir")):  # absolute, so that the run's config.yaml works from any folder
             options.data.init_args[name] = [*map(_absolute, value)] if isinstance(value, list) else _absolute(value)
-    return parser.dump(options, skip_none=False, skip_default=skip_default)
+    return parser.dump(options, skip_unset=False, skip_default=skip_default)
 
 
 def _absolute(path: str | None) -> str | None:
     return str(Path(path).resolve()) if path and Path(path).exists() else path
+
+
+def expand_paths(config: Any, name: str = "") -> None:
+    """Put the user's folder for ~ and environment variables for $NAME in options that name files or folders.
+
+    Raises:
+        ValueError: names the option with a variable that is not set.
+    """
+    items = vars(config) if isinstance(config, Namespace) else config
+    for key, value in list(items.items() if isinstance(items, dict) else enumerate(items)):
+        place = f"{name}.{key}".lstrip(".") if isinstance(items, dict) else name
+        if isinstance(value, Namespace | dict | list):
+            expand_paths(value, place)
+        elif isinstance(value, str) and OF_PATHS.fullmatch(last := place.rpartition(".")[2]) and last != "class_path":
+            items[key] = expanded = os.path.expandvars(os.path.expanduser(value))
+            if (unset := re.search(r"\$(\w+|\{\w+\})", expanded)) and not Path(expanded).exists():
+                raise ValueError(f"{place.replace('.init_args', '')}: the variable {unset[0]} is not set, got {value}")
 
 
 def require_classes(config: Any) -> None:

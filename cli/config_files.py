@@ -1,10 +1,12 @@
 """Configuration files: read within bounds, one laid over another."""
 
 from enum import Enum
+from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
+from jsonargparse import Path as ConfigPath
 from jsonargparse import _typehints, get_loader, set_loader
 from jsonargparse.typing import register_type
 
@@ -14,6 +16,7 @@ LARGEST = 1_000_000  # characters of a configuration file
 MOST_VALUES, DEEPEST = 100_000, 50
 
 read_yaml = get_loader("yaml")  # jsonargparse's own
+read_path = ConfigPath.read_text
 
 
 def install_loader() -> None:
@@ -25,6 +28,7 @@ def install_loader() -> None:
     which tests/cli/test_config_files.py watches.
     """
     set_loader("yaml", load_yaml, exceptions=(ValueError,))
+    ConfigPath.read_text = read_config  # type: ignore[method-assign, assignment]
     yaml.SafeDumper.add_multi_representer(Enum, lambda dumper, value: dumper.represent_data(value.value))
     register_type(torch.device)
     _typehints.serialize_as_import_path = _typehints.object_path_serializer
@@ -35,6 +39,21 @@ def forget_options(parser: Any, before: Any, after: Any) -> None:
     """Empty the options of the class `before`, which a later file or the command line replaces by another."""
     if before and before.get("init_args") and before["class_path"] != after["class_path"]:
         vars(before["init_args"]).clear()
+
+
+def read_config(path: Any) -> str:
+    """The text of a configuration file.
+
+    Raises:
+        ValueError: it is not in UTF-8; names it.
+    """
+    try:
+        return path.read_text(encoding="utf-8") if isinstance(path, Path) else read_path(path)
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{path}: expected a configuration in UTF-8, got byte {error.object[error.start]:#04x} at {error.start}; "
+            "save it as UTF-8"
+        ) from error
 
 
 def load_yaml(text: str, path: str = "") -> Any:

@@ -1,6 +1,8 @@
 """LightningCLI, for a project in which a run has its directory and a model is built to fit its data."""
 
+import os
 import sys
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Literal
@@ -9,16 +11,26 @@ import lightning as L
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
-from callbacks.run.checkpoints import AtomicCheckpointIO
+from callbacks.files import atomic_write_text
+from callbacks.run.checkpoint_io import AtomicCheckpointIO
+from callbacks.run.checkpoints import refuse_own_names
+from callbacks.run.metrics import evaluated_part
 from callbacks.run.no_profiler import NoProfiler
-from callbacks.run.stopping import GracefulStop
+from callbacks.run.stay_stopped import refuse_stateless
+from callbacks.run.stopping import UNFINISHED, GracefulStop, slurm_job, torchrun_job
 from cli.checkpoint import class_names, read_checkpoint, require_same_class, restore_state
-from cli.config import CALLBACKS, config_text, require_classes, require_values
+from cli.config import CALLBACKS, config_text, expand_paths, require_classes, require_values
 from cli.links import link_data_to_model
 from cli.processes import require_commands, spare_threads
 from cli.refit import require_refittable
-from cli.resume_progress import require_progress
-from cli.run_paths import base_directory, choose_run, config_file, newest_checkpoint, requeued_checkpoint
+from cli.run_directory import locked
+from cli.run_paths import (
+    base_directory,
+    choose_run,
+    config_file,
+    newest_checkpoint,
+    unfinished_run,
+)
 from cli.trainer_defaults import as_list, describe_best, refuse_impossible, trainer_settings
 
 REFIT = "fit again on all rows, once all is chosen on the validation rows (true) or by cross-validation (folds)"
@@ -32,8 +44,11 @@ class TemplateCLI(LightningCLI):
     """
 
     def __init__(self, on_exit: ExitStack) -> None:
-        self.on_exit = on_exit
+        # A function, which is not copied with all that a callback such as StochasticWeightAveraging copies.
+        self.enter: Callable[[Any], Any] = lambda context: on_exit.enter_context(context)
         self.checkpoint: dict[str, Any] | None = None
+        self.unfinished: Path | None = None  # a run to begin again
+        self.graceful_stop = GracefulStop()
         super().__init__(
             L.LightningModule,
             L.LightningDataModule,
@@ -42,7 +57,7 @@ class TemplateCLI(LightningCLI):
             auto_configure_optimizers=False,  # each model takes its optimizer as an argument, or does without
             load_from_checkpoint_support=False,  # which writes class paths to instantiate into every checkpoint
             save_config_callback=None,  # the run directory writes config.yaml
-            trainer_defaults={"callbacks": [GracefulStop()]},  # after the checkpoint's, so that it saves first
+            trainer_defaults={"callbacks": [self.graceful_stop]},  # after the checkpoint's, so that it saves first
             parser_kwargs={"exit_on_error": False, **{n: {"exit_on_error": False} for n in self.subcommands()}},
         )
 
@@ -73,14 +88,20 @@ class TemplateCLI(LightningCLI):
 
         LightningCLI would let the checkpoint's hyperparameters replace options given on the command line.
         """
-        options = self.options
+        options, subcommand = self.options, self.config.subcommand
+        expand_paths(options)
+        if subcommand == "fit" and (slurm_job() or torchrun_job()):
+            self.graceful_stop.command = self._parser("fit").dump(options, skip_unset=False)
+            run = unfinished_run(self._base_directory(), self.graceful_stop.command)
+            if run is not None and (last := run / "checkpoints" / "last.ckpt").is_file():
+                options.ckpt_path = str(last)
+            elif run is not None:
+                self.unfinished = run
         if options.ckpt_path is None:
-            if (command := self.config.subcommand) != "fit":
-                raise ValueError(f"{command} needs a trained model: add --ckpt_path best, last or a file")
-            if (requeued := requeued_checkpoint(self._base_directory())) is None:
-                return
-            options.ckpt_path = str(requeued)
-        elif options.ckpt_path in ("best", "last"):
+            if subcommand != "fit":
+                raise ValueError(f"{subcommand} needs a trained model: add --ckpt_path best, last or a file")
+            return
+        if options.ckpt_path in ("best", "last"):
             config = None if options.trainer.default_root_dir else config_file(self.options)
             options.ckpt_path = str(newest_checkpoint(self._base_directory(), options.ckpt_path, config))
         self.checkpoint = read_checkpoint(options.ckpt_path, resumes=self.config.subcommand == "fit")
@@ -90,7 +111,14 @@ class TemplateCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         require_classes(self.options)
         require_values(self.options)
-        self.parser.add_instantiator(self._instantiate_data, L.LightningDataModule, subclasses=True)
+
+    def instantiate_classes(self) -> None:
+        """Like LightningCLI's, which calls deprecated names of jsonargparse."""
+        # No method: an optimizer keeps the list, and a copy of the model (an average) would copy this object too.
+        own = [(lambda *args, **options: self._instantiate_data(*args, **options), L.LightningDataModule, True)]
+        self.config_init = self.parser.instantiate(self.config, instantiators=own)
+        self.datamodule, self.model = self._get(self.config_init, "data"), self._get(self.config_init, "model")
+        self.trainer = self.instantiate_trainer()
 
     def _instantiate_data(self, data_class: type[L.LightningDataModule], *args: Any, **options: Any) -> Any:
         """Here a datamodule takes its state from the checkpoint, before the model asks it for sizes."""
@@ -99,15 +127,22 @@ class TemplateCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """Only now, with data and model in order, claim the run directory, and log and save into it."""
         options, configured = self.options, self._get(self.config_init, "trainer")
-        if self.subcommand == "fit":
-            refuse_impossible(self.model, options.trainer)
+        refuse_impossible(str(self.subcommand), self.model, options.trainer)
         spare_threads(self.model)
         writes = (rank := rank_zero_only.rank) == 0 and not options.trainer.fast_dev_run  # type: ignore[attr-defined]
         named = bool(options.trainer.default_root_dir)
-        run = choose_run(str(self.subcommand), self._base_directory(), named, options.ckpt_path, writes)
-        self.run = self.on_exit.enter_context(run)
+        base, saves = self._base_directory(), self.subcommand == "fit" and writes
+        run = choose_run(str(self.subcommand), base, named, options.ckpt_path, writes, self.unfinished)
+        if saves:
+            self.enter(locked(run.path))
+            if self.unfinished is not None:
+                run.clear()
+        self.run = self.enter(run)
         step = None if run.is_new or self.checkpoint is None else self.checkpoint["global_step"]
-        saves = self.subcommand == "fit" and writes
+        if saves and (job := torchrun_job()):
+            atomic_write_text(run.path / UNFINISHED, f"{job}\n{self.graceful_stop.command}")
+        elif saves and int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", 0)):
+            print("note: without --rdzv-id NAME, a restart by torchrun begins a new run", file=sys.stderr)
         after_save = run.save_config(config_text(self._parser("fit"), options)) if saves else None
         # The Trainer gets the very content that was checked, and drops it once it has restored from it.
         checkpoint, self.checkpoint = self.checkpoint, None
@@ -118,8 +153,10 @@ class TemplateCLI(LightningCLI):
         kwargs |= trainer_settings(str(self.subcommand), configured, self.model, self.datamodule, run.path, step)
         trainer = super().instantiate_trainer(**kwargs)
         require_commands(trainer, rank)
+        if self.subcommand == "fit":
+            refuse_own_names(trainer)
+            refuse_stateless(trainer, resumes=checkpoint is not None)
         require_refittable(options, trainer)
-        require_progress(checkpoint, trainer, self.datamodule)
         return trainer
 
     def after_fit(self) -> None:
@@ -127,6 +164,15 @@ class TemplateCLI(LightningCLI):
         if self.trainer.is_global_zero and not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
             print(describe_best(self.trainer))
             print(f"run directory: {self.run.path}")
+            (self.run.path / UNFINISHED).unlink(missing_ok=True)
+
+    def after_test(self) -> None:
+        """Say so where only a part of the rows was asked for."""
+        part = evaluated_part(self.trainer)
+        if part is not None and self.trainer.is_global_zero and not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
+            print(f"of a part of the rows: {part}")
+
+    after_validate = after_predict = after_test
 
     def _base_directory(self) -> Path:
         return base_directory(config_file(self.options), self.options.trainer.default_root_dir)

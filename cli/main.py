@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
 from cli.config_files import install_loader
-from cli.errors import hide_user_errors_of_threads, is_user_error, one_line
+from cli.errors import hide_user_errors_of_threads, is_user_error, one_line, place_of_bug
 from cli.lightning_cli import TemplateCLI
 from cli.refit import refit_arguments
 
@@ -66,4 +66,4 @@ def user_errors_in_one_line() -> Iterator[None]:
     except Exception as error:
         if os.environ.get("LOGREG_DEBUG") or not is_user_error(error):
             raise
-        sys.exit(f"error: {one_line(error)}")
+        sys.exit(f"error: {one_line(error)}{place_of_bug(error)}")

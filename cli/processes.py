@@ -6,7 +6,7 @@ import lightning as L
 import torch
 from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
 
-from callbacks.protocols import LinearClassifier, offers
+from callbacks.protocols import offers
 
 
 def require_commands(trainer: L.Trainer, rank: int) -> None:
@@ -41,5 +41,5 @@ def spare_threads(model: L.LightningModule) -> None:
     A step of it takes a millisecond or two. More threads save a tenth to a third of that where all cores are idle, and
     double it where one is not, as they wait for each other. With one, the bits are the same on any number of cores.
     """
-    if offers(model, LinearClassifier) and "OMP_NUM_THREADS" not in os.environ:
+    if offers(model, "coefficients") and "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(1)

@@ -1,15 +1,18 @@
 """Where a run's files go: one directory for each run, never shared and never overwritten."""
 
 import errno
+import fcntl
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, count
 from pathlib import Path
 from types import TracebackType
 
-from callbacks.files import atomic_write_text
+from callbacks.files import atomic_write_text, write_then_rename
+from callbacks.run.stopping import UNFINISHED
 
 # What a fit writes, checkpoints apart.
 OWN_FILES = (
@@ -24,7 +27,9 @@ OWN_FILES = (
     "figures/loss_surface.png",
     "figures/val_*.png",
     "checkpoints/.*",
+    UNFINISHED,
 )
+LOCK = ".lock"
 OWN_FOLDERS = ("figures", "checkpoints")
 
 
@@ -76,12 +81,17 @@ class RunDirectory:
         saved = any(not path.name.startswith(".") for path in (self.path / "checkpoints").glob("*"))
         if error is None or not self.is_new or saved:
             return
-        for pattern in OWN_FILES:
-            for file in self.path.glob(pattern):
-                file.unlink(missing_ok=True)
+        self.clear()
+        (self.path / LOCK).unlink(missing_ok=True)
         for folder in (*(self.path / name for name in OWN_FOLDERS), *([] if self.was_there else [self.path])):
             if folder.is_dir() and not any(folder.iterdir()):
                 folder.rmdir()
+
+    def clear(self) -> None:
+        """Remove what a fit has written that saved nothing."""
+        for pattern in OWN_FILES:
+            for file in self.path.glob(pattern):
+                file.unlink(missing_ok=True)
 
     def save_config(self, text: str) -> Callable[[], None] | None:
         """Write config.yaml of a new run; of a resumed one, return what writes it once a checkpoint has been saved.
@@ -96,13 +106,30 @@ class RunDirectory:
     def write_config(self, text: str) -> None:
         """Write config.yaml whole; an earlier one with other options is kept as config.before_resume_N.yaml."""
         path = self.path / "config.yaml"
-        before = path.read_text(encoding="utf-8") if path.is_file() else None
-        if before == text:
+        before = path.read_bytes() if path.is_file() else None
+        if before == text.encode():
             return
         if before is not None:
             number = 1 + len(list(self.path.glob("config.before_resume_*.yaml")))
-            atomic_write_text(self.path / f"config.before_resume_{number}.yaml", before)
+            write_then_rename(self.path / f"config.before_resume_{number}.yaml", lambda new: new.write_bytes(before))
         atomic_write_text(path, text)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Keep any other fit out of a run; the lock of a process that has died is gone with it.
+
+    Raises:
+        ValueError: another process has it.
+    """
+    with (path / LOCK).open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ValueError(f"{path}: another process is training this run: wait for its end, or stop it") from error
+        except OSError:  # a file system without locks
+            pass
+        yield
 
 
 def make_directory(path: Path) -> None:

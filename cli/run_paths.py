@@ -4,34 +4,43 @@ from pathlib import Path
 
 from jsonargparse import Namespace
 
-from callbacks.run.stopping import REQUEUED, slurm_job
+from callbacks.run.stopping import UNFINISHED, slurm_job, torchrun_job
+from checkpoint_file import load_checkpoint
 from cli.run_directory import RunDirectory
 
 
-def choose_run(subcommand: str, base: Path, named: bool, ckpt_path: str | None, writes: bool) -> RunDirectory:
+def choose_run(
+    subcommand: str, base: Path, named: bool, ckpt_path: str | None, writes: bool, unfinished: Path | None = None
+) -> RunDirectory:
     """The checkpoint's own run if it is resumed or evaluated, else a new one.
 
     Args:
         subcommand: "fit", "validate", "test" or "predict".
         base: see `base_directory`.
         named: whether the user named it.
-        ckpt_path: --ckpt_path, a local path or a URL.
+        ckpt_path: --ckpt_path.
         writes: whether this process writes files; a dry run and all but the first of several processes do not.
+        unfinished: a run to begin again from its start, as it had saved nothing.
     """
-    if ckpt_path and "://" not in ckpt_path:
+    if unfinished is not None and writes:
+        return RunDirectory(unfinished, is_new=True)
+    if ckpt_path:
         run = run_of(Path(ckpt_path))
         if subcommand != "fit":
             return RunDirectory(base if named else run)
-        resumes = Path(ckpt_path).name == "last.ckpt" and (run / "config.yaml").is_file()
-        if resumes and (not named or base.resolve() in (run, run.parent)):
+        resumes = Path(ckpt_path).name == "last.ckpt" and (run / "checkpoints" / "last.ckpt").is_file()
+        if resumes and (not named or base.resolve() in (run.resolve(), *run.resolve().parents, run.parent.resolve())):
             return RunDirectory(run)
     return RunDirectory.claim(base, named) if writes else RunDirectory(base)
 
 
 def run_of(checkpoint: Path) -> Path:
-    """The run directory that a checkpoint belongs to."""
-    folder = checkpoint.resolve().parent
-    return folder.parent if folder.name == "checkpoints" else folder
+    """The run directory that a checkpoint belongs to; its folder `checkpoints` may be a link to another disk."""
+    folders = checkpoint.absolute().parent, checkpoint.resolve().parent
+    given, resolved = (folder.parent if folder.name == "checkpoints" else folder for folder in folders)
+    if (given / "config.yaml").is_file():
+        return given
+    return given if folders[0].name == "checkpoints" and not (resolved / "config.yaml").is_file() else resolved
 
 
 def config_file(options: Namespace) -> Path | None:
@@ -62,23 +71,36 @@ def base_directory(config: Path | None, named: str | None) -> Path:
 
 
 def newest_checkpoint(base: Path, name: str, config: Path | None = None) -> Path:
-    """The newest checkpoint "best" or "last" among the runs of a configuration; a run's own config.yaml means that run.
+    """The checkpoint "best" or "last" of the run of the highest version, and of several such runs the highest step.
+
+    A run's own config.yaml means that run.
 
     Raises:
         ValueError: there is none.
     """
     if config is not None and (own := config.parent / "checkpoints" / f"{name}.ckpt").is_file():
         return own
-    found = sorted(base.glob(f"**/checkpoints/{name}.ckpt"), key=lambda path: path.stat().st_mtime)
+    found = {*base.glob(f"**/checkpoints/{name}.ckpt"), *base.glob(f"*/checkpoints/{name}.ckpt")}  # ** follows no link
     if not found:
         raise ValueError(f"--ckpt_path {name}: no {name}.ckpt below {base}; run fit first, or name a checkpoint file")
-    return found[-1]
+    highest = max(map(_versions, found))
+    newest = sorted(path for path in found if _versions(path) == highest)
+    return newest[0] if len(newest) == 1 else max(newest, key=lambda path: load_checkpoint(path).get("global_step", 0))
 
 
-def requeued_checkpoint(base: Path) -> Path | None:
-    """Where the run goes on that SLURM stopped and whose job it has now started again; None if this is no such job."""
-    job = slurm_job()
-    for marker in base.glob(f"**/{REQUEUED}") if job else ():
-        if marker.read_text(encoding="utf-8") == job:
-            return marker.parent / "checkpoints" / "last.ckpt"
-    return None
+def _versions(path: Path) -> list[int]:
+    """The numbers of the folders version_N that a path goes through; file times would be those of a copy."""
+    names = [part.removeprefix("version_") for part in path.parts if part.startswith("version_")]
+    return [int(name) for name in names if name.isdigit()]
+
+
+def unfinished_run(base: Path, command: str) -> Path | None:
+    """The run that this very command began before its job was started again; None if there is none.
+
+    Args:
+        base: see `base_directory`.
+        command: all resolved options; a job may hold several fits.
+    """
+    wanted = {f"{job}\n{command}" for job in (slurm_job(), torchrun_job()) if job}
+    markers = base.glob(f"**/{UNFINISHED}") if wanted else ()
+    return next((marker.parent for marker in markers if marker.read_text(encoding="utf-8") in wanted), None)

@@ -10,11 +10,13 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from callbacks.reports.coefficients import CoefficientsWriter
 from callbacks.reports.data import DataReport
-from callbacks.reports.evaluation import EvaluationReport, MetricsWriter, PredictionWriter
+from callbacks.reports.evaluation import EvaluationReport
+from callbacks.reports.predictions import PredictionWriter
 from callbacks.reports.summary import HyperparameterSummary
-from callbacks.run.checkpoints import RelocatableModelCheckpoint
+from callbacks.run.checkpoints import own_checkpoint
 from callbacks.run.divergence import StopOnDivergence
 from callbacks.run.loggers import ResumableCSVLogger, ThrottledTensorBoardLogger
+from callbacks.run.metrics import MetricsWriter
 from callbacks.run.progress_bar import ThrottledProgressBar
 from callbacks.run.stay_stopped import StayStopped
 
@@ -22,14 +24,22 @@ POSITIVE_OPTIONS = (
     *("max_epochs", "max_steps", "limit_train_batches", "accumulate_grad_batches", "gradient_clip_val"),
     *("log_every_n_steps", "val_check_interval", "check_val_every_n_epoch"),
 )
+EVALUATED = {"validate": "limit_val_batches", "test": "limit_test_batches", "predict": "limit_predict_batches"}
 
 
-def refuse_impossible(model: L.LightningModule, options: Any) -> None:
-    """Refuse Trainer options with which a fit cannot do what it is for.
+def refuse_impossible(subcommand: str, model: L.LightningModule, options: Any) -> None:
+    """Refuse Trainer options with which a command cannot do what it is for.
 
     Raises:
         ValueError: names the option, what was expected and what came.
     """
+    for name in POSITIVE_OPTIONS if subcommand == "fit" else (EVALUATED[subcommand],):
+        value = options.get(name)
+        endless = name in ("max_epochs", "max_steps") and value == -1
+        if isinstance(value, int | float) and value <= 0 and not endless:
+            raise ValueError(f"trainer.{name}: expected more than 0, got {value}")
+    if subcommand != "fit":
+        return
     # The model refuses this too, but on a CPU Lightning makes it bf16-mixed before the model can see it.
     if not model.automatic_optimization and str(options.precision) in ("16", "16-mixed"):
         raise ValueError(
@@ -37,11 +47,6 @@ def refuse_impossible(model: L.LightningModule, options: Any) -> None:
         )
     if options.barebones:
         raise ValueError("trainer.barebones writes nothing, and fit is there to write a run; leave it out")
-    for name in POSITIVE_OPTIONS:
-        value = options.get(name)
-        endless = name in ("max_epochs", "max_steps") and value == -1
-        if isinstance(value, int | float) and value <= 0 and not endless:
-            raise ValueError(f"trainer.{name}: expected more than 0, got {value}")
 
 
 def trainer_settings(
@@ -63,6 +68,7 @@ def trainer_settings(
         resumed_at: the step after which a resumed run goes on.
     """
     callbacks, logger = [*as_list(configured.callbacks), *report_callbacks(subcommand, model, data)], configured.logger
+    run = run.resolve()  # as a resume finds it, because ModelCheckpoint goes on only in a folder of the same name
     if subcommand == "fit":
         callbacks += [DataReport(), CoefficientsWriter(), HyperparameterSummary(), StopOnDivergence(), StayStopped()]
         if configured.enable_progress_bar is not False and not any(isinstance(c, ProgressBar) for c in callbacks):
@@ -88,12 +94,11 @@ def report_callbacks(subcommand: str, model: L.LightningModule, data: L.Lightnin
     `fit` gets none, but prints the line: then there is still time to add the method.
     """
     reports: dict[str, Any] = {"test": EvaluationReport, "predict": PredictionWriter}
-    callbacks: list[L.Callback] = []
+    callbacks: list[L.Callback] = [MetricsWriter()] if subcommand == "test" else []
     for command, report in reports.items():
         unmet = report.unmet(model, data)
         if unmet is not None and subcommand in ("fit", command):
             rank_zero_only(print)(f"`{command}` leaves out {report.__name__}: {unmet}")
-            callbacks += [MetricsWriter()] if subcommand == "test" else []
         elif unmet is None and subcommand == command:
             callbacks += [report()]
     return callbacks
@@ -112,5 +117,6 @@ def describe_best(trainer: L.Trainer) -> str:
     """
     if trainer.global_step == 0:
         raise ValueError("nothing was trained: the fit ended before its first step; see trainer.max_time and callbacks")
-    callbacks = trainer.callbacks  # type: ignore[attr-defined]
-    return next(c for c in callbacks if isinstance(c, RelocatableModelCheckpoint)).describe_best()
+    own = own_checkpoint(trainer)
+    assert own is not None  # its section of the configuration makes one
+    return own.describe_best()

@@ -11,14 +11,17 @@ from typing import Any, NamedTuple
 
 import lightning as L
 import torch
-from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.data.distributed import DistributedSampler
 
+from checkpoint_file import load_checkpoint
+
 PREFETCH_BATCHES = 16  # announced together, so that a dataset can gather them with one indexing call
 FORMAT_VERSION = 1  # of the state that a datamodule keeps in a checkpoint
 MAX_SEED = 2**32 - 1  # numpy's, and so scikit-learn's and Lightning's
+WITHOUT_CSR = {"mps"}  # kinds of device: Apple's GPUs have no CSR tensors, and spoil copies that nobody waits for
+LARGEST_DENSE = 2**28  # numbers of an evaluation batch there, 1 GB: one of 4,096 rows of 10⁶ features would take 16
 
 
 class Batch(NamedTuple):
@@ -28,7 +31,7 @@ class Batch(NamedTuple):
         x: (N, D) features, dense or sparse CSR.
         target: (N,) class numbers, -1 where unknown.
         indices: (N,) positions of the samples within their split, by which reports name a sample and several processes
-            restore its place.
+            restore its place; on the CPU.
     """
 
     x: Tensor
@@ -53,11 +56,13 @@ class BatchIndices(NamedTuple):
         epoch: the epoch they are for.
         prefetch: with every 16th batch, the indices of this batch and of the following 15, concatenated: a dataset may
             gather all of them at once. Only speed depends on it.
+        global_batch_size: samples of the batch over all processes together; None where nobody asks.
     """
 
     indices: Tensor
     epoch: int
     prefetch: Tensor | None = None
+    global_batch_size: int | None = None
 
 
 def generator(seed: int, epoch: int, stream: int = 0) -> torch.Generator:
@@ -69,6 +74,26 @@ def generator(seed: int, epoch: int, stream: int = 0) -> torch.Generator:
         stream: separates independent draws of one epoch: 0 for the order of the samples, 1 for feature dropout.
     """
     return torch.Generator().manual_seed(seed * 1_000_003 + epoch + stream * 500_000)
+
+
+def on_device(x: Tensor, device: torch.device) -> Tensor:
+    """A copy there, which nobody has to wait for; dense where the device has no CSR tensors."""
+    if device.type in WITHOUT_CSR:
+        return (x.to_dense() if x.layout == torch.sparse_csr else x).to(device)
+    return x.to(device, non_blocking=True)
+
+
+def parts_on_device(x: Tensor, device: torch.device) -> Iterator[Tensor]:
+    """x (N, D), dense or sparse CSR, there; in several parts where it becomes dense and would be too large."""
+    if device.type not in WITHOUT_CSR or x.layout != torch.sparse_csr:
+        yield on_device(x, device)
+        return
+    bounds, rows = x.crow_indices(), max(1, LARGEST_DENSE // x.shape[1])
+    for start in range(0, max(len(x), 1), rows):
+        part = bounds[start : start + rows + 1]
+        cells, size = slice(int(part[0]), int(part[-1])), (len(part) - 1, x.shape[1])
+        columns, values = x.col_indices()[cells], x.values()[cells]
+        yield on_device(torch.sparse_csr_tensor(part - part[0], columns, values, size, check_invariants=False), device)
 
 
 class ResumableBatchSampler(DistributedSampler):
@@ -132,12 +157,11 @@ class ResumableBatchSampler(DistributedSampler):
         start_batch, self.start_batch = self.start_batch, 0
         starts = range(start_batch * self.batch_size, self.num_samples, self.batch_size)
         for first in range(0, len(starts), PREFETCH_BATCHES):
-            batches = [
-                order[start : start + self.batch_size][self.rank :: self.num_replicas]
-                for start in starts[first : first + PREFETCH_BATCHES]
-            ]
-            yield BatchIndices(batches[0], self.epoch, prefetch=torch.cat(batches))
-            yield from (BatchIndices(indices, self.epoch) for indices in batches[1:])
+            wholes = [order[start : start + self.batch_size] for start in starts[first : first + PREFETCH_BATCHES]]
+            batches = [whole[self.rank :: self.num_replicas] for whole in wholes]
+            yield BatchIndices(batches[0], self.epoch, torch.cat(batches), len(wholes[0]))
+            for indices, whole in zip(batches[1:], wholes[1:], strict=True):
+                yield BatchIndices(indices, self.epoch, None, len(whole))
 
 
 class StatefulDataLoader(DataLoader):
@@ -187,9 +211,9 @@ class StatefulDataLoader(DataLoader):
         Raises:
             ValueError: not a number of batches that an epoch has.
         """
-        done = state.get("batches_yielded") if isinstance(state, dict) else state
-        if type(done) is not int or not 0 <= done < max(len(self), 1):
-            raise ValueError(f"batches_yielded: expected at least 0 and below {len(self)}, got {done!s:.100}")
+        done = state["batches_yielded"]
+        if not 0 <= done < max(len(self), 1):
+            raise ValueError(f"batches_yielded: expected at least 0 and below {len(self)}, got {done}")
         self.sampler.start_batch = done
 
 
@@ -211,7 +235,9 @@ class BatchedDataset(Dataset):
     def __getitem__(self, batch: BatchIndices | int) -> Batch:
         if isinstance(batch, int):  # a single sample is a batch of one
             batch = BatchIndices(torch.tensor([batch]), epoch=0)
-        found = Batch(self.gather(batch), self.target[batch.indices], batch.indices)
+        target = self.target[batch.indices]
+        target.global_batch_size = batch.global_batch_size  # type: ignore[attr-defined]
+        found = Batch(self.gather(batch), target, batch.indices)
         return found if self.weight is None else WeightedBatch(*found, self.weight[batch.indices])  # type: ignore
 
 
@@ -275,6 +301,10 @@ class BatchedDataModule(L.LightningDataModule):
         self.refit = refit
         self._was_refit = False  # whether a checkpoint was trained on the validation samples as well
 
+    def __str__(self) -> str:
+        """Without Lightning's list of loaders, for which the data would be read or fetched once more."""
+        return type(self).__name__
+
     def dataset(self, split: str) -> BatchedDataset:
         """The samples of a split: "train", "val", "test" or "predict"."""
         raise NotImplementedError
@@ -309,16 +339,14 @@ class BatchedDataModule(L.LightningDataModule):
         Raises:
             ValueError: another version of this project wrote the state.
         """
-        version = state.get("format_version") if isinstance(state, dict) else None
-        if type(version) is not int or version != FORMAT_VERSION:
+        version = state.get("format_version")
+        if version != FORMAT_VERSION:
             age = "a later" if isinstance(version, int) and version > FORMAT_VERSION else "an earlier"
             raise ValueError(
                 f"the checkpoint was written by {age} version of this project "
                 f"(format {version!s:.100}, this one reads {FORMAT_VERSION}): train again"
             )
-        if type(refit := state.get("refit", False)) is not bool:
-            raise ValueError(f"refit: expected true or nothing, got {refit!s:.100}; use one that fit has written")
-        self._was_refit = refit
+        self._was_refit = state.get("refit", False)
 
     @property
     def trains_on_validation(self) -> bool:
@@ -339,16 +367,24 @@ class BatchedDataModule(L.LightningDataModule):
         Unlike Lightning's own, it never runs, imports or instantiates anything that the file names.
 
         Raises:
-            ValueError: weights_only=False, an hparams_file, or a file without the state of such a datamodule.
-            pickle.UnpicklingError: the file holds more than tensors and plain values; nothing of it was run.
+            ValueError: weights_only=False, an hparams_file, or a file that holds more than tensors and plain values, or
+                no state of such a datamodule.
         """
         if weights_only is False:
             raise ValueError("expected weights_only=True: loading with False runs whatever code the file holds")
         if hparams_file is not None:
             raise ValueError("expected no hparams_file: give the datamodule's options by name")
-        checkpoint = TorchCheckpointIO().load_checkpoint(checkpoint_path, map_location, weights_only=True)
-        if not isinstance(checkpoint, dict) or cls.__qualname__ not in checkpoint:
-            raise ValueError(f"expected a checkpoint with the state of a {cls.__qualname__}, got {checkpoint_path}")
+        return cls.from_checkpoint(load_checkpoint(checkpoint_path), **options)
+
+    @classmethod
+    def from_checkpoint(cls, checkpoint: dict[str, Any], **options: Any) -> Any:
+        """Build the datamodule from the caller's options, and restore its state from what a checkpoint file holds.
+
+        Raises:
+            ValueError: no state of such a datamodule.
+        """
+        if cls.__qualname__ not in checkpoint:
+            raise ValueError(f"expected a checkpoint with the state of a {cls.__qualname__}, got one without")
         if cls.CHECKPOINT_HYPER_PARAMS_KEY in checkpoint:
             raise ValueError(f"expected no {cls.CHECKPOINT_HYPER_PARAMS_KEY}: give the datamodule's options by name")
         data = cls(**options)
@@ -372,16 +408,24 @@ class BatchedDataModule(L.LightningDataModule):
         return self._loader("predict")
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
-        """Lightning's default, without its recursive traversal of the batch, and with dense features on MPS."""
-        if device.type == "mps" and batch.x.layout == torch.sparse_csr:  # Apple's GPUs have no CSR tensors
-            batch = batch._replace(x=batch.x.to_dense())
-        return type(batch)(*(tensor.to(device) for tensor in batch))
+        """All but the indices go to the device: those are for reports, and for them nobody has to wait."""
+        target = on_device(batch.target, device)
+        target.global_batch_size = getattr(batch.target, "global_batch_size", None)  # type: ignore[attr-defined]
+        moved = batch._replace(x=on_device(batch.x, device), target=target)
+        return moved._replace(weight=on_device(batch.weight, device)) if isinstance(batch, WeightedBatch) else moved
 
     def _loader(self, split: str, shuffle: bool = False) -> DataLoader:
         dataset = self.dataset(split)
+        if split != "predict" and len(dataset):  # once, and not in every step's loss, which would wait for a GPU
+            low, high = dataset.target.aminmax()
+            if low < 0 or high >= self.num_classes:
+                raise ValueError(f"{split}: expected targets 0 to {self.num_classes - 1}, got {low} to {high}")
+        batch_size = self.batch_size if split == "train" else max(self.batch_size, self.eval_batch_size)
+        if split != "train" and self.trainer and self.trainer.strategy.root_device.type in WITHOUT_CSR:
+            batch_size = min(batch_size, max(1, LARGEST_DENSE // self.num_features))
         sampler = ResumableBatchSampler(
             len(dataset),
-            self.batch_size if split == "train" else max(self.batch_size, self.eval_batch_size),
+            batch_size,
             shuffle=shuffle,
             seed=self.seed,
             rank=self.trainer.global_rank if self.trainer else 0,

@@ -1,8 +1,9 @@
 """A trained model, ready to answer from Python, without a Trainer or a command line; docs/use.md shows how."""
 
-from functools import cached_property
+import os
+from copy import deepcopy
+from functools import cached_property, partial
 from importlib import import_module
-from itertools import pairwise
 from pathlib import Path
 from pkgutil import walk_packages
 from types import ModuleType
@@ -15,15 +16,17 @@ from torch import Tensor
 
 import datamodules
 import logreg
+from callbacks.linear import class_scores, contributions
 from callbacks.protocols import Classifier as ClassifierModel
-from callbacks.protocols import EncodableData, NamedFeatures, lack
-from cli.checkpoint import read_checkpoint
-from cli.config_files import load_yaml
+from callbacks.protocols import EncodableData, lack, offers, optional_of
+from checkpoint_file import load_checkpoint
+from cli.config_files import load_yaml, read_config
 from cli.errors import one_line
+from cli.processes import spare_threads
 from cli.run_paths import newest_checkpoint, run_of
-from datamodules.batches import BatchedDataModule
+from datamodules.batches import BatchedDataModule, parts_on_device
 from logreg.classifier_module import ClassifierModule
-from logreg.loading import names_a_class
+from logreg.loading import from_checkpoint, names_a_class
 
 T = TypeVar("T")
 
@@ -31,53 +34,58 @@ T = TypeVar("T")
 class Classifier:
     """Answers for sentences or rows, as `predict` on the command line does, an out-of-scope threshold included.
 
-    Any number of threads may ask at once: an answer changes nothing. N inputs, D features, K classes.
+    Any number of threads may ask at once: an answer changes nothing. For a linear model torch takes one thread, as in
+    `train.py`, so that forked processes answer too. N inputs, D features, K classes.
 
     Args:
-        model: a trained model, which is put into evaluation mode.
+        model: a trained model, which is put into evaluation mode, and on the device.
         data: its datamodule, with the state that the model was trained with.
+        device: where the model computes: "cpu", "cuda" or "mps". What comes out is on the CPU.
 
     Raises:
         ValueError: one of them lacks a method; names it, with its signature.
     """
 
-    def __init__(self, model: Any, data: Any) -> None:
+    def __init__(self, model: Any, data: Any, device: str | torch.device = "cpu") -> None:
         for unmet in (lack(model, ClassifierModel), lack(data, EncodableData)):
             if unmet:
                 raise ValueError(f"Classifier does not apply: {unmet}")
-        self.model: Any = model.eval()
+        self.device = torch.device(device)
+        self.model: Any = model.eval().to(self.device)
+        spare_threads(model)
         self.data = data
         self.class_names = list(data.class_names)
 
     @classmethod
-    def load(cls, path: str | Path, **options: Any) -> "Classifier":
+    def load(cls, path: str | Path, device: str | torch.device = "cpu", **options: Any) -> "Classifier":
         """Load a checkpoint; nothing in it is run, and it can name no class but those in logreg/ and datamodules/.
 
         Args:
             path: a checkpoint file, beside whose run's config.yaml the options of the data are looked up, as plain
                 values; or a folder of runs, the newest best.ckpt below which is taken.
+            device: where the model computes.
             options: arguments of the model that replace the checkpoint's, as threshold=0.5, or net=MLP(2, 2).
 
         Raises:
             ValueError: no checkpoint, or one that needs a class or an option that it does not hold.
         """
-        file = newest_checkpoint(Path(path), "best") if Path(path).is_dir() else Path(path)
+        file = Path(os.path.expandvars(path)).expanduser()
+        file = newest_checkpoint(file, "best") if file.is_dir() else file
         if not file.is_file():
             raise ValueError(f"expected a checkpoint file or a folder of runs, found neither at {file}")
-        checkpoint = read_checkpoint(str(file), resumes=False)
+        checkpoint = load_checkpoint(file)  # once: the file may be replaced meanwhile
         model_class = _class_of(logreg, ClassifierModule, checkpoint.get("model_class"))
         data_class = _class_of(datamodules, BatchedDataModule, checkpoint.get("data_class"))
         try:
-            model = model_class.load_from_checkpoint(file, **options)
-            data = data_class.load_from_checkpoint(file, **_data_options(data_class, run_of(file) / "config.yaml"))
+            model = from_checkpoint(model_class, checkpoint, **options)
+            data = data_class.from_checkpoint(checkpoint, **_data_options(data_class, run_of(file) / "config.yaml"))
         except TypeError as error:  # Python's own, for an argument too few or too many
             raise ValueError(f"{error}; give the model's by name, as Classifier.load(path, net=MLP(2, 2))") from error
-        return cls(model, data)
+        return cls(model, data, device)
 
-    @torch.inference_mode()
     def predict(self, inputs: Any) -> list[str]:
         """The label of each input."""
-        return self._names(self.model.predict_label(self.model.predict_proba(self._encode(inputs))))
+        return self.labels(self.predict_proba(inputs))
 
     @torch.inference_mode()
     def predict_proba(self, inputs: Any) -> np.ndarray:
@@ -89,12 +97,12 @@ class Classifier:
         Raises:
             ValueError: something else.
         """
-        return self.model.predict_proba(self._encode(inputs)).numpy()
+        return self._proba(self._encode(inputs)).cpu().numpy()
 
     @torch.inference_mode()
     def labels(self, proba: np.ndarray) -> list[str]:
         """The labels that `predict` gives to inputs of these probabilities (N, K)."""
-        return self._names(self.model.predict_label(torch.from_numpy(proba)))
+        return self._names(self.model.predict_label(torch.from_numpy(proba).to(self.device)))
 
     def top_k(self, inputs: Any, k: int = 5) -> list[list[tuple[str, float]]]:
         """Of each input the k most probable classes (all, where K is smaller) with their probabilities, best first."""
@@ -106,54 +114,51 @@ class Classifier:
             for labels, row in zip(order.tolist(), best, strict=True)
         ]
 
+    def unseen(self, inputs: Any) -> list[list[str]]:
+        """Of each input a line for what no training row has: each category, or all n-grams of a text."""
+        return self.data.unseen(inputs) if offers(self.data, "unseen") else [[] for _ in inputs]
+
     @torch.inference_mode()
     def explain(self, inputs: Any, num_features: int = 5) -> list[list[tuple[str, float]]]:
         """Of each input the features that moved its label most: names and amounts, the largest amount either way first.
 
-        A feature of value x contributes x · (W[feature, label] − mean of W[feature]): by so much it raised (> 0) or
-        lowered (< 0) the label's logit, compared with the average class.
+        As in the reports of `predict`: by so much a feature raised (> 0) or lowered (< 0) the score of the label, which
+        is the log-odds of two classes, one-vs-all's own logit of the class, else the logit above the average class's.
 
         Raises:
             ValueError: the model is not linear, or its features have no names.
         """
         W, _ = self.coefficients
-        W = torch.cat([-W, W], dim=1) / 2 if W.shape[1] == 1 else W
-        names = self._feature_names
-        x = self._encode(inputs)
-        label = self.model.predict_label(self.model.predict_proba(x))
-        x = x if x.layout == torch.sparse_csr else x.to_sparse_csr()
-        bounds, features, values = x.crow_indices().tolist(), x.col_indices(), x.values()
+        names, x = self._feature_names, self._encode(inputs)
+        label = self.model.predict_label(self._proba(x))
         explanations = []
-        for row, (start, end) in enumerate(pairwise(bounds)):
-            weights = W[features[start:end]]
-            amount = values[start:end] * (weights[:, label[row]] - weights.mean(dim=1))
-            top = amount.abs().argsort(descending=True, stable=True)[:num_features]
-            chosen = zip(features[start:end][top].tolist(), amount[top].tolist(), strict=True)
-            explanations.append([(names[feature], value) for feature, value in chosen if value])
+        for parts in contributions(x, W, label, partial(class_scores, self.model)):
+            top = sorted(parts, key=lambda part: -abs(part[1]))[:num_features]
+            explanations.append([(names[feature], amount) for feature, amount in top])
         return explanations
 
     @cached_property
     def coefficients(self) -> tuple[Tensor, Tensor]:
         """W (D, K) and b (K,) of the logits x @ W + b; of a binary logit (D, 1) and (1,).
 
-        They are read off the model's answers to the zero row and to the D unit rows.
-
         Raises:
             ValueError: the model is not linear.
         """
-        size = self.data.num_features
-        rows, ones = torch.arange(size + 1), torch.ones(size, dtype=self._dtype)
-        unit, opposite = (
-            torch.sparse_csr_tensor(rows, rows[:-1], value, (size, size), check_invariants=False)
-            for value in (ones, -2 * ones)
-        )
-        with torch.inference_mode():
-            b = self.model(torch.zeros(1, size, dtype=self._dtype)).reshape(-1)
-            W = self.model(unit).reshape(size, -1) - b
-            opposed = self.model(opposite).reshape(size, -1) - b
-        if not torch.allclose(opposed, -2 * W, rtol=1e-3, atol=1e-3 * float(W.abs().max())):
+        if not offers(self.model, "coefficients"):
             raise ValueError(f"expected a linear model, {type(self.model).__name__} is none")
-        return W, b
+        W, b = self.on_cpu.coefficients()
+        return W.detach(), b.detach()
+
+    @cached_property
+    def on_cpu(self) -> Any:
+        """The model, or a copy of it, on the CPU."""
+        with torch.inference_mode(False):  # whose tensors torch.export does not take
+            return self.model if self.device.type == "cpu" else deepcopy(self.model).cpu()
+
+    def _proba(self, x: Tensor) -> Tensor:
+        """Probabilities (N, K) of rows on the CPU, on the device."""
+        parts = [self.model.predict_proba(part) for part in parts_on_device(x, self.device)]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     @property
     def _dtype(self) -> torch.dtype:
@@ -167,23 +172,22 @@ class Classifier:
 
     @cached_property
     def _feature_names(self) -> list[str]:
-        unmet = lack(self.data, NamedFeatures)
-        names = [] if unmet else list(self.data.feature_names)
+        names = list(optional_of(self.data, "feature_names") or [])
         if len(names) != self.data.num_features:
-            raise ValueError(f"expected a name for each of {self.data.num_features} features, got {unmet or names}")
+            raise ValueError(f"expected a name for each of {self.data.num_features} features, got {names}")
         return names
 
 
 def _data_options(data_class: type, config: Path) -> dict[str, Any]:
     """The datamodule's arguments in a run's config.yaml, as the command line reads them; none without such a file."""
-    section = load_yaml(config.read_text(encoding="utf-8"), str(config)).get("data") if config.is_file() else None
+    section = load_yaml(read_config(config), str(config)).get("data") if config.is_file() else None
     options = section.get("init_args", {}) if isinstance(section, dict) else {}
     if names_a_class(options):
         raise ValueError(f"{config}: expected plain options of the data, got a class_path to instantiate")
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(data_class)
     try:
-        return vars(parser.instantiate_classes(parser.parse_object(options)))
+        return vars(parser.instantiate(parser.parse_object(options)))
     except ArgumentError as error:
         raise ValueError(f"{config}: {one_line(error)}") from error
 

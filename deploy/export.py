@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from callbacks.files import write_then_rename
-from callbacks.protocols import ExportableData, PerClassClassifier, lack, offers
+from callbacks.protocols import offers
 from datamodules.table.tabular import TabularDataModule
 from deploy.classifier import Classifier
 
@@ -41,7 +41,7 @@ def to_sklearn(classifier: Classifier, path: str | Path) -> Any:
             f"scikit-learn's LogisticRegression has no out-of-scope threshold, the model has {threshold:.4g}: "
             'leave it out with Classifier.load(path, threshold="none")'
         )
-    if offers(classifier.model, PerClassClassifier):
+    if offers(classifier.model, "predict_proba_per_class"):
         final = _one_vs_rest(W, b, temperature, classifier.class_names)
     else:
         W, b = W / temperature, b / temperature
@@ -82,7 +82,7 @@ def to_onnx(classifier: Classifier, path: str | Path) -> None:
     if W.shape[1] == 1:
         W, b = torch.cat([-W, W], dim=1) / 2, torch.cat([-b, b]) / 2  # σ(z) is the softmax of −z/2 and z/2
     logits = graph.add("Add", graph.add("MatMul", x, graph.constant(W.numpy())), graph.constant(b.numpy()))
-    if offers(classifier.model, PerClassClassifier):
+    if offers(classifier.model, "predict_proba_per_class"):
         logits = graph.add("Neg", graph.add("Softplus", graph.add("Neg", logits)))  # log σ(z)
     scaled = graph.add("Div", logits, graph.constant(torch.tensor(temperature).numpy()))
     proba = graph.add("Softmax", scaled, axis=-1, output="probabilities")
@@ -107,9 +107,9 @@ def to_torch(classifier: Classifier, path: str | Path) -> torch.export.ExportedP
     """
     data = classifier.data
     if isinstance(data, TabularDataModule) and type(data).encode is TabularDataModule.encode:
-        program, width = _Answers(classifier.model, data.transform), len(data.feature_names)
+        program, width = _Answers(classifier.on_cpu, data.transform), len(data.feature_names)
     else:
-        program, width = _Answers(classifier.model, lambda x: x), data.num_features
+        program, width = _Answers(classifier.on_cpu, lambda x: x), data.num_features
     shapes = {"x": {0: torch.export.Dim("N", max=2**62)}}  # without a bound torch 2.6 refuses some models
     exported = torch.export.export(program, (torch.zeros(2, width),), dynamic_shapes=shapes)
     names = {"class_names.json": json.dumps(classifier.class_names)}
@@ -147,8 +147,9 @@ def _rejection(model: nn.Module) -> tuple[float | None, int]:
 
 
 def _transformer(classifier: Classifier) -> Any:
-    if unmet := lack(classifier.data, ExportableData):
-        raise ValueError(f"expected data that scikit-learn can encode, {unmet}")
+    if not offers(classifier.data, "sklearn_transformer"):
+        kind = type(classifier.data).__name__
+        raise ValueError(f"expected data that scikit-learn can encode, {kind} has no sklearn_transformer() -> Any")
     return classifier.data.sklearn_transformer()
 
 
@@ -168,7 +169,7 @@ def _logistic_regression(W: Tensor, b: Tensor, classes: list[Any]) -> Any:
     from sklearn.linear_model import LogisticRegression
 
     model = LogisticRegression()
-    model.coef_, model.intercept_ = W.T.contiguous().numpy(), b.numpy()
+    model.coef_, model.intercept_ = W.T.numpy().copy(), b.numpy().copy()
     model.classes_, model.n_features_in_ = np.array(classes), len(W)
     return model
 

@@ -4,11 +4,16 @@
 
 A row of a table is a list in the order of its columns, or a map from column to value. Requests that come within 2 ms
 are answered together; one holds up to 256 inputs in 1 MB. What is wrong with it is told in one line with a status of
-4xx, to that one alone. GET /health answers 200 once all is ready.
+4xx, to that one alone. GET /health answers 200 once all is ready. `unseen` of a prediction lists what of the input no
+training row has: a category, or all words.
 """
 
+import gc
+import logging
+import os
 import signal
 import sys
+import warnings
 from itertools import chain, islice
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,6 +27,10 @@ except ModuleNotFoundError as error:
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from deploy.classifier import Classifier
+
+warnings.simplefilter("ignore", UserWarning)  # what they tell is in the answers
+if __name__ == "__mp_main__":  # the worker, which the server ends
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 Text = Annotated[str, Field(max_length=10_000)]
 Value = Text | int | float | bool | None
@@ -38,9 +47,9 @@ class Service(litserve.LitAPI):
         return request  # checked by now: of a batch that fails here, all requests would
 
     def predict(self, requests: list[list[Any]]) -> list[dict[str, Any]]:
-        inputs = list(chain(*requests))
-        labels, top = self.classifier.predict(inputs), self.classifier.top_k(inputs)
-        answers = ({"label": label, "probabilities": dict(best)} for label, best in zip(labels, top, strict=True))
+        classifier, inputs = self.classifier, list(chain(*requests))
+        answered = zip(classifier.predict(inputs), classifier.top_k(inputs), classifier.unseen(inputs), strict=True)
+        answers = ({"label": label, "probabilities": dict(best), "unseen": unseen} for label, best, unseen in answered)
         return [{"predictions": list(islice(answers, len(request)))} for request in requests]
 
 
@@ -60,7 +69,15 @@ def main(run: str, port: str = "8000") -> None:
     Service.decode_request.__annotations__["request"] = inputs  # where LitServe looks for what to check
     server = litserve.LitServer(Service(classifier), accelerator="cpu", max_payload_size=1_000_000)
     server.app.add_exception_handler(exceptions.RequestValidationError, in_one_line)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # else only this process ends, and its workers stay
+    process = os.getpid()
+
+    def end(*_: Any) -> None:  # LitServe takes the first as Ctrl-C, and ends its workers; the other is the HTTP server
+        logging.disable()  # of a thread of LitServe's that would miss its manager
+        raise KeyboardInterrupt if os.getpid() == process else SystemExit
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, end)
+    gc.freeze()  # else a last collection goes through all of torch, which takes seconds
     server.run(host="127.0.0.1", port=port, generate_client_file=False, log_level="warning")
 
 
@@ -69,3 +86,5 @@ if __name__ == "__main__":
         main(*sys.argv[1:])
     except (TypeError, ValueError) as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:  # before all was ready
+        sys.exit(130)

@@ -3,7 +3,7 @@
     python examples/from_scratch.py             # made-up points in three clusters, in a second
     python examples/from_scratch.py --clinc150  # 151 intents of CLINC150, article 2's own settings; downloads the data
 
-`logreg/softmax.py` is the same five steps under the Lightning Trainer; tests and benchmarks compare with this loop.
+`logreg/softmax.py` is the same six steps under the Lightning Trainer; tests and benchmarks compare with this loop.
 """
 
 import sys
@@ -33,17 +33,17 @@ def train(
     W = (torch.randn(d, c, generator=generator) * init_scale).requires_grad_()
     b = torch.zeros(c, requires_grad=True)
     for x, y in batches:
-        logits = x @ W + b  # 1. forward: (n, c)
-        shifted = logits - logits.max(dim=1, keepdim=True).values  # 2. loss; exp of this cannot overflow
+        logits = x @ W + b  # 2. forward: (n, c)
+        shifted = logits - logits.max(dim=1, keepdim=True).values  # 3. loss; exp of this cannot overflow
         log_probs = shifted - shifted.exp().sum(dim=1, keepdim=True).log()
         loss = -log_probs[torch.arange(len(y)), y].mean() + l2 * (W**2).sum()
-        loss.backward()  # 3. backward
+        loss.backward()  # 4. backward
         assert W.grad is not None and b.grad is not None
         gradient = W.grad.abs().mean()  # before it is zeroed
-        with torch.no_grad():  # 4. update
+        with torch.no_grad():  # 5. update
             W -= lr * W.grad
             b -= lr * b.grad
-        W.grad.zero_()  # 5. zero
+        W.grad.zero_()  # 6. zero
         b.grad.zero_()
         yield Step(loss.item(), W.detach().abs().mean().item(), gradient.item(), W.detach(), b.detach())
 
@@ -52,7 +52,7 @@ def shuffled(x: Tensor, y: Tensor, batch_size: int, epochs: int, seed: int) -> I
     """Batches in a new random order each epoch; x may be sparse CSR, the batches are dense."""
     generator = torch.Generator().manual_seed(seed)
     for _ in range(epochs):
-        for rows in torch.randperm(len(y), generator=generator).split(batch_size):
+        for rows in torch.randperm(len(y), generator=generator).split(batch_size):  # 1. shuffle
             yield x[rows], y[rows]
 
 

@@ -503,7 +503,7 @@ for number in (1, 10, 20, 30):
     )
 
 # %% [markdown]
-# **Exercise.** What does the loss do if step 5 is left out? Say what you expect, then run the cell.
+# **Exercise.** What does the loss do if step 6 is left out? Say what you expect, then run the cell.
 
 # %%
 lessons.show(lessons.forget_to_zero())
@@ -541,7 +541,8 @@ def block(function, number: int) -> list[str]:
     return textwrap.dedent("\n".join(chosen)).splitlines()
 
 
-for number, name in enumerate(("forward", "loss", "backward", "update", "zero"), 1):
+# Article 2 counts shuffling the rows as step 1.
+for number, name in enumerate(("forward", "loss", "backward", "update", "zero"), 2):
     print(f"{number}. {name}")
     for side, function in (("by hand", train), ("Trainer", SoftmaxRegression.training_step)):
         print("\n".join(f"   {side} | {line}" for line in block(function, number)))

@@ -1,6 +1,6 @@
 """The binary logit model: one line through the features, and the probability of being on its far side (article 1)."""
 
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
@@ -13,11 +13,8 @@ from torchmetrics.classification import (
     BinaryRecall,
 )
 
-from logreg.calibration import TemperatureScaling
 from logreg.classifier_module import ClassifierModule, require
-from logreg.distributed import mean_local_batch_size
-from logreg.evaluation import BinaryMacroF1, Evaluation
-from logreg.explanations import linear_contributions
+from logreg.evaluation import BinaryMacroF1
 from logreg.functional import (
     binary_cross_entropy,
     binary_cross_entropy_with_logits,
@@ -61,6 +58,8 @@ class BinaryLogit(ClassifierModule):
         ValueError: negative l2, class weights that are not two numbers, or data that has not two classes.
     """
 
+    class_weight: Tensor | None
+
     def __init__(
         self,
         num_features: int,
@@ -80,7 +79,8 @@ class BinaryLogit(ClassifierModule):
         self.save_hyperparameters(ignore=["optimizer", "lr_scheduler"])
         self.loss, self.l2, self.optimizer, self.lr_scheduler = loss, l2, optimizer, lr_scheduler
         self.model = LogisticRegression(num_features)
-        self.class_weight = class_weights(class_weight, class_counts, num_classes=2)  # (2,) or None
+        weight = class_weights(class_weight, class_counts, num_classes=2)  # (2,) or None
+        self.register_buffer("class_weight", weight, persistent=False)
         metrics = {
             "accuracy": BinaryAccuracy(),
             "precision": BinaryPrecision(),
@@ -89,8 +89,7 @@ class BinaryLogit(ClassifierModule):
             "macro_f1": BinaryMacroF1(),
             "auroc": BinaryAUROC(),
         }
-        self.calibration = TemperatureScaling(calibrate)
-        self.val, self.test = self.calibration.evaluations(metrics)
+        self.evaluate_with(metrics, calibrate)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits of class 1: (N, D) to (N,)."""
@@ -100,26 +99,17 @@ class BinaryLogit(ClassifierModule):
         """log(1 − σ(z)) = log σ(−z) of class 0 and log σ(z) of class 1: (N,) to (N, 2)."""
         return log_sigmoid(torch.stack([-logits, logits], dim=1))
 
-    def coefficients(self) -> Tensor:
-        """What one unit of each feature adds to the log-odds of class 0, −w, and of class 1, w: (D, 2)."""
-        w = self.model.linear.weight[0]
-        return torch.stack([-w, w], dim=1)
-
-    def contributions(self, x: Tensor, label: Tensor) -> list[list[tuple[int, float]]]:
-        """Which features raised or lowered the log-odds of each row's label; see `linear_contributions`."""
-        return linear_contributions(x, self.coefficients(), label)
-
-    def predict_label(self, proba: Tensor) -> Tensor:
-        """The more probable class: (N, 2) to (N,)."""
-        return proba.argmax(dim=1)
+    def coefficients(self) -> tuple[Tensor, Tensor]:
+        """w and b of the logit x @ w + b: (D, 1) and (1,)."""
+        return self.model.linear.weight.T, self.model.linear.bias
 
     def nll(
-        self, logits: Tensor, target: Tensor, denominator: Tensor | int, sample_weight: Tensor | None = None
+        self, logits: Tensor, target: Tensor, denominator: Tensor | float, sample_weight: Tensor | None = None
     ) -> Tensor:
         """The negative log-likelihood by the chosen formula, weighted by class and row, divided by `denominator`."""
         weight = sample_weight
         if self.class_weight is not None:
-            of_class = self.class_weight.to(logits.device)[target]
+            of_class = self.class_weight[target]
             weight = of_class if weight is None else of_class * weight
         if self.loss == "bce":
             return binary_cross_entropy(sigmoid(logits), target, weight, denominator=denominator)
@@ -128,24 +118,5 @@ class BinaryLogit(ClassifierModule):
     def penalty(self) -> Tensor:
         return l2_penalty(self.model.linear.weight, self.l2)
 
-    def objective_at(self, x: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-        """The objective over rows x (N, D) of classes target (N,) at each of M weights (M, D), b as it is: (M,)."""
-
-        def objective(w: Tensor) -> Tensor:
-            return self.nll(x @ w + self.model.linear.bias, target, len(target)) + l2_penalty(w, self.l2)
-
-        return torch.vmap(objective)(weight.to(x))
-
-    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        """The objective, which Lightning differentiates and hands to the optimizer."""
-        x, target = batch[:2]
-        loss = self.nll(self(x), target, mean_local_batch_size(target), getattr(batch, "weight", None))
-        objective = loss + self.penalty()
-        self.log("train/loss", loss, prog_bar=True, sync_dist=True, batch_size=len(target))
-        self.log("train/objective", objective, sync_dist=True, batch_size=len(target))
-        return objective
-
-    def evaluate(self, evaluation: Evaluation, x: Tensor, target: Tensor) -> None:
-        logits = self(x)
-        loss = self.nll(logits, target, max(len(target), 1))
-        evaluation.update(loss, preds=sigmoid(logits), logits=logits, log_proba=self.log_proba(logits), target=target)
+    def preds(self, logits: Tensor, log_proba: Tensor) -> Tensor:
+        return sigmoid(logits)

@@ -6,16 +6,14 @@ regression and the binary logit that is to divide the logits by T. The order of 
 probable one.
 """
 
-from collections.abc import Mapping
+from typing import Any
 
 import lightning as L
 import torch
 from torch import Tensor, nn
-from torchmetrics import Metric
 from torchmetrics.functional.classification import multiclass_calibration_error
-from torchmetrics.utilities import dim_zero_cat
 
-from logreg.evaluation import Evaluation
+from logreg.evaluation import Collected, Evaluation
 from logreg.functional import log_softmax
 
 NUM_BINS = 15  # of the expected calibration error, as in Guo et al.
@@ -51,7 +49,7 @@ def best_temperature(log_proba: Tensor, target: Tensor) -> float:
     return 1 / beta
 
 
-class CalibrationMetrics(Metric):
+class CalibrationMetrics(Collected):
     """Keeps the rows that T is fitted on, and judges probabilities: mean −log p(target), expected calibration error.
 
     Args:
@@ -59,37 +57,24 @@ class CalibrationMetrics(Metric):
             such a class there are metrics of the in-scope rows alone, too.
     """
 
-    full_state_update = False
-    log_proba: list[Tensor]
-    target: list[Tensor]
+    columns = ("log_proba", "target")
 
     def __init__(self, oos_class: int | None = None) -> None:
         super().__init__()
         self.oos_class = oos_class
-        self.add_state("log_proba", default=[], dist_reduce_fx="cat")
-        self.add_state("target", default=[], dist_reduce_fx="cat")
 
     def update(self, log_proba: Tensor, target: Tensor) -> None:
         """Add rows: log-probabilities (N, K) and true classes (N,)."""
-        self.log_proba.append(log_proba.float())
-        self.target.append(target)
+        self.add(log_proba.float(), target)
 
     def compute(self) -> dict[str, Tensor]:
         """Metrics of the probabilities as trained."""
-        return self._metrics(dim_zero_cat(self.log_proba), dim_zero_cat(self.target))
+        return self._metrics(*self.rows())
 
     def compute_at(self, temperature: float) -> dict[str, Tensor]:
         """Metrics of the probabilities at T."""
-        log_proba, target = self._gather()
+        log_proba, target = self.gather()
         return self._metrics(log_softmax(log_proba / temperature), target)
-
-    def best_temperature(self) -> float:
-        """T for the rows seen; see the function of this name."""
-        return best_temperature(*self._gather())
-
-    def _gather(self) -> tuple[Tensor, Tensor]:
-        with self.sync_context(should_sync=self._to_sync):
-            return dim_zero_cat(self.log_proba), dim_zero_cat(self.target)
 
     def _metrics(self, log_proba: Tensor, target: Tensor) -> dict[str, Tensor]:
         metrics = _nll_and_ece(log_proba, target)
@@ -122,32 +107,25 @@ class TemperatureScaling(nn.Module):
         """Probabilities at T: (N, K) to (N, K), rows sum to 1."""
         return (log_proba if self.temperature == 1 else log_softmax(log_proba / self.temperature)).exp()
 
-    def evaluations(self, metrics: Mapping[str, Metric], oos_class: int | None = None) -> tuple[Evaluation, Evaluation]:
-        """Those of "val" and "test", with metrics of the probabilities added; for "val" only where T is fitted."""
-        judged = {**metrics, "calibration": CalibrationMetrics(oos_class)}
-        return Evaluation("val", judged if self.calibrate else metrics), Evaluation("test", judged)
-
     def fit_and_log(self, module: L.LightningModule, evaluation: Evaluation) -> None:
         """Fit T on validation rows while training, and log the metrics of the probabilities at T.
 
         Args:
             module: logs them, as `val_calibrated/...` or `test_calibrated/...`; those as trained are `test/...`.
-            evaluation: one of `evaluations`. An `OutOfScopeMetrics` in it gets the rows anew, with their probabilities
-                at the new T.
+            evaluation: an `OutOfScopeMetrics` in it gets the rows anew, with their probabilities at the new T.
         """
         if evaluation.split == "val" and module.trainer.state.fn == "fit":
             self.temperature = self.given
             if self.calibrate:
-                rows: CalibrationMetrics = evaluation.metrics["calibration"]  # type: ignore[assignment]
-                self.temperature = rows.best_temperature()
-                if "out_of_scope" in evaluation.metrics:
-                    evaluation.metrics["out_of_scope"].reset()
-                    for log_proba, target in zip(rows.log_proba, rows.target, strict=True):
-                        evaluation.metrics["out_of_scope"].update(self(log_proba), target)
+                metrics: Any = evaluation.metrics
+                collected = metrics["calibration"]
+                self.temperature = best_temperature(*collected.gather())
+                if "out_of_scope" in metrics:
+                    metrics["out_of_scope"].reset()
+                    for log_proba, target in zip(collected.log_proba, collected.target, strict=True):
+                        metrics["out_of_scope"].update(self(log_proba), target)
         if self.temperature != 1 and "calibration" in evaluation.metrics:
-            scores = evaluation.metrics["calibration"].compute_at(self.temperature)  # type: ignore[operator]
-            scores |= {"temperature": torch.tensor(self.temperature)}
-            module.log_dict({f"{evaluation.split}_calibrated/{k}": v for k, v in scores.items()}, sync_dist=True)
+            evaluation.log_at(module, "calibration", "calibrated", temperature=self.temperature)
 
     def get_extra_state(self) -> Tensor:
         """T; 1 where it was not fitted."""

@@ -1,19 +1,22 @@
-"""What the Trainer asks of every model here, so that the models' own files are left with the mathematics."""
+"""ClassifierModule: the hooks of the Trainer, so that the models' own files are left with the mathematics."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import LearningRateFinder, ModelPruning, StochasticWeightAveraging, WeightAveraging
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor
+from torchmetrics import Metric
 
-from logreg.calibration import TemperatureScaling
+from logreg.calibration import CalibrationMetrics, TemperatureScaling
+from logreg.distributed import mean_local_batch_size
 from logreg.evaluation import Evaluation
-from logreg.functional import log_softmax
+from logreg.functional import cross_entropy, log_softmax
 from logreg.loading import load_safely, require_state
 from logreg.optimizers import build_optimizers, plan_decay, prefer_configured_options
 
-BEYOND_REACH = {  # what a callback would do to an update by hand
+UNSUPPORTED_CALLBACKS = {  # what a callback would do to an update by hand
     WeightAveraging: "average scale · weight",
     StochasticWeightAveraging: "average scale · weight",
     ModelPruning: "prune scale · weight",
@@ -23,22 +26,68 @@ FORMAT = 2  # of what a model keeps in a checkpoint; raised when older files can
 
 
 class ClassifierModule(L.LightningModule):
-    """Evaluation, prediction, optimizers and checkpoints around a model's `training_step`.
+    """Training, evaluation, prediction, optimizers and checkpoints of a model that maps rows to logits.
 
     The Trainer owns the loop and calls these methods by their names: `configure_optimizers` once, `training_step` for
     each batch, and after each epoch `validation_step` for each batch, then `on_validation_epoch_end`; the others in
     `test`, in `predict` and around checkpoints. What goes to `self.log` comes out in TensorBoard and metrics.csv.
 
-    A model sets the five attributes below in `__init__`, and implements `forward`, from rows to logits, `training_step`
-    and `evaluate`; one whose probabilities are not the softmax of its logits also `log_proba`, one with a penalty also
-    `penalty`. Its batches are (x, target) or (x, target, anything else).
+    A model sets `optimizer` and `lr_scheduler`, calls `evaluate_with` in `__init__`, and implements `forward`, from
+    rows to logits. It overrides what is not as here: `nll`, `log_proba`, `penalty`, `preds`, or all of `training_step`.
+    Its batches are (x, target) or (x, target, anything else).
     """
 
     optimizer: OptimizerCallable
     lr_scheduler: LRSchedulerCallable | None
-    calibration: TemperatureScaling
-    val: Evaluation
-    test: Evaluation
+    # DDP would send these, which are equal on all processes, before every forward.
+    _ddp_params_and_buffers_to_ignore = ("class_weight", "neg_weight", "pos_weight")
+
+    def evaluate_with(self, metrics: Mapping[str, Metric], calibrate: bool | float, decision: Any = None) -> None:
+        """Set what probabilities and labels are made by, and judged by.
+
+        Args:
+            metrics: of "val" and "test", by name; added to are those of the decision, and of the probabilities: for
+                "val" only where a temperature is fitted.
+            calibrate: see `TemperatureScaling`.
+            decision: a `logreg.decision.RejectBelowThreshold`; None for the most probable class.
+        """
+        self.decision, self.calibration = decision, TemperatureScaling(calibrate)
+        oos_class = None
+        if decision is not None:
+            metrics, oos_class = {**metrics, **decision.metrics()}, decision.oos_class
+        judged = {**metrics, "calibration": CalibrationMetrics(oos_class)}
+        self.val = Evaluation("val", judged if self.calibration.calibrate else metrics)
+        self.test = Evaluation("test", judged)
+
+    def nll(
+        self, logits: Tensor, target: Tensor, denominator: Tensor | float, sample_weight: Tensor | None = None
+    ) -> Tensor:
+        """The summed negative log-likelihood of logits for classes target (N,), divided by `denominator`.
+
+        Args:
+            sample_weight: by which each row counts, (N,); None counts every row once.
+        """
+        return cross_entropy(logits, target, denominator=denominator, sample_weight=sample_weight)
+
+    def penalty(self) -> Tensor | None:
+        """The part of the objective beside the loss; None for nothing."""
+        return None
+
+    def compute_loss(self, logits: Tensor, target: Tensor, sample_weight: Tensor | None = None) -> Tensor:
+        """The mean negative log-likelihood over the batch, which several processes may share."""
+        return self.nll(logits, target, mean_local_batch_size(target), sample_weight)
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        """The objective, which Lightning differentiates and hands to the optimizer."""
+        x, target = batch[:2]
+        objective = loss = self.compute_loss(self(x), target, getattr(batch, "weight", None))
+        if (penalty := self.penalty()) is not None:
+            objective = loss + penalty
+        if self.is_logged:
+            self.log("train/loss", loss, sync_dist=True, batch_size=len(target))
+            if penalty is not None:
+                self.log("train/objective", objective, sync_dist=True, batch_size=len(target))
+        return objective
 
     def log_proba(self, logits: Tensor) -> Tensor:
         """Log-probabilities (N, K) as trained, before calibration, from what `forward` returns."""
@@ -53,18 +102,44 @@ class ClassifierModule(L.LightningModule):
         """T of these probabilities; 1 where they are as trained."""
         return self.calibration.temperature
 
-    def evaluate(self, evaluation: Evaluation, x: Tensor, target: Tensor) -> None:
-        """Update `evaluation` with the mean loss and the scores of rows x (N, D) of classes target (N,)."""
-        raise NotImplementedError
+    def predict_label(self, proba: Tensor) -> Tensor:
+        """The most probable class, or out of scope where no in-scope class is probable enough: (N, K) to (N,)."""
+        return proba.argmax(dim=1) if self.decision is None else self.decision(proba)
 
-    def penalty(self) -> Tensor | None:
-        """What the objective adds to the loss; None for nothing."""
-        return None
+    @property
+    def threshold(self) -> float | None:
+        """Below which largest in-scope probability a row is out of scope; None for the most probable class."""
+        return None if self.decision is None else self.decision.threshold
+
+    def preds(self, logits: Tensor, log_proba: Tensor) -> Tensor:
+        """The `preds` that torchmetrics' metrics of the model take."""
+        return logits
+
+    def evaluate(self, evaluation: Evaluation, x: Tensor, target: Tensor) -> Tensor:
+        """Update `evaluation` with the mean loss and the scores of rows x (N, D) of classes target (N,).
+
+        Returns:
+            Probabilities (N, K), as `predict_proba` gives them.
+        """
+        logits = self(x)
+        loss, log_proba = self.nll(logits, target, max(len(target), 1)), self.log_proba(logits)
+        scores = {"preds": self.preds(logits, log_proba), "logits": logits, "log_proba": log_proba}
+        proba = self.calibration(log_proba)
+        evaluation.update(loss, **scores, proba=proba, target=target)
+        return proba
 
     def log_evaluation(self, evaluation: Evaluation) -> None:
-        """Log what `evaluation` holds, at the end of its epoch."""
+        """Log the loss and the metrics of a split, at the end of its epoch."""
         self.calibration.fit_and_log(self, evaluation)
+        if self.decision is not None:  # by the probabilities at the new temperature
+            self.decision.choose_and_log(self, evaluation)
         evaluation.log(self, self.penalty())
+
+    @property
+    def is_logged(self) -> bool:
+        """Whether Lightning logs this step, or an epoch ends with it; in others a value logged costs time in vain."""
+        trainer: Any = self._trainer  # None for a step by hand
+        return trainer is None or (self.global_step + 1) % trainer.log_every_n_steps == 0 or trainer.is_last_batch
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         self.evaluate(self.val, *batch[:2])
@@ -72,8 +147,9 @@ class ClassifierModule(L.LightningModule):
     def on_validation_epoch_end(self) -> None:
         self.log_evaluation(self.val)
 
-    def test_step(self, batch: Any, batch_idx: int) -> None:
-        self.evaluate(self.test, *batch[:2])
+    def test_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """Probabilities (N, K), for reports and pictures."""
+        return self.evaluate(self.test, *batch[:2])
 
     def on_test_epoch_end(self) -> None:
         self.log_evaluation(self.test)
@@ -104,10 +180,10 @@ class ClassifierModule(L.LightningModule):
             if value and not self.automatic_optimization:
                 raise ValueError(f"trainer.{option} does not reach an update written by hand: {remedy}")
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
-            for kind, what in BEYOND_REACH.items():
+            for kind, effect in UNSUPPORTED_CALLBACKS.items():
                 if isinstance(callback, kind) and not self.automatic_optimization:
                     name = type(callback).__name__
-                    raise ValueError(f"{name} cannot {what}: leave it out, or use a model with optimizer")
+                    raise ValueError(f"{name} cannot {effect}: leave it out, or use a model with optimizer")
         return []
 
     def on_train_start(self) -> None:
@@ -115,7 +191,6 @@ class ClassifierModule(L.LightningModule):
         plan_decay(self.lr_schedulers(), self.trainer.estimated_stepping_batches)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Write the format version."""
         checkpoint["format_version"] = FORMAT
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

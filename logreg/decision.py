@@ -1,20 +1,18 @@
-"""Answering "none of these": the out-of-scope decision of Larson et al., EMNLP 2019 (arXiv 1909.02027).
+"""Out-of-scope decision: "none of these", as in Larson et al., EMNLP 2019 (arXiv 1909.02027).
 
-Two answers are measured side by side. The trained one treats out-of-scope as one more class and takes the most probable
-class. The other rejects a row, that is, calls it out of scope, where the largest in-scope probability lies below a
-threshold that is chosen on validation rows (Chow's reject option, 1970).
+Two predictions are measured side by side. One treats out-of-scope as one more class and takes the most probable class.
+The other rejects a row, that is, calls it out of scope, where the largest in-scope probability lies below a threshold
+that is chosen on validation rows (Chow's reject option, 1970).
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 import lightning as L
 import torch
 from torch import Tensor, nn
-from torchmetrics import Metric
 from torchmetrics.functional.classification import binary_auroc
-from torchmetrics.utilities import dim_zero_cat
 
-from logreg.evaluation import Evaluation
+from logreg.evaluation import Collected, Evaluation
 
 
 def max_in_scope_proba(proba: Tensor, oos_class: int) -> tuple[Tensor, Tensor]:
@@ -40,7 +38,7 @@ def predict_with_rejection(proba: Tensor, threshold: float, oos_class: int) -> T
 
 
 def best_threshold(confidence: Tensor, label: Tensor, target: Tensor, oos_class: int) -> float:
-    """The threshold with the most right answers over all rows, out-of-scope counted as an intent of its own.
+    """The threshold with the most right predictions over all rows, out-of-scope counted as an intent of its own.
 
     That is the paper's rule. Followed strictly it is unsteady: with 100 out-of-scope rows among 3,100 the accuracy is
     flat near its top, and chance picks the spot. So all thresholds count as best whose accuracy lies within one
@@ -61,7 +59,7 @@ def best_threshold(confidence: Tensor, label: Tensor, target: Tensor, oos_class:
     right_if_kept = (label == target)[order].long()  # the row is in scope, and of that class
     right_if_rejected = (target == oos_class)[order].long()
     zero = right_if_kept.new_zeros(1)
-    # right[i]: right answers if the i rows with the lowest confidence are rejected
+    # right[i]: right predictions if the i rows with the lowest confidence are rejected
     right = torch.cat([zero, right_if_rejected.cumsum(0)])
     right += right_if_kept.sum() - torch.cat([zero, right_if_kept.cumsum(0)])
     edges = torch.cat([confidence.new_zeros(1), confidence, confidence.new_ones(1)])
@@ -73,64 +71,53 @@ def best_threshold(confidence: Tensor, label: Tensor, target: Tensor, oos_class:
     return float((near.min() + near.max()) / 2)
 
 
-class OutOfScopeMetrics(Metric):
-    """The paper's metrics (its Table 2), for the trained answer and for any threshold.
+class OutOfScopeMetrics(Collected):
+    """The paper's metrics (its Table 2), for the most probable class and for any threshold.
 
     Args:
         oos_class: number of the out-of-scope class.
     """
 
-    full_state_update = False
-    confidence: list[Tensor]
-    label: list[Tensor]
-    predicted: list[Tensor]
-    target: list[Tensor]
+    columns = ("confidence", "label", "predicted", "target")
 
     def __init__(self, oos_class: int) -> None:
         super().__init__()
         self.oos_class = oos_class
-        for name in ("confidence", "label", "predicted", "target"):
-            self.add_state(name, default=[], dist_reduce_fx="cat")
 
     def update(self, proba: Tensor, target: Tensor) -> None:
         """Add rows: probabilities (N, K) and true classes (N,)."""
-        confidence, label = max_in_scope_proba(proba, self.oos_class)
-        self.confidence.append(confidence)
-        self.label.append(label)
-        self.predicted.append(proba.argmax(dim=1))
-        self.target.append(target)
+        self.add(*max_in_scope_proba(proba, self.oos_class), proba.argmax(dim=1), target)
 
     def compute(self) -> dict[str, Tensor]:
-        """Metrics of the trained answer, and how well confidence ranks in-scope above out-of-scope rows (AUROC)."""
-        target = dim_zero_cat(self.target)
-        metrics = self._metrics(dim_zero_cat(self.predicted), target)
+        """Metrics of the most probable class; AUROC: how well confidence ranks in-scope above out-of-scope rows."""
+        confidence, _, predicted, target = self.rows()
+        metrics = self._metrics(predicted, target)
         oos = target == self.oos_class
         if oos.any() and not oos.all():  # else there is nothing to rank
-            metrics["oos_auroc"] = binary_auroc(1 - dim_zero_cat(self.confidence), oos.long())
+            metrics["oos_auroc"] = binary_auroc(1 - confidence, oos.long())
         return metrics
 
     def compute_at(self, threshold: float) -> dict[str, Tensor]:
-        """Metrics of the answer with a threshold."""
-        confidence, label, target = self._gather()
+        """Metrics of the prediction with a threshold."""
+        confidence, label, _, target = self.gather()
         return self._metrics(torch.where(confidence < threshold, self.oos_class, label), target)
 
-    def choose_threshold(self) -> float:
-        """The best threshold on the rows seen; see `best_threshold`."""
-        return best_threshold(*self._gather(), self.oos_class)
-
-    def _gather(self) -> tuple[Tensor, Tensor, Tensor]:
-        with self.sync_context(should_sync=self._to_sync):
-            return dim_zero_cat(self.confidence), dim_zero_cat(self.label), dim_zero_cat(self.target)
+    def best_threshold(self) -> float:
+        """The threshold for the rows seen; see the function of this name."""
+        confidence, label, _, target = self.gather()
+        return best_threshold(confidence, label, target, self.oos_class)
 
     def _metrics(self, predicted: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """Accuracy over in-scope rows, recall and precision of out-of-scope; 0 where there is no such row."""
+        """Accuracy over in-scope rows, recall and precision of out-of-scope; of rows that are not there, none."""
         oos, predicted_oos = target == self.oos_class, predicted == self.oos_class
         right = (predicted == target).float()
-        return {
-            "in_scope_accuracy": (right * ~oos).sum() / (~oos).sum().clamp(min=1),
-            "oos_recall": (right * oos).sum() / oos.sum().clamp(min=1),
-            "oos_precision": (right * oos).sum() / predicted_oos.sum().clamp(min=1),
-        }
+        metrics = {}
+        if not oos.all():
+            metrics["in_scope_accuracy"] = (right * ~oos).sum() / (~oos).sum()
+        if oos.any():
+            metrics["oos_recall"] = (right * oos).sum() / oos.sum()
+            metrics["oos_precision"] = (right * oos).sum() / predicted_oos.sum().clamp(min=1)
+        return metrics
 
 
 class RejectBelowThreshold(nn.Module):
@@ -138,8 +125,8 @@ class RejectBelowThreshold(nn.Module):
 
     Args:
         oos_class: number of the out-of-scope class; None where the data has none.
-        threshold: "validation" chooses it after every validation; a number in [0, 1] fixes it; "none" leaves the answer
-            to the most probable class; "auto" is "validation" where the data has an out-of-scope class, else "none".
+        threshold: "validation" chooses it after every validation; a number in [0, 1] fixes it; "none" takes
+            the most probable class; "auto" is "validation" where the data has an out-of-scope class, else "none".
 
     Raises:
         ValueError: a threshold without an out-of-scope class, or out of range.
@@ -166,19 +153,22 @@ class RejectBelowThreshold(nn.Module):
             return proba.argmax(dim=1)
         return predict_with_rejection(proba, self.threshold, self.oos_class)
 
+    def metrics(self) -> dict[str, OutOfScopeMetrics]:
+        """Those that go with an out-of-scope class, by name."""
+        return {} if self.oos_class is None else {"out_of_scope": OutOfScopeMetrics(self.oos_class)}
+
     def choose_and_log(self, module: L.LightningModule, evaluation: Evaluation) -> None:
-        """Choose the threshold on validation rows while training, and log the metrics of the answer with it.
+        """Choose the threshold on validation rows while training, and log the metrics of the prediction with it.
 
         Args:
             module: logs them, as `val_at_threshold/...` or `test_at_threshold/...`.
-            evaluation: its metrics include an `OutOfScopeMetrics` named "out_of_scope", if there is a threshold.
+            evaluation: with these `metrics`.
         """
         if self.chosen_on_validation and evaluation.split == "val" and module.trainer.state.fn == "fit":
-            self.threshold = evaluation.metrics["out_of_scope"].choose_threshold()  # type: ignore[operator]
+            collected: Any = evaluation.metrics["out_of_scope"]
+            self.threshold = collected.best_threshold()
         if self.threshold is not None:
-            metrics = evaluation.metrics["out_of_scope"].compute_at(self.threshold)  # type: ignore[operator]
-            metrics |= {"threshold": torch.tensor(self.threshold)}
-            module.log_dict({f"{evaluation.split}_at_threshold/{k}": v for k, v in metrics.items()}, sync_dist=True)
+            evaluation.log_at(module, "out_of_scope", "at_threshold", threshold=self.threshold)
 
     def get_extra_state(self) -> Tensor:
         """The threshold; an empty tensor for none."""

@@ -1,13 +1,11 @@
 """What several processes have to agree on: the size of a global batch, and whether gradients may be sparse."""
 
-from typing import Any
-
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 
-def mean_local_batch_size(target: Tensor) -> Tensor | int:
+def mean_local_batch_size(target: Tensor) -> Tensor | float:
     """Rows of the global batch divided by the number of processes; with one process the rows of the batch.
 
     DistributedDataParallel averages gradients over processes. Dividing each process's summed loss by this number,
@@ -15,18 +13,16 @@ def mean_local_batch_size(target: Tensor) -> Tensor | int:
     hold unequal shares of the last batch, or none of it.
 
     Args:
-        target: this process's share of the batch, (n,).
+        target: this process's share of the batch, (n,). Those of `datamodules.batches` know the rows of the global
+            batch as `global_batch_size`; else the processes ask each other, and wait once more in every step.
     """
     if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
         return len(target)
-    count = torch.tensor(float(len(target)), device=target.device)
-    dist.all_reduce(count)
+    count = getattr(target, "global_batch_size", None)
+    if count is None:
+        count = torch.tensor(float(len(target)), device=target.device)
+        dist.all_reduce(count)
     return count / dist.get_world_size()
-
-
-def row_weights(batch: Any) -> dict[str, Any]:
-    """Options of `cross_entropy` for a batch (x, target, ...): its denominator, and the weights of its rows, if any."""
-    return {"denominator": mean_local_batch_size(batch[1]), "sample_weight": getattr(batch, "weight", None)}
 
 
 def supports_sparse_allreduce() -> bool:

@@ -1,11 +1,14 @@
-"""Loss and metrics of one split, for every model alike, and two metrics that torchmetrics has not."""
+"""Loss and metrics of one split, for every model alike, and metrics that torchmetrics has not."""
 
 from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import lightning as L
+import torch
 from torch import Tensor, nn
 from torchmetrics import MeanMetric, Metric, MetricCollection
 from torchmetrics.classification import MulticlassF1Score, MultilabelAccuracy
+from torchmetrics.utilities import dim_zero_cat
 
 from logreg.functional import sigmoid
 
@@ -47,6 +50,38 @@ class Evaluation(nn.Module):
         for name, value in values.items():
             # Equal on all processes by now; without sync_dist Lightning warns that it might not be.
             module.log(name, value, prog_bar=name in on_bar, sync_dist=True)
+
+    def log_at(self, module: L.LightningModule, metric: str, group: str, **chosen: float) -> None:
+        """Log a `Collected` metric at a number chosen on validation rows, and that number, as `{split}_{group}/...`."""
+        collected: Any = self.metrics[metric]
+        values = collected.compute_at(*chosen.values()) | {name: torch.tensor(v) for name, v in chosen.items()}
+        module.log_dict({f"{self.split}_{group}/{name}": value for name, value in values.items()}, sync_dist=True)
+
+
+class Collected(Metric):
+    """A metric that keeps columns of all rows, one tensor for each batch."""
+
+    full_state_update = False
+    columns: ClassVar[tuple[str, ...]]
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name in self.columns:
+            self.add_state(name, default=[], dist_reduce_fx="cat")
+
+    def add(self, *columns: Tensor) -> None:
+        """Keep rows of a batch."""
+        for name, column in zip(self.columns, columns, strict=True):
+            getattr(self, name).append(column)
+
+    def rows(self) -> list[Tensor]:
+        """The columns of the rows of this process; within `compute`, of all processes."""
+        return [dim_zero_cat(getattr(self, name)) for name in self.columns]
+
+    def gather(self) -> list[Tensor]:
+        """The columns of the rows of all processes; not within `compute`."""
+        with self.sync_context(should_sync=self._to_sync):
+            return self.rows()
 
 
 class BinaryMacroF1(MulticlassF1Score):

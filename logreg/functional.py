@@ -161,6 +161,7 @@ def cross_entropy(
     # The index takes from row 0 column target[0], from row 1 column target[1], ...
     shifted = _shifted(logits)
     nll = shifted.exp().sum(dim=1).log() - shifted[torch.arange(len(target), device=target.device), target]  # (N,)
+    return _mean_over_rows(nll, None if weight is None else weight[target], denominator)
     nll = nll if sample_weight is None else nll * sample_weight.to(nll.dtype)
     return _mean_over_rows(nll, None if weight is None else weight.to(target.device)[target], denominator)
 
@@ -231,5 +232,6 @@ def _require_binary_target(scores: Tensor, target: Tensor, name: str) -> None:
             f"expected {name} and target of the same shape, got {tuple(scores.shape)} and {tuple(target.shape)}; "
             f"(N, 1) against (N,) would broadcast to (N, N): squeeze the {name} first"
         )
-    if not ((target == 0) | (target == 1)).all():
+    # Of targets elsewhere nothing is asked: every step would wait for the device.
+    if target.device.type == "cpu" and not ((target == 0) | (target == 1)).all():
         raise ValueError(f"expected targets 0 and 1, got {sorted(set(target.flatten().tolist()))[:5]}")

@@ -7,11 +7,7 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
-from logreg.calibration import TemperatureScaling
 from logreg.classifier_module import ClassifierModule, require
-from logreg.distributed import row_weights
-from logreg.evaluation import Evaluation
-from logreg.functional import cross_entropy
 
 
 class MLP(nn.Module):
@@ -68,16 +64,11 @@ class NetClassifier(ClassifierModule):
             "accuracy": MulticlassAccuracy(num_classes, average="micro"),
             "macro_f1": MulticlassF1Score(num_classes, average="macro"),
         }
-        self.calibration = TemperatureScaling(calibrate)
-        self.val, self.test = self.calibration.evaluations(metrics)
+        self.evaluate_with(metrics, calibrate)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits: (N, D) to (N, K)."""
         return self.net(x)
-
-    def predict_label(self, proba: Tensor) -> Tensor:
-        """The most probable class: (N, K) to (N,)."""
-        return proba.argmax(dim=1)
 
     def on_fit_start(self) -> None:
         self._seed = torch.initial_seed()  # the run's, or whatever the process was seeded with
@@ -87,28 +78,16 @@ class NetClassifier(ClassifierModule):
         number = self.trainer.fit_loop.total_batch_idx
         torch.manual_seed((self._seed + 1_000_003 * number + self.global_rank) % 2**63)
 
-    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        """The loss, which Lightning differentiates and hands to the optimizer."""
-        x, target = batch[:2]
-        loss = cross_entropy(self(x), target, **row_weights(batch))
-        self.log("train/loss", loss, prog_bar=True, sync_dist=True, batch_size=len(target))
-        return loss
-
-    def evaluate(self, evaluation: Evaluation, x: Tensor, target: Tensor) -> None:
-        logits = self(x)
-        loss = cross_entropy(logits, target, denominator=max(len(target), 1))
-        evaluation.update(loss, preds=logits, log_proba=self.log_proba(logits), target=target)
-
 
 def _require_sizes(net: nn.Module, num_features: int, num_classes: int) -> None:
     """Try the net on two rows, in evaluation mode: dropout takes no random number, batch norm learns nothing."""
-    was_training = net.training
+    was_training, reason = net.training, None
     try:
         with torch.no_grad():
             got = f"(2, {num_features}) to {tuple(net.eval()(torch.zeros(2, num_features)).shape)}"
     except RuntimeError as error:  # torch's, for shapes that do not fit
-        got = f"an error: {error}"
+        got, reason = f"an error: {error}", error
     net.train(was_training)
     expected = f"(2, {num_features}) to (2, {num_classes})"
     if got != expected:
-        raise ValueError(f"model.net: expected one that maps rows {expected}, as the data has, got {got}")
+        raise ValueError(f"model.net: expected one that maps rows {expected}, as the data has, got {got}") from reason

@@ -14,11 +14,8 @@ from torchmetrics.classification import (
 )
 
 from logreg.binary import LogisticRegression
-from logreg.calibration import TemperatureScaling
 from logreg.classifier_module import ClassifierModule, require
-from logreg.distributed import mean_local_batch_size
-from logreg.evaluation import Evaluation, PerClassAccuracy
-from logreg.explanations import linear_contributions
+from logreg.evaluation import PerClassAccuracy
 from logreg.functional import (
     binary_cross_entropy_with_logits,
     class_weights,
@@ -51,6 +48,9 @@ class OneVsAll(ClassifierModule):
         ValueError: negative l2, fewer than 2 classes, or class weights that are not K numbers.
     """
 
+    neg_weight: Tensor | None
+    pos_weight: Tensor | None
+
     def __init__(
         self,
         num_features: int,
@@ -69,7 +69,9 @@ class OneVsAll(ClassifierModule):
         self.save_hyperparameters(ignore=["optimizer", "lr_scheduler"])
         self.l2, self.optimizer, self.lr_scheduler, self.num_classes = l2, optimizer, lr_scheduler, num_classes
         self.classifiers = nn.ModuleList(LogisticRegression(num_features) for _ in range(num_classes))
-        self.neg_weight, self.pos_weight = _loss_weights(class_weight, class_counts, num_classes)
+        negative, positive = _loss_weights(class_weight, class_counts, num_classes)
+        self.register_buffer("neg_weight", negative, persistent=False)
+        self.register_buffer("pos_weight", positive, persistent=False)
         metrics = {
             "accuracy": MulticlassAccuracy(num_classes, average="micro"),
             "precision": MulticlassPrecision(num_classes),
@@ -78,8 +80,7 @@ class OneVsAll(ClassifierModule):
             "auroc": MulticlassAUROC(num_classes),
             "per_class": PerClassAccuracy(class_names or [str(label) for label in range(num_classes)]),
         }
-        self.calibration = TemperatureScaling(calibrate)
-        self.val, self.test = self.calibration.evaluations(metrics)
+        self.evaluate_with(metrics, calibrate)
 
     def forward(self, x: Tensor) -> Tensor:
         """The classifiers' logits: (N, D) to (N, K)."""
@@ -94,26 +95,19 @@ class OneVsAll(ClassifierModule):
         # From log σ(z), so that a row whose sigmoids all underflow to 0 still has a most probable class.
         return log_softmax(log_sigmoid(logits))
 
-    def coefficients(self) -> Tensor:
-        """What one unit of each feature adds to the logit of each class's own classifier, (D, K)."""
-        return torch.cat([classifier.linear.weight for classifier in self.classifiers]).T  # type: ignore
-
-    def contributions(self, x: Tensor, label: Tensor) -> list[list[tuple[int, float]]]:
-        """Which features raised or lowered the logit of the label's classifier; see `linear_contributions`."""
-        return linear_contributions(x, self.coefficients(), label)
-
-    def predict_label(self, proba: Tensor) -> Tensor:
-        """The class of the most confident classifier: (N, K) to (N,)."""
-        return proba.argmax(dim=1)
+    def coefficients(self) -> tuple[Tensor, Tensor]:
+        """W and b of the classifiers' logits x @ W + b: (D, K) and (K,)."""
+        layers: Any = [classifier.linear for classifier in self.classifiers]
+        return torch.cat([layer.weight for layer in layers]).T, torch.cat([layer.bias for layer in layers])
 
     def nll(
-        self, logits: Tensor, target: Tensor, denominator: Tensor | int, sample_weight: Tensor | None = None
+        self, logits: Tensor, target: Tensor, denominator: Tensor | float, sample_weight: Tensor | None = None
     ) -> Tensor:
         """The K classifiers' losses, summed; each divided by `denominator`."""
         positive = nn.functional.one_hot(target, self.num_classes)  # (N, K): 1 where the row is of the column's class
         weight = None if sample_weight is None else sample_weight[:, None].expand_as(logits)
         if self.pos_weight is not None and self.neg_weight is not None:
-            own = torch.where(positive.bool(), self.pos_weight.to(logits.device), self.neg_weight.to(logits.device))
+            own = torch.where(positive.bool(), self.pos_weight, self.neg_weight)
             weight = own if weight is None else own * weight
         return binary_cross_entropy_with_logits(logits, positive, weight, denominator=denominator)
 
@@ -122,26 +116,14 @@ class OneVsAll(ClassifierModule):
         weights = [classifier.linear.weight for classifier in self.classifiers]  # type: ignore[union-attr]
         return l2_penalty(torch.cat(weights), self.l2)  # type: ignore[arg-type]
 
-    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        """The summed objective, which Lightning differentiates and hands to the one optimizer."""
-        x, target = batch[:2]
-        loss = self.nll(self(x), target, mean_local_batch_size(target), getattr(batch, "weight", None))
-        objective = loss + self.penalty()
-        self.log("train/loss", loss, prog_bar=True, sync_dist=True, batch_size=len(target))
-        self.log("train/objective", objective, sync_dist=True, batch_size=len(target))
-        return objective
-
-    def evaluate(self, evaluation: Evaluation, x: Tensor, target: Tensor) -> None:
-        logits = self(x)
-        loss = self.nll(logits, target, max(len(target), 1))
-        log_proba = self.log_proba(logits)
-        evaluation.update(loss, preds=log_proba.exp(), logits=logits, log_proba=log_proba, target=target)
+    def preds(self, logits: Tensor, log_proba: Tensor) -> Tensor:
+        return log_proba.exp()
 
 
 def _loss_weights(
     choice: str | list[float], class_counts: list[int] | None, num_classes: int
 ) -> tuple[Tensor | None, Tensor | None]:
-    """What "any other" and "this class" weigh in each classifier's loss: (K,) and (K,), or None twice."""
+    """The weights of "any other" and "this class" in each classifier's loss: (K,) and (K,), or None twice."""
     if choice == "none":
         return None, None
     if choice == "balanced" and class_counts:

@@ -6,13 +6,9 @@ from typing import Any, Literal
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
-from torch import Tensor
 from torch.nn import Parameter
 from torch.optim import LBFGS, Optimizer
 from torch.optim.lr_scheduler import CyclicLR, LRScheduler, OneCycleLR, ReduceLROnPlateau
-
-# Of what torch's optimizers learn: counts of steps, and sums and means of squares.
-NEVER_NEGATIVE = {"step", "exp_avg_sq", "max_exp_avg_sq", "exp_inf", "square_avg", "acc_delta", "sum"}
 
 
 class HandUpdate(Optimizer):
@@ -161,82 +157,29 @@ def prefer_configured_options(
         parameters: of the model.
 
     Raises:
-        ValueError: a state that is not of this optimizer, of these parameters or of one scheduler; names the key.
+        ValueError: the state of another optimizer, or of a run without a schedule where one is configured.
     """
     fresh = optimizer([Parameter(torch.zeros(1))])
+    try:
+        (saved,) = checkpoint["optimizer_states"]
+        learned, before = saved["state"], saved["param_groups"][0].keys()
+        steps = [int(state["last_epoch"]) for state in checkpoint["lr_schedulers"]]
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise ValueError(f"the checkpoint holds no state of one optimizer ({error!r:.100}): start a new run") from error
+    options = fresh.state_dict()["param_groups"][0]
+    # Only more options are another version of torch, or those that a schedule adds.
+    if before - options.keys() and options.keys() - before - {"initial_lr"}:
+        raise ValueError(
+            f"the checkpoint is of another optimizer than {type(fresh).__name__}: it has the options "
+            f"{', '.join(sorted(before - {'params', 'initial_lr'}))!s:.200}; configure that one, or start a new run"
+        )
     if scheduler is not None:
+        if len(steps) != 1:
+            raise ValueError("model.lr_scheduler: the run had none, so that it has no place in one; start a new run")
         replayed = scheduler(fresh)
-        for _ in range(_epochs_of(checkpoint.get("lr_schedulers"), checkpoint.get("global_step"))):
+        for _ in range(steps[0]):
             fresh.step()  # changes nothing, for there are no gradients; without it torch warns
             replayed.step()
         checkpoint["lr_schedulers"] = [replayed.state_dict()]
-    options, parameters = fresh.state_dict()["param_groups"][0], list(parameters)
-    state = _learned_state(checkpoint["optimizer_states"], optimizer, parameters)
-    groups = [options | {"params": list(range(len(parameters)))}]
-    checkpoint["optimizer_states"] = [{"state": state, "param_groups": groups}]
-
-
-def _epochs_of(states: Any, global_step: Any) -> int:
-    """How often the one scheduler of a checkpoint has stepped."""
-    key = "lr_schedulers[0].last_epoch"
-    if not isinstance(states, list) or len(states) != 1 or not isinstance(states[0], dict):
-        raise ValueError(
-            f"lr_schedulers: expected the state of one scheduler, got {states!s:.100}; see model.lr_scheduler"
-        )
-    done = states[0].get("last_epoch")
-    if type(done) is not int or type(global_step) is not int or not 0 <= done <= global_step:
-        raise ValueError(f"{key}: expected at most as many as there were steps, got {done!s:.100}")
-    if states[0].get("_step_count") != done + 1:
-        raise ValueError(f"{key}: expected one less than _step_count {states[0].get('_step_count')!s:.100}, got {done}")
-    return done
-
-
-def _learned_state(states: Any, optimizer: OptimizerCallable, parameters: list[Parameter]) -> dict[int, dict[str, Any]]:
-    """What the one optimizer of a checkpoint has learned, by the number of the parameter."""
-    if not isinstance(states, list) or len(states) != 1 or not isinstance(states[0], dict):
-        raise ValueError(f"optimizer_states: expected the state of one optimizer, got {states!s:.100}")
-    state, key = states[0].get("state"), "optimizer_states[0].state"
-    if not isinstance(state, dict) or not state.keys() <= set(range(len(parameters))):
-        raise ValueError(f"{key}: expected a map from the numbers of {len(parameters)} parameters, got {state!s:.100}")
-    example = _example_state(optimizer, parameters)
-    if example is None:
-        return state
-    if example and not state:
-        raise ValueError(f"{key}: expected what the optimizer has learned, got nothing")
-    for number, saved in state.items():
-        like = example.get(number, {})
-        if not isinstance(saved, dict) or saved.keys() != like.keys():
-            raise ValueError(f"{key}.{number}: expected {', '.join(like) or 'nothing'}, got {saved!s:.100}")
-        for name, value in saved.items():
-            _require_learned(value, like[name], name, f"{key}.{number}.{name}")
-    return state
-
-
-def _require_learned(value: Any, like: Any, name: str, key: str) -> None:
-    if _kind(value) != _kind(like):
-        raise ValueError(f"{key}: expected {_kind(like)}, got {_kind(value)}")
-    if isinstance(value, Tensor) and not value.to(like.dtype).isfinite().all():
-        raise ValueError(f"{key}: expected finite numbers of {like.dtype}")
-    if name in NEVER_NEGATIVE and (torch.as_tensor(value) < 0).any():
-        raise ValueError(f"{key}: expected numbers of at least 0")
-
-
-def _example_state(optimizer: OptimizerCallable, parameters: list[Parameter]) -> dict[int, dict[str, Any]] | None:
-    """The state that an optimizer has after a step, on tensors without memory; None if it cannot step on them."""
-    examples = [Parameter(torch.zeros_like(parameter, device="meta")) for parameter in parameters]
-    for parameter in examples:
-        parameter.grad = torch.zeros_like(parameter)
-    example = optimizer(examples)
-    try:
-        example.step()
-    except Exception:  # some look at numbers, some want a closure
-        return None
-    return example.state_dict()["state"]
-
-
-def _kind(value: Any) -> str:
-    """What two values that can stand for each other have in common."""
-    if not isinstance(value, Tensor):
-        return type(value).__name__
-    kind = "numbers" if value.is_floating_point() else value.dtype  # a run of another precision has other numbers
-    return f"{value.layout} {kind} {tuple(value.shape)}"
+    groups = [fresh.state_dict()["param_groups"][0] | {"params": list(range(len(list(parameters))))}]
+    checkpoint["optimizer_states"] = [{"state": learned, "param_groups": groups}]

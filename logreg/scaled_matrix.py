@@ -47,24 +47,6 @@ class ScaledMatrix(nn.EmbeddingBag):
         return self.weight if self.scale == 1.0 else self.weight * self.scale
 
     @torch.no_grad()
-    def contributions(self, x: Tensor, label: Tensor) -> list[list[tuple[int, float]]]:
-        """How much each feature of each row raised the logit of the row's label above that of the average class.
-
-        Args:
-            x: (N, D), dense or sparse CSR.
-            label: (N,) class numbers.
-
-        Returns:
-            For each row, for each non-zero feature: its number and value · (W[feature, label] − mean of W[feature]).
-        """
-        x = x if x.layout == torch.sparse_csr else x.to_sparse_csr()
-        counts, features = x.crow_indices().diff(), x.col_indices()  # (N,) and (n,), n non-zeros
-        rows = self.weight.index_select(0, features) * self.scale  # (n, K); faster than weight[features]
-        amount = x.values() * (rows.gather(1, label.repeat_interleave(counts).unsqueeze(1))[:, 0] - rows.mean(dim=1))
-        per_row = zip(features.cpu().split(counts.tolist()), amount.cpu().split(counts.tolist()), strict=True)
-        return [list(zip(feature.tolist(), value.tolist(), strict=True)) for feature, value in per_row]
-
-    @torch.no_grad()
     def descend_(self, lr: float, l2: float) -> None:
         """W -= lr · (gradient + 2 · l2 · W), the gradient being that of the loss, which `backward` has computed."""
         gradient = self.weight.grad

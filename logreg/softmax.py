@@ -8,18 +8,16 @@ from lightning.pytorch.cli import LRSchedulerCallable
 from torch import Tensor, nn
 from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
-from logreg.calibration import TemperatureScaling
 from logreg.classifier_module import ClassifierModule, require
-from logreg.decision import OutOfScopeMetrics, RejectBelowThreshold
-from logreg.distributed import row_weights, supports_sparse_allreduce
-from logreg.evaluation import Evaluation
+from logreg.decision import RejectBelowThreshold
+from logreg.distributed import supports_sparse_allreduce
 from logreg.functional import class_weights, cross_entropy
 from logreg.optimizers import HandUpdate
 from logreg.scaled_matrix import ScaledMatrix
 
 
 class SoftmaxRegression(ClassifierModule):
-    """K classes, W of shape (D, K), b of shape (K,), and the five steps of article 2 by hand in `training_step`.
+    """K classes, W of shape (D, K), b of shape (K,), and the six steps of article 2 by hand in `training_step`.
 
     Args:
         num_features: D; train.py takes it from the datamodule.
@@ -41,6 +39,8 @@ class SoftmaxRegression(ClassifierModule):
     Raises:
         ValueError: an option out of its range, or a threshold without an out-of-scope class.
     """
+
+    class_weight: Tensor | None
 
     def __init__(
         self,
@@ -72,54 +72,47 @@ class SoftmaxRegression(ClassifierModule):
         generator = None if seed is None else torch.Generator().manual_seed(seed)
         self.W = ScaledMatrix(torch.randn(num_features, num_classes, generator=generator).mul_(0.01))
         self.b = nn.Parameter(torch.zeros(num_classes))
-        self.class_weight = class_weights(class_weight, class_counts, num_classes)  # (K,) or None
-        self.decision = RejectBelowThreshold(oos_class, threshold)
-        metrics: dict[str, Any] = {"accuracy": MulticlassAccuracy(num_classes, average="micro")}
-        metrics["macro_f1"] = MulticlassF1Score(num_classes, average="macro")
-        metrics |= {} if oos_class is None else {"out_of_scope": OutOfScopeMetrics(oos_class)}
-        self.calibration = TemperatureScaling(calibrate)
-        self.val, self.test = self.calibration.evaluations(metrics, oos_class)
+        weight = class_weights(class_weight, class_counts, num_classes)  # (K,) or None
+        self.register_buffer("class_weight", weight, persistent=False)
+        metrics = {
+            "accuracy": MulticlassAccuracy(num_classes, average="micro"),
+            "macro_f1": MulticlassF1Score(num_classes, average="macro"),
+        }
+        self.evaluate_with(metrics, calibrate, RejectBelowThreshold(oos_class, threshold))
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits x @ W + b: (N, D), dense or sparse CSR, to (N, K)."""
         return self.W(x) + self.b
 
-    def predict_label(self, proba: Tensor) -> Tensor:
-        """The most probable class, or out of scope where no in-scope class is probable enough: (N, K) to (N,)."""
-        return self.decision(proba)
-
-    @property
-    def threshold(self) -> float | None:  # None where the most probable class is the answer
-        return self.decision.threshold
-
-    def coefficients(self) -> Tensor:
-        """W less the mean of each row, (D, K): what a feature adds to a logit above that of the average class."""
-        return self.W.dense() - self.W.dense().mean(dim=1, keepdim=True)
-
-    def contributions(self, x: Tensor, label: Tensor) -> list[list[tuple[int, float]]]:
-        """Which features raised or lowered the logit of each row's label; see `ScaledMatrix.contributions`."""
-        return self.W.contributions(x, label)
+    def coefficients(self) -> tuple[Tensor, Tensor]:
+        """W and b, (D, K) and (K,)."""
+        return self.W.dense(), self.b
 
     def training_step(self, batch: Any, batch_idx: int) -> None:
-        x, target = batch[:2]
-        W, b, lr = self.W, self.b, self.optimizers().param_groups[0]["lr"]
-
-        logits = W(x) + b  # 1. forward
-        loss = cross_entropy(logits, target, self.class_weight, **row_weights(batch))  # 2. loss
-        self.manual_backward(loss)  # 3. backward
+        x, target = batch[:2]  # 1. shuffle: the sampler draws the rows in a new order each epoch
+        logits = self.forward(x)  # 2. forward: x @ W + b
+        loss = self.compute_loss(logits, target, getattr(batch, "weight", None))  # 3. loss: how wrong are we?
+        self.manual_backward(loss)  # 4. backward: autograd computes d(loss)/d(W) and d(loss)/d(b)
         self.log_step(loss)
-        with torch.no_grad():  # 4. update
-            lr *= self.clip_factor()
-            W.descend_(lr, self.l2)  # W -= lr * (W.grad + 2 * l2 * W)
-            b -= lr * self.bias_lr_factor * b.grad
-        W.weight.grad = b.grad = None  # 5. zero
+        lr, bias_lr = self.rates()
+        with torch.no_grad():  # 5. update: step opposite to the gradient
+            self.W.descend_(lr, self.l2)  # W -= lr * (W.grad + 2 * l2 * W)
+            self.b -= bias_lr * self.b.grad
+        self.W.weight.grad = self.b.grad = None  # 6. zero the gradients, otherwise they accumulate
         self.count_step()
+
+    def rates(self) -> tuple[float, Any]:
+        """The rates of W and of b, so low that no step is longer than one along a gradient of norm `clip_norm`."""
+        lr = self.optimizers().param_groups[0]["lr"]
+        if self.clip_norm is not None:
+            lr *= min(1.0, self.clip_norm / max(float(self.gradient_norm()), 1e-12))
+        return lr, lr * self.bias_lr_factor
 
     def log_step(self, loss: Tensor) -> None:
         """Log loss, |W| and |gradient| before the update, every `trainer.log_every_n_steps`: curves and metrics.csv."""
         if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:
             square_norm = self.W.squared_norm()
-            self.log("train/loss", loss, prog_bar=True, sync_dist=True, batch_size=1)
+            self.log("train/loss", loss, sync_dist=True, batch_size=1)
             self.log("train/objective", loss + self.l2 * square_norm, sync_dist=True, batch_size=1)
             self.log_dict({"train/W_norm": square_norm.sqrt(), "train/grad_norm": self.gradient_norm()}, batch_size=1)
 
@@ -127,23 +120,17 @@ class SoftmaxRegression(ClassifierModule):
         """Euclidean norm of the objective's gradient over W and b together, a scalar."""
         return (self.W.squared_gradient_norm(self.l2) + self.b.grad.square().sum()).sqrt()
 
-    def clip_factor(self) -> float:
-        """What to multiply the gradient by so that its norm is at most `clip_norm`."""
-        return 1.0 if self.clip_norm is None else min(1.0, self.clip_norm / max(float(self.gradient_norm()), 1e-12))
-
-    def evaluate(self, evaluation: Evaluation, x: Tensor, target: Tensor) -> None:
-        logits = self(x)
-        loss, log_proba = cross_entropy(logits, target, self.class_weight), self.log_proba(logits)
-        label, proba = log_proba.argmax(dim=1), self.calibration(log_proba)
-        evaluation.update(loss, preds=label, proba=proba, log_proba=log_proba, target=target)
+    def nll(
+        self, logits: Tensor, target: Tensor, denominator: Tensor | float, sample_weight: Tensor | None = None
+    ) -> Tensor:
+        """The summed cross-entropy, weighted by class and row, divided by `denominator`."""
+        return cross_entropy(logits, target, self.class_weight, denominator=denominator, sample_weight=sample_weight)
 
     def penalty(self) -> Tensor:
         return self.l2 * self.W.squared_norm()
 
-    def log_evaluation(self, evaluation: Evaluation) -> None:
-        self.calibration.fit_and_log(self, evaluation)
-        self.decision.choose_and_log(self, evaluation)  # by the probabilities at the new temperature
-        evaluation.log(self, self.penalty())
+    def preds(self, logits: Tensor, log_proba: Tensor) -> Tensor:
+        return log_proba.argmax(dim=1)
 
     def setup(self, stage: str) -> None:
         """Choose dense gradients where several processes cannot add sparse ones, before DDP wraps the model."""

@@ -16,7 +16,7 @@ from jsonargparse import ActionConfigFile, Namespace
 from lightning.pytorch.cli import LightningArgumentParser
 
 from callbacks.run.no_profiler import NoProfiler
-from cli.config import CALLBACKS, require_classes, require_values
+from cli.config import CALLBACKS, expand_paths, require_classes, require_values
 from cli.config_files import install_loader
 from cli.links import link_data_to_model
 from cli.processes import spare_threads
@@ -52,6 +52,7 @@ class Configured:
         self.parser.add_lightning_class_args(L.LightningDataModule, "data", subclass_mode=True)
         link_data_to_model(self.parser, lambda: self.config.model)
         self.config: Namespace = self.parser.parse_args([*arguments])
+        expand_paths(self.config)
         require_classes(self.config)
         require_values(self.config)
 

@@ -2,12 +2,13 @@
 
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import settings
+from lightning.pytorch.trainer.connectors.accelerator_connector import _AcceleratorConnector
 
 torch.set_num_threads(1)  # tensors here are tiny, and threads that wait for busy cores make them slow
 
@@ -24,6 +25,14 @@ MODULES = {  # that a shipped config needs, by the first word of its name
 # A slow machine is no failure.
 settings.register_profile("no deadline", deadline=None)
 settings.load_profile("no deadline")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def on_one_cpu() -> Iterator[None]:
+    """What leaves the device to Lightning takes one CPU here, on a machine with a GPU too; tests marked gpu name it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_AcceleratorConnector, "_choose_auto_accelerator", staticmethod(lambda: "cpu"))
+        yield
 
 
 @pytest.fixture(autouse=True)

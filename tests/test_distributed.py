@@ -3,10 +3,12 @@
 import json
 import os
 import random
+import re
 import shutil
 import socket
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -106,6 +108,7 @@ def runs(tmp_path_factory):
     runs.add("softmax_1", runs.text(2049, dropout=0.3), ranks=1)
     runs.add("softmax_2", runs.text(2049, dropout=0.3), ranks=2)
     runs.add("dense_2", runs.text(2049, dropout=0.3), ranks=2, dense=True, evaluate=False)
+    runs.add("binary_2", [*runs.table("BinaryLogit", 2049), "--model.class_weight", "[1, 2]"], 2, evaluate=False)
     return runs.run()
 
 
@@ -248,6 +251,15 @@ def test_a_rank_without_a_row_of_the_last_batch_takes_part(runs):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("name", ["softmax", "binary"])
+def test_in_a_step_processes_wait_for_each_other_only_to_add_gradients(runs, name):
+    for note in runs.notes(f"{name}_2"):
+        for number, collectives in enumerate(note["collectives"], start=1):
+            if number > 1 and number % 50 and number % 9:  # not logged, and in the middle of an epoch
+                assert collectives == {"all_reduce": 1}  # whether to stop: the answer is taken after the next step
+
+
+@pytest.mark.slow
 def test_two_processes_draw_the_pictures_of_all_validation_rows_after_a_fit(runs):
     one, other = (
         {path.name: path.read_bytes() for path in (runs[f"softmax_{ranks}"] / "figures").iterdir()} for ranks in (1, 2)
@@ -363,20 +375,31 @@ def test_the_command_line_starts_the_second_process_by_itself(cli, tmp_path):
     assert_same_weights(tmp_path / "two", tmp_path / "one")
 
 
-@pytest.mark.slow
-def test_two_nodes_under_torchrun_do_what_one_process_does(cli, tmp_path):
-    pytest.importorskip("datamodules.text.sentences")
+def line_for_several_machines():
+    """The README's own line, with two groups of one process each on this machine in place of two machines."""
+    lines = re.findall(r"`torchrun (--nnodes .* )train\.py fit --config \S+ (.*)`", (ROOT / "README.md").read_text())
+    [(torchrun, trainer)] = lines
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    run = tmp_path / "two"
-    torchrun = ["-m", "torch.distributed.run", "--nnodes", "2", "--nproc_per_node", "1"]
-    torchrun += ["--master_addr", "127.0.0.1", "--master_port", port]
-    nodes = ["--trainer.accelerator", "cpu", "--trainer.num_nodes", "2", "--trainer.devices", "1"]
-    nodes += ["--trainer.strategy", "ddp", "--trainer.default_root_dir", run]
+    here = {"HOST:29500": f"127.0.0.1:{port}", "--nproc-per-node 4": "--nproc-per-node 1", "devices 4": "devices 1"}
+    for there, value in here.items():
+        assert there in torchrun + trainer
+        torchrun, trainer = torchrun.replace(there, value), trainer.replace(there, value)
+    return torchrun.split(), trainer.split()
+
+
+@pytest.mark.slow
+def test_the_readmes_line_for_two_machines_does_what_one_process_does(cli, tmp_path):
+    pytest.importorskip("datamodules.text.sentences")
+    run, (torchrun, trainer) = tmp_path / "two", line_for_several_machines()
+    nodes = [*trainer, "--trainer.accelerator", "cpu", "--trainer.default_root_dir", run]
 
     def on_both(*arguments):
-        processes = [fresh(*torchrun, "--node_rank", n, "train.py", *arguments, *nodes) for n in (0, 1)]
+        first, second = torchrun, ["1" if before == "--node-rank" else w for before, w in pairwise(["", *torchrun])]
+        assert first != second
+        command = ["-m", "torch.distributed.run"]
+        processes = [fresh(*command, *node, "train.py", *arguments, *nodes) for node in (first, second)]
         outputs = [finish(process) for process in processes]
         assert [process.returncode for process in processes] == [0, 0], "\n".join(outputs)
         return outputs
@@ -480,7 +503,7 @@ class Model(L.LightningModule):
         return (proba[:, 1] > 0.45).long()
 
     def predict_step(self, batch, batch_idx):
-        return "nothing of use"
+        return self.predict_proba(batch[0])
 
 several = {"accelerator": "cpu", "devices": 2, "strategy": "ddp"}
 trainer = L.Trainer(**several, default_root_dir=sys.argv[1], callbacks=[PredictionWriter()], logger=False)

@@ -1,14 +1,20 @@
 """Precisions and accelerators, by flags alone; the tests marked gpu need one."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
+from lightning.fabric.utilities.device_parser import _select_auto_accelerator
+from lightning.pytorch.trainer.connectors.accelerator_connector import _AcceleratorConnector
 
 ROOT = Path(__file__).parents[1]
 QUIET = ("--trainer.enable_progress_bar", "false", "--trainer.logger", "false")
 QUICK = (*QUIET, "--trainer.callbacks", "null", "--trainer.max_epochs", "2")
+GPU = ("--trainer.accelerator", "gpu", "--trainer.devices", "1")
 CONFIGS = ("iris_binary", "iris_ova", "text_csv")  # one of each model
 SOME_SLOW = [*(pytest.param(config, marks=pytest.mark.slow) for config in CONFIGS[:2]), CONFIGS[2]]
 
@@ -105,7 +111,8 @@ def test_fp16_with_the_update_by_hand_is_refused_with_a_line_that_names_bf16(cli
 
 
 @pytest.mark.slow
-def test_auto_finds_a_device_by_itself(cli, expected, tmp_path):
+def test_auto_finds_a_device_by_itself(cli, expected, tmp_path, monkeypatch):
+    monkeypatch.setattr(_AcceleratorConnector, "_choose_auto_accelerator", staticmethod(_select_auto_accelerator))
     found, figures, _ = use(cli, "iris_ova", tmp_path / "run", "--trainer.accelerator", "auto")
     before, before_figures, _ = expected("iris_ova")
     for name, value in found.items():
@@ -175,7 +182,28 @@ def test_a_run_on_a_gpu_goes_on_on_the_cpu(cli, tmp_path):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA; torch sees none here")
 def test_on_cuda_two_runs_agree_up_to_the_order_in_which_sparse_rows_are_added_up(cli, tmp_path):
     for name in ("one", "two"):
-        use(cli, "text_csv", tmp_path / name, "--trainer.accelerator", "gpu", "--trainer.precision", "64-true")
+        use(cli, "text_csv", tmp_path / name, *GPU, "--trainer.precision", "64-true")
     one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
     for name, value in one.items():
         torch.testing.assert_close(value, two[name], atol=1e-9, rtol=0)
+
+
+DETERMINISTIC = (*GPU, "--trainer.deterministic", "true")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA; torch sees none here")
+def test_on_cuda_two_deterministic_runs_are_equal_to_the_bit(cli, tmp_path):
+    one, two = (use(cli, "text_csv", tmp_path / name, *DETERMINISTIC) for name in ("one", "two"))
+    assert all(torch.equal(value, two[0][name]) for name, value in one[0].items())
+    assert one[1:] == two[1:]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA; torch sees none here")
+def test_on_cuda_a_deterministic_run_that_is_killed_and_resumed_ends_as_if_nothing_had_happened():
+    options = ["--kills", "2", "--save-every", "2", "--", "--config", "configs/text_csv.yaml", *QUICK, *DETERMINISTIC]
+    command = [sys.executable, "tests/tools/kill_and_resume.py", *options]
+    environment = os.environ | {"PYTORCH_NVML_BASED_CUDA_CHECK": "1"}  # which leaves CUDA to the forked processes
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+    assert "2 of 2 bit-identical" in done.stdout, done.stdout + done.stderr

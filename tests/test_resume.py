@@ -20,11 +20,11 @@ import pytest
 import torch
 from torch.utils.tensorboard import SummaryWriter
 
-from callbacks.run.checkpoints import AtomicCheckpointIO
+from callbacks.run.checkpoint_io import AtomicCheckpointIO
 
 ROOT = Path(__file__).parents[1]
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": ""}
-QUIET = ("--trainer.callbacks", "null", "--trainer.enable_progress_bar", "false")
+QUIET = ("--trainer.callbacks", "null", "--trainer.enable_progress_bar", "false", "--trainer.accelerator", "cpu")
 IRIS = ("fit", "--config", "configs/iris_ova.yaml", *QUIET)
 TEXT = ("fit", "--config", "configs/text_csv.yaml", *QUIET)
 NEEDS_CLINC150 = pytest.mark.skipif("CLINC150_DIR" not in os.environ, reason="needs the CLINC150 files: CLINC150_DIR")
@@ -300,7 +300,7 @@ def test_ctrl_c_while_pictures_are_drawn_says_where_the_run_is_and_a_resume_draw
 ):
     run = ("--trainer.max_epochs", 2, "--trainer.default_root_dir", tmp_path, "--figures.enabled", "true")
     with monkeypatch.context() as patch, pytest.raises(SystemExit) as stopped:
-        patch.setattr("callbacks.figures.evaluation.save_all", lambda *_: signal.raise_signal(signal.SIGINT))
+        patch.setattr("callbacks.figures.evaluation.paint", lambda *_: signal.raise_signal(signal.SIGINT))
         cli(*IRIS, *run)
     assert stopped.value.code == 130
     assert f"stopped by SIGINT after step 12; saved {tmp_path}/checkpoints/last.ckpt\n" in capsys.readouterr().out
@@ -420,7 +420,7 @@ def test_a_job_that_slurm_cannot_requeue_says_how_to_go_on(tmp_path, slurm):
     assert status == 128 + signal.SIGUSR1, output
     assert f"go on with: --ckpt_path {tmp_path}/run/checkpoints/last.ckpt" in output
     assert "SLURM job 4711 could not be requeued: " in output
-    assert not (tmp_path / "run/requeued_slurm_job.txt").exists()
+    assert not (tmp_path / "run/unfinished_job.txt").exists()
 
 
 # Stopped by an option in the middle of an epoch
@@ -759,7 +759,7 @@ def test_a_file_system_that_refuses_more_bytes_leaves_the_file_before_it_whole(t
 
 
 WITH_PICTURES = ("fit", "--config", "configs/iris_binary.yaml", "--trainer.max_epochs", "4")
-WITH_PICTURES += ("--trainer.enable_progress_bar", "false")
+WITH_PICTURES += ("--trainer.enable_progress_bar", "false", "--trainer.accelerator", "cpu")
 
 
 @pytest.fixture(scope="module")

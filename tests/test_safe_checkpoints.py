@@ -1,11 +1,8 @@
 """Nothing in a checkpoint is ever run, wherever it hides and however it is loaded; and what we write loads as data."""
 
-import functools
-import http.server
 import os
 import pickle
-import threading
-import urllib.parse
+import random
 from pathlib import Path
 from pydoc import locate
 
@@ -13,12 +10,10 @@ import pytest
 import torch
 import yaml
 
-from callbacks.run.checkpoints import AtomicCheckpointIO
-from cli.checkpoint import read_checkpoint
-from datamodules.files import bounded
+from callbacks.run.checkpoint_io import AtomicCheckpointIO
+from deploy.classifier import Classifier
 from logreg.binary import BinaryLogit
 from logreg.net_classifier import MLP, NetClassifier
-from tests.tools.slow_answers import SLOW, answer_slowly
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted(path.stem for path in (ROOT / "configs").glob("*.yaml"))
@@ -139,10 +134,60 @@ def assert_refused(cli, victim, *arguments):
     return line
 
 
+# Damage
+
+COMMANDS = ("fit", "validate", "test", "predict")
+
+
+def flipped(good, path, bit):
+    """A copy of a file in which one bit is another."""
+    content = bytearray(good.read_bytes())
+    content[bit // 8] ^= 1 << bit % 8
+    path.write_bytes(content)
+    return path
+
+
+ROWS = {
+    "text_csv": ["will it snow", "play some jazz"],
+    "iris_ova": [[1.4, 0.2]],
+    "table_csv": [{"age": 33, "months": 38, "plan": "family", "town": "Oslo"}],
+}
+
+
+@pytest.mark.parametrize("config", [config for config in ROWS if config in CONFIGS])
+def test_a_flipped_bit_is_refused_or_changes_no_prediction(trained, tmp_path, config):
+    good = trained(config)
+    expected = Classifier.load(good).predict_proba(ROWS[config])
+    weight = next(iter(torch.load(good, weights_only=True)["state_dict"].values()))
+    in_weight = 8 * good.read_bytes().index(weight.numpy().tobytes()) + 22  # still a finite number
+    refused = set()
+    for bit in (in_weight, *random.Random(7).sample(range(8 * good.stat().st_size), 60)):
+        try:
+            found = Classifier.load(flipped(good, tmp_path / "flipped.ckpt", bit)).predict_proba(ROWS[config])
+        except ValueError as error:
+            assert "\n" not in str(error)
+            refused.add(bit)
+        else:
+            assert (found == expected).all(), bit
+    assert in_weight in refused
+    assert len(refused) > 30  # the others are between the parts of the file
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_no_command_takes_a_checkpoint_with_a_flipped_bit(cli, trained, tmp_path, victim, command):
+    good, last = trained("iris_ova"), tmp_path / "last.ckpt"
+    weight = next(iter(torch.load(good, weights_only=True)["state_dict"].values()))
+    flipped(good, last, 8 * good.read_bytes().index(weight.numpy().tobytes()) + 22)
+    arguments = ("--config", "configs/iris_ova.yaml", *QUIET, "--trainer.default_root_dir", tmp_path / "run")
+    assert f"{last} is no checkpoint" in assert_refused(cli, victim, command, *arguments, "--ckpt_path", last)
+    for loads in (Classifier.load, *(kind.load_from_checkpoint for kind, _ in (*MODELS, *DATA))):
+        with pytest.raises(ValueError, match=f"^{last} is no checkpoint"):
+            loads(last)
+
+
 # The command line
 
 
-COMMANDS = ("fit", "validate", "test", "predict")
 PAIRS = [(command, place) for place in PLACES for command in COMMANDS]
 SOME = [(COMMANDS[number % 4], place) for number, place in enumerate(PLACES)]  # each place, and each command, in turn
 EVERY = [pair if pair in SOME else pytest.param(*pair, marks=pytest.mark.slow) for pair in PAIRS]
@@ -175,7 +220,7 @@ def test_a_trainer_that_is_built_by_hand_around_our_checkpoint_files_is_protecte
     trainer = L.Trainer(plugins=[AtomicCheckpointIO()], default_root_dir=tmp_path, max_epochs=1, barebones=True)
     model, data = BinaryLogit(2), IrisDataModule(classes=["versicolor", "virginica"], features=["petal length"])
     for command in (trainer.fit, trainer.validate, trainer.test, trainer.predict):
-        with pytest.raises(pickle.UnpicklingError):
+        with pytest.raises(ValueError, match="holds more than tensors and plain values"):
             command(model, datamodule=data, ckpt_path=poison, weights_only=False)
     assert not victim.exists()
 
@@ -229,7 +274,7 @@ def test_load_from_checkpoint_does_not_run_a_payload(monkeypatch, trained, tmp_p
         if switched_off:
             monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
         for options in ({}, {"weights_only": None}):
-            with pytest.raises(pickle.UnpicklingError):
+            with pytest.raises(ValueError, match="holds more than tensors and plain values"):
                 kind.load_from_checkpoint(path, **options)
         with pytest.raises(ValueError, match="weights_only=True"):
             kind.load_from_checkpoint(path, weights_only=False)
@@ -352,108 +397,84 @@ def test_nothing_but_torchs_is_called_as_optimizer_or_scheduler(cli, trained, tm
     assert not (tmp_path / "run").exists()
 
 
-# URLs
+# Files that are no checkpoint of this run
 
 
-class Quiet(http.server.SimpleHTTPRequestHandler):
-    def do_GET(self):
-        if (name := urllib.parse.unquote(self.path.lstrip("/"))) in SLOW:
-            self.close_connection = True
-            return answer_slowly(name, self.wfile, self.server.over)
-        return super().do_GET()
-
-    def log_message(self, *_):
-        """Not on the terminal."""
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("address", ["https://127.0.0.1/best.ckpt", "file:///tmp/best.ckpt", "s3://bucket/best.ckpt"])
+def test_an_address_is_no_checkpoint_file(cli, tmp_path, command, address):
+    line = refused(cli, tmp_path, command, address)
+    assert f"--ckpt_path: expected a checkpoint file, found none at {address}" in line
 
 
-@pytest.fixture
-def served(monkeypatch, tmp_path):
-    """A web server on this machine: the address of tmp_path."""
-    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch_home"))  # torch keeps a copy of what it downloads
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(tmp_path)))
-    server.over, server.handle_error = threading.Event(), lambda *_: None  # of a client that hangs up
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.over.set()
-    server.shutdown()
-    server.server_close()
-    thread.join()
+def as_bare_state_dict(checkpoint):
+    return checkpoint["state_dict"]
 
 
-@pytest.mark.parametrize("kind", ["file", "http"])
+def without_version(checkpoint):
+    return {key: value for key, value in checkpoint.items() if key != "pytorch-lightning_version"}
+
+
+def of_weights_alone(checkpoint):
+    return {key: value for key, value in checkpoint.items() if key not in ("loops", "optimizer_states")}
+
+
+def with_more_features(checkpoint):
+    name = next(iter(checkpoint["state_dict"]))
+    checkpoint["state_dict"][name] = torch.zeros(9, *checkpoint["state_dict"][name].shape[1:])
+    return checkpoint
+
+
+def with_a_number_that_is_not_finite(checkpoint):
+    name = next(iter(checkpoint["state_dict"]))
+    checkpoint["state_dict"][name].flatten()[0] = float("nan")
+    return checkpoint
+
+
+def of_other_classes(checkpoint):
+    checkpoint["hyper_parameters"]["class_names"] = ["a", "b", "c"]
+    return checkpoint
+
+
+def of_another_class(checkpoint):
+    return checkpoint | {"model_class": "SoftmaxRegression"}
+
+
+OTHER_FILES = {
+    as_bare_state_dict: "expected a Lightning checkpoint",
+    without_version: "lacks pytorch-lightning_version: use a checkpoint that fit has written",
+    with_more_features: "got (9",
+    with_a_number_that_is_not_finite: "with numbers that are not finite: train again",
+    of_other_classes: "hyper_parameters.class_names: expected ['setosa', 'versicolor', 'virginica']",
+    of_another_class: "the checkpoint holds a SoftmaxRegression, but the configuration asks for a OneVsAll",
+}
+
+
 @pytest.mark.parametrize("command", ["fit", "test"])
-@pytest.mark.filterwarnings(
-    "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
-)  # fsspec's own
-def test_a_payload_behind_a_url_is_not_run(cli, request, tmp_path, victim, poison, kind, command):
-    from datamodules.table.iris import IrisDataModule
-
-    if kind == "http":
-        pytest.importorskip("aiohttp", reason="Lightning's load_from_checkpoint needs it to read http")
-    address = f"file://{tmp_path}" if kind == "file" else request.getfixturevalue("served")
-    arguments = ("--config", "configs/iris_binary.yaml", *QUIET, "--trainer.default_root_dir", tmp_path / "run")
-    for option in ((), ("--weights_only", "false")):
-        assert_refused(cli, victim, command, *arguments, "--ckpt_path", f"{address}/{poison.name}", *option)
-    with pytest.raises(pickle.UnpicklingError):
-        BinaryLogit.load_from_checkpoint(f"{address}/{poison.name}")
-    with pytest.raises(pickle.UnpicklingError):
-        IrisDataModule.load_from_checkpoint(f"{address}/{poison.name}", weights_only=None)
-    assert not victim.exists()
+@pytest.mark.parametrize("edit", OTHER_FILES, ids=lambda edit: edit.__name__)
+def test_a_checkpoint_that_does_not_fit_is_refused(cli, trained, tmp_path, command, edit):
+    torch.save(edit(torch.load(trained("iris_ova"), weights_only=True)), tmp_path / "last.ckpt")
+    assert OTHER_FILES[edit] in refused(cli, tmp_path, command, tmp_path / "last.ckpt", "iris_ova")
 
 
-@pytest.mark.parametrize("kind", ["file", "http"])
-def test_a_good_checkpoint_behind_a_url_is_tested(cli, request, trained, tmp_path, kind):
-    address = f"file://{tmp_path}" if kind == "file" else request.getfixturevalue("served")
-    (tmp_path / "good.ckpt").write_bytes(trained("iris_binary").read_bytes())
-    arguments = ("--config", "configs/iris_binary.yaml", *QUIET, "--trainer.default_root_dir", tmp_path / "run")
-    cli("test", *arguments, "--ckpt_path", f"{address}/good.ckpt")
-    [report] = tmp_path.glob("run/**/test_metrics.json")
-    assert "test/accuracy" in report.read_text()
+def test_a_file_of_weights_alone_is_tested_but_not_resumed(cli, trained, tmp_path):
+    path = tmp_path / "last.ckpt"
+    torch.save(of_weights_alone(torch.load(trained("iris_ova"), weights_only=True)), path)
+    assert "lacks loops, optimizer_states" in refused(cli, tmp_path, "fit", path, "iris_ova")
+    cli(
+        "test", "--config", "configs/iris_ova.yaml", *QUIET, "--trainer.default_root_dir", tmp_path, "--ckpt_path", path
+    )
 
 
-def test_of_two_checkpoints_of_one_name_behind_urls_each_is_read(trained, served, tmp_path):
-    """torch.hub, with which Lightning downloads, keeps the first and takes it for the second."""
-    steps = []
-    for folder, step in (("one", 1), ("two", 2)):
-        (tmp_path / folder).mkdir()
-        checkpoint = torch.load(trained("iris_binary"), weights_only=True) | {"global_step": step}
-        torch.save(checkpoint, tmp_path / folder / "best.ckpt")
-        steps.append(read_checkpoint(f"{served}/{folder}/best.ckpt", resumes=False)["global_step"])
-    assert steps == [1, 2]
-
-
-def refused(cli, tmp_path, command, address):
-    """The one line that a command ends in which is given that address as checkpoint; it has made no file."""
-    arguments = ("--config", "configs/iris_binary.yaml", *QUIET, "--trainer.default_root_dir", tmp_path / "run")
+def refused(cli, tmp_path, command, path, config="iris_binary"):
+    """The one line that a command ends in which is given that checkpoint; it has made no file."""
+    arguments = ("--config", f"configs/{config}.yaml", *QUIET, "--trainer.default_root_dir", tmp_path / "run")
     with pytest.raises(SystemExit) as exit:
-        cli(command, *arguments, "--ckpt_path", address)
+        cli(command, *arguments, "--ckpt_path", path)
     assert str(exit.value.code).startswith("error: ")
     assert "\n" not in exit.value.code
     assert not (tmp_path / "run").exists()
     return exit.value.code
-
-
-def test_a_url_where_nothing_is_ends_in_one_line(cli, served, tmp_path):
-    line = refused(cli, tmp_path, "test", f"{served}/none.ckpt")
-    assert "none.ckpt (HTTP Error 404: File not found); download it by other means, and name the file" in line
-
-
-@pytest.mark.parametrize("name", SLOW)
-@pytest.mark.parametrize("command", ["fit", "validate", "test", "predict"])
-def test_a_server_that_never_falls_silent_and_never_ends_is_given_up(cli, served, tmp_path, monkeypatch, command, name):
-    monkeypatch.setattr(bounded, "LIMIT", 0.3)
-    address = f"{served}/{urllib.parse.quote(name)}"
-    assert f"cannot download {address} (not complete after 0.3 seconds)" in refused(cli, tmp_path, command, address)
-
-
-def test_a_checkpoint_behind_a_url_has_a_largest_size(cli, served, tmp_path, monkeypatch):
-    monkeypatch.setattr("cli.checkpoint.LARGEST_DOWNLOAD", 1000)
-    (tmp_path / "large.ckpt").write_bytes(bytes(1001))
-    line = refused(cli, tmp_path, "test", f"{served}/large.ckpt")
-    assert "expected at most 1,000 bytes" in line
 
 
 # What we write ourselves

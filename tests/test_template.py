@@ -89,8 +89,8 @@ def test_data_and_network_are_as_short_as_the_guide_says():
 
 
 def test_the_contract_gives_every_member_of_every_protocol_with_its_signature():
-    kinds = [kind for kind in vars(protocols).values() if getattr(kind, "__module__", "") == protocols.__name__]
-    signatures = {line for kind in kinds if isinstance(kind, type) for line in protocols.missing(object(), kind)}
+    kinds = [kind for kind in vars(protocols).values() if hasattr(kind, "_is_protocol")]
+    signatures = {line for kind in kinds for line in protocols.missing(object(), kind, True)}
     assert len(signatures) >= 9
     assert {line for line in signatures if f"`{line}`" not in GUIDE} == set()
 
@@ -130,6 +130,28 @@ def test_what_remains_passes(project, variant):
 def test_what_remains_has_no_lint_and_its_types_are_right(project):
     for command in (["ruff", "check"], ["ruff", "format", "--check"], ["mypy"]):
         run(project("both"), sys.executable, "-m", *command)
+
+
+MISTAKES = {  # in a file that the stranger has added, and in one that came with the project
+    "datamodules/wine.py": ("wine = load_wine()", 'wine = open("wine.csv")', "No such file or directory: 'wine.csv'"),
+    "logreg/net_classifier.py": ("x, target = batch[:2]", "x, target, weight = batch[:2]", "not enough values"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("file", MISTAKES)
+def test_a_mistake_in_a_file_of_ones_own_shows_its_line(project, tmp_path, file):
+    folder = shutil.copytree(project("both"), tmp_path / "project", ignore=shutil.ignore_patterns("runs", ".git"))
+    right, wrong, message = MISTAKES[file]
+    lines = (folder / file).read_text().replace(right, wrong, 1)
+    (folder / file).write_text(lines)
+    number = next(n for n, line in enumerate(lines.splitlines(), 1) if wrong in line)
+    command = [sys.executable, *COMMANDS.splitlines()[0].split()[1:]]
+    done = subprocess.run(command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 1
+    error = done.stderr.splitlines()[-1]
+    assert error.startswith("error: ") and message in error
+    assert error.endswith(f'File "{file}", line {number}; LOGREG_DEBUG=1 shows the whole traceback')
 
 
 @pytest.mark.nightly

@@ -12,44 +12,27 @@ N rows, K classes, R grid points along each axis; `proba` has one column per cla
 from __future__ import annotations
 
 import math
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import lightning as L
 import torch
-from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 
+from callbacks.figures.canvas import COLOURS, GREY, INK, one_line_for, paint, show
 from callbacks.files import write_then_rename
-from callbacks.protocols import (
-    PerClassClassifier,
-    PlottableData,
-    ProbabilisticClassifier,
-    datamodule_of,
-    lack,
-    offers,
-)
-from callbacks.run.checkpoints import RelocatableModelCheckpoint, weights_of
+from callbacks.protocols import PlottableData, PlottableModel, datamodule_of, lack, offers
+from callbacks.rows import evaluating
+from callbacks.run.checkpoints import own_checkpoint, weights_of
 
-# matplotlib, Pillow and numpy are imported where they are used, to keep `train.py --help` fast.
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Okabe and Ito's palette (https://jfly.uni-koeln.de/color/): eight colours that colour-blind people can tell apart.
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#F0E442", "#000000")
-INK, GREY = "#222222", "#777777"
 CONFIDENT_FROM = 0.75  # a point whose highest probability is lower than this is drawn hollow
 MARKERS = {"train": "o", "validation": "D"}
 MARKER_AREA = {"train": 38.0, "validation": 32.0}  # pt²; a diamond looks larger than a circle of equal area
-INCHES, DPI = (7.5, 5.0), 150
 FRAME_MS, LAST_FRAME_MS = 250, 2500
-FONTS = (  # that common systems have for scripts which matplotlib's own font lacks
-    *("Noto Sans CJK SC", "PingFang SC", "Microsoft YaHei", "WenQuanYi Micro Hei", "Malgun Gothic"),
-    *("Noto Sans Thai", "Noto Sans Devanagari", "Noto Sans Arabic", "Arial Unicode MS"),
-)
 
 
 class Grid(NamedTuple):
@@ -80,18 +63,6 @@ def boundary_grid(x: Tensor, predict: Callable[[Tensor], Tensor], resolution: in
     x1, x2 = (torch.linspace(float(low[i]), float(high[i]), resolution, dtype=x.dtype) for i in (0, 1))
     rows = torch.stack([x1.repeat(resolution), x2.repeat_interleave(resolution)], dim=1)  # (R², 2)
     return Grid(x1, x2, predict(rows).unflatten(0, (resolution, resolution)))
-
-
-@contextmanager
-def names_as_written() -> Iterator[None]:
-    """Draw names of classes and features as they are: a `$` begins no formula, and letters are of any font there is."""
-    from matplotlib import font_manager, rc_context
-
-    there = set(font_manager.get_font_names())
-    fonts = ["sans-serif", *(font for font in FONTS if font in there)]
-    with rc_context({"text.parse_math": False, "font.family": fonts}), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing")  # drawn as a box, which says it
-        yield
 
 
 def draw(
@@ -143,6 +114,7 @@ def draw(
     _draw_points(ax, points, colours)
     _draw_legends(ax, list(points), class_names, with_per_class=per_class is not None)
     ax.set(xlim=x1_range, ylim=x2_range)
+    ax.spines[:].set_visible(True)
     ax.set_xlabel(feature_names[0], fontsize=12)
     ax.set_ylabel(feature_names[1], fontsize=12)
     ax.tick_params(labelsize=10)
@@ -217,8 +189,8 @@ class DecisionBoundary(L.Callback):
     `figures/boundary_best.png` of the state in best.ckpt. The same pixels go to TensorBoard, under the tags
     "decision_boundary" and "decision_boundary_best". A `fast_dev_run` draws nothing.
 
-    The model must be a `ProbabilisticClassifier`, the datamodule `PlottableData` with two features (see
-    `callbacks.protocols`). For a `PerClassClassifier`, the border of each class's own classifier is drawn too. The
+    The model must be a `PlottableModel`, the datamodule `PlottableData` with two features (see
+    `callbacks.protocols`). For one-vs-all the border of each class's own classifier is drawn too. The
     title shows `val/loss` if this epoch was validated, else the `train/loss` logged in `training_step`.
 
     Args:
@@ -251,7 +223,7 @@ class DecisionBoundary(L.Callback):
         if stage != "fit":
             return
         data = datamodule_of(trainer)
-        unmet = lack(pl_module, ProbabilisticClassifier) or lack(data, PlottableData)
+        unmet = lack(pl_module, PlottableModel) or lack(data, PlottableData)
         if unmet:
             raise ValueError(f"DecisionBoundary does not apply: {unmet}; add it, or remove the callback")
         names, num_classes = data.feature_names, len(data.class_names)
@@ -294,41 +266,30 @@ class DecisionBoundary(L.Callback):
         """Draw the best state and make the GIF; also where a resume finds that the training had been completed."""
         if not self._is_drawable or trainer.fast_dev_run or not trainer.is_global_zero:  # type: ignore[attr-defined]
             return
-        best = trainer.checkpoint_callback
-        if isinstance(best, RelocatableModelCheckpoint) and best.best_model_score is not None:
+        best = own_checkpoint(trainer)
+        if best is not None and best.best_model_score is not None:
             with weights_of(best.best_model_path, pl_module):
                 figure = f"{str(best.monitor).replace('/', ' ')} {float(best.best_model_score):.3f}"
                 pixels = self._draw(trainer, pl_module, f"Best: {best.best_state} · {figure}", "boundary_best.png")
-            show_image(trainer, "decision_boundary_best", pixels, trainer.global_step)
+            show(trainer, "decision_boundary_best", pixels, trainer.global_step)
         ended = trainer.fit_loop.epoch_progress.current.processed  # type: ignore[attr-defined]  # number of epochs
-        self._write_gif(Path(trainer.default_root_dir, "figures"), ended)
+        gif = Path(trainer.default_root_dir, "figures", "boundary.gif")
+        with one_line_for(gif):
+            self._write_gif(gif, ended)
 
     def _draw_epoch(self, trainer: L.Trainer, model: L.LightningModule, epoch: int) -> None:
         if not self._is_drawable or trainer.fast_dev_run or not trainer.is_global_zero:  # type: ignore[attr-defined]
             return  # from here on one process works alone, so nothing may wait for the others
         pixels = self._draw(trainer, model, self._title(trainer, epoch), f"boundary_epoch_{epoch:05d}.png")
         self._drawn.add(epoch)
-        show_image(trainer, "decision_boundary", pixels, trainer.global_step - 1)  # loss curves count steps from 0
+        show(trainer, "decision_boundary", pixels, trainer.global_step - 1)  # loss curves count steps from 0
 
     def _draw(self, trainer: L.Trainer, model: L.LightningModule, title: str, name: str) -> Any:
         """Write a picture of the model as it is, and return its pixels."""
-        import numpy as np
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-        from PIL import Image
-
-        # A bare Figure has no global state, unlike pyplot, which TensorBoard's add_figure would import.
-        figure = Figure(figsize=INCHES, dpi=DPI, layout="constrained")
-        canvas = FigureCanvasAgg(figure)
         with evaluating(model):
             scene = self._scene(datamodule_of(trainer), model)
-        with names_as_written():
-            draw(figure.add_subplot(), **scene, title=title)
-            canvas.draw()
-        pixels = np.asarray(canvas.buffer_rgba())[..., :3]
         path = Path(trainer.default_root_dir, "figures", name)
-        write_then_rename(path, lambda temporary: Image.fromarray(pixels).save(temporary, "PNG"))
-        return pixels
+        return paint(path, lambda figure: draw(figure.add_subplot(), **scene, title=title))
 
     def _scene(self, data: PlottableData, model: Any) -> dict[str, Any]:
         weight = next(model.parameters())
@@ -341,7 +302,7 @@ class DecisionBoundary(L.Callback):
         points = {name: (x, target, predict(x)) for name, (x, target) in splits.items() if len(x) > 0}
         x = torch.cat([x for x, _, _ in points.values()])
         per_class = None
-        if offers(model, PerClassClassifier):
+        if offers(model, "predict_proba_per_class"):
             per_class = boundary_grid(x, on_raw_rows(model.predict_proba_per_class), self.resolution, self.margin)
         return {
             "grid": boundary_grid(x, predict, self.resolution, self.margin),
@@ -359,27 +320,20 @@ class DecisionBoundary(L.Callback):
                 return f"Epoch {epoch} · {name.replace('/', ' ')} {trainer.callback_metrics[name]:.3f}"
         return f"Epoch {epoch}"
 
-    def _write_gif(self, folder: Path, last: int) -> None:
+    def _write_gif(self, path: Path, last: int) -> None:
         from PIL import Image
 
         frames = []
-        for path in sorted(folder.glob("boundary_epoch_*.png")):
-            epoch = int(path.stem.rpartition("_")[2])
+        for frame in sorted(path.parent.glob("boundary_epoch_*.png")):
+            epoch = int(frame.stem.rpartition("_")[2])
             if epoch <= min(self._start, last) or epoch in self._drawn:
-                with Image.open(path) as image:
+                with Image.open(frame) as image:
                     frames.append(image.quantize(256, dither=Image.Dither.NONE))
         if not frames:
             return
         durations = [FRAME_MS] * (len(frames) - 1) + [LAST_FRAME_MS]
         options = {"save_all": True, "append_images": frames[1:], "duration": durations, "loop": 0}
-        write_then_rename(folder / "boundary.gif", lambda temporary: frames[0].save(temporary, "GIF", **options))
-
-
-def show_image(trainer: L.Trainer, tag: str, pixels: Any, step: int) -> None:
-    """Send pixels (height, width, 3) to every TensorBoard logger of the run."""
-    for logger in trainer.loggers:
-        if isinstance(logger, TensorBoardLogger):
-            logger.experiment.add_image(tag, pixels, step, dataformats="HWC")
+        write_then_rename(path, lambda temporary: frames[0].save(temporary, "GIF", **options))
 
 
 def _whole(points: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
@@ -387,16 +341,3 @@ def _whole(points: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
     x, target = points
     known = x.isfinite().all(dim=1)
     return x[known], target[known]
-
-
-@contextmanager
-def evaluating(model: torch.nn.Module) -> Iterator[None]:
-    """Evaluation mode without gradients; afterwards every submodule is in the mode it was in."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for module, training in modes:
-            module.training = training

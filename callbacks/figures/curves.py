@@ -1,7 +1,6 @@
-"""What the pictures of a test show, computed from its rows: numbers in, numbers out.
+"""The numbers behind the pictures of an evaluation that scikit-learn and torchmetrics have not.
 
-N rows, K classes. `target` and `predicted` are class indices (N,), `confidence` is the highest probability of each row
-(N,), `right` says of each row whether its answer is the true class (N,).
+N rows, K classes. `target` and `predicted` are class indices (N,).
 """
 
 from collections import Counter
@@ -14,36 +13,17 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 
 
-class Bins(NamedTuple):
-    """A reliability diagram: of each bin mean confidence and accuracy (NaN where it is empty), and its rows."""
-
-    confidence: Array
-    accuracy: Array
-    rows: Array
-
-
 class ThresholdCurve(NamedTuple):
-    """Of each threshold, ascending: the share of in-scope rows answered rightly, that of out-of-scope rows rejected."""
+    """Of each threshold, ascending: the share of in-scope rows given their class, and of out-of-scope rows rejected."""
 
     threshold: Array
     in_scope_accuracy: Array
     oos_recall: Array
 
-
-def reliability(confidence: Array, right: Array, num_bins: int = 10) -> Bins:
-    """Rows in bins of equal width by their confidence, as in the expected calibration error."""
-    number = np.clip(np.ceil(confidence * num_bins).astype(int) - 1, 0, num_bins - 1)
-    count = np.bincount(number, minlength=num_bins)
-    with np.errstate(invalid="ignore"):
-        means = [np.bincount(number, values, num_bins) / count for values in (confidence, right)]
-    return Bins(means[0], means[1], count)
-
-
-def expected_calibration_error(bins: Bins) -> float:
-    """|accuracy − confidence|, averaged over the rows (Naeini et al., AAAI 2015)."""
-    filled = bins.rows > 0
-    gaps = np.abs(bins.accuracy - bins.confidence)[filled]
-    return float((bins.rows[filled] * gaps).sum() / max(bins.rows.sum(), 1))
+    def at(self, threshold: float) -> tuple[float, float]:
+        """Out-of-scope recall and in-scope accuracy at a threshold."""
+        number = min(int(np.searchsorted(self.threshold, threshold)), len(self.threshold) - 1)
+        return float(self.oos_recall[number]), float(self.in_scope_accuracy[number])
 
 
 def before_scaling(proba: Array, temperature: float) -> Array:
@@ -53,7 +33,7 @@ def before_scaling(proba: Array, temperature: float) -> Array:
 
 
 def confused_pairs(target: Array, predicted: Array) -> list[tuple[int, int, int]]:
-    """Each pair of a true class and a wrong answer with its number of rows, the most frequent first."""
+    """Each pair of a true class and another predicted one with its number of rows, the most frequent first."""
     wrong = target != predicted
     pairs = Counter(zip(target[wrong].tolist(), predicted[wrong].tolist(), strict=True))
     return sorted(((t, p, n) for (t, p), n in pairs.items()), key=lambda pair: (-pair[2], *pair))
@@ -70,15 +50,17 @@ def grouped(labels: Array, groups: Sequence[str]) -> tuple[Array, list[str]]:
     return np.array([names.index(group) for group in groups])[labels], names
 
 
-def threshold_curve(score: Array, label: Array, target: Array, oos_class: int) -> ThresholdCurve:
-    """What every threshold would give: a row is answered with `label` if its score reaches it, else rejected.
+def threshold_curve(proba: Array, target: Array, oos_class: int) -> ThresholdCurve:
+    """The results of every threshold: a row keeps its most probable in-scope class if that reaches it, or is rejected.
 
     Args:
-        score: the largest in-scope probability, (N,).
-        label: its class, (N,).
+        proba: (N, K).
         target: the true class, (N,).
         oos_class: index of the out-of-scope class.
     """
+    in_scope = proba.copy()
+    in_scope[:, oos_class] = -1
+    score, label = in_scope.max(axis=1), in_scope.argmax(axis=1)
     order = score.argsort(kind="stable")
     score, oos, kept_right = score[order], (target == oos_class)[order], (label == target)[order]
     # A threshold of score[i] rejects the i rows before it, or fewer where some of them have the same score.
@@ -94,11 +76,3 @@ def risk_coverage(confidence: Array, right: Array) -> tuple[Array, Array]:
     order = (-confidence).argsort(kind="stable")
     answered = np.arange(1, len(right) + 1)
     return 1 - answered[::-1] / len(right), (right[order].cumsum() / answered)[::-1]
-
-
-def best_f1_threshold(target: Array, score: Array) -> float:
-    """The threshold on the probability of class 1 with the highest F1 on these rows."""
-    from sklearn.metrics import precision_recall_curve  # slow to import, so not at the top
-
-    precision, recall, threshold = precision_recall_curve(target, score)
-    return float(threshold[(2 * precision * recall / np.maximum(precision + recall, 1e-12))[:-1].argmax()])

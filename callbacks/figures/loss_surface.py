@@ -1,4 +1,4 @@
-"""Gradient descent on the map of its loss: the path of the two weights of a binary model (article 1's picture).
+"""The loss surface of a binary model with two weights, and their path down it (article 1's picture).
 
 `surface` computes, `draw` draws, `LossSurface`, the callback, remembers the path. The map is exact, not interpolated
 from the path: a slice through the objective over all training rows, with b as it is at the end.
@@ -14,8 +14,7 @@ import lightning as L
 import torch
 from torch import Tensor
 
-from callbacks.figures.boundary import COLOURS, INK, names_as_written, show_image
-from callbacks.figures.evaluation import new_figure, save
+from callbacks.figures.canvas import COLOURS, INK, paint, show
 from callbacks.protocols import DescendingModel, PlottableData, datamodule_of, lack
 
 if TYPE_CHECKING:
@@ -48,7 +47,12 @@ def surface(model: DescendingModel, x: Tensor, target: Tensor, path: Tensor) -> 
     middle = (low + high) / 2
     w1, w2 = (torch.linspace(*_ends(middle[i], span[i]), RESOLUTION, dtype=x.dtype) for i in (0, 1))
     weights = torch.stack([w1.repeat(RESOLUTION), w2.repeat_interleave(RESOLUTION)], dim=1)  # (R², 2)
-    return Surface(w1, w2, model.objective_at(x, target, weights).unflatten(0, (RESOLUTION, RESOLUTION)))
+    bias = model.coefficients()[1].to(x)
+
+    def objective(w: Tensor) -> Tensor:
+        return model.nll(x @ w + bias, target, len(target)) + model.l2 * w.square().sum()
+
+    return Surface(w1, w2, torch.vmap(objective)(weights.to(x)).unflatten(0, (RESOLUTION, RESOLUTION)).cpu())
 
 
 def _ends(middle: Tensor, span: Tensor) -> tuple[float, float]:
@@ -63,8 +67,7 @@ def draw(ax: Axes, grid: Surface, path: Tensor, names: tuple[str, str], title: s
     # Equal steps of the square root: the levels are dense at the bottom of the valley, where the path ends.
     levels = objective.min() + (objective.max() - objective.min()) * np.linspace(0, 1, NUM_LEVELS) ** 2
     filled = ax.contourf(grid.w1.numpy(), grid.w2.numpy(), objective, levels=levels, cmap="Blues_r", extend="both")
-    bar = ax.figure.colorbar(filled, ax=ax, format="%.2f")
-    bar.set_label("objective over the training rows", fontsize=11)
+    ax.figure.colorbar(filled, ax=ax, format="%.2f", label="objective over the training rows")
     w1, w2 = path.T.numpy()
     ax.plot(w1, w2, color=COLOURS[1], linewidth=1.6, marker="o", markersize=3.5, label="after each epoch")
     ends: tuple[Any, ...] = ((0, "o", "white", "start"), (-1, "D", COLOURS[4], "end"))
@@ -73,10 +76,9 @@ def draw(ax: Axes, grid: Surface, path: Tensor, names: tuple[str, str], title: s
         ax.plot(w1[number], w2[number], marker=marker, label=name, **style)
     # Without the unit, as of "petal length (cm)": the model takes features that have none, standardised ones.
     x_name, y_name = (re.sub(r" \([^()]*\)$", "", name) for name in names)
-    ax.set_xlabel(f"weight of {x_name}", fontsize=12)
-    ax.set_ylabel(f"weight of {y_name}", fontsize=12)
-    ax.set_title(title, fontsize=14, loc="left", pad=10)
-    ax.legend(loc="upper left", fontsize=10, framealpha=0.9)
+    ax.set(xlabel=f"weight of {x_name}", ylabel=f"weight of {y_name}", title=title)
+    ax.spines[:].set_visible(True)
+    ax.legend(loc="upper left", frameon=True, framealpha=0.9)
 
 
 class LossSurface(L.Callback):
@@ -100,8 +102,8 @@ class LossSurface(L.Callback):
         unmet = lack(pl_module, DescendingModel) or lack(data, PlottableData)
         if unmet:
             raise ValueError(f"LossSurface does not apply: {unmet}; add it, or remove the callback")
-        if (number := len(data.transform(data.points("train")[0][:1])[0])) != 2:
-            raise ValueError(f"LossSurface draws a model of exactly 2 weights, got {number}: remove the callback")
+        if (shape := tuple(pl_module.coefficients()[0].shape)) != (2, 1):  # type: ignore[operator]
+            raise ValueError(f"LossSurface draws a model of exactly 2 weights, got {shape}: remove the callback")
 
     def state_dict(self) -> dict[str, Any]:
         """The path so far."""
@@ -128,12 +130,10 @@ class LossSurface(L.Callback):
         with torch.no_grad():
             x, target = data.transform(x).to(weight.device, weight.dtype), target.to(weight.device)
             grid = surface(pl_module, x.double(), target, path)
-        figure = new_figure()
-        title = f"The way down in {len(path) - 1} epochs"
-        with names_as_written():
-            draw(figure.add_subplot(), grid, path, tuple(data.feature_names), title)
-            pixels = save(figure, Path(trainer.default_root_dir, "figures", "loss_surface.png"))
-        show_image(trainer, "loss_surface", pixels, trainer.global_step)
+        names, title = tuple(data.feature_names), f"Gradient descent, {len(path) - 1} epochs"
+        picture = Path(trainer.default_root_dir, "figures", "loss_surface.png")
+        pixels = paint(picture, lambda figure: draw(figure.add_subplot(), grid, path, names, title))
+        show(trainer, "loss_surface", pixels, trainer.global_step)
 
     def _remember(self, model: Any) -> None:
-        self.path.append(model.coefficients()[:, 1].tolist())
+        self.path.append(model.coefficients()[0][:, 0].tolist())

@@ -1,25 +1,311 @@
-"""Pictures of what a model learned: each function draws given numbers on a matplotlib Axes, and computes nothing else.
+"""The pictures of an evaluation, each a function that draws the rows of a split on a matplotlib Figure.
 
-Every Axes should be of a Figure with `layout="constrained"`, which makes room for labels and legends.
+Precision-recall, ROC, calibration and confusion are drawn by scikit-learn's Displays.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
-from callbacks.figures.boundary import COLOURS, GREY, INK
-from callbacks.figures.curves import Array, Bins, ThresholdCurve
+from callbacks.figures.canvas import BLUE, GREY, INK, ORANGE
+from callbacks.figures.curves import Array, before_scaling, confused_pairs, grouped, risk_coverage, threshold_curve
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-BLUE, ORANGE = COLOURS[0], COLOURS[1]  # differ in lightness too, so a grey print keeps them apart
 MARKS: dict[str, Any] = {"linestyle": "none", "markersize": 9, "markeredgecolor": "white", "zorder": 4}
 LONGEST_NAME = 28  # characters of a name on an axis
+MOST_CLASSES = 20  # of a confusion matrix; above, only the most confused pairs are shown
+NUM_PAIRS = 20
+CALIBRATION_BINS, ECE_BINS = 10, 15  # the latter as in the metric `test/ece`
+NUM_CLASSES, NUM_FEATURES = 6, 8  # in the picture of the strongest features
+
+
+@dataclass(frozen=True)
+class EvaluatedRows:
+    """N classified rows of a split with K classes.
+
+    Attributes:
+        target: true classes, (N,).
+        predicted: classes as `predict` gives them, (N,).
+        proba: (N, K).
+        names: K names.
+        caption: which rows they are, printed below each picture.
+        groups: the group of each class, K names; None where there are none.
+        oos_class: index of the class that means "none of the others".
+        threshold: below which the largest in-scope probability means out of scope.
+        temperature: at which `proba` are; 1 where they are as trained.
+        scores: of a linear model the `class_scores` of W, (D, K).
+        feature_names: D names, where there are `scores`.
+    """
+
+    target: Array
+    predicted: Array
+    proba: Array
+    names: Sequence[str]
+    caption: str = ""
+    groups: Sequence[str] | None = None
+    oos_class: int | None = None
+    threshold: float | None = None
+    temperature: float = 1.0
+    scores: Tensor | None = None
+    feature_names: Sequence[str] = field(default_factory=list)
+
+
+def pictures(rows: EvaluatedRows, classes: Sequence[str] | None = None) -> dict[str, Callable[[Figure], Any]]:
+    """Every picture that applies, by name.
+
+    Args:
+        rows: to be shown.
+        classes: in the picture of the strongest features; None for those with the most errors.
+    """
+    drawn: dict[str, Callable[[EvaluatedRows, Figure], Any]] = {}
+    if len(rows.names) <= MOST_CLASSES:
+        drawn["confusion"] = confusion
+    else:
+        if _pairs(rows):
+            drawn["confused_pairs"] = draw_confused_pairs
+        if rows.groups is not None and len(set(rows.groups)) <= MOST_CLASSES:
+            drawn["confusion_of_groups"] = confusion_of_groups
+    drawn |= {"reliability": reliability, "risk_coverage": draw_risk_coverage}
+    if rows.oos_class is not None:
+        if 0 < (rows.target == rows.oos_class).sum() < len(rows.target):
+            drawn["threshold"] = draw_threshold_curve
+    elif len(rows.names) == 2 and len(set(rows.target.tolist())) == 2:
+        drawn["precision_recall_roc"] = precision_recall_and_roc
+    if rows.scores is not None:
+        drawn["top_features"] = partial(top_features, classes=classes)
+    return {name: partial(_with_caption, draw, rows) for name, draw in drawn.items()}
+
+
+def _with_caption(draw: Callable[[EvaluatedRows, Figure], Any], rows: EvaluatedRows, figure: Figure) -> None:
+    draw(rows, figure)
+    figure.supxlabel(rows.caption, x=0.99, ha="right", fontsize=9, color=GREY)
+
+
+def confusion(rows: EvaluatedRows, figure: Figure) -> None:
+    """The confusion matrix of few classes."""
+    right = int((rows.target == rows.predicted).sum())
+    title = f"{right:,} of {len(rows.target):,} rows right"
+    _draw_matrix(figure, rows.target, rows.predicted, rows.names, title)
+
+
+def confusion_of_groups(rows: EvaluatedRows, figure: Figure) -> None:
+    """The confusion matrix of the groups of many classes."""
+    assert rows.groups is not None
+    (target, names), (predicted, _) = (grouped(labels, rows.groups) for labels in (rows.target, rows.predicted))
+    title = f"{int((target == predicted).sum()):,} of {len(target):,} rows in the right group"
+    _draw_matrix(figure, target, predicted, names, title)
+
+
+def _draw_matrix(figure: Figure, target: Array, predicted: Array, names: Sequence[str], title: str) -> None:
+    """Counts with true classes down and predicted ones across; the colour is the share of the row."""
+    from sklearn.metrics import ConfusionMatrixDisplay, confusion_matrix
+
+    figure.set_size_inches(3.5 + 0.55 * len(names), 2.8 + 0.5 * len(names))
+    ax, names, labels = figure.add_subplot(), [shortened(name) for name in names], range(len(names))
+    shares: Any = {"normalize": "true", "cmap": "Blues", "colorbar": False, "im_kw": {"vmin": 0, "vmax": 1}}
+    options = {"labels": labels, "display_labels": names, "ax": ax, **shares}
+    display = ConfusionMatrixDisplay.from_predictions(target, predicted, **options)
+    counts = confusion_matrix(target, predicted, labels=labels)
+    for (row, column), text in np.ndenumerate(display.text_):
+        size, weight = 11 if len(names) <= 12 else 8, "bold" if row == column else "normal"
+        text.set(text=counts[row, column] or "", fontsize=size, fontweight=weight)
+    if max(map(len, names)) * len(names) > 60:
+        ax.set_xticks(labels, names, rotation=40, ha="right")
+    ax.spines[:].set_visible(False)
+    ax.set(title=title, xlabel="predicted class", ylabel="true class")
+
+
+def draw_confused_pairs(rows: EvaluatedRows, figure: Figure) -> None:
+    """A bar for each of the most frequent pairs of a true and another predicted class."""
+    between = _pairs(rows)
+    pairs = between[:NUM_PAIRS]
+    counts = [count for *_, count in pairs]
+    figure.set_size_inches(9, 1.4 + 0.3 * len(pairs))
+    ax = figure.add_subplot()
+    bars = ax.barh(range(len(pairs)), counts, color=BLUE, height=0.7)
+    ax.bar_label(bars, padding=4, fontsize=10, color=INK)
+    _list_down(ax, [f"{shortened(rows.names[t])}  →  {shortened(rows.names[p])}" for t, p, _ in pairs])
+    whole_numbers: Any = ax.xaxis.get_major_locator()
+    whole_numbers.set_params(integer=True)
+    ax.set_xlabel("rows (true class → predicted class)")
+    which = "" if rows.oos_class is None else " within the scope"
+    total = sum(count for *_, count in between)
+    _title_above(figure, f"The {len(pairs)} most frequent confusions{which}: {sum(counts):,} of {total:,}")
+
+
+def _pairs(rows: EvaluatedRows) -> list[tuple[int, int, int]]:
+    return [pair for pair in confused_pairs(rows.target, rows.predicted) if rows.oos_class not in pair[:2]]
+
+
+def reliability(rows: EvaluatedRows, figure: Figure) -> None:
+    """Accuracy over confidence above, as trained and at the temperature; below, the rows in each bin."""
+    from sklearn.calibration import CalibrationDisplay
+    from torchmetrics.functional.classification import multiclass_calibration_error
+
+    figure.set_size_inches(7.5, 6.5)
+    ax, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    versions = {"as trained": rows.proba}
+    if rows.temperature != 1:
+        versions = {"as trained": before_scaling(rows.proba, rows.temperature)}
+        versions[f"at T = {rows.temperature:.2f}"] = rows.proba
+    ax.plot([0, 1], [0, 1], color=GREY, linewidth=1.2, linestyle="dashed", label="as often right as confident")
+    styles = (("o", ORANGE), ("s", BLUE))[-len(versions) :]
+    right, edges = rows.proba.argmax(axis=1) == rows.target, np.linspace(0, 1, CALIBRATION_BINS + 1)
+    width = 0.9 / CALIBRATION_BINS / len(versions)
+    for number, ((name, proba), (marker, colour)) in enumerate(zip(versions.items(), styles, strict=True)):
+        confidence = proba.max(axis=1).clip(0, 1)
+        scores, target = torch.from_numpy(proba), torch.from_numpy(rows.target)
+        error = float(multiclass_calibration_error(scores, target, len(rows.names), n_bins=ECE_BINS))
+        options: dict[str, Any] = {"n_bins": CALIBRATION_BINS, "ax": ax, "ref_line": False, "markersize": 7}
+        options |= {"name": f"{name}: calibration error {error:.3f}", "marker": marker, "color": colour}
+        CalibrationDisplay.from_predictions(right, confidence, **options)
+        count = np.bincount(np.searchsorted(edges[1:-1], confidence), minlength=CALIBRATION_BINS)
+        below.bar(edges[:-1] + 0.05 / CALIBRATION_BINS + number * width, count, width, align="edge", color=colour)
+    ax.legend(loc="upper left", fontsize=11)
+    ax.tick_params(labelbottom=False)
+    title = "Can its probabilities be trusted?"
+    ax.set(xlim=(0, 1), ylim=(-0.02, 1.02), title=title, xlabel="", ylabel="share of right predictions")
+    below.set(xlabel="confidence: probability of the most probable class", ylabel="rows")
+
+
+def draw_risk_coverage(rows: EvaluatedRows, figure: Figure) -> None:
+    """Accuracy over the rows that the model answers, against the share of rows that go to a person."""
+    ax = figure.add_subplot()
+    handed_over, accuracy = risk_coverage(rows.proba.max(axis=1), rows.predicted == rows.target)
+    ax.plot(handed_over, accuracy, color=BLUE)
+    lowest, labelled = max(0.0, min(accuracy[0], accuracy.min()) - 0.08), -1.0
+    for share in (0.0, 0.1, 0.2, 0.3):
+        y = float(accuracy[min(int(np.searchsorted(handed_over, share)), len(accuracy) - 1)])
+        ax.plot(share, y, marker="o", color=ORANGE, **MARKS)
+        if abs(y - labelled) > 0.06 * (1 - lowest):  # else the numbers would overlap
+            labelled = y
+            ax.annotate(f"{share:.0%}: {y:.1%}", (share, y), (8, -5), textcoords="offset points", va="top", fontsize=11)
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_formatter(_percent())
+    ax.set(xlim=(-0.02, 1), ylim=(lowest, 1 + 0.03 * (1 - lowest)))
+    ax.set(xlabel="share of rows that go to a person, the least certain", ylabel="accuracy on the rest")
+    ax.set_title("Accuracy if a person takes the least certain rows")
+
+
+def draw_threshold_curve(rows: EvaluatedRows, figure: Figure) -> None:
+    """In-scope accuracy against out-of-scope recall over all thresholds, with the chosen threshold marked."""
+    assert rows.oos_class is not None
+    ax, chosen = figure.add_subplot(), rows.threshold
+    curve = threshold_curve(rows.proba, rows.target, rows.oos_class)
+    ax.plot(curve.oos_recall, curve.in_scope_accuracy, color=BLUE)
+    beside: dict[str, Any] = {"textcoords": "offset points", "fontsize": 10, "color": GREY}
+    labelled = [] if chosen is None else [curve.at(chosen)[0]]
+    for threshold in (0.1, 0.3, 0.5, 0.7, 0.9):
+        x, y = curve.at(threshold)
+        ax.plot(x, y, marker="o", color=BLUE, markersize=5)
+        if all(abs(x - other) > 0.05 for other in labelled):  # else the numbers would overlap
+            labelled.append(x)
+            ax.annotate(f"{threshold:g}", (x, y), (-5, -5), ha="right", va="top", **beside)
+    if chosen is not None:
+        x, y = curve.at(chosen)
+        ax.plot(x, y, marker="D", color=ORANGE, label=f"chosen: {chosen:.3f}", **MARKS)
+        text = f"threshold {chosen:.3f}:\n{y:.1%} in scope right, {x:.1%} out of scope found"
+        arrow = {"arrowstyle": "-", "color": GREY, "linewidth": 1, "shrinkB": 6}
+        place: dict[str, Any] = {"fontsize": 11, "color": INK, "ha": "left", "va": "top"}
+        ax.annotate(text, (x, y), (0.05, 0.4), textcoords="axes fraction", arrowprops=arrow, **place)
+    ax.set(xlim=(-0.01, 1.01), ylim=(0, 1.02), title="Where should the threshold be?")
+    ax.set(xlabel="out-of-scope recall", ylabel="in-scope accuracy")
+
+
+def precision_recall_and_roc(rows: EvaluatedRows, figure: Figure) -> None:
+    """Both curves of two classes, with the threshold 0.5 and the one of the best F1 marked on each."""
+    from sklearn.metrics import PrecisionRecallDisplay, RocCurveDisplay, precision_recall_curve
+
+    figure.set_size_inches(10, 5.6)
+    left, right = figure.subplots(1, 2)
+    positive, score = rows.target == 1, rows.proba[:, 1]
+    name = shortened(rows.names[1])
+    curves = [PrecisionRecallDisplay.from_predictions(positive, score, name=name, ax=left, plot_chance_level=True)]
+    curves.append(RocCurveDisplay.from_predictions(positive, score, name=name, ax=right, plot_chance_level=True))
+    for display in curves:
+        display.line_.set(color=BLUE, linewidth=2)
+        display.chance_level_.set(color=GREY, linewidth=1.2, linestyle="dashed")
+    precision, recall, threshold = precision_recall_curve(positive, score)
+    best = threshold[(2 * precision * recall / np.maximum(precision + recall, 1e-12))[:-1].argmax()]
+    marks = {"threshold 0.5": (0.5, "o", INK), f"best F1, threshold {best:.2f}": (best, "D", ORANGE)}
+    for label, (lowest, marker, colour) in marks.items():
+        predicted = score >= lowest
+        hits = (predicted & positive).sum()
+        x = hits / positive.sum()
+        left.plot(x, hits / max(predicted.sum(), 1), marker=marker, color=colour, label=label, **MARKS)
+        alarms = (predicted & ~positive).sum() / (~positive).sum()
+        right.plot(alarms, x, marker=marker, color=colour, label=label, **MARKS)
+    left.set(xlabel="recall", ylabel="precision", title=f"“{rows.names[1]}” against “{rows.names[0]}”")
+    right.set(xlabel="false positive rate", ylabel="true positive rate")
+    for ax, corner in ((left, "lower left"), (right, "lower right")):
+        ax.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), aspect="equal")
+        ax.legend(loc=corner)
+
+
+def top_features(rows: EvaluatedRows, figure: Figure, classes: Sequence[str] | None) -> None:
+    """A bar for each of the features that speak most for and against a few classes."""
+    scores, names = rows.scores, list(rows.names)
+    assert scores is not None
+    if classes is None:
+        errors = Counter(rows.target[rows.target != rows.predicted].tolist())
+        ranked = sorted(range(len(names)), key=lambda k: (-errors[k], k))
+        chosen = sorted(k for k in ranked[:NUM_CLASSES] if len(names) > 2 or k == 1)
+    else:
+        chosen = [names.index(name) for name in classes]
+    across, number = min(3, len(chosen)), min(NUM_FEATURES, len(scores))
+    down = -(-len(chosen) // across)
+    figure.set_size_inches(1.5 + 3.3 * across, 0.6 + (1.0 + 0.25 * number) * down)
+    which = " of the classes with the most errors" if classes is None and len(names) > NUM_CLASSES else ""
+    _title_above(figure, f"The strongest features{which}")
+    axes = figure.subplots(down, across, squeeze=False).flatten()
+    for ax in axes[len(chosen) :]:
+        ax.remove()
+    for ax, k in zip(axes, chosen, strict=False):
+        largest = scores[:, k].abs().topk(number).indices
+        top = largest[scores[largest, k].argsort(descending=True)].tolist()
+        amounts = scores[top, k].tolist()
+        ax.barh(range(number), amounts, color=[BLUE if amount > 0 else ORANGE for amount in amounts], height=0.7)
+        ax.axvline(0, color=INK, linewidth=0.8)
+        _list_down(ax, [_visible_spaces(rows.feature_names[feature]) for feature in top])
+        ax.set(title=shortened(names[k]), xlabel="coefficient")
+
+
+def _visible_spaces(name: str) -> str:
+    """A space at the end of an n-gram of characters is part of it."""
+    return shortened(name.replace(" ", "␣") if name != name.strip() else name)
+
+
+def learning_curve(figure: Figure, curves: Mapping[str, Mapping[int, Sequence[float]]], title: str) -> None:
+    """Mean accuracy over the number of training rows, with the range of the seeds.
+
+    Args:
+        figure: where to draw.
+        curves: of each model by its name, of each number of rows, the accuracy of each seed.
+        title: printed above.
+    """
+    ax = figure.add_subplot()
+    for (name, by_rows), (marker, colour) in zip(curves.items(), (("s", BLUE), ("o", ORANGE)), strict=False):
+        rows, values = list(by_rows), np.array(list(by_rows.values()))
+        ax.fill_between(rows, values.min(axis=1), values.max(axis=1), color=colour, alpha=0.25, linewidth=0)
+        ax.plot(rows, values.mean(axis=1), marker=marker, color=colour, markersize=7, label=name)
+        ax.annotate(
+            f"{values[-1].mean():.1%}", (rows[-1], values[-1].mean()), (8, 0), textcoords="offset points", color=INK
+        )
+    ax.legend(loc="lower right", fontsize=11)
+    ax.set_xlim(0, None)
+    ax.yaxis.set_major_formatter(_percent())
+    ax.set(title=title, xlabel="training rows", ylabel="test accuracy, mean and range of the seeds")
 
 
 def shortened(name: str) -> str:
@@ -32,204 +318,18 @@ def shortened(name: str) -> str:
     return name if len(name) <= LONGEST_NAME else f"{name[:half]}…{name[1 - half :]}"
 
 
-def confusion_matrix(ax: Axes, counts: Array, names: Sequence[str], title: str) -> None:
-    """Counts (K, K) with true classes down and answers across; the colour is the share of the row.
-
-    Args:
-        ax: where to draw.
-        counts: rows of each true class by answer.
-        names: K names.
-        title: printed above.
-    """
-    from sklearn.metrics import ConfusionMatrixDisplay
-
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    names = [shortened(name) for name in names]
-    display = ConfusionMatrixDisplay(shares, display_labels=names)
-    display.plot(ax=ax, cmap="Blues", colorbar=False, im_kw={"vmin": 0, "vmax": 1})
-    size = 11 if len(names) <= 12 else 8
-    for (row, column), text in np.ndenumerate(display.text_):
-        text.set(text=counts[row, column] or "", fontsize=size, fontweight="bold" if row == column else "normal")
-    rotated = max(map(len, names)) * len(names) > 60
-    ax.set_xticks(range(len(names)), names, rotation=40 if rotated else 0, ha="right" if rotated else "center")
-    ax.spines[:].set_visible(False)
-    _finish(ax, title, "answer", "true class")
-
-
-def confused_pairs(ax: Axes, pairs: Sequence[tuple[str, str, int]], title: str) -> None:
-    """A bar for each pair (true class, wrong answer, rows), the first on top."""
-    labels = [f"{shortened(truth)}  →  {shortened(answer)}" for truth, answer, _ in pairs]
-    bars = ax.barh(range(len(pairs)), [count for *_, count in pairs], color=BLUE, height=0.7)
-    ax.bar_label(bars, padding=4, fontsize=10, color=INK)
-    ax.set_yticks(range(len(pairs)), labels)
-    ax.set_ylim(len(pairs) - 0.4, -0.6)
-    ax.tick_params(axis="y", length=0)
-    ax.xaxis.set_major_locator(_whole_numbers())
-    _finish(ax, "", "rows (true class → answer)", "", open_frame=True)
-    ax.figure.suptitle(title, fontsize=14, x=0.01, ha="left")  # beside the long names there is no room for it
-
-
-def reliability(ax: Axes, below: Axes, curves: dict[str, Bins], title: str) -> None:
-    """Accuracy over confidence above, the number of rows in each bin below.
-
-    Args:
-        ax: for accuracy.
-        below: for the rows, a flat Axes that shares the horizontal axis.
-        curves: one or two by name; the last is the one that `predict` uses.
-        title: printed above.
-    """
-    ax.plot([0, 1], [0, 1], color=GREY, linewidth=1.2, linestyle="dashed", label="as often right as confident")
-    styles = (("o", ORANGE), ("s", BLUE))[-len(curves) :]
-    num_bins = len(next(iter(curves.values())).rows)
-    edges = np.linspace(0, 1, num_bins + 1)
-    width = 0.9 / num_bins / len(curves)
-    for number, ((name, bins), (marker, colour)) in enumerate(zip(curves.items(), styles, strict=True)):
-        filled = bins.rows > 0
-        ax.plot(bins.confidence[filled], bins.accuracy[filled], marker=marker, color=colour, markersize=7, label=name)
-        left = edges[:-1] + 0.05 / num_bins + number * width
-        below.bar(left, bins.rows, width, align="edge", color=colour)
-    ax.set(xlim=(0, 1), ylim=(-0.02, 1.02))
-    ax.legend(loc="upper left", frameon=False, fontsize=11)
-    ax.tick_params(labelbottom=False)
-    _finish(ax, title, "", "share of right answers", open_frame=True)
-    _finish(below, "", "confidence: probability of the most probable class", "rows", open_frame=True)
-
-
-def threshold_curve(ax: Axes, curve: ThresholdCurve, chosen: float | None, title: str) -> None:
-    """In-scope accuracy against out-of-scope recall over all thresholds, with the chosen threshold marked."""
-    ax.plot(curve.oos_recall, curve.in_scope_accuracy, color=BLUE, linewidth=2)
-    beside: dict[str, Any] = {"textcoords": "offset points", "fontsize": 10, "color": GREY}
-    labelled = [] if chosen is None else [point_at(curve, chosen)[0]]
-    for threshold in (0.1, 0.3, 0.5, 0.7, 0.9):
-        x, y = point_at(curve, threshold)
-        ax.plot(x, y, marker="o", color=BLUE, markersize=5)
-        if all(abs(x - other) > 0.05 for other in labelled):  # else the numbers would overlap
-            labelled.append(x)
-            ax.annotate(f"{threshold:g}", (x, y), (-5, -5), ha="right", va="top", **beside)
-    if chosen is not None:
-        x, y = point_at(curve, chosen)
-        ax.plot(x, y, marker="D", color=ORANGE, label=f"chosen: {chosen:.3f}", **MARKS)
-        text = f"threshold {chosen:.3f}:\n{y:.1%} in scope right, {x:.1%} out of scope found"
-        place: dict[str, Any] = {"fontsize": 11, "color": INK, "ha": "left", "va": "top"}
-        ax.annotate(text, (x, y), (0.05, 0.4), textcoords="axes fraction", arrowprops=_arrow(), **place)
-    ax.set(xlim=(-0.01, 1.01), ylim=(0, 1.02))
-    _finish(ax, title, "out-of-scope recall", "in-scope accuracy", open_frame=True)
-
-
-def score_histogram(ax: Axes, in_scope: Array, oos: Array, chosen: float | None, title: str) -> None:
-    """The scores of in-scope and of out-of-scope rows, each as a share of its kind, with the threshold between them."""
-    bins = np.linspace(0, 1, 41).tolist()
-    for scores, colour, name in ((in_scope, BLUE, "in scope"), (oos, ORANGE, "out of scope")):
-        weights = np.full(len(scores), 1 / max(len(scores), 1))
-        label = f"{name}, {len(scores):,} rows"
-        ax.hist(scores, bins, weights=weights, histtype="stepfilled", color=colour, alpha=0.35)
-        ax.hist(scores, bins, weights=weights, histtype="step", color=colour, linewidth=1.8, label=label)
-    if chosen is not None:
-        ax.axvline(chosen, color=INK, linewidth=1.6, linestyle="dashed", label=f"threshold {chosen:.3f}")
-    ax.legend(loc="upper center", frameon=False, fontsize=11)
-    ax.set_yscale("log")  # nearly all in-scope rows may be in the last bin
-    ax.yaxis.set_major_formatter(lambda share, _: f"{100 * share:g}%")
-    ax.set(xlim=(0, 1), ylim=(0.5 / max(len(in_scope), len(oos)), 4))
-    _finish(ax, title, "highest in-scope probability", "share of the rows of its kind (log scale)", open_frame=True)
-
-
-def risk_coverage(ax: Axes, handed_over: Array, accuracy: Array, title: str) -> None:
-    """Accuracy over the rows that are answered, against the share of rows that go to a person."""
-    ax.plot(handed_over, accuracy, color=BLUE, linewidth=2)
-    lowest, labelled = max(0.0, min(accuracy[0], accuracy.min()) - 0.08), -1.0
-    for share in (0.0, 0.1, 0.2, 0.3):
-        y = float(accuracy[min(int(np.searchsorted(handed_over, share)), len(accuracy) - 1)])
-        ax.plot(share, y, marker="o", color=ORANGE, **MARKS)
-        if abs(y - labelled) > 0.06 * (1 - lowest):  # else the numbers would overlap
-            labelled = y
-            ax.annotate(f"{share:.0%}: {y:.1%}", (share, y), (8, -5), textcoords="offset points", va="top", fontsize=11)
-    for axis in (ax.xaxis, ax.yaxis):
-        axis.set_major_formatter(_percent())
-    ax.set(xlim=(-0.02, 1), ylim=(lowest, 1 + 0.03 * (1 - lowest)))
-    _finish(ax, title, "share of rows that go to a person, the least certain", "accuracy on the rest", open_frame=True)
-
-
-def precision_recall_and_roc(
-    left: Axes, right: Axes, target: Array, score: Array, thresholds: dict[str, float], title: str
-) -> None:
-    """Both curves of a binary model, with the same thresholds marked on each.
-
-    Args:
-        left: for precision over recall.
-        right: for the true over the false positive rate.
-        target: 0 or 1, (N,).
-        score: probability of class 1, (N,).
-        thresholds: by the name to show.
-        title: printed above, on the left.
-    """
-    from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score, roc_curve
-
-    precision, recall, _ = precision_recall_curve(target, score)
-    area = f"average precision {average_precision_score(target, score):.3f}"
-    left.plot(recall, precision, color=BLUE, linewidth=2, drawstyle="steps-post", label=area)
-    false_rate, true_rate, _ = roc_curve(target, score)
-    right.plot(false_rate, true_rate, color=BLUE, linewidth=2, label=f"area {roc_auc_score(target, score):.3f}")
-    right.plot([0, 1], [0, 1], color=GREY, linewidth=1.2, linestyle="dashed", label="by chance: area 0.5")
-    for (name, threshold), (marker, colour) in zip(thresholds.items(), (("o", INK), ("D", ORANGE)), strict=False):
-        said, true = score >= threshold, target == 1
-        hits = (said & true).sum()
-        recall, precision = hits / max(true.sum(), 1), hits / max(said.sum(), 1)
-        false_alarms = (said & ~true).sum() / max((~true).sum(), 1)
-        left.plot(recall, precision, marker=marker, color=colour, label=name, **MARKS)
-        right.plot(false_alarms, recall, marker=marker, color=colour, label=name, **MARKS)
-    corners: tuple[Any, ...] = ((left, "lower left"), (right, "lower right"))
-    for ax, corner in corners:
-        ax.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), aspect="equal")
-        ax.legend(loc=corner, frameon=False, fontsize=10)
-    _finish(left, title, "recall", "precision", open_frame=True)
-    _finish(right, "", "false positive rate", "true positive rate", open_frame=True)
-
-
-def features(ax: Axes, amounts: Sequence[tuple[str, float]], title: str) -> None:
-    """A bar for each feature (name, coefficient), from the one that speaks most for a class to that most against it."""
-    values = [amount for _, amount in amounts]
-    colours = [BLUE if amount > 0 else ORANGE for amount in values]
-    ax.barh(range(len(amounts)), values, color=colours, height=0.7)
-    ax.axvline(0, color=INK, linewidth=0.8)
-    # A space at the end of an n-gram of characters is part of it.
-    names = [shortened(name.replace(" ", "␣") if name != name.strip() else name) for name, _ in amounts]
-    ax.set_yticks(range(len(amounts)), names)
-    ax.set_ylim(len(amounts) - 0.4, -0.6)
-    _finish(ax, shortened(title), "coefficient", "", open_frame=True)
+def _list_down(ax: Axes, names: Sequence[str]) -> None:
+    """Bars from top to bottom, each with its name."""
+    ax.set_yticks(range(len(names)), names)
+    ax.set_ylim(len(names) - 0.4, -0.6)
     ax.tick_params(axis="y", length=0)
 
 
-def caption(figure: Figure, text: str) -> None:
-    """A line in small print below all of a figure."""
-    figure.supxlabel(text, x=0.99, ha="right", fontsize=9, color=GREY)
-
-
-def point_at(curve: ThresholdCurve, threshold: float) -> tuple[float, float]:
-    """Out-of-scope recall and in-scope accuracy at a threshold."""
-    number = min(int(np.searchsorted(curve.threshold, threshold)), len(curve.threshold) - 1)
-    return float(curve.oos_recall[number]), float(curve.in_scope_accuracy[number])
-
-
-def _finish(ax: Axes, title: str, x: str, y: str, open_frame: bool = False) -> None:
-    ax.set_title(title, fontsize=14, loc="left", pad=10)
-    ax.set_xlabel(x, fontsize=12)
-    ax.set_ylabel(y, fontsize=12)
-    ax.tick_params(labelsize=10)
-    if open_frame:
-        ax.spines[["top", "right"]].set_visible(False)
-
-
-def _arrow() -> dict[str, Any]:
-    return {"arrowstyle": "-", "color": GREY, "linewidth": 1, "shrinkB": 6}
+def _title_above(figure: Figure, title: str) -> None:
+    figure.suptitle(title, x=0.01, ha="left")  # beside long names there is no room for the title of an Axes
 
 
 def _percent() -> Any:
     from matplotlib.ticker import PercentFormatter
 
     return PercentFormatter(xmax=1)
-
-
-def _whole_numbers() -> Any:
-    from matplotlib.ticker import MaxNLocator
-
-    return MaxNLocator(integer=True)

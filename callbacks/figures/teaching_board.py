@@ -9,7 +9,7 @@ import lightning as L
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 
-from callbacks.protocols import NamedClasses, ProbabilisticClassifier, datamodule_of, lack
+from callbacks.protocols import NamedClasses, PlottableModel, datamodule_of, lack
 
 
 class TeachingBoard(L.Callback):
@@ -19,7 +19,7 @@ class TeachingBoard(L.Callback):
       sparse gradient, of the features that occur in that batch);
     * under "proba", the probability of the true class of the first, the middle and the last validation row.
 
-    The model must be a `ProbabilisticClassifier`, the data have `class_names` (see `callbacks.protocols`), and a batch
+    The model must be a `PlottableModel`, the data have `class_names` (see `callbacks.protocols`), and a batch
     begin with x and target. Without a TensorBoard logger it does nothing.
 
     Raises:
@@ -28,7 +28,7 @@ class TeachingBoard(L.Callback):
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Refuse what has no probabilities or no names, before training starts."""
-        unmet = lack(pl_module, ProbabilisticClassifier) or lack(datamodule_of(trainer), NamedClasses)
+        unmet = lack(pl_module, PlottableModel) or lack(datamodule_of(trainer), NamedClasses)
         if stage == "fit" and unmet:
             raise ValueError(f"TeachingBoard does not apply: {unmet}; add it, or remove the callback")
 

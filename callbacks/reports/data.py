@@ -3,7 +3,6 @@
 `inspect_splits` computes, `print_table` prints, `DataReport`, the callback, decides when.
 """
 
-import json
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -11,8 +10,8 @@ from typing import Any
 
 import lightning as L
 
-from callbacks.files import atomic_write_csv, atomic_write_text
-from callbacks.protocols import InspectableData, datamodule_of, offers
+from callbacks.files import as_json, atomic_write_csv, atomic_write_text
+from callbacks.protocols import InspectableData, datamodule_of, lack
 
 SPLITS = ("train", "val", "test")
 Issue = tuple[str, int, int, Hashable, str]  # split, row, class index, content, what is wrong with it
@@ -79,7 +78,7 @@ class DataReport(L.Callback):
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         data = datamodule_of(trainer)
-        if not offers(data, InspectableData) or not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
+        if lack(data, InspectableData) or not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         splits = {}
         for split in SPLITS:
@@ -87,7 +86,7 @@ class DataReport(L.Callback):
             splits[split] = contents, target.tolist()
         report, issues = inspect_splits(splits, data.class_names)
         run = Path(trainer.default_root_dir)
-        atomic_write_text(run / "data_report.json", json.dumps(report, indent=2, ensure_ascii=False) + "\n")
+        atomic_write_text(run / "data_report.json", as_json(report, indent=2) + "\n")
         print_table(report)
         if issues:
             header = ("problem", "split", "row", "label", "content")

@@ -54,4 +54,4 @@ class HyperparameterSummary(L.Callback):
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger) and options and metrics:
                 for summary in hparams(options, metrics):  # names the metrics; the page takes the ends of their curves
-                    logger.experiment.file_writer.add_summary(summary)
+                    logger.experiment._get_file_writer().add_summary(summary)

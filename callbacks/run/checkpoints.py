@@ -1,150 +1,27 @@
-"""Checkpoints: how they are written and read, and which state of a run is best.ckpt and which last.ckpt."""
+"""Model checkpoints of a run: which state is best.ckpt, and which is last.ckpt."""
 
-import operator
 import re
-import reprlib
 import shutil
-from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 from weakref import proxy
 
 import lightning as L
-import numpy as np
 import torch
-from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, OnExceptionCheckpoint
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from torch import Tensor
 
-from callbacks.files import write_then_rename
+from callbacks.run.checkpoint_io import as_loadable, write_checkpoint
 from callbacks.run.loggers import ThrottledSave
+from checkpoint_file import load_checkpoint
 
-# What torch.load(weights_only=True) reads: exactly these types, not their subclasses.
-LEAVES = {str, bytes, int, float, complex, bool, type(None), Tensor, torch.nn.Parameter}
-LEAVES |= {torch.Size, torch.dtype, torch.device}
-PLAIN = LEAVES - {Tensor, torch.nn.Parameter}  # saved as they are
-SEQUENCES, MAPS = {list, tuple, set}, {dict, OrderedDict, Counter}
-
-
-class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes checkpoints whole or not at all, and reads them without ever running what is in them.
-
-    Lightning's own writes to the system's temporary folder and moves the file, which on another file system is a copy
-    that a kill can cut short.
-
-    Args:
-        loaded: checkpoints that are in memory already, by path. `load_checkpoint` removes and returns one of these
-            instead of reading the file again, so that what was checked is what is used, and its memory is freed after.
-        after_save: called after each successful save, on the process that writes.
-        extra: entries to add to every checkpoint.
-    """
-
-    def __init__(
-        self,
-        loaded: dict[str, dict[str, Any]] | None = None,
-        after_save: Callable[[], None] | None = None,
-        extra: dict[str, Any] | None = None,
-    ) -> None:
-        self.loaded = {} if loaded is None else loaded
-        self.after_save = after_save
-        self.extra = {} if extra is None else extra
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Write a checkpoint; if that fails, a file that was there before stays whole.
-
-        Raises:
-            ValueError: the checkpoint holds something that could not be loaded back; names where and what.
-            OSError: no room, or no permission.
-        """
-        checkpoint = as_loadable(checkpoint | self.extra)
-        if "://" in str(path):  # an object store, where files appear whole anyway
-            super().save_checkpoint(checkpoint, path, storage_options)
-        else:
-            _write(Path(path), lambda temporary: torch.save(checkpoint, temporary))
-        if self.after_save is not None:
-            self.after_save()
-
-    def load_checkpoint(self, path: Any, map_location: Any = "cpu", weights_only: bool | None = True) -> dict[str, Any]:
-        """Read with weights_only=True, whatever was asked for, from a local path or a URL."""
-        if str(path) in self.loaded:
-            return self.loaded.pop(str(path))
-        return super().load_checkpoint(path, map_location=map_location, weights_only=True)
-
-
-def as_loadable(value: Any, where: str = "") -> Any:
-    """A checkpoint, or something in one, as torch.load(weights_only=True) can read it back.
-
-    numpy's scalars and strings become Python's, subclasses of dict become dict, expanded tensors whole ones. What needs
-    no change is returned as it is, not copied.
-
-    Args:
-        value: anything in the checkpoint.
-        where: its place in the whole, for the message.
-
-    Raises:
-        ValueError: names the place and the type of what could not be read back.
-
-    >>> as_loadable({"names": [np.str_("a")], "scale": np.float64(0.5)})
-    {'names': ['a'], 'scale': 0.5}
-    >>> as_loadable({"WineDataModule": {"scalers": [len]}})
-    Traceback (most recent call last):
-    ValueError: WineDataModule.scalers[0] is a builtin_function_or_method, which cannot be loaded back safely: store \
-plain numbers, strings, lists, dicts or tensors
-    """
-    kind = type(value)
-    if kind in LEAVES:
-        return value if kind in PLAIN else _whole(value)
-    if kind in SEQUENCES:
-        if _all_leaves(value):
-            return value
-        items = [as_loadable(item, f"{where}[{number}]") for number, item in enumerate(value)]
-        return value if all(map(operator.is_, items, value)) else kind(items)
-    if isinstance(value, dict):
-        if kind in MAPS and _all_leaves(value) and _all_leaves(value.values()):
-            return value
-        plain = {as_loadable(key, f"{where} key"): as_loadable(item, _below(where, key)) for key, item in value.items()}
-        if kind not in MAPS:
-            return plain
-        if all(map(operator.is_, plain, value)) and all(map(operator.is_, plain.values(), value.values())):
-            return value
-        rebuilt = kind(plain)
-        if kind is OrderedDict:
-            vars(rebuilt).update(vars(value))  # a state_dict carries its modules' versions as an attribute
-        return rebuilt
-    if isinstance(value, np.generic) and value.dtype.kind in "biufcSU" and type(value.item()) in LEAVES:
-        return value.item()
-    module = "" if kind.__module__ == "builtins" else f"{kind.__module__}."
-    raise ValueError(
-        f"{where} is a {module}{kind.__qualname__}, which cannot be loaded back safely: {_remedy(value, where)}"
-    )
-
-
-def _whole(tensor: Tensor) -> Tensor:
-    """A tensor with memory for each of its numbers; one that `expand` has made larger than its memory is copied."""
-    expanded = tensor.layout == torch.strided and not tensor.is_meta
-    expanded = expanded and tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes()
-    return tensor.clone() if expanded else tensor
-
-
-def _all_leaves(values: Iterable[Any]) -> bool:
-    return PLAIN.issuperset(map(type, values))  # 20 ms for a vocabulary of a million words
-
-
-def _below(where: str, key: Any) -> str:
-    if not isinstance(key, str):
-        return f"{where}[{key!r}]"
-    return f"{where}.{key}" if where else str(key)
-
-
-def _remedy(value: Any, where: str) -> str:
-    section, *names = re.split(r"[.\[]", where)
-    if section.endswith("hyper_parameters") and names:  # a model's or a datamodule's
-        return f"leave it out with save_hyperparameters(ignore=[{names[0]!r}])"
-    if isinstance(value, np.ndarray):
-        return "store torch.from_numpy(array)"
-    return "store plain numbers, strings, lists, dicts or tensors"
+AUTO = "auto"
+PENDING = "gradients_pending"  # in a checkpoint that was written between two steps of the optimizer
+OWN_NAME = re.compile(r"(best|last|(epoch|step)_\d+)\.ckpt")
+OF_VALIDATION = re.compile(r"(?i)(^|[^a-z])val(id|idation)?([^a-z]|$)")  # in the name of a metric
 
 
 def validates_before_next_batch(trainer: L.Trainer) -> bool:
@@ -163,15 +40,53 @@ def validates_before_next_batch(trainer: L.Trainer) -> bool:
 
 def stops_within_epoch(trainer: L.Trainer) -> bool:
     """Whether the fit ends after this batch although the epoch has more: max_steps, max_time, or a callback's stop."""
-    stops = trainer.should_stop or trainer.global_step == trainer.max_steps
+    stops = (trainer.should_stop and trainer.fit_loop._can_stop_early) or trainer.global_step == trainer.max_steps
     return stops and not trainer.is_last_batch
+
+
+def has_pending_gradients(trainer: L.Trainer) -> bool:
+    """Whether gradients of this batch wait for a later one to step the optimizer: no checkpoint holds them."""
+    if trainer.lightning_module.automatic_optimization:
+        return trainer.fit_loop.epoch_loop._should_accumulate()
+    own = own_checkpoint(trainer)
+    return bool(trainer.optimizers) and own is not None and own.step_before_batch == trainer.global_step
+
+
+def own_checkpoint(trainer: L.Trainer) -> "RelocatableModelCheckpoint | None":
+    """The one that writes best.ckpt; `trainer.checkpoint_callback` is the first of all, and may be the user's."""
+    callbacks = trainer.callbacks  # type: ignore[attr-defined]
+    return next((callback for callback in callbacks if isinstance(callback, RelocatableModelCheckpoint)), None)
+
+
+def refuse_own_names(trainer: L.Trainer) -> None:
+    """Refuse another callback that would write into a run's folder of checkpoints under the names of its own.
+
+    To be called before the fit as well: at an exception within it, the other one may save.
+
+    Raises:
+        ValueError: names the callback and the file.
+    """
+    own, folder = own_checkpoint(trainer), Path(trainer.default_root_dir, "checkpoints").resolve()
+    for other in trainer.checkpoint_callbacks:
+        paths: list[Any] = [other.ckpt_path] if isinstance(other, OnExceptionCheckpoint) else []
+        if isinstance(other, ModelCheckpoint) and other is not own:
+            last = [other.CHECKPOINT_NAME_LAST] if other.save_last else []
+            templates = ["best"] if isinstance(other, RelocatableModelCheckpoint) else [other.filename, *last]
+            names = [Path(other.format_checkpoint_name({}, template)) for template in templates]
+            paths = [Path(other._ModelCheckpoint__resolve_ckpt_dir(trainer), name) for name in names]  # type: ignore[attr-defined]
+        for path in map(Path, paths):
+            if OWN_NAME.fullmatch(path.name) and path.parent.resolve() == folder:
+                raise ValueError(
+                    f"trainer.callbacks: {type(other).__name__} would write {path.name} into {folder}, where every run "
+                    "writes best.ckpt and last.ckpt: give it another filename (or save_last), or a dirpath"
+                )
 
 
 @contextmanager
 def weights_of(checkpoint: str, model: L.LightningModule) -> Iterator[None]:
     """The model with the weights of a checkpoint; afterwards it has its own again, to the last bit."""
     own = {name: value.clone() for name, value in model.state_dict().items()}
-    model.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"])
+    model.load_state_dict(load_checkpoint(checkpoint)["state_dict"])
     try:
         yield
     finally:
@@ -183,19 +98,21 @@ class RelocatableModelCheckpoint(ModelCheckpoint):
 
     Both lie in `trainer.default_root_dir`. That directory may be moved before a run is resumed, because a checkpoint
     stores the names of the others without their folder. Both are written at the end of every epoch, and after every
-    validation within one. A state is compared with the best so far if it was validated, or if the run has no validation
-    at all; a monitored value that is not finite is never the best.
+    validation within one; last.ckpt only once no gradient waits for further batches (accumulate_grad_batches). A state
+    is compared with the best so far if it was validated, or if the run has no validation at all; a monitored value that
+    is not finite is never the best.
 
     Args:
-        monitor: name of the logged metric that decides which state is the best; null takes the last state, as Lightning
-            does, for a fit without validation.
+        monitor: name of the logged metric that decides which state is the best; auto takes val/loss, or else the one
+            loss that the validation logs; null takes the last state, as Lightning does, for a fit without validation.
         mode: whether the smallest or the largest value is the best.
         save_top_k: keeps so many of the best states, -1 all of them, also under names such as epoch_00012.ckpt (after
             12 epochs) or step_00000340.ckpt (within one). With 1 there are only best.ckpt and last.ckpt.
         every_n_train_steps: writes last.ckpt also every so many updates.
 
     Raises:
-        ValueError: an argument is out of range; or, from the hooks, `monitor` was not logged.
+        ValueError: an argument is out of range; or, from the hooks, `monitor` is not logged, another callback would
+            write files of the same names, or something cannot be saved.
     """
 
     # Lightning's hooks and state are replaced. To Lightning and to other loggers this stays a ModelCheckpoint, with
@@ -203,7 +120,7 @@ class RelocatableModelCheckpoint(ModelCheckpoint):
 
     def __init__(
         self,
-        monitor: str | None = "val/loss",
+        monitor: str | None = AUTO,
         mode: Literal["min", "max"] = "min",
         save_top_k: int = 1,
         every_n_train_steps: int | None = None,
@@ -215,7 +132,11 @@ class RelocatableModelCheckpoint(ModelCheckpoint):
         super().__init__(monitor=monitor, mode=mode, save_top_k=save_top_k)
         self.every_n_train_steps = every_n_train_steps
         self.best_state = ""  # such as "epoch 12"
+        self.step_before_batch = -1
         self._saved_step = self._validated_step = 0  # a run that has taken no step saves nothing
+        self._is_due = self._stops = False  # a save and a stop that wait for the optimizer's step
+        self._is_told = False  # that there is no monitor
+        self._logged_before: set[str] = set()  # the validation
 
     @property
     def state_key(self) -> str:
@@ -236,11 +157,25 @@ class RelocatableModelCheckpoint(ModelCheckpoint):
         Raises:
             ValueError: the checkpoint does not say which state is the best, or it was chosen by another monitor.
         """
-        if trainer.state.fn != "fit" or not self._path("best.ckpt").is_file():
+        if trainer.state.fn != "fit":
             return
-        state = checkpoint["callbacks"].get(self.state_key)
-        _require_own_state(state, f"callbacks.{self.state_key}")  # Lightning passes over one that is empty
-        own = self.state_dict()
+        if checkpoint.get(PENDING):
+            raise ValueError(
+                "this checkpoint was written while gradients waited for further batches (accumulate_grad_batches), and "
+                "holds none of them: go on from last.ckpt"
+            )
+        states = checkpoint["callbacks"]
+        for other in trainer.checkpoint_callbacks:  # before each takes its state
+            if isinstance(other, ModelCheckpoint) and other is not self and other.state_key in states:
+                states[other.state_key] = _in_folder(states[other.state_key], str(other.dirpath))
+        if not self._path("best.ckpt").is_file():
+            return
+        state, own = states.get(self.state_key) or {}, self.state_dict()
+        if state.keys() != own.keys():  # Lightning passes over one that is empty
+            expected = f"expected a map of {', '.join(own)}, got {list(state)}"
+            raise ValueError(f"callbacks.{self.state_key}: {expected}; use one that fit has written")
+        if self.monitor == AUTO:
+            self.monitor = own["monitor"] = state["monitor"]
         if (state["monitor"], state["mode"]) != (own["monitor"], own["mode"]):
             before, now = (f"{s['monitor']!s:.100} ({s['mode']})" for s in (state, own))
             raise ValueError(
@@ -249,54 +184,116 @@ class RelocatableModelCheckpoint(ModelCheckpoint):
             )
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue from the best so far; start afresh in another run's directory.
-
-        Raises:
-            ValueError: something that `state_dict` could not have returned, such as names of files elsewhere.
-        """
-        _require_own_state(state_dict, f"callbacks.{self.state_key}")
-        if state_dict["best"] is not None and self._path("best.ckpt").is_file():
+        """Continue from the best so far; start afresh in another run's directory."""
+        if self._path("best.ckpt").is_file() and state_dict["best"] is not None:
             self.best_model_path, self.best_model_score = str(self._path("best.ckpt")), state_dict["best"]
             self.best_state = state_dict["best_state"]
-            kept = {self._path(name): score for name, score in state_dict["kept"].items()}
+            # By name alone, as those that are no longer among the best are deleted.
+            kept = {self._path(Path(name).name): score for name, score in state_dict["kept"].items()}
             self.best_k_models = {str(path): score for path, score in kept.items() if path.is_file()}
 
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        if trainer.state.fn == "fit" and has_pending_gradients(trainer):
+            checkpoint[PENDING] = True
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        refuse_own_names(trainer)  # of callbacks that the model has added
+
+    def on_sanity_check_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Choose the monitor, and refuse one of the validation's that it does not log."""
+        self._choose_monitor(trainer)
+        logged = trainer.callback_metrics
+        for option, name in _monitors(trainer):
+            if OF_VALIDATION.search(name) and name not in logged and not _mentions_sanity_check(pl_module):
+                raise ValueError(_never_logged(option, name, logged))
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Refuse what could not be saved, before an epoch is spent on it."""
+        as_loadable(trainer._checkpoint_connector.dump_checkpoint(weights_only=False))
+
+    def on_train_batch_start(self, trainer: L.Trainer, *_: Any) -> None:
+        self.step_before_batch = trainer.global_step
+
     def on_train_batch_end(self, trainer: L.Trainer, *rest: Any) -> None:
+        if self._waits_for_step(trainer):
+            return
         due = self.every_n_train_steps is not None and trainer.global_step % self.every_n_train_steps == 0
         # At the end of an epoch that was cut short Lightning counts it as done, and a resume would skip its rest.
-        due = due or stops_within_epoch(trainer)
+        due = due or self._is_due or stops_within_epoch(trainer)
+        # A validation between two steps may write best.ckpt, and a run with that alone could not be resumed.
+        due = due or (trainer.accumulate_grad_batches > 1 and not self.last_model_path)
         if due and not self._is_saved(trainer) and not validates_before_next_batch(trainer):
             # Lightning logs this step's metrics only after this hook; a kill in between would lose them.
             trainer._logger_connector.update_train_step_metrics()
             self._save(trainer, ["last.ckpt"])
 
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._logged_before = set(trainer.callback_metrics)
+
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Save after a validation within an epoch; after the epoch's last batch, `on_train_epoch_end` does."""
         if trainer.state.fn == "fit" and not trainer.sanity_checking:
+            self._choose_monitor(trainer)
             self._validated_step = trainer.global_step
             if not trainer.is_last_batch:
-                self._save_and_rank(trainer, f"step_{trainer.global_step:08d}.ckpt")
+                self._save_and_rank(trainer, f"step_{trainer.global_step:08d}.ckpt", self._waits_for_step(trainer))
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        for option, name in _monitors(trainer) if trainer.fast_dev_run else ():  # type: ignore[attr-defined]
+            if name not in trainer.callback_metrics:
+                raise ValueError(_never_logged(option, name, trainer.callback_metrics))
         self._save_and_rank(trainer, f"epoch_{trainer.current_epoch + 1:05d}.ckpt")
 
     def describe_best(self) -> str:
         """Which state best.ckpt holds, in one line, with the metric that decided."""
         if self.monitor is None:
             return "best.ckpt: the last state"
+        if self.monitor == AUTO:
+            return "no best.ckpt: checkpoint.monitor auto found no loss of a validation; last.ckpt has the last state"
         if self.best_model_score is None:
             return f"no best.ckpt: {self.monitor} was never logged, or never finite; last.ckpt has the last state"
         return f"best.ckpt: {self.best_state}, {self.monitor} {float(self.best_model_score):.4f}"
 
-    def _save_and_rank(self, trainer: L.Trainer, name: str) -> None:
-        if self._is_saved(trainer):
+    def _waits_for_step(self, trainer: L.Trainer) -> bool:
+        """Whether gradients are pending, so that a stop has to wait for the batch that steps with them."""
+        waits = has_pending_gradients(trainer)
+        if waits and trainer.should_stop and trainer.fit_loop._can_stop_early:
+            trainer.should_stop, self._stops = False, True
+        elif self._stops and not waits:
+            trainer.should_stop, self._stops = True, False
+        return waits
+
+    def _choose_monitor(self, trainer: L.Trainer) -> None:
+        if self.monitor != AUTO or self._is_told:
+            return
+        logged = set(trainer.callback_metrics) - self._logged_before
+        stems = {name: name.removesuffix("_epoch") for name in logged if "loss" in name.lower()}
+        losses = {stem if stem in logged else name for name, stem in stems.items()}
+        if "val/loss" in losses or len(losses) == 1:
+            self.monitor = "val/loss" if "val/loss" in losses else losses.pop()
+        else:
+            self._is_told = True
+            rank_zero_only(print)(
+                f"checkpoint.monitor auto: expected one loss of the validation, got {_listed(logged)}; no best.ckpt is "
+                "written, last.ckpt alone: name a metric with --checkpoint.monitor"
+            )
+
+    def _save_and_rank(self, trainer: L.Trainer, name: str, waits: bool = False) -> None:
+        """Save under the names that this state deserves; under last.ckpt too, unless gradients are pending."""
+        saved = 0 if waits else self._saved_step  # with last.ckpt alone, before a validation between two steps
+        if trainer.fast_dev_run or trainer.global_step == saved:  # type: ignore[attr-defined]
             return
         names: list[str] = []
         if self.monitor is None:
             self.best_model_path, names = str(self._path("best.ckpt")), ["best.ckpt"]
         elif (score := self._score(trainer)) is not None:
             names = self._names_for(name, score)
-        self._save(trainer, [*names, "last.ckpt"])
+        self._is_due |= waits
+        if names := names if waits else [*names, "last.ckpt"]:
+            self._save(trainer, names)
+        if self.monitor not in (None, AUTO, *trainer.callback_metrics) and self._is_validated(trainer):
+            # Only now, so that a resume with another monitor loses nothing.
+            raise ValueError(_never_logged("checkpoint.monitor", str(self.monitor), trainer.callback_metrics))
         while len(self.best_k_models) > self.save_top_k > 0:
             worst = (max if self.mode == "min" else min)(self.best_k_models, key=self.best_k_models.__getitem__)
             del self.best_k_models[worst]
@@ -304,19 +301,17 @@ class RelocatableModelCheckpoint(ModelCheckpoint):
                 Path(worst).unlink(missing_ok=True)
 
     def _score(self, trainer: L.Trainer) -> Tensor | None:
-        """The monitored value of this state; None if it was not validated, or the value is not finite."""
-        validates = trainer.enable_validation and any(trainer.num_val_batches)
-        if validates and self._validated_step != trainer.global_step:
-            return None
+        """The monitored value of this state; None if it was not validated or logged, or the value is not finite."""
         metrics = trainer.callback_metrics
-        if self.monitor not in metrics:
-            if validates:
-                logged = ", ".join(sorted(metrics)) or "nothing"
-                raise ValueError(f"expected {self.monitor} (checkpoint.monitor) to be logged, got only: {logged}")
+        validates = trainer.enable_validation and any(trainer.num_val_batches)
+        if (validates and not self._is_validated(trainer)) or self.monitor not in metrics:
             return None
         # Processes must take the same decision, even where each logs a value of its own.
         score = torch.tensor(trainer.strategy.broadcast(float(metrics[self.monitor])), dtype=torch.float64)
         return score if score.isfinite() else None
+
+    def _is_validated(self, trainer: L.Trainer) -> bool:
+        return any(trainer.num_val_batches) and self._validated_step == trainer.global_step
 
     def _names_for(self, name: str, score: Tensor) -> list[str]:
         names = []
@@ -340,13 +335,15 @@ class RelocatableModelCheckpoint(ModelCheckpoint):
             if isinstance(logger, ThrottledSave):
                 logger.flush()
         trainer.save_checkpoint(first, weights_only=False)
-        self._saved_step, self.last_model_path = trainer.global_step, str(self._path("last.ckpt"))
+        if "last.ckpt" in names:
+            self._saved_step, self.last_model_path = trainer.global_step, str(self._path("last.ckpt"))
+            self._is_due = False
         if not trainer.is_global_zero:
             return
         # Copies, not hard links: overwriting one file in place must not change the other. Copying takes about half as
         # long as saving: 5 ms for W of 10,000 x 151, 0.6 to 1 s for a million rows.
         for other in others:
-            _write(other, lambda temporary: shutil.copyfile(first, temporary))
+            write_checkpoint(other, lambda temporary: shutil.copyfile(first, temporary))
         for logger in trainer.loggers:
             logger.after_save_checkpoint(proxy(self))
 
@@ -354,39 +351,43 @@ class RelocatableModelCheckpoint(ModelCheckpoint):
         return Path(str(self.dirpath), name)
 
 
-def _require_own_state(state: Any, key: str) -> None:
-    """The closed list of what the state of a `RelocatableModelCheckpoint` holds."""
-    holds: dict[str, Callable[[Any], bool]] = {
-        "monitor": lambda value: value is None or type(value) is str,
-        "mode": lambda value: value in ("min", "max"),
-        "best": lambda value: value is None or _is_score(value),
-        "best_state": lambda value: type(value) is str and re.fullmatch(r"((epoch|step) \d{1,15})?", value) is not None,
-        "kept": lambda value: (
-            isinstance(value, dict) and all(map(_is_name, value)) and all(map(_is_score, value.values()))
-        ),
-    }
-    if not isinstance(state, dict) or state.keys() != holds.keys():
-        raise ValueError(f"{key}: expected a map of {', '.join(holds)}, got {reprlib.repr(state)}")
-    for name, is_right in holds.items():
-        if not is_right(state[name]):
-            raise ValueError(f"{key}.{name}: expected what fit has written, got {reprlib.repr(state[name])}")
-    if (state["best"] is None) != (state["best_state"] == ""):
-        raise ValueError(f"{key}: expected best and best_state or none of them, got {reprlib.repr(state)}")
+def _monitors(trainer: L.Trainer) -> Iterator[tuple[str, str]]:
+    """Every metric that something waits for, with the option that names it."""
+    callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
+    watching: list[tuple[str, Any]]
+    watching = [(type(c).__name__, c) for c in callbacks if isinstance(c, EarlyStopping | ModelCheckpoint)]
+    if trainer.lightning_module.automatic_optimization:
+        watching += [(type(c.scheduler).__name__, c) for c in trainer.lr_scheduler_configs if c.reduce_on_plateau]
+    for name, one in watching:
+        if one.monitor not in (None, AUTO) and getattr(one, "strict", True):
+            yield "checkpoint.monitor" if one is own_checkpoint(trainer) else f"monitor of {name}", one.monitor
 
 
-def _is_score(value: Any) -> bool:
-    scalar = isinstance(value, Tensor) and value.dtype == torch.float64 and value.shape == () and not value.is_meta
-    return scalar and value.layout == torch.strided and bool(value.float().isfinite())  # as metrics are float32
+def _never_logged(option: str, name: str, logged: Iterable[str]) -> str:
+    return f"expected {name} ({option}) to be logged, got only: {_listed(logged)}"
 
 
-def _is_name(value: Any) -> bool:
-    """Of a file that lies beside best.ckpt; files that are no longer among the best are deleted."""
-    return type(value) is str and re.fullmatch(r"(epoch|step)_\d{1,15}\.ckpt", value) is not None
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names)) or "nothing"
 
 
-def _write(path: Path, write: Callable[[Path], Any]) -> None:
-    try:
-        write_then_rename(path, write)
-    except (OSError, RuntimeError) as error:  # torch makes a RuntimeError of a full disk
-        before = "the checkpoint before it is whole" if path.exists() else "there is none before it"
-        raise OSError(f"cannot write {path}: {error}; {before}; make room and resume") from error
+def _mentions_sanity_check(model: L.LightningModule) -> bool:
+    """Whether a model may log less in the sanity check than in a validation."""
+    own = [parent for parent in type(model).__mro__ if not parent.__module__.startswith(("lightning.", "torch."))]
+    codes = [getattr(item, "__code__", None) for parent in own for item in vars(parent).values()]
+    return any("sanity_checking" in code.co_names for code in codes if code)
+
+
+def _in_folder(state: dict[str, Any], folder: str) -> dict[str, Any]:
+    """The state of Lightning's ModelCheckpoint with its files by name alone, those that are in its own folder.
+
+    A run may have been moved; and Lightning deletes the files that are named here.
+    """
+
+    def own(path: str) -> str:
+        there = str(Path(folder, Path(path).name))
+        return there if path and Path(there).is_file() else ""
+
+    paths = {name: own(path) for name, path in state.items() if name.endswith("_model_path")}
+    kept = {own(path): score for path, score in state["best_k_models"].items() if own(path)}
+    return state | paths | {"best_k_models": kept, "dirpath": folder}

@@ -11,10 +11,10 @@ from torch import Tensor
 class StopOnDivergence(L.Callback):
     """Ends a fit whose loss or weights are not finite any more, before a checkpoint of them is written.
 
-    Looks at the loss that `training_step` returns, at every step of a single process (of an update by hand, which
-    returns none, at each logged train/loss), and at all weights before a checkpoint is written. Several processes have
-    equal weights, so that all of them stop there; their losses differ, and one that stopped alone would leave the
-    others waiting.
+    Looks at the loss that `training_step` returns, at every step of a single process on a CPU, elsewhere at each logged
+    step, as every look waits for the device (of an update by hand, which returns none, at each logged train/loss); and
+    at all weights before a checkpoint is written. Several processes have equal weights, so that all of them stop there;
+    their losses differ, and one that stopped alone would leave the others waiting.
 
     Raises:
         ValueError: from the hooks: the step, the learning rate, and which checkpoint is the last good one.
@@ -27,7 +27,9 @@ class StopOnDivergence(L.Callback):
         is_logged = trainer.global_step % trainer.log_every_n_steps == 0  # type: ignore[attr-defined]
         if loss is None and is_logged:  # of an update by hand
             loss = trainer.callback_metrics.get("train/loss")
-        if trainer.world_size == 1 and isinstance(loss, Tensor) and not math.isfinite(float(loss)):
+        if trainer.world_size > 1 or not isinstance(loss, Tensor) or not (is_logged or loss.device.type == "cpu"):
+            return
+        if not math.isfinite(float(loss)):
             self._stop(trainer, f"the loss became {float(loss)}")
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:

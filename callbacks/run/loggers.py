@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from lightning.fabric.loggers.logger import _DummyExperiment
 from lightning.pytorch.core.saving import save_hparams_to_yaml
 from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.loggers.logger import Logger
+from lightning.pytorch.loggers.logger import Logger, rank_zero_experiment
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from torch import Tensor
 
@@ -54,11 +55,22 @@ class ThrottledSave(Logger):
 
 
 class ThrottledTensorBoardLogger(ThrottledSave, TensorBoardLogger):
-    """TensorBoard events, flushed once a second."""
+    """TensorBoard events, flushed once a second; the file begins with the first event.
+
+    Lightning opens its loggers before it reads a checkpoint, and a resume that is refused there leaves no file.
+    """
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> Any:
+        if self._experiment is None:
+            self._experiment = _lazy_writer(self.log_dir, **self._kwargs)
+        return self._experiment
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
         if not self.is_repeated(metrics, step):
+            self.experiment._get_file_writer()  # below, Lightning makes another error of a full disk
             super().log_metrics(dict(metrics), step)
 
     @rank_zero_only
@@ -102,6 +114,13 @@ class ResumableCSVLogger(ThrottledSave):
     def save_dir(self) -> str:
         return str(self.path.parent)
 
+    log_dir = root_dir = save_dir
+
+    @property
+    def experiment(self) -> Any:
+        """Takes whatever a model draws on each of its loggers, as `add_image` of TensorBoard's, and drops it."""
+        return _DummyExperiment()
+
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
         """Write none: they are in the run's config.yaml."""
 
@@ -135,6 +154,20 @@ class ResumableCSVLogger(ThrottledSave):
         if is_first_write:
             return [row for row in rows if int(row["step"]) < (self.resumed_at or 0)]
         return rows
+
+
+def _lazy_writer(log_dir: str, **options: Any) -> Any:
+    from torch.utils.tensorboard import SummaryWriter  # slow to import, so not at the top
+
+    class LazyWriter(SummaryWriter):
+        is_made = False
+
+        def _get_file_writer(self) -> Any:
+            return super()._get_file_writer() if self.is_made else None
+
+    writer = LazyWriter(log_dir=log_dir, **options)
+    writer.is_made = True
+    return writer
 
 
 def _write_table(path: Path, columns: list[str], rows: list[dict[str, Any]]) -> None:

@@ -25,3 +25,9 @@ class ThrottledProgressBar(RichProgressBar):
         if now - self._updated >= 1 / self.refresh_rate or trainer.is_last_batch:
             self._updated = now
             super().on_train_batch_end(trainer, *rest)
+
+    def get_metrics(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
+        """Add the last train/loss: logged for the bar, it would be read, and a GPU waited for, at every step."""
+        metrics = super().get_metrics(trainer, pl_module)
+        loss = trainer.callback_metrics.get("train/loss")
+        return metrics if loss is None else {"train/loss": float(loss)} | metrics

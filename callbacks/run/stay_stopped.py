@@ -1,22 +1,92 @@
-"""A run that early stopping has ended stays ended."""
+"""Callbacks of Lightning on a resume: what early stopping has ended stays ended, what could not go on is refused."""
 
 from typing import Any
 
 import lightning as L
+from lightning.pytorch.callbacks import (
+    BaseFinetuning,
+    BatchSizeFinder,
+    EarlyStopping,
+    GradientAccumulationScheduler,
+    LearningRateFinder,
+    ModelPruning,
+    StochasticWeightAveraging,
+)
+from lightning.pytorch.callbacks.early_stopping import EarlyStoppingReason
+from lightning.pytorch.callbacks.spike import SpikeDetection
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
+
+SEARCHES = (
+    "searches anew at every start, and drops the checkpoint: leave it out, and give what it has found as an option"
+)
+REFUSED_ON_RESUME = {
+    BatchSizeFinder: SEARCHES,
+    LearningRateFinder: SEARCHES,
+    BaseFinetuning: "does not keep which weights it has unfrozen, and would leave them frozen: start a new run",
+    SpikeDetection: "does not take back which losses it has seen: leave it out",
+    ModelPruning: "does not keep its masks, and pruned weights would grow again: start a new run",
+}
+
+
+def refuse_stateless(trainer: Any, resumes: bool) -> None:
+    """Refuse a callback whose work no checkpoint holds, and on a resume one whose state Lightning does not restore.
+
+    Raises:
+        ValueError: names the callback, and what to do.
+    """
+    for callback in trainer.callbacks:
+        if isinstance(callback, StochasticWeightAveraging):
+            raise ValueError(
+                "trainer.callbacks: StochasticWeightAveraging averages after the last checkpoint, so that no file "
+                "holds the average: use EMAWeightAveraging or WeightAveraging, which save it"
+            )
+        for kind, reason in REFUSED_ON_RESUME.items() if resumes else ():
+            if isinstance(callback, kind):
+                raise ValueError(f"trainer.callbacks: {type(callback).__name__} cannot be resumed: it {reason}")
 
 
 class StayStopped(L.Callback):
     """Ends a resumed fit at once where EarlyStopping had ended it; by itself Lightning trains for one epoch more.
 
-    So a run that was killed after its last epoch, over its pictures, ends with the weights of an unbroken one.
+    So a run that was killed after its last epoch, over its pictures, ends with the weights of an unbroken one. More
+    patience than before, or another threshold, lets it train on.
+
+    Raises:
+        ValueError: from the hooks: a callback whose state Lightning does not keep.
     """
 
+    def __init__(self) -> None:
+        self._patience: dict[EarlyStopping, int] = {}
+
+    def setup(self, trainer: Any, pl_module: L.LightningModule, stage: str) -> None:
+        self._patience = {callback: callback.patience for callback in trainer.early_stopping_callbacks}
+
+    def on_load_checkpoint(self, trainer: Any, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        # At step 0 a BatchSizeFinder or LearningRateFinder puts back what it has saved before its search.
+        if trainer.state.fn == "fit":
+            refuse_stateless(trainer, resumes=checkpoint["global_step"] > 0)  # also those that the model has added
+
     def on_train_start(self, trainer: Any, pl_module: L.LightningModule) -> None:
-        for callback in trainer.early_stopping_callbacks:
-            if callback.stopped_epoch:
-                trainer.should_stop = True
+        for callback, patience in self._patience.items():
+            before, callback.patience = callback.patience, patience  # Lightning takes the checkpoint's
+            message = str(callback.stopping_reason_message)
+            goes_on = {
+                EarlyStoppingReason.NOT_STOPPED: True,
+                EarlyStoppingReason.PATIENCE_EXHAUSTED: before < patience and callback.wait_count < patience,
+                EarlyStoppingReason.STOPPING_THRESHOLD: f" {callback.stopping_threshold}. " not in message,
+                EarlyStoppingReason.DIVERGENCE_THRESHOLD: f" {callback.divergence_threshold}. " not in message,
+                EarlyStoppingReason.NON_FINITE_METRIC: not callback.check_finite,
+            }
+            if goes_on[callback.stopping_reason]:
+                callback.stopping_reason, callback.stopped_epoch = EarlyStoppingReason.NOT_STOPPED, 0
+                continue
+            trainer.should_stop = True
+            if trainer.fit_loop._can_stop_early:  # otherwise min_epochs or min_steps lets it train
                 rank_zero_only(print)(
                     f"EarlyStopping had ended this run after epoch {callback.stopped_epoch + 1}: nothing to train; "
-                    "to go on nevertheless, leave it out of trainer.callbacks"
+                    "to go on nevertheless, give it more patience or leave it out of trainer.callbacks"
                 )
+        if trainer.fit_loop.restarted_mid_epoch:  # Lightning leaves this hook out
+            for callback in trainer.callbacks:
+                if isinstance(callback, GradientAccumulationScheduler):
+                    callback.on_train_epoch_start(trainer, pl_module)

@@ -3,7 +3,9 @@
 import os
 import signal
 import subprocess
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -13,11 +15,13 @@ import torch
 import torch.distributed as dist
 from lightning.fabric.plugins.environments import SLURMEnvironment
 from lightning.pytorch.callbacks import Checkpoint
+from torch import Tensor
 
 from callbacks.files import atomic_write_text
-from callbacks.run.checkpoints import validates_before_next_batch
+from callbacks.run.checkpoints import has_pending_gradients, validates_before_next_batch
 
-REQUEUED = "requeued_slurm_job.txt"  # in the directory of a run that waits for its job to start again; holds its number
+# In the directory of a run that goes on once its job starts again: the job, and all options of the command.
+UNFINISHED = "unfinished_job.txt"
 
 
 def slurm_job(environ: Mapping[str, str] = os.environ) -> str | None:
@@ -31,37 +35,64 @@ def slurm_job(environ: Mapping[str, str] = os.environ) -> str | None:
     return environ.get("SLURM_JOB_ID")
 
 
+def torchrun_job(environ: Mapping[str, str] = os.environ) -> str | None:
+    """The id of the torchrun that starts this process, anew after a failure; None without one.
+
+    >>> torchrun_job({"TORCHELASTIC_RUN_ID": "none"})
+    >>> torchrun_job({"TORCHELASTIC_RUN_ID": "job1"})
+    'torchrun job1'
+    """
+    name = environ.get("TORCHELASTIC_RUN_ID", "none")
+    return None if name == "none" else f"torchrun {name}"
+
+
 class GracefulStop(Checkpoint):  # a Checkpoint, because Lightning runs those last: after the other callbacks' files
     """On the first SIGINT or SIGTERM during `fit`, saves checkpoints/last.ckpt and stops.
 
-    Stops only between steps, so that W and b are never from different steps. If a validation or the end of the epoch is
-    due, it runs first. A second signal stops at once, without saving. Ctrl-C after the last step, while pictures are
-    drawn, only says where the run is.
+    Stops only between steps of the optimizer, so that W and b are never from different steps and no gradient is lost.
+    If a validation or the end of the epoch is due, it runs first. A second signal stops at once, without saving. Ctrl-C
+    after the last step, while pictures are drawn, only says where the run is. SIGTERM outside of `fit`, where there is
+    nothing to save, stops at once.
 
     In a SLURM job that Lightning may requeue (`SLURMEnvironment(auto_requeue=True)`, the default), SLURM's notice
-    (`#SBATCH --signal=SIGUSR1@90`) does the same and requeues the job. The file requeued_slurm_job.txt tells the job,
-    once it runs again, which run is its own. Lightning's own handler saves in the middle of a step.
+    (`#SBATCH --signal=SIGUSR1@90`) does the same and requeues the job. The file unfinished_job.txt tells the job, once
+    it runs again, which run is its own. Lightning's own handler saves in the middle of a step.
     """
 
     def __init__(self) -> None:
+        self.command = ""  # all options of this command, which train.py sets
         self.received: int | None = None  # number of the first signal
         self._saved: Path | None = None  # once stopping, or once the training is over
+        self._asked: tuple[Any, Tensor] | None = None  # of several processes, whether any of them has received one
         self._notice: signal.Signals | None = None  # with which SLURM announces the end of the job's time
         self._previous_handlers: dict[int, Any] = {}
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         environment = trainer._accelerator_connector.cluster_environment
         self._notice = self._saved = None
+        if trainer.world_size > 1:
+            self._group: Any = dist.new_group(backend="gloo")  # on CPUs, so that no GPU is waited for
+            self._asked = None
+            # At every step Lightning too lets all processes wait for each other, over a SIGTERM that is handled here.
+            trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
         if isinstance(environment, SLURMEnvironment) and environment.auto_requeue:
             self._notice = environment.requeue_signal
         for number in filter(None, (signal.SIGINT, signal.SIGTERM, self._notice)):
-            self._previous_handlers[number] = signal.signal(number, self._handle)
-        if trainer.is_global_zero:
-            Path(trainer.default_root_dir, REQUEUED).unlink(missing_ok=True)
+            self._listen(number, self._handle)
+
+    def on_sanity_check_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._listen(signal.SIGTERM, self._handle)
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.state.fn != "fit":
+            self._listen(signal.SIGTERM, partial(_stop_at_once, trainer))
+
+    on_test_start = on_predict_start = on_validation_start
 
     def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
         """Save here, but stop before the next batch: Lightning logs this step's curves in between."""
-        if self._any_received(trainer) and not validates_before_next_batch(trainer):
+        waits = has_pending_gradients(trainer) or validates_before_next_batch(trainer)
+        if self._any_received(trainer) and not waits:
             self._save(trainer)
 
     def on_train_batch_start(self, trainer: L.Trainer, *_: Any) -> None:
@@ -71,7 +102,7 @@ class GracefulStop(Checkpoint):  # a Checkpoint, because Lightning runs those la
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Stop after a validation within an epoch; after the epoch's last batch, its end is still due."""
         within_epoch = trainer.state.fn == "fit" and not trainer.sanity_checking and not trainer.is_last_batch
-        if within_epoch and self._any_received(trainer):
+        if within_epoch and self._any_received(trainer) and not has_pending_gradients(trainer):
             self._stop(trainer)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -109,17 +140,30 @@ class GracefulStop(Checkpoint):  # a Checkpoint, because Lightning runs those la
                 f"\nstopped by {signal.Signals(number).name} after step {trainer.global_step}; saved {path}\n"
                 f"go on with: --ckpt_path {path}"
             )
+            marker = Path(trainer.default_root_dir, UNFINISHED)
             if number == self._notice:
-                _requeue(Path(trainer.default_root_dir))
+                _requeue(marker, self.command)
+            elif number == signal.SIGINT:
+                marker.unlink(missing_ok=True)
         raise SystemExit(128 + number)
 
     def _any_received(self, trainer: L.Trainer) -> bool:
         if trainer.world_size == 1:
             return self.received is not None
-        # A signal reaches the processes at different steps, but they must stop after the same one.
-        received = torch.tensor(float(self.received is not None), device=trainer.strategy.root_device)
-        dist.all_reduce(received, op=dist.ReduceOp.MAX)
+        # A signal reaches the processes at different steps, but they must stop after the same one: that after which
+        # all have heard of it. The answer travels while the next step is computed.
+        work, received = self._asked or self._ask()
+        work.wait()
+        self._asked = self._ask()
         return bool(received)
+
+    def _listen(self, number: int, handler: Callable[[int, FrameType | None], None]) -> None:
+        if threading.current_thread() is threading.main_thread():  # no other receives signals, or may ask for them
+            self._previous_handlers.setdefault(number, signal.signal(number, handler))
+
+    def _ask(self) -> tuple[Any, Tensor]:
+        received = torch.tensor(float(self.received is not None))
+        return dist.all_reduce(received, op=dist.ReduceOp.MAX, group=self._group, async_op=True), received
 
     def _restore_handlers(self) -> None:
         for number, handler in self._previous_handlers.items():
@@ -127,18 +171,25 @@ class GracefulStop(Checkpoint):  # a Checkpoint, because Lightning runs those la
         self._previous_handlers = {}
 
 
+def _stop_at_once(trainer: L.Trainer, number: int, frame: FrameType | None) -> None:
+    if trainer.strategy.launcher is not None:
+        trainer.strategy.launcher.kill(number)  # the processes that this one has started
+    print(f"\nstopped by {signal.Signals(number).name}")
+    raise SystemExit(128 + number)
+
+
 def _last(trainer: L.Trainer) -> Path:
     return Path(trainer.default_root_dir) / "checkpoints" / "last.ckpt"
 
 
-def _requeue(run: Path) -> None:
+def _requeue(marker: Path, command: str) -> None:
     job = slurm_job()
     if job is None:
         return
-    atomic_write_text(run / REQUEUED, job)
+    atomic_write_text(marker, f"{job}\n{command}")
     try:
         subprocess.run(["scontrol", "requeue", job], check=True)
         print(f"requeued SLURM job {job}, which goes on by itself")
     except (OSError, subprocess.CalledProcessError) as error:
-        (run / REQUEUED).unlink()
+        marker.unlink()
         print(f"SLURM job {job} could not be requeued: {error}")

@@ -1,8 +1,10 @@
 """Tables of numbers and categories as people have them: read, split, standardised and one-hot encoded."""
 
+import json
 import math
 import re
 import sys
+import warnings
 from collections.abc import Iterable, Sequence
 from functools import cached_property, partial
 from typing import Any, Literal, NamedTuple
@@ -14,8 +16,8 @@ from torch import Tensor
 
 from datamodules.batches import BatchedDataset, BatchIndices
 from datamodules.checks import few_to_choose_by, label_oddities
-from datamodules.files.readers import Row, column_values, each_file, read_rows
-from datamodules.saved_state import are_names
+from datamodules.files.formats import Row, plain
+from datamodules.files.readers import column_values, each_file, labelled_rows, read_rows, require_files
 from datamodules.splits import hold_out, join_validation
 from datamodules.table.tabular import TabularDataModule, in_order
 
@@ -67,6 +69,7 @@ class TableDataModule(TabularDataModule):
         categorical_columns: columns whose numbers are names, such as postal codes; those with words are found anyway.
         missing: "impute" takes the mean of the training rows for a number that is not there, with a column of 0 and 1
             that says so, and makes a missing category one of its own; "refuse" ends with a line that names the rows.
+        drop_unlabelled: leave out rows of these files that have no label, instead of refusing them.
         predict_file: rows for `predict`, a file as above; without either, `predict` takes the test rows.
         predict_inputs: rows for `predict`, as [{age: 31, town: Oslo}], or as [[31, Oslo]] in the order of the columns.
         options: as in TabularDataModule.
@@ -87,6 +90,7 @@ class TableDataModule(TabularDataModule):
         id_columns: list[str] | None = None,
         categorical_columns: list[str] | None = None,
         missing: Literal["impute", "refuse"] = "impute",
+        drop_unlabelled: bool = False,
         predict_file: str | None = None,
         predict_inputs: list[Any] | None = None,
         **options: Any,
@@ -99,7 +103,8 @@ class TableDataModule(TabularDataModule):
         self.train_file, self.val_file, self.test_file = train_file, val_file, test_file
         self.label_column, self.missing, self.predict_file = str(label_column), missing, predict_file
         self.feature_columns, self.id_columns = feature_columns, id_columns or []
-        self.categorical_columns = categorical_columns or []
+        self.categorical_columns, self.drop_unlabelled = categorical_columns or [], drop_unlabelled
+        self._trained_with: dict[str, list[str] | None] | None = None  # the options of a checkpoint's columns
 
     def setup(self, stage: str) -> None:
         """Say what in the data is likely to be a mistake, in one line each on standard error."""
@@ -110,32 +115,36 @@ class TableDataModule(TabularDataModule):
             oddities += [*stray.values(), *self._codes(), *self._id_like(stray), *self._not_learned_from()]
             for line in few_to_choose_by(len(self._files["val"][0])):
                 rank_zero_only(print)(f"note: {line}", file=sys.stderr)
-        splits = {"fit": ("val", "test"), "test": ("test",), "predict": ("predict",)}.get(stage, ())
-        for line in [*oddities, *(line for split in splits for line in self._unseen(split))]:
+        splits = {"fit": ("train", "val", "test"), "test": ("test",), "predict": ("predict",)}.get(stage, ())
+        for split in splits:
+            oddities += [*self._without(split), *self._new_categories(self._rows(split), f"{split} rows")]
+        for line in oddities:
             rank_zero_only(print)(f"warning: {line}", file=sys.stderr)
 
     # What the files hold, and, unless a checkpoint has told, what their columns are.
 
     @cached_property
-    def _files(self) -> dict[str, LabelledRows]:
-        """Rows and labels of "train", "val" and "test"."""
+    def _training_file(self) -> LabelledRows:
+        """Its rows in their order, held out or not, and their labels."""
         if not self.train_file:
             raise ValueError("train_file: expected a file to train on, got none; --data.train_file FILE")
-        files = {"train": self.train_file, "val": self.val_file, "test": self.test_file}
-        splits = {split: self._labelled(file) for split, file in files.items() if file}
+        return self._labelled("train", self.train_file)
+
+    @cached_property
+    def _files(self) -> dict[str, LabelledRows]:
+        """Rows and labels of "train", "val" and "test"."""
+        files = {"val": self.val_file, "test": self.test_file}
+        splits = {"train": self._training_file}
+        splits |= {split: self._labelled(split, file) for split, file in files.items() if file}
         splits = hold_out(splits, {"test": self.test_fraction, "val": self.val_fraction}, self.seed)
         return join_validation(splits) if self.trains_on_validation else splits
 
-    def _labelled(self, files: str | list[str]) -> LabelledRows:
+    def _labelled(self, split: str, files: str | list[str]) -> LabelledRows:
+        require_files(f"{split}_file", files)
         rows: list[Row] = []
         labels: list[str] = []
         for path in each_file(files):
-            found = list(read_rows(path, (self.label_column,)))
-            if not found:
-                raise ValueError(f"{path}: expected at least one row, the file is empty")
-            for _, row in found:
-                if isinstance(row.get(self.label_column), bool):
-                    row[self.label_column] = str(row[self.label_column]).lower()
+            found = list(labelled_rows(path, (self.label_column,), self.drop_unlabelled))
             labels += [label for (label,) in column_values(path, found, (self.label_column,))]
             rows += [(f"{path} {place}", row) for place, row in found]
         return rows, labels
@@ -150,11 +159,17 @@ class TableDataModule(TabularDataModule):
 
     @cached_property
     def columns(self) -> dict[str, list[str] | None]:
-        """The columns to learn from: None for numbers, for categories a list of them, "" for a missing one."""
-        rows = self._files["train"][0]
+        """The columns to learn from: None for numbers, for categories a list of them, "" for a missing one.
+
+        Whether they hold numbers is decided by all rows of the training file, held out or not.
+        """
+        return self._columns_of_options()
+
+    def _columns_of_options(self) -> dict[str, list[str] | None]:
         there = self._there
         names = self.feature_columns or self._candidates()
-        for option, wanted in (("feature_columns", names), ("id_columns", self.id_columns)):
+        for option in ("feature_columns", "id_columns", "categorical_columns"):
+            wanted = getattr(self, option) or []
             if unknown := [name for name in wanted if name not in there]:
                 raise ValueError(f"{option}: the file has no column {unknown[0]!r}, it has {', '.join(there[:20])}")
         if self.label_column in names or not names:
@@ -163,23 +178,30 @@ class TableDataModule(TabularDataModule):
             )
         columns: dict[str, list[str] | None] = {}
         for name in names:
-            values = [row.get(name) for _, row in rows]
-            numbers = [number for number in map(_number, values) if number is None or not math.isnan(number)]
+            numbers = []
+            for place, row in self._training_file[0]:
+                if isinstance(value := row.get(name), list | dict):
+                    raise ValueError(
+                        f"{place}: expected a number or a category in {name!r}, got {json.dumps(value)[:50]}: make "
+                        f"a column of each part, or leave it out with --data.id_columns '[{name}]'"
+                    )
+                if (number := _number(value)) is None or not math.isnan(number):
+                    numbers.append(number)
             if name not in self.categorical_columns and None not in numbers:
                 if not numbers:
                     raise ValueError(f"column {name!r} has no value in the training rows: --data.id_columns '[{name}]'")
                 columns[name] = None
             else:
-                columns[name] = sorted(set(map(_category, values)))
+                columns[name] = sorted({_category(row.get(name)) for _, row in self._files["train"][0]})
         return columns
 
-    @property
+    @cached_property
     def _there(self) -> list[str]:
-        """The columns that the training rows have, in their order."""
-        return list(dict.fromkeys(name for _, row in self._files["train"][0] for name in row))
+        """The columns that the rows of the training file have, in their order."""
+        return list(dict.fromkeys(name for _, row in self._training_file[0] for name in row))
 
     def _candidates(self) -> list[str]:
-        """The columns of the training rows that could be learned from."""
+        """Those of them that could be learned from."""
         left_out = {self.label_column, *self.id_columns}
         return [name for name in self._there if not NAMELESS.fullmatch(name) and name not in left_out]
 
@@ -207,7 +229,8 @@ class TableDataModule(TabularDataModule):
                     f"label {', '.join(map(repr, unknown[:10])):.300} of the {split} rows is none of the {len(number)} "
                     f"of the training rows ({known:.300}): add training rows, or remove these"
                 )
-            splits[split] = self._encoded(rows), torch.tensor([number[label] for label in labels])
+            there = self._there if split == "train" or self.is_drawn(split) else None
+            splits[split] = self._encoded(rows, there), torch.tensor([number[label] for label in labels])
         return splits
 
     @cached_property
@@ -227,7 +250,9 @@ class TableDataModule(TabularDataModule):
             width = len(self.feature_names)
             self.mean, self.scale = torch.zeros(width, dtype=self.precision), torch.ones(width, dtype=self.precision)
             if numbers:
-                scaler = StandardScaler().fit(self.points("train")[0][:, numbers].numpy())  # leaves out NaN
+                x = self.points("train")[0][:, numbers]
+                x[:, x.isnan().all(dim=0)] = 0  # where all numbers are in rows that are held out
+                scaler = StandardScaler().fit(x.numpy())  # leaves out NaN
                 self.mean[: len(numbers)] = torch.from_numpy(scaler.mean_)
                 self.scale[: len(numbers)] = torch.from_numpy(scaler.scale_)
         mean, scale = self.mean[: len(numbers)], self.scale[: len(numbers)]
@@ -255,13 +280,33 @@ class TableDataModule(TabularDataModule):
     def encode(self, rows: Any) -> Tensor:
         """Rows as in predict_inputs, a data frame, or an array in the order of the columns, to x (N, D).
 
+        Warns of categories that no training row has.
+
         Raises:
             ValueError: a column is not there, or holds something else than a number.
         """
+        given = self._given(rows)
+        for line in self._new_categories(given, "rows"):
+            warnings.warn(line, stacklevel=2)
+        return self.transform(self._encoded(given, [*self.columns]))
+
+    def unseen(self, rows: Any) -> list[list[str]]:
+        """Of each row a line for each category that no training row has."""
+        return [
+            [
+                f"no training row has the {name!r} {category!r}"
+                for name, known in self._number_of.items()
+                if (category := _category(row[name])) not in known
+            ]
+            for _, row in self._given(rows)
+        ]
+
+    def _given(self, rows: Any) -> list[Row]:
+        """Rows as `encode` takes them, named."""
         rows = rows if isinstance(rows, list) else np.asarray(in_order(rows, list(self.columns))).tolist()
-        if not rows:
-            return torch.zeros(0, self.num_features)
-        return self.transform(self._encoded((f"row {n}", self._named(n, row)) for n, row in enumerate(rows)))
+        if not isinstance(rows, list):
+            raise ValueError(f"expected a list of rows, got {rows!r:.60}")
+        return [(f"row {n}", self._named(n, row)) for n, row in enumerate(rows)]
 
     def sklearn_transformer(self) -> Any:
         """Refused with a ValueError: scikit-learn's columns are not in this order."""
@@ -284,27 +329,35 @@ class TableDataModule(TabularDataModule):
         return all(_category(row.get(name)) == "" for name in self.columns)
 
     def state_dict(self) -> dict[str, Any]:
-        """What TabularDataModule keeps, the columns, and those with holes."""
-        return super().state_dict() | {"columns": self.columns, "with_holes": self.with_holes}
+        """What TabularDataModule keeps, the columns, those with holes, and the options that chose them."""
+        own = {"columns": self.columns, "with_holes": self.with_holes, "options": self._options}
+        return super().state_dict() | own
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take all of it from a checkpoint.
+    @property
+    def _options(self) -> dict[str, list[str] | None]:
+        return {name: getattr(self, name) for name in ("feature_columns", "id_columns", "categorical_columns")}
+
+    def require_known_rows(self, split: str) -> None:
+        """Refuse other rows than a checkpoint's own, and to train on columns chosen otherwise.
 
         Raises:
-            ValueError: the checkpoint holds something else, or is damaged.
+            ValueError: names the options, or gives both fingerprints, and says what to do.
         """
-        columns, with_holes = state.get("columns"), state.get("with_holes")
-        if not (
-            isinstance(columns, dict)
-            and are_names([*columns])
-            and all(kind is None or are_names(kind) for kind in columns.values())
-            and isinstance(with_holes, list)
-            and with_holes == [name for name, kind in columns.items() if kind is None and name in with_holes]
-            and state.get("feature_names") == _feature_names(columns, with_holes)
-        ):
-            raise ValueError("the checkpoint holds no columns of a table; use one that fit has written")
-        self.columns, self.with_holes = columns, with_holes
-        vars(self).pop("_layout", None)
+        super().require_known_rows(split)
+        if split != "train" or self._trained_with in (None, self._options):
+            return
+        if [*self._columns_of_options().items()] != [*self.columns.items()]:
+            before = ", ".join(f"{name} {value}" for name, value in self._trained_with.items())
+            now = ", ".join(f"{name} {value}" for name, value in self._options.items())
+            raise ValueError(
+                f"the checkpoint was trained with {before}, the configuration asks for {now}: to resume, use the run's "
+                "own config.yaml; for other columns, start a new run"
+            )
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.columns, self.with_holes, self._trained_with = state["columns"], state["with_holes"], state["options"]
+        for name in ("_layout", "_number_of"):
+            vars(self).pop(name, None)
         super().load_state_dict(state)
 
     def _width(self, num_raw: int) -> int:
@@ -320,6 +373,7 @@ class TableDataModule(TabularDataModule):
     @cached_property
     def _inputs(self) -> list[Row]:
         if self.predict_file is not None:
+            require_files("predict_file", self.predict_file)
             rows = [
                 (f"{self.predict_file} {place}", row) for place, row in read_rows(self.predict_file, [*self.columns])
             ]
@@ -333,12 +387,26 @@ class TableDataModule(TabularDataModule):
 
     def _named(self, number: int, row: Any) -> dict[str, Any]:
         """A row of predict_inputs as a map from column to value."""
+        row = plain(row)
         if isinstance(row, list) and len(row) == len(self.columns):
             return dict(zip(self.columns, row, strict=True))
         if not isinstance(row, dict):
             expected = f"{len(self.columns)} values ({', '.join(self.columns)})"
             raise ValueError(f"predict_inputs: expected {expected}, got {row} as row {number}")
+        self._require_columns(f"row {number}", row)
         return row
+
+    def _require_columns(self, place: str, there: Iterable[str]) -> None:
+        if absent := [name for name in self.columns if name not in there]:
+            raise ValueError(
+                f"{place}: expected a column {', '.join(map(repr, absent[:10]))}, got {', '.join(sorted(there)[:20])}"
+            )
+
+    @cached_property
+    def _number_of(self) -> dict[str, dict[str, int]]:
+        """The number of each category, of each column of categories."""
+        kinds = {name: kind for name, kind in self.columns.items() if kind is not None}
+        return {name: {_category(category): n for n, category in enumerate(kind)} for name, kind in kinds.items()}
 
     def _raw(self, split: str) -> tuple[Tensor, Tensor]:
         if split != "predict":
@@ -346,26 +414,20 @@ class TableDataModule(TabularDataModule):
         x = self._encoded(self._inputs)
         return x, torch.full((len(x),), -1)
 
-    def _encoded(self, rows: Iterable[Row]) -> Tensor:
+    def _encoded(self, rows: list[Row], there: Iterable[str] | None = None) -> Tensor:
         """Numbers, and numbers of categories: (N, F).
+
+        Args:
+            rows: with their places.
+            there: the columns of their file; None takes those of these rows.
 
         Raises:
             ValueError: a column is not there, holds something else than a number, or, unless imputed, nothing.
         """
-        rows = list(rows)
         if not rows:
             return torch.empty(0, len(self.columns), dtype=self.precision)
-        there = {name for _, row in rows for name in row}
-        if absent := [name for name in self.columns if name not in there]:
-            where, _ = rows[0]
-            raise ValueError(
-                f"{where.partition(' line ')[0]}: expected a column {', '.join(map(repr, absent[:10]))}, got "
-                f"{', '.join(sorted(there)[:20])}"
-            )
-        number_of = {
-            name: {c: n for n, c in enumerate(kind)} for name, kind in self.columns.items() if kind is not None
-        }
-        encoded, holes, wrong = [], [], []
+        self._require_columns(rows[0][0].partition(" line ")[0], there or {name for _, row in rows for name in row})
+        number_of, encoded, holes, wrong = self._number_of, [], [], []
         for place, row in rows:
             values = [
                 number_of[name].get(_category(row.get(name)), -1) if name in number_of else _number(row.get(name))
@@ -374,7 +436,7 @@ class TableDataModule(TabularDataModule):
             for name, value in zip(self.columns, values, strict=True):
                 if value is None:
                     wrong.append(f"{place}: expected a number in {name!r}, got {str(row[name])[:50]!r}")
-                elif _category(row.get(name)) == "" or math.isnan(value):
+                elif math.isnan(value) or (name in number_of and _category(row.get(name)) == ""):
                     holes.append(f"{place} has no {name!r}")
             encoded.append([float(value) for value in values if value is not None])
         if wrong:
@@ -387,33 +449,46 @@ class TableDataModule(TabularDataModule):
             )
         return torch.tensor(encoded, dtype=self.precision)
 
-    def _unseen(self, split: str) -> list[str]:
+    def _new_categories(self, rows: list[Row], what: str) -> list[str]:
         """What to say of categories that no training row has."""
         lines = []
-        for name, kind in self.columns.items():
-            rows = [] if kind is None else [row for _, row in self._rows(split)]
-            found = [_category(row.get(name)) for row in rows] if any(name in row for row in rows) else []
-            known = set(kind or [])
+        for name, known in self._number_of.items():
+            found = [_category(row.get(name)) for _, row in rows] if any(name in row for _, row in rows) else []
             unseen = [category for category in found if category not in known]
             if unseen:
                 listed = ", ".join(map(repr, sorted(set(unseen))[:5])) + (", ..." if len(set(unseen)) > 5 else "")
                 lines.append(
-                    f"{len(unseen)} of {len(found)} {split} rows have a {name!r} that no training row has ({listed}): "
+                    f"{len(unseen)} of {len(found)} {what} have a {name!r} that no training row has ({listed}): "
                     "it counts as none of the known ones"
                 )
         return lines
+
+    def _without(self, split: str) -> list[str]:
+        """What to say of rows without a column that others have, as JSON lets them."""
+        if split in ("val", "test") and self.is_drawn(split):
+            return []  # told of with the file that they are from
+        every = self._training_file[0] if split == "train" else self._rows(split)
+        rows = [(place, row) for place, row in every if not self.columns.keys() <= row.keys()]
+        if not rows:
+            return []
+        place, row = rows[0]
+        absent, there = ([*names][:5] for names in ([n for n in self.columns if n not in row], row))
+        return [
+            f"{len(rows)} of {len(every)} {split} rows lack a column, whose value counts as missing: {place} has no "
+            f"{', '.join(map(repr, absent))}, but {', '.join(map(repr, there))}"
+        ]
 
     def _stray(self) -> dict[str, str]:
         """What to say of columns that some cells keep from being read as numbers, by their names."""
         lines = {}
         for name in self._words:
-            filled = [(place, row[name]) for place, row in self._files["train"][0] if _category(row.get(name))]
+            filled = [(place, row[name]) for place, row in self._training_file[0] if _category(row.get(name))]
             stray = [(place, value) for place, value in filled if _number(value) is None]
             numerals = len(filled) - sum(NUMERAL.fullmatch(str(value)) is None for _, value in stray)
             if stray and numerals > len(filled) / 2:
                 (place, value), *_ = stray
                 lines[name] = (
-                    f"column {name!r} looks like numbers in {numerals} of {len(filled)} training rows, but {place} has "
+                    f"column {name!r} looks like numbers in {numerals} of {len(filled)} rows, but {place} has "
                     f"{str(value)[:50]!r}, so that each value counts as a category: write numbers as 1234.5, leave "
                     f"unknown ones empty, or, if they are names, set --data.categorical_columns '[{name}]'"
                 )
@@ -423,10 +498,10 @@ class TableDataModule(TabularDataModule):
         """What to say of numbers that begin with a 0, as names do."""
         lines = []
         for name in (name for name, kind in self.columns.items() if kind is None):
-            values = [str(row.get(name)) for _, row in self._files["train"][0]]
+            values = [str(row.get(name)) for _, row in self._training_file[0]]
             if codes := [value for value in values if CODE.fullmatch(value)]:
                 lines.append(
-                    f"column {name!r} is read as numbers, but {len(codes)} of {len(values)} training rows begin with a "
+                    f"column {name!r} is read as numbers, but {len(codes)} of {len(values)} rows begin with a "
                     f"0, as {codes[0]!r}: if they are names, set --data.categorical_columns '[{name}]'"
                 )
         return lines
@@ -501,5 +576,9 @@ def _category(value: Any) -> str:
     """A category as text, the same from every kind of file; "" where it is missing."""
     if value is None or (not isinstance(value, str) and str(value).casefold() in MISSING):  # NaN, or pandas' NA
         return ""
-    text = str(int(value) if isinstance(value, float) and value.is_integer() else value).strip()
+    text, number = str(value).strip(), _number(value)
+    if number is not None and math.isfinite(number) and not CODE.match(text):  # 2, 2.0 and 2.00 are one
+        if not number.is_integer():
+            return str(number)
+        text = str(int(number)) if abs(number) < 2**53 or isinstance(value, float) else text
     return text.lower() if text.lower() in ("true", "false") else text

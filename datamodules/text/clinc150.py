@@ -5,13 +5,14 @@ https://arxiv.org/abs/1909.02027; the files are those of https://github.com/clin
 """
 
 import hashlib
+import http.client
 import json
 import os
-import uuid
 from pathlib import Path
 from typing import Any, Literal
 
-from datamodules.files.bounded import fetch
+import torch
+
 from datamodules.text.features import Ngrams
 from datamodules.text.sentences import LabelledTexts, TfidfDataModule
 
@@ -25,7 +26,6 @@ SHA256 = {
     "oos_plus": "bfcca9ae515623541dc1983c94c4ed7cae9d26b42ae47d74b972e51bb6f7a21f",
 }
 DOMAINS_SHA256 = "b947b579d3b8e74b06f93b01083d8efaff2888b43a3e362533bd88a6e1211b3a"
-LARGEST_FILE = 10_000_000  # bytes; the real ones have about 2.5 million
 
 
 class CLINC150DataModule(TfidfDataModule):
@@ -59,7 +59,7 @@ class CLINC150DataModule(TfidfDataModule):
         if variant not in SHA256:
             raise ValueError(f"variant must be one of {', '.join(SHA256)}; got {variant}")
         self.variant = variant
-        self.data_dir = Path(data_dir or os.environ.get("CLINC150_DIR") or "data/clinc150")
+        self.data_dir = Path(data_dir or os.environ.get("CLINC150_DIR") or "data/clinc150").expanduser()
 
     @property
     def file(self) -> Path:
@@ -90,8 +90,7 @@ class CLINC150DataModule(TfidfDataModule):
     def load_splits(self) -> dict[str, LabelledTexts]:
         """The official splits, each with its out-of-scope rows."""
         self._fetch()
-        with self.file.open("rb") as file:
-            content = file.read(LARGEST_FILE + 1)
+        content = self.file.read_bytes()
         require_checksum(content, SHA256[self.variant], self.file)
         try:
             data: dict[str, Any] = json.loads(content)
@@ -116,28 +115,23 @@ def download(url: str, path: Path, sha256: str) -> None:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        content = fetch(url, LARGEST_FILE + 1)
-    except OSError as error:
-        raise OSError(
-            f"cannot download {path.name} ({error}); connect to the network, or put the file from {url} into a "
-            f"folder and name it with --data.data_dir or the environment variable CLINC150_DIR"
+        torch.hub.download_url_to_file(url, str(path), hash_prefix=sha256)
+    except RuntimeError as error:
+        raise ValueError(
+            f"{url}: expected the published file ({error}); try again later, or use an unchanged copy"
         ) from error
-    require_checksum(content, sha256, url, remedy="try again later")
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    except (OSError, http.client.HTTPException) as error:
+        raise OSError(
+            f"cannot download {path.name} ({' '.join(str(error).split())}); connect to the network, or put the file "
+            f"from {url} into a folder and name it with --data.data_dir or the environment variable CLINC150_DIR"
+        ) from error
 
 
-def require_checksum(
-    content: bytes, sha256: str, source: object, remedy: str = "remove the file and try again"
-) -> None:
+def require_checksum(content: bytes, sha256: str, file: Path) -> None:
     """Refuse content that is not, byte for byte, the published file."""
     found = hashlib.sha256(content).hexdigest()
     if found != sha256:
         raise ValueError(
-            f"{source}: expected the published file (SHA-256 {sha256[:12]}...), got {len(content)} bytes with "
-            f"{found[:12]}...; {remedy}, or use an unchanged copy"
+            f"{file}: expected the published file (SHA-256 {sha256[:12]}...), got {len(content)} bytes with "
+            f"{found[:12]}...; remove the file and try again, or use an unchanged copy"
         )

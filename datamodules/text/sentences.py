@@ -4,6 +4,7 @@ import json
 import re
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from functools import cached_property
 from itertools import chain
 from typing import Any, Literal
@@ -14,8 +15,7 @@ from torch import Tensor
 
 from datamodules.batches import BatchedDataModule, BatchedDataset, BatchIndices
 from datamodules.checks import few_to_choose_by, folded, label_oddities, leaked_texts, text_oddities
-from datamodules.files.readers import read_inputs, read_labelled
-from datamodules.saved_state import are_counts, are_names, require
+from datamodules.files.readers import read_inputs, read_labelled, require_files
 from datamodules.splits import fingerprint, hold_out, join_validation, listed, require_same_rows
 from datamodules.text.features import PRESETS, Ngrams, TfidfFeatures
 from datamodules.text.sparse_rows import SparseRows, as_tensor
@@ -87,6 +87,7 @@ class TfidfDataModule(BatchedDataModule):
         self._state: dict[str, Any] | None = None  # what goes into a checkpoint
         self._restored: dict[str, Any] | None = None  # what came from one
         self._trained_on: str | None = None  # fingerprint of the training rows, where a checkpoint has one
+        self._unlike: list[str] = []  # options that are others than those of the checkpoint
 
     def load_splits(self) -> dict[str, LabelledTexts]:
         """Texts and labels of "train", "val" and "test"; called at most once."""
@@ -203,6 +204,11 @@ class TfidfDataModule(BatchedDataModule):
             self.features.encode_one(texts[0]) if len(texts) == 1 else as_tensor(self.vectorize(texts), 0, len(texts))
         )
 
+    def unseen(self, texts: Sequence[str]) -> list[list[str]]:
+        """Of each text one line if no n-gram of it is known."""
+        known = self.encode(texts).crow_indices().diff().tolist()
+        return [[] if count else ["no training text has any n-gram of it"] for count in known]
+
     def sklearn_transformer(self) -> Any:
         """The fitted TfidfVectorizer, or a FeatureUnion of several, that makes x of sentences."""
         return self.features.sklearn_transformer()
@@ -236,11 +242,16 @@ class TfidfDataModule(BatchedDataModule):
         return torch.tensor([number[label] for label in labels])
 
     def require_known_rows(self, split: str) -> None:
-        """Refuse labels that the model does not know, and, with a checkpoint, other training rows than its own.
+        """Refuse labels that the model does not know, and to train on other rows or n-grams than a checkpoint's own.
 
         Raises:
-            ValueError: names the labels, or gives both fingerprints, and says what to do.
+            ValueError: names the labels or options, or gives both fingerprints, and says what to do.
         """
+        if split == "train" and self._unlike:
+            raise ValueError(
+                f"the checkpoint was trained with {'; '.join(self._unlike)}: to resume, use the run's own config.yaml; "
+                "for other options, start a new run"
+            )
         names = self.class_names
         unknown = sorted(set(self._splits[split][1]) - set(names))
         if unknown:  # the model is from a checkpoint, and these files are others than it was trained on
@@ -279,31 +290,19 @@ class TfidfDataModule(BatchedDataModule):
         return self._state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take all of it from a checkpoint, instead of fitting it.
-
-        Raises:
-            ValueError: the checkpoint holds something else, or is damaged.
-        """
+        """Take all of it from a checkpoint, instead of fitting it."""
         if state is self._restored:  # by the command line, before Lightning does
             return
         super().load_state_dict(state)
         own, features = super().state_dict(), TfidfFeatures(self.ngrams)
-        try:
-            features.load_state_dict(state["vectorizers"])
-            names, counts, oos_label = state["class_names"], state["class_counts"], state["oos_label"]
-            require(are_names(names) and "" not in names, "class_names", "a list of different names", names)
-            require(are_counts(counts, len(names)), "class_counts", "a number of rows of each class", counts)
-            require(oos_label in (None, names[-1]), "oos_label", "None or the last of class_names", oos_label)
-            require(type(state["fingerprint"]) is str, "fingerprint", "that of the rows", state["fingerprint"])
-        except (KeyError, ValueError) as error:
-            reason = f"no {error}" if isinstance(error, KeyError) else error
-            raise ValueError(
-                f"the checkpoint's vocabulary is damaged ({reason}); use one that fit has written"
-            ) from error
-        self.class_names, self.class_counts, self.oos_label = names, counts, oos_label
+        features.load_state_dict(state["vectorizers"])
+        self._unlike += _differences(features.ngrams, self.ngrams)
+        if state["oos_label"] != self.oos_label:
+            self._unlike.append(f"oos_label {state['oos_label']}, the configuration asks for {self.oos_label}")
+        self.class_names, self.class_counts = state["class_names"], state["class_counts"]
+        self.oos_label, self._trained_on = state["oos_label"], state["fingerprint"]
         self.features, self.ngrams, self._train_matrix = features, features.ngrams, None
         self._state, self._restored = own | {name: state[name] for name in STATE}, state
-        self._trained_on = state["fingerprint"]
 
     @cached_property
     def _fingerprint(self) -> str:
@@ -321,6 +320,7 @@ class TfidfDataModule(BatchedDataModule):
     def _inputs(self) -> tuple[Sequence[str], Sequence[dict[str, Any]] | None]:
         """Texts to predict, and all columns of the rows that they are in, where there are more."""
         if self.predict_file is not None:
+            require_files("predict_file", self.predict_file)
             return read_inputs(self.predict_file, self.text_column)
         texts = self._splits["test"][0] if self.predict_inputs is None else self.predict_inputs
         if not texts:
@@ -328,12 +328,27 @@ class TfidfDataModule(BatchedDataModule):
         return texts, None
 
 
+def _differences(trained: dict[str, Ngrams], asked: dict[str, Ngrams]) -> list[str]:
+    """The options of n-grams that two configurations do not share, by their names."""
+    pairs: dict[str, tuple[Any, Any]] = {}
+    for name in sorted(trained.keys() | asked.keys()):
+        before, now = (
+            asdict(each[name]) | {"ngram_range": tuple(each[name].ngram_range)} if name in each else None
+            for each in (trained, asked)
+        )
+        if before is None or now is None:
+            pairs[name] = ("null", "n-grams") if before is None else ("n-grams", "null")
+        else:
+            pairs |= {f"{name}.{option}": (before[option], now[option]) for option in before}
+    return [f"{name} {one}, the configuration asks for {other}" for name, (one, other) in pairs.items() if one != other]
+
+
 class TextDataModule(TfidfDataModule):
     """Labelled sentences of your own, from one file or from up to three.
 
     Args:
         train_file: .csv, .tsv, .json (a list of objects), .jsonl or .parquet, also compressed (.csv.gz); of several
-            files a list. In UTF-8 or UTF-16, columns separated by `,` `;` or tabs.
+            files a list. In UTF-8, or UTF-16 with a mark, columns separated by `,` `;` or tabs.
         val_file: likewise; null holds out a stratified share of the training rows.
         test_file: likewise; null holds out a stratified share of the training rows.
         text_column: name of the column or field with the text.
@@ -343,6 +358,7 @@ class TextDataModule(TfidfDataModule):
         test_fraction: share to hold out for the test where there is no test_file, in (0, 1).
         groups_file: a file of the same kind with the columns `label` and `group`, for a picture of which groups are
             mistaken for each other; null if labels have no groups.
+        drop_unlabelled: leave out rows of these files that have no label, instead of refusing them.
         options: as in TfidfDataModule.
 
     Raises:
@@ -360,6 +376,7 @@ class TextDataModule(TfidfDataModule):
         val_fraction: float = 0.1,
         test_fraction: float = 0.1,
         groups_file: str | None = None,
+        drop_unlabelled: bool = False,
         **options: Any,
     ) -> None:
         super().__init__(**options)
@@ -369,6 +386,7 @@ class TextDataModule(TfidfDataModule):
         self.text_column, self.label_column = str(text_column), str(label_column)  # YAML reads the name 0 as a number
         self.oos_label = None if oos_label is None else str(oos_label)
         self.val_fraction, self.test_fraction, self.groups_file = val_fraction, test_fraction, groups_file
+        self.drop_unlabelled = drop_unlabelled
 
     @property
     def class_groups(self) -> list[str] | None:
@@ -379,7 +397,8 @@ class TextDataModule(TfidfDataModule):
         """
         if self.groups_file is None:
             return None
-        group_of = dict(zip(*read_labelled(self.groups_file, "label", "group"), strict=True))
+        require_files("groups_file", self.groups_file)
+        group_of = dict(zip(*read_labelled(self.groups_file, "label", "group", self.drop_unlabelled), strict=True))
         if missing := [name for name in self.class_names if name not in group_of]:
             raise ValueError(f"{self.groups_file}: expected a group for each label, got none for {', '.join(missing)}")
         return [group_of[name] for name in self.class_names]
@@ -392,7 +411,11 @@ class TextDataModule(TfidfDataModule):
         if not self.train_file:
             raise ValueError("train_file: expected a file to train on, got none; --data.train_file FILE")
         files = {"train": self.train_file, "val": self.val_file, "test": self.test_file}
+        for split, file in files.items():
+            require_files(f"{split}_file", file)
         splits = {
-            split: read_labelled(file, self.text_column, self.label_column) for split, file in files.items() if file
+            split: read_labelled(file, self.text_column, self.label_column, self.drop_unlabelled)
+            for split, file in files.items()
+            if file
         }
         return hold_out(splits, {"test": self.test_fraction, "val": self.val_fraction}, self.seed)

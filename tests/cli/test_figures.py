@@ -11,12 +11,12 @@ from PIL import Image
 from sklearn.metrics import confusion_matrix, roc_auc_score
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from callbacks.figures import evaluation as figures
+from callbacks.figures import canvas, plots
 
 pytest.importorskip("datamodules.text.sentences", reason="deleted with its task")
 QUIET = ("--trainer.enable_progress_bar", "false", "--trainer.logger", "false")
 TEXT = ("--config", "configs/text_csv.yaml", *QUIET, "--figures.enabled", "true")
-PICTURES = {"confusion", "reliability", "risk_coverage", "threshold", "scores", "top_features"}
+PICTURES = {"confusion", "reliability", "risk_coverage", "threshold", "top_features"}
 VAL_PICTURES = {f"val_{name}" for name in PICTURES}
 
 
@@ -46,15 +46,15 @@ def test_a_test_of_sentences_leaves_pictures_and_tables_and_one_flag_leaves_them
 
 @pytest.fixture
 def drawn(monkeypatch):
-    """What was drawn: of each set of pictures its rows, and the coefficients."""
-    seen, draw = [], figures.pictures
+    """The rows of each set of pictures."""
+    seen, draw = [], plots.pictures
 
-    def look_and_draw(rows, coefficients, *rest):
-        seen.append((rows, coefficients))
-        return draw(rows, coefficients, *rest)
+    def look_and_draw(rows, *rest):
+        seen.append(rows)
+        return draw(rows, *rest)
 
-    monkeypatch.setattr(figures, "pictures", look_and_draw)
-    monkeypatch.setattr(figures, "DPI", 40)  # faster
+    monkeypatch.setattr(plots, "pictures", look_and_draw)
+    monkeypatch.setattr(canvas, "DPI", 40)  # faster
     return seen
 
 
@@ -77,13 +77,14 @@ def test_a_fit_ends_with_pictures_of_the_validation_rows_as_its_best_state_answe
     best, last = (torch.load(run / f"checkpoints/{n}.ckpt", weights_only=True)["state_dict"] for n in ("best", "last"))
     assert not torch.equal(best["W.weight"], last["W.weight"])
     classifier, proba, answers, target = validation_rows(run)
-    [(rows, coefficients)] = drawn
+    [rows] = drawn
     np.testing.assert_allclose(rows.proba, proba, atol=1e-6)
     assert rows.target.tolist() == target
     assert rows.predicted.tolist() == answers
     assert rows.threshold == float(best["decision._extra_state"]) == classifier.model.threshold
     assert rows.temperature == float(best["calibration._extra_state"]) != 1
-    torch.testing.assert_close(coefficients, classifier.model.coefficients())
+    W, _ = classifier.coefficients
+    torch.testing.assert_close(rows.scores, W - W.mean(dim=1, keepdim=True))
 
     def epoch_of(state):
         return state["epoch"] + 1
@@ -132,7 +133,7 @@ def test_only_the_rows_that_a_validation_takes_are_drawn(cli, tmp_path, drawn, m
     monkeypatch.setattr("datamodules.batches.BatchedDataModule.eval_batch_size", 5)
     short = (*TEXT, "--data.batch_size", 5, "--trainer.max_epochs", 1, "--trainer.default_root_dir")
     cli("fit", *short, tmp_path / "part", "--trainer.limit_val_batches", 2)
-    [(rows, _)] = drawn
+    [rows] = drawn
     assert len(rows.target) == 10
     without = ("--trainer.limit_val_batches", 0, "--checkpoint.monitor", "train/loss", "--model.threshold", "none")
     without += ("--trainer.callbacks", "null")  # EarlyStopping watches the validation

@@ -124,13 +124,13 @@ def test_runs_of_a_runs_own_config_go_beside_it(tmp_path):
     assert base_directory(run / "config.yaml", None) == tmp_path / "runs/iris"
 
 
-def test_the_newest_checkpoint_is_found_whatever_its_version(tmp_path):
+def test_the_newest_checkpoint_is_that_of_the_highest_version_whatever_the_times_of_the_files(tmp_path):
     for number, time in ((0, 300), (1, 100), (10, 200)):
         path = tmp_path / f"version_{number}/checkpoints/best.ckpt"
         path.parent.mkdir(parents=True)
         path.write_text("x")
         os.utime(path, (time, time))
-    assert newest_checkpoint(tmp_path, "best") == tmp_path / "version_0/checkpoints/best.ckpt"
+    assert newest_checkpoint(tmp_path, "best") == tmp_path / "version_10/checkpoints/best.ckpt"
     with pytest.raises(ValueError, match=r"--ckpt_path last: no last\.ckpt below .*; run fit first"):
         newest_checkpoint(tmp_path, "last")
 

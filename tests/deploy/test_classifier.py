@@ -266,6 +266,21 @@ def test_what_is_missing_is_named(run, tmp_path):
         Classifier(Classifier.load(run("iris_ova")).model, object())
 
 
+def test_a_checkpoint_is_read_once(run, monkeypatch, tmp_path):
+    """It may be replaced meanwhile; then the weights were of one file and the names of the other."""
+    for name, file in (("a.ckpt", "checkpoints/best.ckpt"), ("config.yaml", "config.yaml")):
+        (tmp_path / name).write_bytes((run("iris_ova") / file).read_bytes())
+    load = torch.load
+
+    def load_and_remove(*arguments, **options):
+        content = load(*arguments, **options)
+        (tmp_path / "a.ckpt").unlink()
+        return content
+
+    monkeypatch.setattr(torch, "load", load_and_remove)
+    assert Classifier.load(tmp_path / "a.ckpt").class_names == ["setosa", "versicolor", "virginica"]
+
+
 # On the real data
 
 

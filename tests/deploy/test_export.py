@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from callbacks.protocols import PlottableData, offers
+from callbacks.protocols import offers
 from deploy.classifier import Classifier
 from deploy.export import to_onnx, to_sklearn, to_torch
 from logreg.net_classifier import MLP
@@ -30,7 +30,7 @@ def load(short_fit):
 
 def rows_of(classifier):
     """All test rows: of tables (N, F), or sentences, with some that are no easy ones."""
-    if offers(classifier.data, PlottableData):
+    if offers(classifier.data, "points"):
         return classifier.data.points("test")[0].numpy()
     indices = range(len(classifier.data.dataset("test")))
     return [*(row["text"] for row in classifier.data.describe(indices, "test")), *SENTENCES]

@@ -56,11 +56,12 @@ class Server:
             time.sleep(0.5)
         raise TimeoutError(f"no server on port {self.port}")
 
-    def stop(self):
-        """As a supervisor does it; nothing that the server has started may stay."""
-        self.process.terminate()
+    def stop(self, end=lambda process: process.terminate()):
+        """As a supervisor does it; nothing that the server has started may stay, and no traceback."""
+        end(self.process)
         try:
             assert self.process.wait(60) == 0
+            assert Path(self.log.name).read_text() == ""
             with pytest.raises(ProcessLookupError):
                 for _ in range(100):
                     os.killpg(self.process.pid, 0)  # whether there is any left
@@ -89,19 +90,43 @@ def serve(short_fit, tmp_path_factory):
         server.stop()
 
 
-def assert_answers(server, run, inputs):
+def assert_answers(server, classifier, inputs):
     status, answer = server.predict(inputs)
     assert status == 200, answer
-    classifier = Classifier.load(run)
     assert [prediction["label"] for prediction in answer["predictions"]] == classifier.predict(inputs)
     for prediction, top in zip(answer["predictions"], classifier.top_k(inputs), strict=True):
         assert list(prediction["probabilities"].items()) == [(name, pytest.approx(p, abs=1e-6)) for name, p in top]
 
 
 @pytest.mark.slow
-def test_answers_are_those_of_the_model(serve):
-    assert_answers(*serve("text_csv"), QUESTIONS)
-    assert_answers(*serve("iris_ova"), [[1.4, 0.2], [4.9, 1.7]])
+@pytest.mark.filterwarnings("ignore:.*that no training row has")
+def test_answers_are_those_of_the_model_one_by_one_and_together(serve):
+    words = ["snow", "friday", "play", "song", "louder", "wake", "me", "up", "will", "it", "zzz"]
+    texts = QUESTIONS + [" ".join(words[(n * k) % 11] for k in range(1, 2 + n % 7)) for n in range(195)]
+    towns, plans = ("Oslo", "Bern", None, "Nowhere"), ("family", "basic", "")
+    rows = [[20 + n % 60, n % 48, plans[n % 3], towns[n % 4]] for n in range(100)]
+    for config, inputs in (("text_csv", texts), ("table_csv", rows), ("iris_ova", [[1.4, 0.2], [4.9, 1.7]])):
+        server, run = serve(config)
+        classifier = Classifier.load(run)
+        for asked in (inputs, *([each] for each in inputs)):
+            assert_answers(server, classifier, asked)
+
+
+@pytest.mark.slow
+def test_what_no_training_row_has_is_told_of(serve):
+    _, answer = serve("text_csv")[0].predict(["will it snow", "qqq zzz"])
+    assert [bool(prediction["unseen"]) for prediction in answer["predictions"]] == [False, True]
+    _, answer = serve("table_csv")[0].predict([[33, 38, "family", "Oslo"], [33, 38, "family", "Nowhere"]])
+    found = [prediction["unseen"] for prediction in answer["predictions"]]
+    assert found == [[], ["no training row has the 'town' 'Nowhere'"]]
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_it_quietly(short_fit, tmp_path):
+    pytest.importorskip("litserve")
+    server = Server(short_fit("iris_ova"), tmp_path / "log")
+    server.wait()
+    server.stop(lambda process: os.killpg(process.pid, signal.SIGINT))  # as a terminal sends it, to all at once
 
 
 BAD = [
@@ -129,7 +154,7 @@ def test_bad_requests_get_one_line_and_the_next_good_one_its_answer(serve):
         assert "\n" not in answer["detail"]
     assert server.ask("GET", "/predict")[0] == 405
     assert server.ask("GET", "/nothing")[0] == 404
-    assert_answers(server, run, QUESTIONS)
+    assert_answers(server, Classifier.load(run), QUESTIONS)
     server, run = serve("iris_ova")
     for row, message in (
         ([1.4], "expected rows of 2 numbers"),

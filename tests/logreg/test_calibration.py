@@ -118,7 +118,7 @@ def test_metrics_are_scikit_learns_and_those_by_hand_whatever_the_batches(sizes)
             },
             abs=1e-5,
         )
-    assert metrics.best_temperature() == pytest.approx(by_search(log_proba, target), rel=1e-3)
+    assert best_temperature(*metrics.gather()) == pytest.approx(by_search(log_proba, target), rel=1e-3)
 
 
 @pytest.mark.parametrize("value", [0.0, -1.0, float("nan"), float("inf"), 1e300, 1e-300])

@@ -303,26 +303,6 @@ def test_a_checkpoint_in_mid_epoch_predicts_as_the_model_did(tmp_path):
     assert torch.equal(loaded.W.dense(), model.W.dense())
 
 
-def test_contributions_add_up_to_the_score_above_the_average_class():
-    matrix, target = sparse_problem()
-    model = SoftmaxRegression(20, 3, lr=0.5, l2=0.1)
-    trainer(max_epochs=2).fit(model, loader(matrix, target))
-    x = SparseRows(matrix).gather(next(iter(ResumableBatchSampler(60, 60))))
-    scores = (model(x) - model.b).detach()
-    expected = scores.gather(1, target.unsqueeze(1)).squeeze(1) - scores.mean(dim=1)
-    for rows in (x, x.to_dense()):
-        total = torch.tensor([sum(amount for _, amount in row) for row in model.contributions(rows, target)])
-        torch.testing.assert_close(total, expected, atol=1e-6, rtol=1e-5)
-
-
-def test_contributions_name_the_features_of_their_row_alone():
-    model = SoftmaxRegression(4, 3)
-    x = torch.tensor([[0.0, 2.0, 0.0, 1.0], [0.0, 0.0, 0.0, 0.0]])
-    first, second = model.contributions(x, torch.tensor([0, 1]))
-    assert [feature for feature, _ in first] == [1, 3]
-    assert second == []
-
-
 def test_a_schedule_of_torch_is_stepped_once_per_epoch():
     matrix, target = sparse_problem()
     recorded = Recorded()

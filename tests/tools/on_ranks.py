@@ -9,6 +9,8 @@ cannot add sparse tensors, as NCCL can't. The first job that fails ends the scri
 
 import json
 import sys
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -53,9 +55,23 @@ class Notes(L.Callback):
 
     def __init__(self) -> None:
         self.rows: dict[str, list[list[int]]] = {"train": [], "val": [], "test": [], "predict": []}
+        self.collectives: list[Counter[str]] = []  # called in each step, DDP's own left out, which are not Python's
+
+    def setup(self, trainer: L.Trainer, model: L.LightningModule, stage: str) -> None:
+        for name in ("all_reduce", "broadcast", "all_gather", "all_gather_object", "barrier"):
+            setattr(dist, name, self.counted(getattr(dist, name)))
+
+    def counted(self, collective: Callable[..., Any]) -> Callable[..., Any]:
+        def count(*arguments: Any, **options: Any) -> Any:
+            for step in self.collectives[-1:]:
+                step[collective.__name__] += 1
+            return collective(*arguments, **options)
+
+        return count
 
     def on_train_batch_start(self, trainer: L.Trainer, model: L.LightningModule, batch: Any, *_: Any) -> None:
         self.rows["train"].append(batch.indices.tolist())
+        self.collectives.append(Counter())
 
     def on_validation_start(self, *_: Any) -> None:
         """Only the last validation is of interest."""
@@ -76,6 +92,7 @@ class Notes(L.Callback):
         notes = {
             "steps": trainer.global_step,
             "rows": self.rows,
+            "collectives": [dict(step) for step in self.collectives],
             "weights": {name: value.detach().clone() for name, value in model.named_parameters()},
             "threshold": model.decision.threshold if softmax else None,
             "sparse": model.W.sparse if softmax else None,

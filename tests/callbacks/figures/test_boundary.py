@@ -21,7 +21,9 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from callbacks import RelocatableModelCheckpoint
 from callbacks.figures import boundary as decision_boundary
-from callbacks.figures.boundary import COLOURS, DecisionBoundary, boundary_grid, draw
+from callbacks.figures import canvas
+from callbacks.figures.boundary import DecisionBoundary, boundary_grid, draw
+from callbacks.figures.canvas import COLOURS
 
 
 class TinyData(L.LightningDataModule):
@@ -88,7 +90,7 @@ class OneVersusAll(TinyModel):
 
 @pytest.fixture(autouse=True)
 def coarse_pictures(monkeypatch):
-    monkeypatch.setattr(decision_boundary, "DPI", 50)  # a ninth of the pixels, most of the time
+    monkeypatch.setattr(canvas, "DPI", 50)  # a ninth of the pixels, most of the time
 
 
 def fit(run, callback, epochs=1, data=None, model=None, ckpt_path=None, **options):
@@ -186,7 +188,7 @@ def test_grid_has_width_along_a_feature_that_never_varies():
 def test_points_stay_in_their_place_and_only_the_misclassified_are_ringed():
     x = torch.tensor([[-2.0, 0.0], [-1.0, 1.0], [1.0, 0.0], [2.0, 1.0]])
     ax = picture(lines([3.0, 0.0]), x, torch.tensor([0, 1, 1, 1]))
-    rings = marks(ax, decision_boundary.INK)
+    rings = marks(ax, canvas.INK)
     assert [ring.get_offsets().tolist() for ring in rings] == [[[-1.0, 1.0]]]
     points = [mark for mark in marks(ax) if mark not in rings]
     assert sorted(place for mark in points for place in mark.get_offsets().tolist()) == x.tolist()
@@ -204,7 +206,7 @@ def test_uncertain_points_are_hollow_and_confident_ones_filled_in_the_colour_of_
 def test_rows_of_two_classes_on_one_spot_are_both_visible():
     x = torch.tensor([[0.0, 0.0], [0.0, 0.0], [5.0, 1.0]])
     ax = picture(lines([1.0, 0.0], bias=5.0), x, torch.tensor([0, 1, 1]))
-    points = [mark for mark in marks(ax) if mark not in marks(ax, decision_boundary.INK)]
+    points = [mark for mark in marks(ax) if mark not in marks(ax, canvas.INK)]
     (below, size_below), (above, size_above) = [(m.get_facecolors()[0, :3], m.get_sizes()[0]) for m in points]
     np.testing.assert_allclose([below, above], [to_rgb(COLOURS[1]), to_rgb(COLOURS[0])], atol=1e-6)
     assert size_below > 2 * size_above

@@ -1,48 +1,17 @@
-"""The numbers behind the pictures, against scikit-learn, torchmetrics and answers worked out by hand."""
+"""The numbers behind the pictures, against scikit-learn and answers worked out by hand."""
 
 import numpy as np
 import pytest
 import torch
-from sklearn.calibration import calibration_curve
-from sklearn.metrics import accuracy_score, confusion_matrix, f1_score
-from torchmetrics.functional.classification import multiclass_calibration_error
+from sklearn.metrics import accuracy_score, confusion_matrix
 
-from callbacks.figures.curves import (
-    before_scaling,
-    best_f1_threshold,
-    confused_pairs,
-    expected_calibration_error,
-    grouped,
-    reliability,
-    risk_coverage,
-    threshold_curve,
-)
+from callbacks.figures.curves import before_scaling, confused_pairs, grouped, risk_coverage, threshold_curve
 
 
 def answers(seed, number=400, classes=5):
     generator = np.random.default_rng(seed)
     proba = generator.dirichlet([0.4] * classes, number).astype(np.float32)
     return proba, np.where(generator.random(number) < 0.6, proba.argmax(axis=1), generator.integers(0, classes, number))
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_bins_are_scikit_learns_calibration_curve_and_their_error_that_of_torchmetrics(seed):
-    proba, target = answers(seed)
-    confidence, right = proba.max(axis=1), proba.argmax(axis=1) == target
-    bins = reliability(confidence, right, 10)
-    accuracy, mean = calibration_curve(right, confidence, n_bins=10)
-    np.testing.assert_allclose(bins.accuracy[bins.rows > 0], accuracy)
-    np.testing.assert_allclose(bins.confidence[bins.rows > 0], mean, rtol=1e-6)
-    assert bins.rows.sum() == len(target)
-    expected = multiclass_calibration_error(torch.from_numpy(proba), torch.from_numpy(target), 5, n_bins=15)
-    assert expected_calibration_error(reliability(confidence, right, 15)) == pytest.approx(float(expected), abs=1e-6)
-
-
-def test_probabilities_of_0_and_1_are_in_the_first_and_in_the_last_bin():
-    bins = reliability(np.array([0.0, 1.0, 1.0]), np.array([False, True, False]), 4)
-    assert bins.rows.tolist() == [1, 0, 0, 2]
-    assert bins.accuracy[[0, 3]].tolist() == [0.0, 0.5]
-    assert np.isnan(bins.accuracy[1])
 
 
 def test_temperature_scaling_is_undone():
@@ -69,9 +38,9 @@ def test_groups_are_numbered_as_they_first_come():
 @pytest.mark.parametrize("ties", [False, True])
 def test_the_threshold_curve_is_what_each_threshold_gives(ties):
     proba, target = answers(2)
+    proba = proba.round(1) if ties else proba
     score, label = proba[:, :4].max(axis=1), proba[:, :4].argmax(axis=1)
-    score = score.round(1) if ties else score
-    curve, oos = threshold_curve(score, label, target, 4), target == 4
+    curve, oos = threshold_curve(proba, target, 4), target == 4
     assert len(curve.threshold) == len(target)
     for threshold, accuracy, recall in zip(*curve, strict=True):
         answer = np.where(score < threshold, 4, label)
@@ -83,11 +52,3 @@ def test_risk_coverage_is_the_accuracy_without_the_least_confident():
     handed_over, accuracy = risk_coverage(np.array([0.9, 0.2, 0.6, 0.4]), np.array([True, False, False, True]))
     assert handed_over.tolist() == [0.0, 0.25, 0.5, 0.75]
     assert accuracy.tolist() == pytest.approx([2 / 4, 2 / 3, 1 / 2, 1 / 1])
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_the_best_f1_is_the_best_of_all_thresholds(seed):
-    generator = np.random.default_rng(seed)
-    target, score = generator.integers(0, 2, 60), generator.random(60).round(2)
-    best = max(f1_score(target, score >= threshold) for threshold in score)
-    assert f1_score(target, score >= best_f1_threshold(target, score)) == pytest.approx(best)

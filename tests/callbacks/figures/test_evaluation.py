@@ -6,21 +6,17 @@ import lightning as L
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 from PIL import Image
-from sklearn.metrics import confusion_matrix
+from sklearn.calibration import calibration_curve
+from sklearn.metrics import confusion_matrix, f1_score, precision_recall_curve, roc_curve
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.data import DataLoader
+from torchmetrics.functional.classification import multiclass_calibration_error
 
-from callbacks.figures.evaluation import (
-    Figures,
-    Rows,
-    log_to_tensorboard,
-    new_figure,
-    pictures,
-    principal_coordinates,
-    save,
-    save_all,
-)
+from callbacks.figures.canvas import paint
+from callbacks.figures.evaluation import Figures
+from callbacks.figures.plots import EvaluatedRows, pictures
 
 N = 300
 
@@ -33,13 +29,16 @@ def rows_of(classes, seed=0):
     return proba, target
 
 
-def drawn(classes, coefficients=None, chosen=None, **options):
+def drawn(classes, scores=None, chosen=None, **options):
     proba, target = rows_of(classes)
     names = options.pop("names", [f"class {k}" for k in range(classes)])
     predicted = options.pop("predicted", proba.argmax(axis=1))
-    features = [] if coefficients is None else [f"word {j}" for j in range(len(coefficients))]
-    rows = Rows(target, predicted, proba, names, **options)
-    return dict(pictures(rows, coefficients, features, chosen)), target, proba
+    features = [] if scores is None else [f"word {j}" for j in range(len(scores))]
+    rows = EvaluatedRows(target, predicted, proba, names, scores=scores, feature_names=features, **options)
+    figures = {name: Figure(layout="constrained") for name in pictures(rows, chosen)}
+    for name, draw in pictures(rows, chosen).items():
+        draw(figures[name])
+    return figures, target, proba
 
 
 def texts(ax):
@@ -53,7 +52,7 @@ def test_few_classes_have_a_confusion_matrix_with_scikit_learns_counts():
     counts = confusion_matrix(target, proba.argmax(axis=1))
     assert [text or "0" for text in texts(ax)] == [str(count) for count in counts.flatten()]
     assert [label.get_text() for label in ax.get_yticklabels()] == [f"class {k}" for k in range(20)]
-    assert ax.get_title(loc="left") == f"{counts.trace()} of {N} rows right"
+    assert ax.get_title() == f"{counts.trace()} of {N} rows right"
 
 
 def test_many_classes_have_bars_of_their_most_confused_pairs_and_a_matrix_of_their_groups():
@@ -77,8 +76,8 @@ def test_many_classes_have_bars_of_their_most_confused_pairs_and_a_matrix_of_the
 def test_no_axis_has_a_label_for_each_of_151_classes():
     groups = [f"group {k % 11}" for k in range(151)]
     figures, *_ = drawn(151, torch.randn(300, 151), groups=groups, oos_class=150, threshold=0.4)
-    expected = ["confused_pairs", "confusion_of_groups", "reliability", "risk_coverage", "threshold", "scores"]
-    assert list(figures) == [*expected, "top_features"]
+    expected = ["confused_pairs", "confusion_of_groups", "reliability", "risk_coverage", "threshold", "top_features"]
+    assert list(figures) == expected
     for figure in figures.values():
         for ax in figure.axes:
             assert max(len(ax.get_xticklabels()), len(ax.get_yticklabels())) <= 20
@@ -89,14 +88,14 @@ def test_names_that_look_like_formulas_or_have_letters_of_any_script_are_drawn_a
     odd = ["$", "$$", "$$$", "$_$", r"$\frac$", "$25% to $50%", "天气", "อากาศ", "a\nb", "\\", "{", "%", "#", "_^"]
     names = [*odd, *map(str, range(22 - len(odd)))][-kind if kind > 14 else 0 :][:kind]
     proba, target = rows_of(kind)
-    rows = Rows(target, proba.argmax(axis=1), proba, names, groups=names, oos_class=kind - 1 if kind > 2 else None)
-    images = save_all(pictures(rows, torch.randn(30, kind), [*odd, *["$$"] * 16], None), tmp_path)
-    assert len(images) >= 4
-    assert {path.stem for path in tmp_path.iterdir()} == set(images)
-    figure = new_figure()
-    figure.text(0, 0, "$$")
-    with pytest.raises(ValueError, match="ParseException"):  # outside it, matplotlib is as it was
-        save(figure, tmp_path / "formula.png")
+    features, oos = [*odd, *["$$"] * 16], kind - 1 if kind > 2 else None
+    scores = {"scores": torch.randn(30, kind), "feature_names": features}
+    rows = EvaluatedRows(target, proba.argmax(axis=1), proba, names, groups=names, oos_class=oos, **scores)
+    drawn = pictures(rows)
+    assert len(drawn) >= 4
+    for name, draw in drawn.items():
+        assert paint(tmp_path / f"{name}.png", draw) is not None
+    assert {path.stem for path in tmp_path.iterdir()} == set(drawn)
 
 
 def test_without_errors_there_are_no_pairs_to_show():
@@ -113,9 +112,6 @@ def test_the_chosen_threshold_is_marked_where_it_cuts():
     accuracy, recall = (answer == target)[~oos].mean(), (answer == 4)[oos].mean()
     np.testing.assert_allclose(chosen.get_xydata(), [[recall, accuracy]])
     assert f"{accuracy:.1%} in scope right, {recall:.1%} out of scope found" in " ".join(texts(ax))
-    (ax,) = figures["scores"].axes
-    assert [list(line.get_xdata()) for line in ax.lines] == [[0.6, 0.6]]
-    assert {t.get_text() for t in ax.get_legend().get_texts()} >= {f"in scope, {(~oos).sum()} rows"}
 
 
 def test_a_binary_model_has_both_curves_with_the_half_and_the_best_f1_marked():
@@ -126,7 +122,14 @@ def test_a_binary_model_has_both_curves_with_the_half_and_the_best_f1_marked():
     half = [next(line for line in ax.lines if line.get_marker() == "o") for ax in (left, right)]
     np.testing.assert_allclose(half[0].get_xydata(), [[hits, (target == 1)[said].mean()]])
     np.testing.assert_allclose(half[1].get_xydata(), [[alarms, hits]])
-    assert all(any(line.get_marker() == "D" for line in ax.lines) for ax in (left, right))
+    precision, recall, thresholds = precision_recall_curve(target, proba[:, 1])
+    np.testing.assert_allclose(left.lines[0].get_xydata(), np.stack([recall, precision], axis=1))
+    false_rate, true_rate, _ = roc_curve(target, proba[:, 1])
+    np.testing.assert_allclose(right.lines[0].get_xydata(), np.stack([false_rate, true_rate], axis=1))
+    best = max(f1_score(target, proba[:, 1] >= threshold) for threshold in thresholds)
+    (marked,) = next(line for line in left.lines if line.get_marker() == "D").get_xydata()
+    assert 2 * marked.prod() / marked.sum() == pytest.approx(best)
+    assert any(line.get_marker() == "D" for line in right.lines)
 
 
 def test_reliability_shows_both_sides_of_temperature_scaling_and_all_rows_below():
@@ -134,28 +137,38 @@ def test_reliability_shows_both_sides_of_temperature_scaling_and_all_rows_below(
     labels = [text.get_text() for text in above.get_legend().get_texts()]
     assert [label.split(":")[0] for label in labels] == ["as often right as confident", "as trained", "at T = 2.00"]
     assert sum(bar.get_height() for bar in below.patches) == 2 * N
-    assert len(drawn(4)[0]["reliability"].axes[0].get_legend().get_texts()) == 2
+
+
+def test_reliability_is_scikit_learns_curve_and_the_calibration_error_that_of_torchmetrics():
+    figures, target, proba = drawn(4)
+    above, below = figures["reliability"].axes
+    right, confidence = proba.argmax(axis=1) == target, proba.max(axis=1)
+    np.testing.assert_allclose(above.lines[1].get_xydata()[:, ::-1].T, calibration_curve(right, confidence, n_bins=10))
+    rows = [((confidence > low) & (confidence <= low + 0.1)).sum() for low in np.linspace(0, 0.9, 10)]
+    assert [bar.get_height() for bar in below.patches] == rows
+    error = multiclass_calibration_error(torch.from_numpy(proba), torch.from_numpy(target), 4, n_bins=15)
+    labels = [text.get_text() for text in above.get_legend().get_texts()]
+    assert labels[1:] == [f"as trained: calibration error {float(error):.3f}"]
+
+
+def test_rows_that_are_all_right_or_all_sure_have_a_reliability_too():
+    for proba in (torch.eye(3).numpy(), np.full((3, 3), 1 / 3, np.float32)):
+        rows = EvaluatedRows(np.array([0, 1, 2]), np.array([0, 1, 2]), proba, ["a", "b", "c"])
+        pictures(rows)["reliability"](Figure(layout="constrained"))
 
 
 def test_the_strongest_features_are_of_the_classes_asked_for_or_of_those_with_the_most_errors():
     coefficients = torch.zeros(10, 9)
     coefficients[3, 7], coefficients[5, 7] = 2.0, -3.0
     (ax,) = drawn(9, coefficients, chosen=["class 7"])[0]["top_features"].axes
-    assert ax.get_title(loc="left") == "class 7"
+    assert ax.get_title() == "class 7"
     assert [bar.get_width() for bar in ax.patches if bar.get_width()] == [2.0, -3.0]
     assert ax.get_yticklabels()[0].get_text() == "word 3"
     figures, target, proba = drawn(9, coefficients)
     errors = np.bincount(target[target != proba.argmax(axis=1)], minlength=9)
-    shown = {int(ax.get_title(loc="left").removeprefix("class ")) for ax in figures["top_features"].axes}
+    shown = {int(ax.get_title().removeprefix("class ")) for ax in figures["top_features"].axes}
     assert len(shown) == 6
     assert min(errors[k] for k in shown) >= max(errors[k] for k in range(9) if k not in shown)
-
-
-def test_principal_coordinates_keep_the_distances():
-    columns = torch.randn(500, 12, generator=torch.Generator().manual_seed(0))
-    points = principal_coordinates(columns)
-    assert points.shape == (12, 12)
-    torch.testing.assert_close(torch.cdist(points, points), torch.cdist(columns.T, columns.T), atol=1e-3, rtol=1e-3)
 
 
 # The callback
@@ -173,10 +186,10 @@ class Oracle(L.LightningModule):
         return proba.argmax(dim=1)
 
     def coefficients(self):
-        return torch.tensor([[1.0, -1.0, 0.5], [0.0, 2.0, -0.5]])
+        return torch.tensor([[1.0, -1.0, 0.0], [0.0, 2.5, -1.0]]), torch.zeros(3)
 
     def test_step(self, batch, batch_idx):
-        pass
+        return self.predict_proba(batch[0])
 
 
 class Answers(L.LightningDataModule):
@@ -228,16 +241,6 @@ def test_files_pictures_and_tensorboard_hold_the_same(tmp_path):
     )
     top = [line for line in read_csv(tmp_path / "top_features.csv") if line["label"] == "green"]
     assert [(line["feature"], float(line["coefficient"])) for line in top] == [("column 2", 2.0), ("number", -1.0)]
-    labels = (tmp_path / "test/00000/W/metadata.tsv").read_text().splitlines()
-    assert labels == ["label\tgroup", "red\tred", "green\tgreen", "blue\tblue"]
-
-
-def test_a_line_break_or_a_tab_in_a_name_shifts_no_row_of_the_projector(tmp_path):
-    proba, target = rows_of(3)
-    names, groups = ["red\nor pink", "green\t", "blue"], ["warm\r\ncolours", "cold", "cold"]
-    log_to_tensorboard(tmp_path, Rows(target, target, proba, names, "", groups), {}, torch.eye(3), step=0)
-    lines = (tmp_path / "00000/W/metadata.tsv").read_text().split("\n")
-    assert lines == ["label\tgroup", "red or pink\twarm colours", "green\tcold", "blue\tcold", ""]
 
 
 @pytest.mark.parametrize("options", [{"enabled": False}, {"fast_dev_run": True}])
@@ -251,7 +254,12 @@ def test_a_model_or_data_without_what_a_picture_needs_is_left_alone(tmp_path):
         def test_step(self, batch, batch_idx):
             pass
 
-    run_test(tmp_path, Figures(), model=Plain())
+    class Scoring(Oracle):
+        def test_step(self, batch, batch_idx):
+            return super().test_step(batch, batch_idx).log()
+
+    for model in (Plain(), Scoring()):
+        run_test(tmp_path, Figures(), model=model)
     assert list(tmp_path.iterdir()) == []
 
 

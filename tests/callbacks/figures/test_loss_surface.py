@@ -20,22 +20,17 @@ class Logit(L.LightningModule):
         super().__init__()
         self.w = torch.nn.Parameter(torch.tensor([0.2, -0.1]))
 
-    def predict_proba(self, x):
-        positive = torch.sigmoid(x @ self.w + 0.3)
-        return torch.stack([1 - positive, positive], dim=1)
-
-    def predict_label(self, proba):
-        return proba.argmax(dim=1)
+    l2 = 0.0
 
     def coefficients(self):
-        return torch.stack([-self.w, self.w], dim=1)
+        return self.w[:, None], torch.tensor([0.3])
 
-    def objective_at(self, x, target, weight):
-        logits = x @ weight.T.to(x) + 0.3
-        return torch.nn.functional.softplus(-(2 * target[:, None] - 1) * logits).mean(dim=0)
+    def nll(self, logits, target, denominator):
+        return torch.nn.functional.softplus(-(2 * target - 1) * logits).sum() / denominator
 
     def training_step(self, batch, batch_idx):
-        return self.objective_at(*batch, self.w[None])[0]
+        x, target = batch
+        return self.nll(x @ self.w + 0.3, target, len(target))
 
     def configure_optimizers(self):
         return torch.optim.SGD(self.parameters(), lr=1.0)
@@ -74,18 +69,18 @@ def test_the_map_is_the_loss_at_every_pair_of_weights_and_holds_the_whole_path()
         assert w[0] < column.min() and column.max() < w[-1]
 
 
-def test_the_binary_logits_own_objective_is_the_one_that_it_trains_on():
+def test_the_map_of_a_binary_logit_is_the_objective_that_it_trains_on():
     from logreg.binary import BinaryLogit
 
     for options in ({"l2": 0.1}, {"class_weight": [1.0, 3.0], "loss": "bce"}):
         model = BinaryLogit(2, **options)
         model.log = lambda *_, **__: None
-        w = model.model.linear.weight.detach()
         with torch.no_grad():
-            at = model.objective_at(X, TARGET, torch.cat([w, w + 1]))
-            assert float(at[0]) == pytest.approx(float(model.training_step((X, TARGET), 0)), rel=1e-6)
-            model.model.linear.weight += 1
-            assert float(at[1]) == pytest.approx(float(model.training_step((X, TARGET), 0)), rel=1e-6)
+            grid = surface(model, X, TARGET, torch.tensor([[0.2, -0.1], [1.5, 2.0]]))
+            for i, j in ((0, 0), (3, 100), (159, 42)):
+                model.model.linear.weight.copy_(torch.stack([grid.w1[j], grid.w2[i]]))
+                trained = float(model.training_step((X, TARGET), 0))
+                assert float(grid.objective[i, j]) == pytest.approx(trained, rel=1e-5)
 
 
 @pytest.mark.filterwarnings("ignore:.*no `validation_step`.*", "ignore:.*does not have many workers.*")
@@ -94,7 +89,7 @@ def test_the_path_has_the_weights_at_the_start_and_after_each_epoch_also_after_a
     callback, model = fit(tmp_path, 4)
     assert len(callback.path) == 5
     assert callback.path[0] == pytest.approx([0.2, -0.1]) and callback.path[-1] == model.w.tolist()
-    losses = Logit().objective_at(X, TARGET, torch.tensor(callback.path))
+    losses = torch.stack([Logit().nll(X @ torch.tensor(w) + 0.3, TARGET, 4) for w in callback.path])
     assert (losses.diff() < 0).all()  # it goes down
     with Image.open(tmp_path / "figures/loss_surface.png") as image:
         assert len(image.convert("RGB").getcolors(maxcolors=1 << 24)) > 10
@@ -104,16 +99,17 @@ def test_the_path_has_the_weights_at_the_start_and_after_each_epoch_also_after_a
     assert resumed.path == callback.path
 
 
-def test_data_with_more_than_two_columns_is_refused(tmp_path):
-    class Wide(Data):
-        def transform(self, x):
-            return torch.cat([x, x], dim=1)
+@pytest.mark.parametrize("shape", [(4, 1), (2, 3)])
+def test_a_model_with_other_than_two_weights_is_refused(tmp_path, shape):
+    class Wide(Logit):
+        def coefficients(self):
+            return torch.zeros(shape), torch.zeros(shape[1])
 
     trainer = L.Trainer(
         accelerator="cpu", default_root_dir=tmp_path, callbacks=[LossSurface()], logger=False, max_epochs=1
     )
-    with pytest.raises(ValueError, match="a model of exactly 2 weights, got 4"):
-        trainer.fit(Logit(), datamodule=Wide())
+    with pytest.raises(ValueError, match=rf"a model of exactly 2 weights, got \({shape[0]}, {shape[1]}\)"):
+        trainer.fit(Wide(), datamodule=Data())
 
 
 def test_axes_are_named_without_the_unit_because_the_weights_are_of_features_that_have_none():

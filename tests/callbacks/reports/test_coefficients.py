@@ -71,7 +71,7 @@ def test_they_are_those_of_the_best_state_and_the_model_is_left_as_it_was(tmp_pa
 def test_softmax_of_two_classes_has_them_too():
     softmax = pytest.importorskip("logreg.softmax", reason="deleted with its tasks")
     model = softmax.SoftmaxRegression(3, 2, seed=0)
-    w, b = log_odds(model, 3)
+    w, b = log_odds(model)
     assert w.tolist() == pytest.approx((model.W.dense()[:, 1] - model.W.dense()[:, 0]).tolist(), abs=1e-6)
     assert b == 0
 
@@ -94,3 +94,11 @@ def test_three_classes_have_none(tmp_path):
             return Table(X, np.arange(120) % 3, ["height", "share"], "abc")
 
     assert fit(OneVsAll(2, 3), Three(), tmp_path) is None
+
+
+def test_at_a_temperature_they_are_those_of_the_log_odds_that_predict_gives(tmp_path):
+    model = BinaryLogit(2, l2=1e-2, calibrate=2.0, optimizer=newton)
+    found, x = fit(model, People(batch_size=1_000), tmp_path), torch.tensor([[1.5, -0.5]])
+    w = torch.tensor([found[name]["weight_standardised"] for name in ("height", "share")])
+    b = found["(intercept)"]["weight_standardised"]
+    assert float((x @ w + b).sigmoid()) == pytest.approx(model.predict_proba(x)[0, 1].item(), rel=1e-3)

@@ -1,7 +1,8 @@
-"""What `test` and `predict` write, for a model whose probabilities are given."""
+"""The files of `test` and `predict`, for a model whose probabilities are given."""
 
 import csv
 import json
+import re
 
 import lightning as L
 import pytest
@@ -9,14 +10,19 @@ import torch
 from sklearn.metrics import f1_score
 from torch.utils.data import DataLoader
 
-from callbacks import EvaluationReport, PredictionWriter
+from callbacks import EvaluationReport, Figures, PredictionWriter
+from callbacks.run.metrics import MetricsWriter
 
 PROBA = torch.tensor([[0.9, 0.1, 0.0], [0.2, 0.5, 0.3], [0.1, 0.2, 0.7], [0.6, 0.3, 0.1], [0.0, 0.05, 0.95]])
 TARGET = torch.tensor([0, 2, 2, 1, 0])  # rows 1, 3 and 4 are misclassified, row 4 with the highest probability
 
 
+def x_of(batch):
+    return batch if isinstance(batch, torch.Tensor) else batch["x" if isinstance(batch, dict) else 0]
+
+
 class Oracle(L.LightningModule):
-    """Feature 0 of a row is its number i, and PROBA[i] its probabilities; what the steps return is not used."""
+    """Feature 0 of a row is its number i, and PROBA[i] its probabilities."""
 
     def predict_proba(self, x):
         return PROBA[x[:, 0].long()].to(self.dtype)
@@ -27,19 +33,23 @@ class Oracle(L.LightningModule):
     def test_step(self, batch, batch_idx):
         self.log("test/loss", 0.25, batch_size=1)
         self.log("other", 1.0, batch_size=1)
+        return self.predict_step(batch, batch_idx)
 
     def predict_step(self, batch, batch_idx):
-        return "nothing of use"
+        return self.predict_proba(x_of(batch))
 
 
 class Explained(Oracle):
-    """Row i has the contributions of features 0 to 3 to its label."""
+    """Feature k of row i, which follow its number, contributes AMOUNTS[i, k] to its label, by one-vs-all's rule."""
 
-    amounts = ((3.0, -1.0, 0.0, 2.0), (-5.0, 1.0, -7.0, -6.0), (0.0,) * 4, (0.0004, 1.0, 2.0, 3.0), (1.0,) * 4)
+    def coefficients(self):
+        return torch.cat([torch.zeros(1, 3), torch.ones(4, 3)]), torch.zeros(3)
 
-    def contributions(self, x, label):
-        assert label.tolist() == PROBA[x[:, 0].long()].argmax(dim=1).tolist()
-        return [[(k, a) for k, a in enumerate(self.amounts[int(i)]) if a] for i in x[:, 0]]
+    def predict_proba_per_class(self, x):
+        raise AssertionError("asked for")
+
+
+AMOUNTS = torch.tensor([[3.0, -1.0, 0.0, 2.0], [-5.0, 1.0, -7.0, -6.0], [0.0] * 4, [0.0004, 1.0, 2.0, 3.0], [1.0] * 4])
 
 
 class Answers(L.LightningDataModule):
@@ -62,7 +72,7 @@ class Answers(L.LightningDataModule):
 
 def trainer_in(directory, callback, **options):
     plain = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
-    return L.Trainer(accelerator="cpu", devices=1, default_root_dir=directory, callbacks=[callback], **plain, **options)
+    return L.Trainer(accelerator="cpu", devices=1, default_root_dir=directory, callbacks=callback, **plain, **options)
 
 
 def read_table(path):
@@ -71,7 +81,7 @@ def read_table(path):
 
 
 def test_test_metrics_are_a_flat_map_from_name_to_number(tmp_path):
-    trainer_in(tmp_path, EvaluationReport()).test(Oracle(), Answers(), verbose=False)
+    trainer_in(tmp_path, MetricsWriter()).test(Oracle(), Answers(), verbose=False)
     assert json.loads((tmp_path / "test_metrics.json").read_text()) == {"test/loss": 0.25}
 
 
@@ -242,12 +252,65 @@ def test_what_is_missing_is_refused_before_anything_runs_and_left_to_ask_for(tmp
         trainer_in(tmp_path, kind()).test(Oracle(), Answers().loader())
 
 
+class Scoring(Oracle):
+    """A model as in Lightning's documentation, with anything but probabilities from its steps."""
+
+    def __init__(self, outputs):
+        super().__init__()
+        self.outputs = outputs
+
+    def predict_step(self, batch, batch_idx):
+        return self.outputs(super().predict_step(batch, batch_idx))
+
+
+@pytest.mark.filterwarnings("ignore:predict returned None")
+@pytest.mark.parametrize(
+    ("outputs", "got"),
+    [
+        (lambda proba: None, "got None"),
+        (lambda proba: {"loss": proba.sum()}, "got a dict"),
+        (lambda proba: proba.sum(), r"got a tensor of \(\), torch.float32"),
+        (lambda proba: proba[:, 1], r"got a tensor of \(2,\), torch.float32"),
+        (lambda proba: proba.argmax(dim=1), r"got a tensor of \(2,\), torch.int64"),
+        (lambda proba: proba[:, :2], r"got a tensor of \(2, 2\), torch.float32"),
+        (lambda proba: proba.log().clamp(min=-9), "got numbers below 0, or rows whose sum is not 1"),
+        (lambda proba: 2 * proba, "got numbers below 0, or rows whose sum is not 1"),
+    ],
+)
+def test_a_step_that_returns_no_probabilities_gets_no_report_and_a_line_that_says_why(tmp_path, capsys, outputs, got):
+    trainer_in(tmp_path, EvaluationReport()).test(Scoring(outputs), Answers(), verbose=False)
+    predict(tmp_path, Scoring(outputs))
+    assert {path.name for path in tmp_path.iterdir()} == set()
+    test, predicted = capsys.readouterr().out.splitlines()
+    expected = r": expected {} to return probabilities \(N, K\), here \(2, 3\), " + got
+    assert re.fullmatch("`test` leaves out per_class.csv and errors.csv" + expected.format("test_step"), test)
+    assert re.fullmatch("`predict` leaves out its predictions" + expected.format("predict_step"), predicted)
+
+
+def test_the_model_runs_once_a_batch(tmp_path):
+    class Counting(Oracle):
+        ran = 0
+
+        def predict_proba(self, x):
+            self.ran += 1
+            return super().predict_proba(x)
+
+    model = Counting()
+    trainer_in(tmp_path, [EvaluationReport(), Figures()]).test(model, Answers(), verbose=False)
+    assert model.ran == len(Answers.order)
+    assert (tmp_path / "figures/confusion.png").is_file()
+
+
 # Contributions
 
 
 class NamedAnswers(Answers):
-    feature_names = ("a", "b", "c", "d")
+    feature_names = ("number", "a", "b", "c", "d")
     oos_class = 2
+
+    def batch(self, indices):
+        x, *rest = super().batch(indices)
+        return torch.cat([x, AMOUNTS[indices]], dim=1), *rest
 
 
 def test_predictions_list_the_features_that_contributed_most(tmp_path):
@@ -303,6 +366,19 @@ def test_columns_of_the_same_names_as_answers_keep_their_values(tmp_path):
     assert records[3]["predicted_top_k"] == records[3]["words_for"] == []
     header = (tmp_path / "predictions.csv").read_text().splitlines()[0].split(",")
     assert len(header) == len(set(header))
+
+
+def test_columns_that_only_some_rows_of_the_file_have_come_before_the_answers(tmp_path):
+    class Ragged(SameNames):
+        def input_rows(self, indices):
+            return [{"a": 1} if index < 2 else {"b": [index], "a": "x\ny"} for index in indices]
+
+    predict(tmp_path, data=Ragged())
+    lines = read_table(tmp_path / "predictions.csv")
+    assert list(lines[0])[:3] == ["a", "b", "label"]
+    assert [(line["a"], line["b"]) for line in lines] == [("1", "")] * 2 + [("x\ny", f"[{i}]") for i in (2, 3, 4)]
+    assert [line["label"] for line in lines] == ["red", "green", "blue, or so", "", "blue, or so"]
+    assert {path.name for path in tmp_path.iterdir()} == {"predictions.jsonl", "predictions.csv"}
 
 
 def test_the_terminal_shows_both_columns_of_a_name(tmp_path, capsys, monkeypatch):
@@ -407,7 +483,7 @@ def test_lines_are_written_as_rows_come_and_appear_all_at_once(tmp_path):
             assert file.name.startswith(".predictions.jsonl.")
             if batch_idx == 199:
                 assert file.stat().st_size > 10_000
-            return "nothing of use"
+            return super().predict_step(batch, batch_idx)
 
     predict(tmp_path, model=Watching(), data=Long())
     assert [path.name for path in tmp_path.iterdir()] == ["predictions.jsonl"]
@@ -419,7 +495,7 @@ def test_an_error_half_way_leaves_the_earlier_predictions_as_they_were(tmp_path)
         def predict_step(self, batch, batch_idx):
             if batch_idx == 150:
                 raise self.error
-            return "nothing of use"
+            return super().predict_step(batch, batch_idx)
 
     predict(tmp_path)
     before = (tmp_path / "predictions.jsonl").read_bytes()

@@ -18,6 +18,7 @@ class Model(L.LightningModule):
         self.weight = torch.nn.Parameter(torch.zeros(()))
 
     def training_step(self, batch, batch_idx):
+        self.log("train/loss", float(batch_idx))
         return self.weight
 
     def configure_optimizers(self):
@@ -43,3 +44,18 @@ def test_slow_batches_are_all_forwarded(monkeypatch):
 
 def test_quick_batches_are_forwarded_five_times_a_second_and_at_the_end_of_an_epoch(monkeypatch):
     assert batches_forwarded(monkeypatch, seconds=0.0625) == [0, 4, 8, 9, 3, 7, 9]
+
+
+def test_the_bar_shows_the_loss_which_is_logged_for_no_bar():
+    shown = []
+
+    class Bar(ThrottledProgressBar):
+        def get_metrics(self, trainer, pl_module):
+            shown.append(super().get_metrics(trainer, pl_module))
+            return shown[-1]
+
+    off = dict.fromkeys(("logger", "enable_checkpointing", "enable_model_summary"), False)
+    trainer = L.Trainer(accelerator="cpu", max_epochs=1, callbacks=[Bar()], **off)
+    trainer.fit(Model(), torch.utils.data.DataLoader(torch.zeros(10)))
+    assert shown[-1]["train/loss"] == 9
+    assert type(shown[-1]["train/loss"]) is float

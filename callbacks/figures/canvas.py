@@ -1,0 +1,80 @@
+"""The canvas of every picture: palette, style, fonts, new figures, saving."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import lightning as L
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from callbacks.files import write_then_rename
+
+# matplotlib, Pillow and numpy are imported where they are used, to keep `train.py --help` fast.
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# Okabe and Ito's palette (https://jfly.uni-koeln.de/color/): eight colours that colour-blind people can tell apart.
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#F0E442", "#000000")
+BLUE, ORANGE = COLOURS[0], COLOURS[1]  # differ in lightness too, so a grey print keeps them apart
+INK, GREY = "#222222", "#777777"
+DPI = 150
+STYLE: dict[str, Any] = {
+    **{"figure.figsize": (7.5, 5.0), "figure.constrained_layout.use": True, "figure.titlesize": 14},
+    **{"axes.titlelocation": "left", "axes.titlesize": 14, "axes.titlepad": 10, "axes.labelsize": 12},
+    **{"axes.spines.top": False, "axes.spines.right": False, "xtick.labelsize": 10, "ytick.labelsize": 10},
+    **{"legend.frameon": False, "legend.fontsize": 10, "lines.linewidth": 2},
+    "text.parse_math": False,  # a `$` in a name begins no formula
+}
+FONTS = (  # that common systems have for scripts which matplotlib's own font lacks
+    *("Noto Sans CJK SC", "PingFang SC", "Microsoft YaHei", "WenQuanYi Micro Hei", "Malgun Gothic"),
+    *("Noto Sans Thai", "Noto Sans Devanagari", "Noto Sans Arabic", "Arial Unicode MS"),
+)
+
+
+@contextmanager
+def one_line_for(path: Path) -> Iterator[None]:
+    """Let a picture that fails cost one line, not the run; a full disk ends that, as for any other file."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno is not None:  # left out, it would be missing after the resume
+            raise
+        print(f"left out {path.name}: {type(error).__name__}: {' '.join(str(error).split()):.200}")
+
+
+def paint(path: Path, draw: Callable[[Figure], Any]) -> Any:
+    """Draw on a new figure, write it as a PNG, and return its pixels (height, width, 3).
+
+    The style is this file's over matplotlib's defaults, whatever the user's matplotlibrc says. A picture that fails
+    costs one line, not the run: the return value is None.
+    """
+    with one_line_for(path):
+        import numpy as np
+        from matplotlib import font_manager, style
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+        from PIL import Image
+
+        there = set(font_manager.get_font_names())
+        fonts = {"font.family": ["sans-serif", *(font for font in FONTS if font in there)]}
+        with style.context(STYLE | fonts, after_reset=True), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph .* missing")  # it is drawn as a box
+            figure = Figure(dpi=DPI)  # a bare one has no global state, unlike pyplot's
+            canvas = FigureCanvasAgg(figure)
+            draw(figure)
+            canvas.draw()
+            pixels = np.asarray(canvas.buffer_rgba())[..., :3]
+            write_then_rename(path, lambda temporary: Image.fromarray(pixels).save(temporary, "PNG"))
+            return pixels
+    return None
+
+
+def show(trainer: L.Trainer, tag: str, pixels: Any, step: int) -> None:
+    """Send the pixels of a picture, where there is one, to every TensorBoard logger of the run."""
+    for logger in trainer.loggers if pixels is not None else []:
+        if isinstance(logger, TensorBoardLogger):
+            logger.experiment.add_image(tag, pixels, step, dataformats="HWC")

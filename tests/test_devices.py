@@ -1,0 +1,181 @@
+"""Without a GPU: nothing of the CPU meets the device, the device changes no bit, and no step waits for it."""
+
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+
+pytest.importorskip("torch", minversion="2.10")  # a device in Python
+
+ROOT = Path(__file__).parents[1]
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests/tools'}"}
+CONFIGS = ["iris_binary", "iris_imbalanced", "iris_ova", "xor_mlp", "table_csv"]
+QUIET = ["--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false"]
+
+
+def run_jobs(folder, *jobs):
+    """Runs of `train.py`, each on a device, one after another; the output of one that failed is the answer."""
+    path = folder / "jobs.json"
+    path.write_text(json.dumps([{**job, "arguments": [*map(str, job["arguments"])]} for job in jobs]))
+    command = [sys.executable, "tests/tools/mock_device.py", str(path)]
+    done = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=600)
+    return done.stdout + done.stderr if done.returncode else ""
+
+
+def job(device, command, config, run, *options):
+    pytest.importorskip(f"datamodules.{config.split('_')[0]}")  # it may be deleted with its task
+    place = ["--config", f"configs/{config}.yaml", "--trainer.default_root_dir", run]
+    return {"device": device, "arguments": [command, *place, *QUIET, *options]}
+
+
+def all_commands(device, config, run, *options):
+    """Jobs that leave a run after fit, resume, test and predict, and one after --refit."""
+    best, last = ("--ckpt_path", run / "checkpoints/best.ckpt"), ("--ckpt_path", run / "checkpoints/last.ckpt")
+    return [
+        job(device, "fit", config, run, "--trainer.max_epochs", 2, *options),
+        job(device, "fit", config, run, "--trainer.max_epochs", 3, *last, *options),
+        job(device, "test", config, run, *best, *options),
+        job(device, "predict", config, run, *best, *options),
+        job(
+            device,
+            "fit",
+            config,
+            run.with_name(f"{run.name}_refit"),
+            "--trainer.max_epochs",
+            2,
+            "--refit",
+            "true",
+            *options,
+        ),
+    ]
+
+
+def weights(file):
+    state = torch.load(file, weights_only=True)["state_dict"]
+    return {name: value for name, value in state.items() if isinstance(value, torch.Tensor)}
+
+
+def assert_equal_runs(folder):
+    """What the mock left is, to the bit, what the CPU left."""
+    checkpoints = [path.relative_to(folder) for path in sorted(folder.glob("cpu*/**/*.ckpt"))]
+    assert len(checkpoints) >= 6  # best and last of the run, of the run with --refit, and of the refit
+    for path in checkpoints:
+        expected, found = weights(folder / path), weights(folder / str(path).replace("cpu", "gpu", 1))
+        assert expected.keys() == found.keys()
+        assert all(torch.equal(value, found[name]) for name, value in expected.items()), path
+    for name in ("predictions.jsonl", "test_metrics.json", "metrics.csv", "per_class.csv", "errors.csv"):
+        assert (folder / "cpu" / name).read_text() == (folder / "gpu" / name).read_text(), name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("config", [*CONFIGS, "text_csv"])
+def test_on_another_device_every_command_leaves_what_it_leaves_on_the_cpu(config, tmp_path):
+    jobs = [each for device in ("cpu", "gpu") for each in all_commands(device, config, tmp_path / device)]
+    assert run_jobs(tmp_path, *jobs) == ""
+    assert_equal_runs(tmp_path)
+    for run in ("cpu", "gpu"):
+        pictures = {path.name for path in (tmp_path / run / "figures").glob("*.png")}
+        assert len(pictures) > 5
+
+
+def test_a_fit_and_its_predictions_on_another_device_are_those_of_the_cpu(tmp_path):
+    jobs = []
+    for device in ("cpu", "gpu"):
+        run = tmp_path / device
+        jobs.append(job(device, "fit", "text_csv", run, "--trainer.max_epochs", 2, "--figures.enabled", "false"))
+        jobs.append(job(device, "predict", "text_csv", run, "--ckpt_path", run / "checkpoints/best.ckpt"))
+    assert run_jobs(tmp_path, *jobs) == ""
+    expected, found = (weights(tmp_path / device / "checkpoints/last.ckpt") for device in ("cpu", "gpu"))
+    assert all(torch.equal(value, found[name]) for name, value in expected.items())
+    assert (tmp_path / "cpu/predictions.jsonl").read_text() == (tmp_path / "gpu/predictions.jsonl").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("config", ["iris_ova", "text_csv"])
+def test_an_apple_gpu_without_csr_and_float64_does_what_the_cpu_does(config, tmp_path):
+    """Batches are small, for the mock takes no larger ones: those of an evaluation must come in parts."""
+    small = ("--data.batch_size", 10)
+    jobs = [each for device in ("cpu", "mps") for each in all_commands(device, config, tmp_path / device, *small)]
+    assert run_jobs(tmp_path, *jobs) == ""
+    expected, found = (weights(tmp_path / device / "checkpoints/last.ckpt") for device in ("cpu", "mps"))
+    for name, value in expected.items():
+        torch.testing.assert_close(value, found[name], atol=1e-4, rtol=1e-4)
+    files = [(tmp_path / device / "predictions.jsonl").read_text().splitlines() for device in ("cpu", "mps")]
+    for lines in zip(*files, strict=True):
+        one, other = map(json.loads, lines)
+        assert one["label"] == other["label"]
+        assert one["probability"] == pytest.approx(other["probability"], abs=1e-4)
+        assert one.get("words_for", [])[:1] == other.get("words_for", [])[:1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("config", [*CONFIGS, "text_csv"])
+def test_a_step_waits_for_nothing(config, tmp_path):
+    """Two fits within an epoch that differ by four steps: they differ by no wait, not even for a batch."""
+    jobs = []
+    for steps in (3, 7):
+        ends = ("--trainer.max_steps", steps, "--trainer.max_epochs", -1, "--trainer.limit_val_batches", 0)
+        seldom = ("--trainer.log_every_n_steps", 1000, "--data.batch_size", 5, "--trainer.callbacks", "null")
+        monitor = ("--checkpoint.monitor", "null", "--figures.enabled", "false")
+        jobs.append(job("gpu", "fit", config, tmp_path / str(steps), *ends, *seldom, *monitor))
+    assert run_jobs(tmp_path, *jobs) == ""
+    fewer, more = (Counter(json.loads((tmp_path / n / "waits.json").read_text())) for n in ("3", "7"))
+    assert sum(fewer.values()) > 0  # of the model's way there, and of its weights' way back
+    assert more - fewer == {}
+
+
+@pytest.mark.slow
+def test_a_loss_that_is_no_number_ends_a_fit_on_a_device_at_the_next_logged_step(tmp_path):
+    wild = ("--model.optimizer.lr", "1e38", "--trainer.log_every_n_steps", 5, "--data.batch_size", 5)
+    output = run_jobs(
+        tmp_path, job("gpu", "fit", "iris_binary", tmp_path / "run", *wild, "--trainer.callbacks", "null")
+    )
+    assert "error: the loss became nan after step 5 at a learning rate of 1e+38" in output
+
+
+CLASSIFIER = """
+import sys
+import mock_device
+mock_device.install(sys.argv[2])
+from deploy.classifier import Classifier
+from deploy.export import to_onnx, to_torch
+import numpy as np, torch
+
+on_cpu, there = Classifier.load(sys.argv[1]), Classifier.load(sys.argv[1], device="mock")
+assert {weight.device.type for weight in there.model.parameters()} == {"mock"}
+texts = ["will it snow", "play some jazz", "", "what is my balance please"] * 5
+proba = on_cpu.predict_proba(texts)
+np.testing.assert_allclose(there.predict_proba(texts), proba, atol=0 if sys.argv[2] == "gpu" else 1e-6)
+assert there.predict(texts) == there.labels(proba) == on_cpu.predict(texts)
+assert there.explain(texts) == on_cpu.explain(texts)
+model = type(there.model).load_from_checkpoint(sys.argv[1] + "/checkpoints/last.ckpt", map_location="mock")
+assert {weight.device.type for weight in model.parameters()} == {"mock"}
+assert there.predict_proba(texts[:0]).shape == (0, len(there.class_names))
+to_onnx(there, sys.argv[3] + ".onnx")
+to_torch(there, sys.argv[3] + ".pt2")
+assert all(tensor.device.type == "cpu" for tensor in torch.export.load(sys.argv[3] + ".pt2").state_dict.values())
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("device", ["gpu", "mps"])
+def test_a_classifier_on_another_device_answers_explains_and_exports_as_on_the_cpu(short_fit, tmp_path, device):
+    pytest.importorskip("onnx")
+    command = [
+        sys.executable,
+        "-W",
+        "ignore",
+        "-c",
+        CLASSIFIER,
+        str(short_fit("text_csv")),
+        device,
+        str(tmp_path / "m"),
+    ]
+    done = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr

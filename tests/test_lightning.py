@@ -1,0 +1,513 @@
+"""Callbacks, loggers and modules of other Lightning projects: they work as there, or are refused in one line."""
+
+import csv
+import json
+import os
+import signal
+import textwrap
+
+import lightning as L
+import pytest
+import torch
+
+QUIET = ("--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false")
+IRIS = ("fit", "--config", "configs/iris_binary.yaml", *QUIET)
+
+
+class At(L.Callback):
+    """Does something as a batch of the fit begins; the first one is number 1."""
+
+    def __init__(self, batch: int, what: str) -> None:
+        self.batch, self.what, self.seen = batch, what, 0
+
+    def on_train_batch_start(self, trainer, *_):
+        self.seen += 1
+        if self.seen == self.batch and self.what == "stop":  # as Timer does where max_time is over
+            trainer.should_stop = True
+        elif self.seen == self.batch and self.what == "signal":
+            os.kill(os.getpid(), signal.SIGTERM)
+        elif self.seen == self.batch:
+            raise RuntimeError("as good as killed")
+
+
+def listed(*callbacks):
+    """The option --trainer.callbacks, of names and their arguments."""
+    return ("--trainer.callbacks", json.dumps([{"class_path": name, "init_args": args} for name, args in callbacks]))
+
+
+def at(batch, what):
+    return ("own_callbacks.At", {"batch": batch, "what": what})
+
+
+@pytest.fixture(autouse=True)
+def own_modules(monkeypatch, tmp_path):
+    """What a test writes into `own` can be imported; so can this file's callback."""
+    (tmp_path / "own").mkdir()
+    monkeypatch.syspath_prepend(tmp_path / "own")
+    module = type(os)("own_callbacks")
+    module.At = At
+    monkeypatch.setitem(__import__("sys").modules, "own_callbacks", module)
+    return tmp_path / "own"
+
+
+def interrupt(cli, *arguments):
+    """A fit that one of `at` ends."""
+    try:
+        cli(*arguments)
+    except (SystemExit, RuntimeError) as error:
+        assert getattr(error, "code", 143) == 143, error
+
+
+def refusal(cli, *arguments):
+    with pytest.raises(SystemExit) as caught:
+        cli(*arguments)
+    line = str(caught.value.code)
+    assert line.startswith("error: ")
+    assert "\n" not in line
+    return line
+
+
+def load(run, name="last"):
+    return torch.load(run / f"checkpoints/{name}.ckpt", weights_only=True)
+
+
+def weights(run, name="last"):
+    return {key: value for key, value in load(run, name)["state_dict"].items() if isinstance(value, torch.Tensor)}
+
+
+def assert_same_end(run, straight):
+    for name in ("last", "best"):
+        one, other = weights(run, name), weights(straight, name)
+        assert one.keys() == other.keys()
+        assert all(torch.equal(one[key], other[key]) for key in one), name
+        assert load(run, name)["global_step"] == load(straight, name)["global_step"]
+
+
+def files(run):
+    return {path.relative_to(run): path.read_bytes() for path in run.rglob("*") if path.is_file()}
+
+
+# A second ModelCheckpoint
+
+
+@pytest.fixture
+def two_best(cli, tmp_path):
+    """Fits with another ModelCheckpoint, whose best state is another one, and with further callbacks."""
+
+    def fit(*callbacks):
+        rate = ("--model.l2", 0, "--model.optimizer.init_args.lr", 20, "--trainer.max_epochs", 9)
+        mine = ("ModelCheckpoint", {"monitor": "train/loss", "filename": "mine"})
+        cli(*IRIS, *rate, "--trainer.default_root_dir", tmp_path / "run", *listed(mine, *callbacks))
+        assert load(tmp_path / "run", "mine")["epoch"] != load(tmp_path / "run", "best")["epoch"] < 8
+
+    return fit
+
+
+def test_coefficients_are_those_of_best_ckpt_beside_another_checkpoint_callback(two_best, tmp_path):
+    two_best()
+    with (tmp_path / "run/coefficients.csv").open() as file:
+        table = [float(row["weight_standardised"]) for row in csv.DictReader(file)]
+    w = next(value for value in weights(tmp_path / "run", "best").values() if value.numel() == 2)
+    assert table[:2] == pytest.approx(w.flatten().tolist(), rel=1e-5)
+
+
+@pytest.mark.slow
+def test_the_boundary_of_best_ckpt_is_drawn_beside_another_checkpoint_callback(two_best, tmp_path):
+    two_best(("callbacks.DecisionBoundary", {"every_n_epochs": 100, "resolution": 5}))
+    assert (tmp_path / "run/figures/boundary_best.png").is_file()
+
+
+TAKEN = {
+    "best": ("ModelCheckpoint", {"monitor": "train/loss", "filename": "best"}),
+    "last": ("ModelCheckpoint", {"save_last": True, "every_n_train_steps": 1}),
+    "a linked last": ("ModelCheckpoint", {"save_last": "link"}),
+    "an epoch": (
+        "ModelCheckpoint",
+        {"filename": "epoch_{epoch:05d}", "auto_insert_metric_name": False, "save_top_k": -1},
+    ),
+    "through another folder": ("ModelCheckpoint", {"dirpath": "RUN", "filename": "checkpoints/best"}),
+    "last, on an exception": ("OnExceptionCheckpoint", {"dirpath": "RUN/checkpoints", "filename": "last"}),
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*fit.ckpt_path=")  # an OnExceptionCheckpoint makes Lightning look for its file
+@pytest.mark.parametrize(("name", "options"), TAKEN.values(), ids=TAKEN)
+def test_another_callback_that_would_write_the_run_s_own_files_is_refused(cli, tmp_path, name, options):
+    options = json.loads(json.dumps(options).replace("RUN", str(tmp_path / "run")))
+    place = ("--trainer.default_root_dir", tmp_path / "run", "--trainer.max_epochs", 1)
+    line = refusal(cli, *IRIS, *place, *listed((name, options)))
+    assert f"{name} would write " in line
+    assert "give it another filename" in line
+    assert not (tmp_path / "run").exists()
+
+
+def test_names_of_the_same_kind_in_a_folder_of_one_s_own_are_not(cli, tmp_path):
+    options = {"dirpath": str(tmp_path / "mine"), "filename": "best", "save_last": True}
+    place = ("--trainer.default_root_dir", tmp_path / "run", "--trainer.max_epochs", 1)
+    cli(*IRIS, *place, *listed(("ModelCheckpoint", options)))
+    assert {path.name for path in (tmp_path / "mine").iterdir()} == {"best.ckpt", "last.ckpt"}
+
+
+def test_the_user_s_own_checkpoints_keep_their_scores_on_a_resume(cli, tmp_path, monkeypatch):
+    """The run is named by a relative path, as in the default runs/NAME."""
+    monkeypatch.chdir(tmp_path)
+    mine = listed(("ModelCheckpoint", {"monitor": "train/loss", "filename": "{step}", "save_top_k": 2}))
+    from cli.main import main
+
+    config = IRIS[2].join((str(__import__("pathlib").Path(__file__).parents[1]) + "/", ""))
+    for epochs, resume in ((3, ()), (6, ("--ckpt_path", "runs/r/checkpoints/last.ckpt"))):
+        words = ("fit", "--config", config, *QUIET, *mine, "--figures.enabled", "false", *resume)
+        words += ("--trainer.default_root_dir", "runs/r", "--trainer.max_epochs", epochs)
+        monkeypatch.setattr("sys.argv", ["train.py", *map(str, words)])
+        main()
+    assert len([*(tmp_path / "runs/r/checkpoints").glob("step=*.ckpt")]) == 2
+
+
+# Gradients that wait for further batches
+
+SIX = ("--data.batch_size", 6, "--trainer.val_check_interval", 5, "--trainer.accumulate_grad_batches", 3)
+SCHEDULE = ("GradientAccumulationScheduler", {"scheduling": {1: 3}})
+WINDOWS = {
+    "signal": (("--trainer.accumulate_grad_batches", 3), [], at(1, "signal")),
+    "kill after a validation": (SIX, [], at(6, "kill")),
+    "stop": (("--data.batch_size", 6, "--trainer.accumulate_grad_batches", 3), [], at(5, "stop")),
+    "by a schedule": ((), [SCHEDULE], at(6, "signal")),
+}
+MORE_WINDOWS = {
+    "signal in a later one": (("--trainer.accumulate_grad_batches", 3), [], at(5, "signal")),
+    "signal before a validation": (SIX, [], at(5, "signal")),
+    "stop before a validation": (SIX, [], at(5, "stop")),
+    "by a schedule, after a step": (("--checkpoint.every_n_train_steps", 1), [SCHEDULE], at(8, "kill")),
+}
+WINDOWS |= {name: pytest.param(*case, marks=pytest.mark.slow) for name, case in MORE_WINDOWS.items()}
+
+
+@pytest.mark.parametrize(("options", "callbacks", "event"), WINDOWS.values(), ids=WINDOWS)
+def test_a_resume_loses_no_gradient_that_was_accumulated(cli, tmp_path, options, callbacks, event):
+    plan = (*IRIS, "--trainer.max_epochs", 3, *options)
+    run, straight = tmp_path / "run", tmp_path / "straight"
+    cli(*plan, *listed(*callbacks), "--trainer.default_root_dir", straight)
+    interrupt(cli, *plan, *listed(*callbacks, event), "--trainer.default_root_dir", run)
+    resume = ("--ckpt_path", run / "checkpoints/last.ckpt")
+    assert load(run)["global_step"] < load(straight)["global_step"]
+    cli(*plan, *listed(*callbacks), "--trainer.default_root_dir", run, *resume)
+    assert_same_end(run, straight)
+
+
+def test_a_fit_from_a_checkpoint_without_its_gradients_is_refused(cli, tmp_path):
+    """best.ckpt holds the validated weights; what had been added to the gradients since the step is in no file."""
+    run = tmp_path / "run"
+    plan = (*IRIS, *SIX, *listed(), "--trainer.default_root_dir", run, "--checkpoint.mode", "max")
+    plan += ("--trainer.max_epochs",)
+    cli(*plan, 1)
+    assert load(run, "best")["loops"]["fit_loop"]["epoch_loop.batch_progress"]["current"]["ready"] % 3
+    line = refusal(cli, *plan, 2, "--ckpt_path", run / "checkpoints/best.ckpt")
+    assert "written while gradients waited for further batches" in line
+    assert "go on from last.ckpt" in line
+
+
+# Callbacks that keep state
+
+NOT_RESUMED = {
+    "BatchSizeFinder": {"max_val": 4},
+    "ModelPruning": {"pruning_fn": "l1_unstructured", "make_pruning_permanent": False},
+    "lightning.pytorch.callbacks.spike.SpikeDetection": {},
+}
+
+
+@pytest.mark.parametrize(("name", "options"), NOT_RESUMED.items())
+def test_what_lightning_does_not_restore_is_refused_on_a_resume_alone(cli, tmp_path, name, options):
+    run = tmp_path / "run"
+    plan = (*IRIS, *listed((name, options)), "--trainer.default_root_dir", run, "--trainer.max_epochs")
+    cli(*plan, 2)
+    before = files(run)
+    line = refusal(cli, *plan, 3, "--ckpt_path", run / "checkpoints/last.ckpt")
+    assert f"{name.rpartition('.')[2]} cannot be resumed: it " in line
+    assert files(run) == before
+
+
+def test_an_average_that_no_checkpoint_would_hold_is_refused(cli, tmp_path):
+    place = ("--trainer.default_root_dir", tmp_path / "run", "--trainer.max_epochs", 4)
+    line = refusal(cli, *IRIS, *place, *listed(("StochasticWeightAveraging", {"swa_lrs": 0.1})))
+    assert "use EMAWeightAveraging or WeightAveraging, which save it" in line
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "callback", [("EMAWeightAveraging", {"decay": 0.9}), ("WeightAveraging", {})], ids=lambda callback: callback[0]
+)
+def test_an_average_of_weights_goes_on_to_the_same_bits(cli, tmp_path, callback):
+    plan = (*IRIS, "--trainer.max_epochs", 4, "--checkpoint.every_n_train_steps", 3)
+    run, straight = tmp_path / "run", tmp_path / "straight"
+    cli(*plan, *listed(callback), "--trainer.default_root_dir", straight)
+    interrupt(cli, *plan, *listed(callback, at(12, "kill")), "--trainer.default_root_dir", run)
+    cli(*plan, *listed(callback), "--trainer.default_root_dir", run, "--ckpt_path", run / "checkpoints/last.ckpt")
+    assert_same_end(run, straight)
+
+
+# Early stopping
+
+
+def stopping(**options):
+    return listed(("EarlyStopping", {"monitor": "val/loss", **options}))
+
+
+def test_a_run_that_early_stopping_has_ended_in_its_first_epoch_stays_ended(cli, capsys, tmp_path):
+    run = tmp_path / "run"
+    plan = (*IRIS, "--data.batch_size", 4, "--trainer.max_epochs", 6, "--trainer.val_check_interval", 3)
+    plan += (*stopping(patience=1, min_delta=5.0), "--trainer.default_root_dir", run)
+    cli(*plan)
+    stopped_at = load(run)["global_step"]
+    assert load(run)["epoch"] == 0
+    cli(*plan, "--ckpt_path", run / "checkpoints/last.ckpt")
+    assert load(run)["global_step"] == stopped_at
+    assert "EarlyStopping had ended this run after epoch 1: nothing to train" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("first", "then"),
+    [
+        ({"patience": 1, "min_delta": 5.0}, {"patience": 4, "min_delta": 5.0}),
+        pytest.param({"stopping_threshold": 0.13}, {"stopping_threshold": 0.01}, marks=pytest.mark.slow),
+    ],
+    ids=["patience", "threshold"],
+)
+def test_a_run_goes_on_with_more_patience_as_if_it_had_had_it_from_the_beginning(cli, tmp_path, first, then):
+    run, straight = tmp_path / "run", tmp_path / "straight"
+    plan = (*IRIS, "--trainer.max_epochs", 9)
+    cli(*plan, *stopping(**then), "--trainer.default_root_dir", straight)
+    cli(*plan, *stopping(**first), "--trainer.default_root_dir", run)
+    assert load(run)["epoch"] < load(straight)["epoch"]
+    cli(*plan, *stopping(**then), "--trainer.default_root_dir", run, "--ckpt_path", run / "checkpoints/last.ckpt")
+    assert_same_end(run, straight)
+    assert load(run)["callbacks"].keys() == load(straight)["callbacks"].keys()
+
+
+@pytest.mark.slow
+def test_with_min_epochs_a_run_is_not_said_to_have_ended(cli, capsys, tmp_path):
+    plan = (*IRIS, "--trainer.max_epochs", 20, "--trainer.min_epochs", 8)
+    early = ("EarlyStopping", {"monitor": "val/loss", "patience": 1, "min_delta": 5.0})
+    run, straight = tmp_path / "run", tmp_path / "straight"
+    cli(*plan, *listed(early), "--trainer.default_root_dir", straight)
+    interrupt(cli, *plan, *listed(early, at(23, "kill")), "--trainer.default_root_dir", run)
+    capsys.readouterr()
+    cli(*plan, *listed(early), "--trainer.default_root_dir", run, "--ckpt_path", run / "checkpoints/last.ckpt")
+    assert "had ended this run" not in capsys.readouterr().out
+    assert load(run)["epoch"] == 7
+    assert_same_end(run, straight)
+
+
+# Modules of one's own
+
+NET = """
+import lightning as L, torch
+from pathlib import Path
+
+class Data(L.LightningDataModule):
+    def loader(self):
+        return torch.utils.data.DataLoader(torch.arange(12.0).reshape(12, 1), batch_size=4)
+    train_dataloader = val_dataloader = loader
+
+class Net(L.LightningModule):
+    def __init__(self, folder: str = "data"):
+        super().__init__()
+        self.layer = torch.nn.Linear(1, 1)
+    def loss(self, batch):
+        return (self.layer(batch / 12) - 1).square().mean()
+    def training_step(self, batch, batch_idx):
+        loss = self.loss(batch)
+        self.log("train_loss", loss, on_epoch=True)
+        return loss
+    def validation_step(self, batch, batch_idx):
+        {validation}
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+{more}
+"""
+
+
+@pytest.fixture
+def own_net(cli, own_modules, tmp_path):
+    """`own_net(validation, more, *options)` fits a module whose validation step has these lines."""
+
+    def fit(validation="pass", more="", *options):
+        name = f"{tmp_path.name}_{len([*own_modules.iterdir()])}"
+        source = NET.replace("{validation}", validation).replace(
+            "{more}", textwrap.indent(textwrap.dedent(more), " " * 4)
+        )
+        (own_modules / f"{name}.py").write_text(source)
+        config = tmp_path / "own.yaml"
+        config.write_text(
+            f"{{seed_everything: 1, model: {name}.Net, data: {name}.Data, "
+            "trainer: {max_epochs: 2, log_every_n_steps: 1}}"
+        )
+        cli("fit", "--config", config, "--trainer.default_root_dir", tmp_path / "run", *QUIET, *options)
+        return tmp_path / "run"
+
+    return fit
+
+
+MONITORED = {
+    "val_loss": ('self.log("val_loss", self.loss(batch))', "val_loss"),
+    "of each step too": ('self.log("val_loss", self.loss(batch), on_step=True, on_epoch=True)', "val_loss"),
+    "valid/loss_total": ('self.log_dict({"valid/loss_total": self.loss(batch), "valid/acc": 1.0})', "valid/loss_total"),
+    "val/loss of several": ('self.log_dict({"val/loss_a": 9.0, "val/loss": self.loss(batch)})', "val/loss"),
+}
+
+
+@pytest.mark.parametrize(("validation", "name"), MONITORED.values(), ids=MONITORED)
+def test_the_loss_of_the_validation_decides_which_state_is_best(own_net, capsys, validation, name):
+    sanity = 0 if "total" in name else 2
+    run = own_net(validation, "", "--trainer.num_sanity_val_steps", sanity)
+    assert f"best.ckpt: epoch 2, {name} 0." in capsys.readouterr().out
+    assert load(run, "best")["epoch"] == 1
+
+
+@pytest.mark.parametrize(
+    ("validation", "listed"),
+    [("pass", "nothing"), ('self.log_dict({"val_loss_a": 1.0, "val_loss_b": 2.0})', "val_loss_a, val_loss_b")],
+)
+def test_where_there_is_no_such_loss_a_line_names_what_there_is(own_net, capsys, validation, listed):
+    run = own_net(validation)
+    said = capsys.readouterr().out
+    assert f"checkpoint.monitor auto: expected one loss of the validation, got {listed}; no best.ckpt" in said
+    assert "no best.ckpt: checkpoint.monitor auto found no loss of a validation" in said
+    assert [path.name for path in (run / "checkpoints").iterdir()] == ["last.ckpt"]
+
+
+PLATEAU = """
+def configure_optimizers(self):
+    optimizer = torch.optim.SGD(self.parameters(), lr=0.1)
+    plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer)
+    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": plateau, "monitor": "val_loss"}}
+"""
+CANNOT_COME = {
+    "checkpoint.monitor": ("", ("--checkpoint.monitor", "val_loss"), "checkpoint.monitor"),
+    "EarlyStopping": ("", listed(("EarlyStopping", {"monitor": "val_loss"})), "monitor of EarlyStopping"),
+    "ModelCheckpoint": (
+        "",
+        listed(("ModelCheckpoint", {"monitor": "val_loss", "filename": "x"})),
+        "monitor of ModelCheckpoint",
+    ),
+    "ReduceLROnPlateau": (PLATEAU, (), "monitor of ReduceLROnPlateau"),
+}
+
+
+@pytest.mark.parametrize("dry", ["false", "true"])
+@pytest.mark.parametrize(("more", "options", "who"), CANNOT_COME.values(), ids=CANNOT_COME)
+def test_a_metric_that_cannot_come_is_refused_before_the_first_step(own_net, tmp_path, more, options, who, dry):
+    options = (*options, "--trainer.fast_dev_run", dry)
+    more += "\ndef on_train_batch_start(self, *_):\n    assert self.trainer.fast_dev_run\n"
+    line = refusal(own_net, 'self.log("val/loss", self.loss(batch))', more, *options)
+    assert line.startswith(f"error: expected val_loss ({who}) to be logged, got only: ")
+    assert "val/loss" in line
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_metric_that_the_first_epoch_might_have_logged_costs_no_state(own_net, tmp_path):
+    line = refusal(own_net, 'self.log("val_loss", self.loss(batch))', "", "--checkpoint.monitor", "train_lost")
+    assert "expected train_lost (checkpoint.monitor) to be logged, got only: " in line
+    assert load(tmp_path / "run")["epoch"] == 0
+    resume = ("--ckpt_path", tmp_path / "run/checkpoints/last.ckpt", "--checkpoint.monitor", "train_loss")
+    run = own_net('self.log("val_loss", self.loss(batch))', "", *resume)
+    assert load(run, "best")["epoch"] == 1
+
+
+def test_a_metric_that_only_a_real_validation_logs_is_waited_for(own_net):
+    more = """
+    def on_validation_epoch_end(self):
+        if not self.trainer.sanity_checking:
+            self.log("val_best", float(self.current_epoch))
+    """
+    run = own_net("pass", more, "--checkpoint.monitor", "val_best", "--checkpoint.mode", "max")
+    assert load(run, "best")["epoch"] == 1
+
+
+HPARAMS = """
+def __init__(self, folder: str = "data"):
+    super().__init__()
+    self.layer = torch.nn.Linear(1, 1)
+    self.save_hyperparameters({"folder": Path(folder) / "x", "act": %s})
+"""
+
+
+@pytest.mark.parametrize("dry", ["false", "true"])
+def test_hyperparameters_that_cannot_be_saved_are_refused_before_the_first_step(own_net, tmp_path, dry):
+    more = HPARAMS % "torch.relu" + "def on_train_batch_start(self, *_):\n    raise AssertionError('a step')\n"
+    line = refusal(own_net, "pass", more, "--trainer.fast_dev_run", dry)
+    assert "hyper_parameters.act is a " in line
+    assert "save_hyperparameters(ignore=['act'])" in line
+    assert not (tmp_path / "run").exists()
+
+
+def test_paths_among_hyperparameters_become_strings(own_net):
+    run = own_net("pass", HPARAMS % "1")
+    assert load(run)["hyper_parameters"] == {"folder": "data/x", "act": 1}
+
+
+TWO_OPTIMIZERS = """
+automatic_optimization = False
+
+def training_step(self, batch, batch_idx):
+    for optimizer in self.optimizers():
+        optimizer.zero_grad()
+        self.manual_backward(self.loss(batch))
+        optimizer.step()
+
+def configure_optimizers(self):
+    return [torch.optim.SGD(self.parameters(), lr=0.1) for _ in range(2)], []
+
+def on_train_epoch_end(self):
+    for logger in self.loggers:
+        logger.experiment.add_image("generated", torch.zeros(1, 4, 4), self.current_epoch)
+        logger.experiment.add_histogram("weight", self.layer.weight)
+        assert logger.log_dir == logger.root_dir
+"""
+
+
+def test_a_module_with_two_optimizers_may_draw_on_every_logger(own_net):
+    """Lightning's GAN example does."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run = own_net("pass", TWO_OPTIMIZERS)
+    assert load(run)["global_step"] == 12
+    assert len(EventAccumulator(str(run), {"images": 0}).Reload().Images("generated")) == 2
+
+
+BY_HAND = """
+automatic_optimization = False
+
+def training_step(self, batch, batch_idx):
+    self.manual_backward(self.loss(batch))
+    if batch_idx == 1:
+        self.optimizers().step()
+        self.optimizers().zero_grad()
+"""
+
+
+def test_a_module_that_accumulates_by_hand_is_stopped_after_its_step(own_net, tmp_path):
+    with pytest.raises(SystemExit) as stopped:
+        own_net('self.log("val_loss", 1.0)', BY_HAND, *listed(at(1, "signal")))
+    assert stopped.value.code == 143
+    saved = load(tmp_path / "run")
+    assert saved["global_step"] == 1
+    assert saved["loops"]["fit_loop"]["epoch_loop.batch_progress"]["current"]["ready"] == 2
+
+
+# A resume that is refused
+
+REFUSED = {
+    "another monitor": ("--checkpoint.monitor", "val/accuracy"),
+    "another optimizer": ("--model.optimizer", "torch.optim.Adam", "--model.optimizer.lr", 0.1),
+}
+
+
+@pytest.mark.parametrize("options", REFUSED.values(), ids=REFUSED)
+def test_a_refused_resume_leaves_no_file(cli, tmp_path, options):
+    run = tmp_path / "run"
+    plan = (*IRIS, *listed(), "--trainer.default_root_dir", run, "--trainer.max_epochs")
+    cli(*plan, 1)
+    before = files(run)
+    refusal(cli, *plan, 2, "--ckpt_path", run / "checkpoints/last.ckpt", *options)
+    assert files(run) == before

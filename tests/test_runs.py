@@ -1,0 +1,381 @@
+"""A run goes on as itself: with its own data options, in its own directory, once at a time."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import lightning as L
+import pytest
+import torch
+import yaml
+
+from deploy.classifier import Classifier
+from logreg.one_vs_all import OneVsAll
+
+ROOT = Path(__file__).parents[1]
+SLOW = pytest.mark.slow
+QUIET = ("--trainer.callbacks", "null", "--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary")
+QUIET += ("false", "--trainer.logger", "false")
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def refused(cli, *arguments):
+    """The one line that a command ends in."""
+    with pytest.raises(SystemExit) as exit:
+        cli(*arguments)
+    assert str(exit.value.code).startswith("error: ")
+    assert "\n" not in exit.value.code
+    return exit.value.code
+
+
+def fit(cli, config, run, *options, epochs=1):
+    cli("fit", "--config", config, *QUIET, "--trainer.max_epochs", epochs, "--trainer.default_root_dir", run, *options)
+    return run
+
+
+# Options of the data that are part of what was learned
+
+TEXT, TABLE, CHARS = "configs/text_csv.yaml", "configs/table_csv.yaml", "{analyzer: char, ngram_range: [1, 2]}"
+NO_WORDS = ("--data.words", "null", "--data.chars", CHARS)
+UNLIKE = [
+    (TEXT, (), ("--data.words.min_df", 2), "words.min_df 1, the configuration asks for 2"),
+    (TEXT, (), ("--data.oos_label", "null"), "oos_label other, the configuration asks for None"),
+    (TABLE, (), ("--data.feature_columns", "[age, months]"), "feature_columns None"),
+    (TABLE, (), ("--data.categorical_columns", "[months]"), "categorical_columns ['months']"),
+]
+MORE = [
+    (TEXT, (), ("--data.words.ngram_range", "[1, 1]"), "words.ngram_range (1, 2), the configuration asks for (1, 1)"),
+    (TEXT, (), ("--data.chars", CHARS), "chars null, the configuration asks for n-grams"),
+    (TEXT, ("--data.chars", CHARS), NO_WORDS, "words n-grams, the configuration asks for null"),
+    (TEXT, (), ("--data.preset", "words"), "words.sublinear_tf False, the configuration asks for True"),
+    (TABLE, ("--data.feature_columns", "[age, months]"), (), "feature_columns ['age', 'months']"),
+    (TABLE, ("--data.feature_columns", "[age, town]"), ("--data.feature_columns", "[town, age]"), "['town', 'age']"),
+    (TABLE, (), ("--data.id_columns", "[months]"), "id_columns ['months']"),
+]
+UNLIKE += [pytest.param(*case, marks=SLOW) for case in MORE]
+
+
+@pytest.mark.parametrize(("config", "before", "now", "said"), UNLIKE)
+def test_a_resume_with_other_features_is_refused_and_the_config_still_describes_the_model(
+    cli, tmp_path, config, before, now, said
+):
+    run = fit(cli, config, tmp_path / "run", *before)
+    files = contents(run)
+    last = ("--ckpt_path", run / "checkpoints/last.ckpt")
+    arguments = ("fit", "--config", config, *QUIET, "--trainer.max_epochs", 2, *last)
+    for place in (run, tmp_path / "other"):
+        line = refused(cli, *arguments, "--trainer.default_root_dir", place, *(now or ("--data.seed", "null")))
+        assert "the checkpoint was trained with" in line
+        assert said in line
+        assert "config.yaml" in line
+    assert contents(tmp_path) == files
+    fit(cli, run / "config.yaml", run, *last, epochs=2)
+    assert yaml.safe_load((run / "config.yaml").read_text())["trainer"]["max_epochs"] == 2
+
+
+def test_a_resume_may_name_the_columns_that_the_run_has_found(cli, tmp_path):
+    run = fit(cli, TABLE, tmp_path)
+    named = ("--data.feature_columns", "[age, months, plan, town]")
+    fit(cli, TABLE, run, *named, "--ckpt_path", run / "checkpoints/last.ckpt", epochs=2)
+    assert yaml.safe_load((run / "config.yaml").read_text())["data"]["init_args"]["feature_columns"] == [
+        *("age", "months", "plan", "town")
+    ]
+
+
+def test_any_features_may_be_configured_to_evaluate_a_checkpoint(cli, tmp_path):
+    run = fit(cli, TEXT, tmp_path)
+    cli("test", "--config", TEXT, "--data.words.min_df", 2, "--ckpt_path", run / "checkpoints/last.ckpt")
+    assert "test/accuracy" in json.loads((run / "test_metrics.json").read_text())
+
+
+# Which directory
+
+IRIS = "configs/iris_ova.yaml"
+
+
+def steps(run):
+    return torch.load(run / "checkpoints/last.ckpt", weights_only=True)["global_step"]
+
+
+def link_the_checkpoints(run, disk):
+    (run / "checkpoints").rename(disk / "moved")
+    (run / "checkpoints").symlink_to(disk / "moved")
+    return run / "checkpoints/last.ckpt"
+
+
+def link_the_run(run, disk):
+    run.rename(disk / "moved")
+    run.symlink_to(disk / "moved")
+    return run / "checkpoints/last.ckpt"
+
+
+def link_the_file(run, disk):
+    (run / "checkpoints/last.ckpt").rename(disk / "moved.ckpt")
+    (run / "checkpoints/last.ckpt").symlink_to(disk / "moved.ckpt")
+    return run / "checkpoints/last.ckpt"
+
+
+def link_to_the_checkpoints(run, disk):
+    (disk / "checkpoints").symlink_to(run / "checkpoints")
+    return disk / "checkpoints/last.ckpt"
+
+
+def lose_the_config(run, disk):
+    (run / "config.yaml").unlink()
+    return run / "checkpoints/last.ckpt"
+
+
+CHANGES = [link_the_checkpoints, lose_the_config]
+CHANGES += [pytest.param(c, marks=SLOW) for c in (link_the_run, link_the_file, link_to_the_checkpoints)]
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=lambda change: getattr(change, "__name__", None))
+@pytest.mark.parametrize("named", [True, pytest.param(False, marks=SLOW)], ids=["by its path", "as last"])
+def test_a_run_goes_on_where_it_is_whatever_is_a_link(cli, tmp_path, change, named):
+    """A link named otherwise than last.ckpt is any other checkpoint."""
+    base, disk = tmp_path / "base", tmp_path / "disk"
+    disk.mkdir()
+    base.mkdir()
+    (base / "notes.txt").touch()
+    run = base / "version_0"
+    fit(cli, IRIS, base)
+    last = change(run, disk)
+    before = {path for path in tmp_path.rglob("*") if "before_resume" not in path.name}
+    fit(cli, IRIS, base, "--ckpt_path", last if named else "last", epochs=2)
+    assert steps(run) == 12
+    assert yaml.safe_load((run / "config.yaml").read_text())["trainer"]["max_epochs"] == 2
+    new = {path for path in tmp_path.rglob("*") if "before_resume" not in path.name} - before
+    assert {path.name for path in new} <= {"config.yaml", "checkpoints", "last.ckpt", "best.ckpt"}  # not through a link
+    cli("test", "--config", IRIS, "--ckpt_path", last)
+    assert (run / "test_metrics.json").is_file()
+    assert {path.name for path in disk.iterdir()} <= {"moved", "moved.ckpt", "checkpoints"}
+
+
+def test_the_newest_run_is_that_of_the_highest_version_and_step(cli, tmp_path):
+    for _ in range(3):
+        fit(cli, IRIS, tmp_path)  # run, version_0, version_1
+    fit(cli, IRIS, tmp_path / "copy/version_1", epochs=2)
+    for run in (tmp_path, tmp_path / "version_0"):
+        os.utime(run / "checkpoints/last.ckpt")  # as a copy without -t has it
+    fit(cli, IRIS, tmp_path, "--ckpt_path", "last", epochs=3)
+    assert [steps(tmp_path / run) for run in (".", "version_0", "version_1", "copy/version_1")] == [6, 6, 6, 18]
+
+
+# Once at a time
+
+
+def test_a_run_that_is_being_trained_is_trained_by_no_second_process(cli, tmp_path, monkeypatch):
+    """flock keeps out a second opening of the file also within this process."""
+    run, lines = fit(cli, IRIS, tmp_path / "run"), []
+    resume = ("fit", "--config", IRIS, *QUIET, "--trainer.max_epochs", 3, "--ckpt_path", run / "checkpoints/last.ckpt")
+    on_train_start = OneVsAll.on_train_start
+
+    def begin_another(model):
+        if not lines:
+            before = contents(run)
+            lines.append(refused(cli, *resume))
+            assert contents(run) == before
+        on_train_start(model)
+
+    monkeypatch.setattr(OneVsAll, "on_train_start", begin_another)
+    cli(*resume)
+    assert lines == [f"error: {run}: another process is training this run: wait for its end, or stop it"]
+    assert steps(run) == 18
+    begun = fit(cli, IRIS, tmp_path / "new", epochs=1)  # and a new run is one too
+    cli(*resume[:-1], begun / "checkpoints/last.ckpt")
+
+
+# Jobs that start again
+
+
+class StopAt(L.Callback):
+    """Sends the process a signal before an update, once."""
+
+    at: tuple[int, int] | None = None
+
+    def on_train_batch_start(self, trainer, *_):
+        if StopAt.at is not None and trainer.global_step == StopAt.at[0]:
+            number, StopAt.at = StopAt.at[1], None
+            signal.raise_signal(number)
+
+
+@pytest.fixture
+def stop_at(monkeypatch):
+    monkeypatch.setattr(StopAt, "at", None)
+    return lambda step, number: setattr(StopAt, "at", (step, number))
+
+
+@pytest.fixture
+def slurm(tmp_path, monkeypatch):
+    """A SLURM job of one process, with a `scontrol` that does nothing."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/scontrol").write_text("#!/bin/sh\n")
+    (tmp_path / "bin/scontrol").chmod(0o755)
+    job = {"SLURM_JOB_ID": "4711", "SLURM_NTASKS": "1", "SLURM_JOB_NAME": "fit", "SLURM_PROCID": "0"}
+    job |= {"SLURM_LOCALID": "0", "SLURM_NODEID": "0", "SLURM_NTASKS_PER_NODE": "1"}
+    for name, value in (job | {"PATH": f"{tmp_path}/bin:{os.environ['PATH']}"}).items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.fixture
+def torchrun(monkeypatch):
+    """What torchrun tells the only process that it starts."""
+    for name, value in {"RUN_ID": "job1", "RESTART_COUNT": "0", "MAX_RESTARTS": "0"}.items():
+        monkeypatch.setenv(f"TORCHELASTIC_{name}", value)
+    for name, value in {"RANK": "0", "LOCAL_RANK": "0", "GROUP_RANK": "0", "WORLD_SIZE": "1"}.items():
+        monkeypatch.setenv(name, value)
+
+
+def weights(run):
+    state = torch.load(run / "checkpoints/last.ckpt", weights_only=True)["state_dict"]
+    return {name: value.tolist() for name, value in state.items()}
+
+
+def plan(seed):
+    return ("--seed_everything", seed, "--trainer.callbacks", f"{__name__}.StopAt")
+
+
+@pytest.mark.slow
+def test_each_of_two_fits_in_a_requeued_job_goes_on_in_its_own_run(cli, tmp_path, slurm, stop_at):
+    base = tmp_path / "runs"
+    fit(cli, IRIS, base, *plan(1), epochs=4)
+    stop_at(7, signal.SIGUSR1)
+    with pytest.raises(SystemExit) as stopped:
+        fit(cli, IRIS, base, *plan(2), epochs=4)
+    assert stopped.value.code == 128 + signal.SIGUSR1
+    runs = {"first": base, "second": base / "version_0"}
+    before = contents(runs["first"] / "checkpoints") | contents(runs["second"])
+    fit(cli, IRIS, base, *plan(1), epochs=4)  # the job begins again, with its first line
+    assert before.items() <= contents(base).items()
+    fit(cli, IRIS, base, *plan(2), epochs=4)
+    assert {path.parent.name for path in base.rglob("config.yaml")} == {"runs", "version_0", "version_1"}
+    assert weights(runs["second"]) == weights(fit(cli, IRIS, tmp_path / "straight", *plan(2), epochs=4))
+    fit(cli, IRIS, base, *plan(2), epochs=4)  # what has ended is not continued
+    assert steps(base / "version_2") == 24
+
+
+@pytest.mark.parametrize("resumed", [False, pytest.param(True, marks=SLOW)], ids=["new", "from best.ckpt"])
+def test_a_worker_that_torchrun_starts_again_goes_on_in_its_own_run(cli, tmp_path, torchrun, stop_at, resumed):
+    best = fit(cli, IRIS, tmp_path / "other") / "checkpoints/best.ckpt"
+    options = (*plan(1), *(("--ckpt_path", best) if resumed else ()))
+    stop_at(15, signal.SIGTERM)
+    with pytest.raises(SystemExit) as stopped:
+        fit(cli, IRIS, tmp_path / "run", *options, epochs=4)
+    assert stopped.value.code == 128 + signal.SIGTERM
+    fit(cli, IRIS, tmp_path / "run", *options, epochs=4)
+    assert not list((tmp_path / "run").glob("version_*"))
+    assert weights(tmp_path / "run") == weights(fit(cli, IRIS, tmp_path / "straight", *options, epochs=4))
+    fit(cli, IRIS, tmp_path / "run", *options, epochs=4)  # what has ended is not continued
+    assert (tmp_path / "run/version_0/checkpoints/last.ckpt").is_file()
+
+
+def test_what_ctrl_c_has_ended_torchruns_next_command_does_not_continue(cli, tmp_path, torchrun, stop_at):
+    stop_at(7, signal.SIGINT)
+    with pytest.raises(SystemExit):
+        fit(cli, IRIS, tmp_path / "run", *plan(1), epochs=4)
+    fit(cli, IRIS, tmp_path / "run", *plan(1), epochs=4)
+    assert steps(tmp_path / "run") < steps(tmp_path / "run/version_0") == 24
+
+
+def test_torchrun_without_an_id_is_asked_for_one(cli, tmp_path, torchrun, monkeypatch, capsys):
+    monkeypatch.setenv("TORCHELASTIC_MAX_RESTARTS", "1")
+    fit(cli, IRIS, tmp_path / "named")
+    assert "--rdzv-id" not in capsys.readouterr().err
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    fit(cli, IRIS, tmp_path / "run")
+    assert "note: without --rdzv-id NAME, a restart by torchrun begins a new run" in capsys.readouterr().err
+
+
+DIES = """
+import os, signal
+import lightning as L
+
+class Dies(L.Callback):
+    def on_train_batch_start(self, trainer, *_):
+        begun_again = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
+        if trainer.global_rank == 1 and trainer.global_step == {step} and not begun_again:
+            os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize(
+    "step", [pytest.param(15, marks=SLOW), pytest.param(3, marks=pytest.mark.nightly)]
+)  # after and before the first checkpoint
+def test_torchrun_ends_a_run_of_which_a_worker_was_killed_as_if_nothing_had_happened(tmp_path, step):
+    pytest.importorskip("datamodules.table.iris")
+    (tmp_path / "dies.py").write_text(DIES.format(step=step))
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(tmp_path), "PYTHONWARNINGS": ""}
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    plan = ["train.py", "fit", "--config", IRIS, *QUIET, "--trainer.max_epochs", "4", "--trainer.accelerator", "cpu"]
+    plan += ["--trainer.devices", "2", "--trainer.strategy", "ddp", "--trainer.callbacks"]
+    for name, options, callbacks in (("run", ["--max-restarts", "1"], "dies.Dies"), ("straight", [], "null")):
+        command = [*torchrun, *options, *plan, callbacks, "--trainer.default_root_dir", str(tmp_path / name)]
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert done.stdout.count("run directory:") == 1
+    assert weights(tmp_path / "run") == weights(tmp_path / "straight")
+    assert not list((tmp_path / "run").glob("version_*"))
+
+
+# Paths
+
+
+def test_variables_and_the_home_folder_in_paths_are_expanded(cli, tmp_path, monkeypatch):
+    pytest.importorskip("datamodules.text")  # with which the table's config goes
+    for name, folder in (("HOME", "home"), ("SCRATCH", "scratch")):
+        (tmp_path / folder).mkdir()
+        monkeypatch.setenv(name, str(tmp_path / folder))
+    (tmp_path / "home/rows.csv").write_bytes((ROOT / "tests/data/customers.csv").read_bytes())
+    config = yaml.safe_load((ROOT / TABLE).read_text())
+    config["trainer"]["default_root_dir"] = "$SCRATCH/${USER_OF_NO_NAME}"
+    config["data"]["init_args"]["train_file"] = ["~/rows.csv"]
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(config))
+    arguments = ("fit", "--config", tmp_path / "c.yaml", *QUIET, "--trainer.max_epochs", 1)
+    assert "trainer.default_root_dir: the variable ${USER_OF_NO_NAME} is not set" in refused(cli, *arguments)
+    monkeypatch.setenv("USER_OF_NO_NAME", "me")
+    keeper = {"class_path": "ModelCheckpoint", "init_args": {"dirpath": "$SCRATCH/kept"}}
+    cli(*arguments, "--trainer.callbacks", json.dumps([keeper]))
+    run = tmp_path / "scratch/me"
+    saved = yaml.safe_load((run / "config.yaml").read_text())
+    assert saved["data"]["init_args"]["train_file"] == [str(tmp_path / "home/rows.csv")]
+    assert list((tmp_path / "scratch/kept").iterdir())
+    cli("test", "--config", TABLE, "--ckpt_path", "$SCRATCH/me/checkpoints/best.ckpt")
+    assert (run / "test_metrics.json").is_file()
+    assert Classifier.load("~/../scratch/$USER_OF_NO_NAME").class_names == ["no", "yes"]
+    assert not [path for path in ROOT.iterdir() if path.name.startswith(("$", "~"))]
+
+
+@pytest.mark.parametrize("content", ["a: b".encode("utf-16"), b"\xff\xfe\x00", b"seed_everything: 1 # caf\xe9"])
+def test_a_config_that_is_no_utf8_is_named(cli, tmp_path, content):
+    (tmp_path / "c.yaml").write_bytes(content)
+    for others in ((), ("--config", IRIS)):
+        line = refused(cli, "fit", *others, "--config", tmp_path / "c.yaml")
+        assert f"{tmp_path}/c.yaml: expected a configuration in UTF-8, got byte 0x" in line
+        assert "save it as UTF-8" in line
+
+
+def test_the_config_of_a_run_that_is_no_utf8_is_named_and_a_resume_keeps_it(cli, tmp_path):
+    run = fit(cli, IRIS, tmp_path)
+    (run / "config.yaml").write_bytes(b"\xff\xfe")
+    with pytest.raises(ValueError, match=r"config\.yaml: expected a configuration in UTF-8, got byte 0xff at 0"):
+        Classifier.load(run)
+    fit(cli, IRIS, run, "--ckpt_path", run / "checkpoints/last.ckpt", epochs=2)
+    assert (run / "config.before_resume_1.yaml").read_bytes() == b"\xff\xfe"
+
+
+@pytest.mark.parametrize("config", [TEXT, TABLE])
+@pytest.mark.parametrize("option", ["train_file", *(pytest.param(f"{s}_file", marks=SLOW) for s in ("val", "test"))])
+def test_a_file_that_is_gone_is_named_with_its_option(cli, tmp_path, config, option):
+    pytest.importorskip("datamodules.text")
+    source = yaml.safe_load((ROOT / config).read_text())["data"]["init_args"]["train_file"]
+    (tmp_path / "rows.csv").write_bytes((ROOT / source).read_bytes())
+    run = fit(cli, config, tmp_path / "run", f"--data.{option}", tmp_path / "rows.csv")
+    (tmp_path / "rows.csv").unlink()
+    line = refused(cli, "test", "--config", run / "config.yaml", "--ckpt_path", run / "checkpoints/best.ckpt")
+    assert f"{option}: no file at {tmp_path}/rows.csv; name one with --data.{option} FILE" in line
