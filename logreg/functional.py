@@ -161,9 +161,8 @@ def cross_entropy(
     # The index takes from row 0 column target[0], from row 1 column target[1], ...
     shifted = _shifted(logits)
     nll = shifted.exp().sum(dim=1).log() - shifted[torch.arange(len(target), device=target.device), target]  # (N,)
-    return _mean_over_rows(nll, None if weight is None else weight[target], denominator)
     nll = nll if sample_weight is None else nll * sample_weight.to(nll.dtype)
-    return _mean_over_rows(nll, None if weight is None else weight.to(target.device)[target], denominator)
+    return _mean_over_rows(nll, None if weight is None else weight[target], denominator)
 
 
 def l2_penalty(weight: Tensor, l2: float) -> Tensor:
