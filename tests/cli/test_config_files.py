@@ -151,11 +151,8 @@ def test_fit_trains_with_the_defaults_of_the_class_in_the_overlay(cli, tmp_path)
 
 BY_DEFAULT = {
     "Timer": ("--trainer.callbacks.duration=00:12:00:00", {"interval": "step"}),  # an enum
-    "StochasticWeightAveraging": ("--trainer.callbacks.swa_lrs=0.1", {"device": "cpu"}),  # a torch.device
     "ModelPruning": ("--trainer.callbacks.pruning_fn=l1_unstructured", {"pruning_fn": "l1_unstructured"}),
 }
-if TorchVersion(torch.__version__) < "2.10":  # its SWALR keeps a function in its state, which a checkpoint refuses
-    del BY_DEFAULT["StochasticWeightAveraging"]
 
 
 @pytest.mark.parametrize("name", BY_DEFAULT)

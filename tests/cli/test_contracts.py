@@ -120,7 +120,7 @@ def test_a_plain_model_on_plain_data_trains_tests_and_predicts_without_reports(t
     }
     output = train("fit", *arguments)
     assert left_out(output) == [*lines.values()]
-    missing = "no best.ckpt: val/loss was never logged, or never finite; last.ckpt has the last state"
+    missing = "no best.ckpt: checkpoint.monitor auto found no loss of a validation; last.ckpt has the last state"
     assert [line for line in output if "best.ckpt" in line] == [missing]
     for command in ("test", "predict"):
         assert left_out(train(command, *arguments)) == [lines[command]]

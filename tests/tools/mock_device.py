@@ -158,6 +158,9 @@ def install(device: str) -> None:
         "_copy_from": lambda source, target, non_blocking=False: (to_cpu(target).copy_(to_cpu(source)), target)[1],
     }.items():
         library.impl(name, kernel, "PrivateUse1")
+    from callbacks.run import checkpoint_io
+
+    checkpoint_io.LEAVES.add(OnDevice)  # a trial of what can be saved meets them before `save_checkpoint` above
     if is_apple:
         from lightning.fabric.utilities import apply_func
 
