@@ -28,7 +28,7 @@ try:
 except ModuleNotFoundError as error:
     sys.exit(f"error: {error}: pip install -e '.[serve]'")
 
-from deploy.classifier import Classifier  # noqa: E402
+from deploy.classifier import Classifier
 
 warnings.simplefilter("ignore", UserWarning)  # they are in the responses
 if __name__ == "__mp_main__":  # the worker, which the server ends
