@@ -19,7 +19,7 @@ except ModuleNotFoundError as error:
     raise ImportError(f"{error}: pip install -e '.[export]'") from error
 
 OPSET, IR_VERSION = 17, 8  # both of 2022, which onnxruntime reads from 1.12 on
-# What RE2, the regular expressions of onnxruntime, has for the token patterns whose \w are Unicode's.
+# Token patterns with Unicode's \w, and the same for RE2, the regular expressions of onnxruntime.
 TOKENS = {r"(?u)\b\w+\b": r"[\p{L}\p{N}_]+", r"(?u)\b\w\w+\b": r"[\p{L}\p{N}_]{2,}"}
 
 

@@ -3,9 +3,9 @@
     curl localhost:8000/predict --json '{"inputs": ["will it snow on friday"]}'
 
 A row of a table is a list in the order of its columns, or a map from column to value. Requests that come within 2 ms
-are answered together; one holds up to 256 inputs in 1 MB. What is wrong with it is told in one line with a status of
-4xx, to that one alone. GET /health answers 200 once all is ready. `unseen` of a prediction lists the parts of the input
-that no training row has: a category, or all words.
+are answered together; one holds up to 256 inputs in 1 MB. A bad one alone gets one line and a status of 4xx. GET
+/health answers 200 once all is ready. `unseen` of a prediction lists the parts of the input that no training row has: a
+category, or all words.
 """
 
 import gc

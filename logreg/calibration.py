@@ -1,6 +1,6 @@
 """Probabilities that can be trusted: temperature scaling (Guo et al., ICML 2017, https://arxiv.org/abs/1706.04599).
 
-Of all answers given with probability 0.8, four in five should be right. One number T, fitted on validation rows, brings
+Of all predictions with probability 0.8, four in five should be right. One number T, fitted on validation rows, brings
 a classifier's probabilities closer to that: p becomes p^(1/T), divided by its sum over the classes. For softmax
 regression and the binary logit that is to divide the logits by T. The order of the classes stays, and so does the most
 probable one.

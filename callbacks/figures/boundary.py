@@ -298,7 +298,7 @@ class DecisionBoundary(L.Callback):
         splits = {"train": _whole(data.points("train")), "validation": _whole(data.points("val"))}
         points = {name: (x, target, predict(x)) for name, (x, target) in splits.items() if len(x) > 0}
         x, size = torch.cat([x for x, _, _ in points.values()]), (self.resolution, self.margin)
-        scene = {"points": points, "feature_names": data.feature_names, "class_names": data.class_names}
+        scene: dict[str, Any] = {"points": points, "feature_names": data.feature_names, "class_names": data.class_names}
         if offers(model, "predict_proba_per_class"):
             scene["per_class"] = boundary_grid(x, on_raw_rows(model.predict_proba_per_class), *size)
         return scene | {"grid": boundary_grid(x, predict, *size)}

@@ -178,7 +178,7 @@ def reliability(rows: EvaluatedRows, figure: Figure) -> None:
 
 
 def draw_risk_coverage(rows: EvaluatedRows, figure: Figure) -> None:
-    """Accuracy over the rows that the model answers, against the share of rows that go to a person."""
+    """Accuracy over the rows that the model classifies, against the share of rows that go to a person."""
     ax = figure.add_subplot()
     handed_over, accuracy = risk_coverage(rows.proba.max(axis=1), rows.predicted == rows.target)
     ax.plot(handed_over, accuracy, color=BLUE)
