@@ -204,10 +204,9 @@ class DecisionBoundary(L.Callback):
         self, every_n_epochs: int = 10, resolution: int = 200, margin: float = 0.1, required: bool = True
     ) -> None:
         super().__init__()
-        for name, value, low, high in (
-            *(("every_n_epochs", every_n_epochs, 1, math.inf), ("resolution", resolution, 2, 2000)),
-            ("margin", margin, 0, 10),
-        ):
+        if every_n_epochs < 1:
+            raise ValueError(f"expected every_n_epochs of at least 1, got {every_n_epochs}")
+        for name, value, low, high in (("resolution", resolution, 2, 2000), ("margin", margin, 0, 10)):
             if not low <= value <= high:
                 raise ValueError(f"expected {name} of at least {low} and at most {high}, got {value}")
         self.every_n_epochs, self.resolution, self.margin, self.required = every_n_epochs, resolution, margin, required
