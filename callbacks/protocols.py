@@ -34,7 +34,7 @@ class PlottableModel(Protocol):
 
 
 class Classifier(PlottableModel, Protocol):
-    """For reports and pictures of an evaluation, whose `test_step` and `predict_step` return probabilities (N, K)."""
+    """For reports and pictures of an evaluation; `test_step` and `predict_step` return probabilities (N, K)."""
 
     def predict_label(self, proba: Tensor) -> Tensor:
         """The decision rule: probabilities (N, K) to class indices (N,)."""

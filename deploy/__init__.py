@@ -1,1 +1,1 @@
-"""Deployment: a trained model without a Trainer, from Python, scikit-learn, ONNX, torch.export and HTTP."""
+"""A trained model without a Trainer: from Python, as scikit-learn, ONNX or torch.export, and over HTTP."""

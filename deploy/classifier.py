@@ -1,4 +1,4 @@
-"""A trained model, ready to answer from Python, without a Trainer or a command line; docs/use.md shows how."""
+"""A trained model for Python, without a Trainer or a command line; docs/use.md shows how."""
 
 import os
 from copy import deepcopy
@@ -32,15 +32,15 @@ T = TypeVar("T")
 
 
 class Classifier:
-    """Answers for sentences or rows, as `predict` on the command line does, an out-of-scope threshold included.
+    """Predictions for sentences or rows, as `predict` on the command line makes them, by the threshold too.
 
-    Any number of threads may ask at once: an answer changes nothing. For a linear model torch takes one thread, as in
-    `train.py`, so that forked processes answer too. N inputs, D features, K classes.
+    Any number of threads may use it at once. For a linear model torch takes one thread, as in `train.py`, so that
+    forked processes predict too. N inputs, D features, K classes.
 
     Args:
         model: a trained model, which is put into evaluation mode, and on the device.
         data: its datamodule, with the state that the model was trained with.
-        device: where the model computes: "cpu", "cuda" or "mps". What comes out is on the CPU.
+        device: where the model computes: "cpu", "cuda" or "mps". Results are on the CPU.
 
     Raises:
         ValueError: one of them lacks a method; names it, with its signature.
@@ -84,7 +84,6 @@ class Classifier:
         return cls(model, data, device)
 
     def predict(self, inputs: Any) -> list[str]:
-        """The label of each input."""
         return self.labels(self.predict_proba(inputs))
 
     @torch.inference_mode()
@@ -102,20 +101,18 @@ class Classifier:
     @torch.inference_mode()
     def labels(self, proba: np.ndarray) -> list[str]:
         """The labels that `predict` gives to inputs of these probabilities (N, K)."""
-        return self._names(self.model.predict_label(torch.from_numpy(proba).to(self.device)))
+        numbers = self.model.predict_label(torch.from_numpy(proba).to(self.device))
+        return [self.class_names[number] for number in numbers.tolist()]
 
     def top_k(self, inputs: Any, k: int = 5) -> list[list[tuple[str, float]]]:
         """Of each input the k most probable classes (all, where K is smaller) with their probabilities, best first."""
         proba = self.predict_proba(inputs)
-        order = np.argsort(-proba, axis=1, kind="stable")[:, :k]
-        best = np.take_along_axis(proba, order, axis=1).tolist()
-        return [
-            [(self.class_names[label], p) for label, p in zip(labels, row, strict=True)]
-            for labels, row in zip(order.tolist(), best, strict=True)
-        ]
+        order = np.argsort(-proba, axis=1, kind="stable")[:, :k].tolist()
+        rows = zip(order, proba, strict=True)
+        return [[(self.class_names[label], float(row[label])) for label in labels] for labels, row in rows]
 
     def unseen(self, inputs: Any) -> list[list[str]]:
-        """Of each input a line for what no training row has: each category, or all n-grams of a text."""
+        """Of each input a line for each part that no training row has: a category, or all n-grams of a text."""
         return self.data.unseen(inputs) if offers(self.data, "unseen") else [[] for _ in inputs]
 
     @torch.inference_mode()
@@ -155,20 +152,34 @@ class Classifier:
         with torch.inference_mode(False):  # whose tensors torch.export does not take
             return self.model if self.device.type == "cpu" else deepcopy(self.model).cpu()
 
+    @property
+    def temperature(self) -> float:
+        """By which log-probabilities are divided; 1 where they are as trained."""
+        return optional_of(self.model, "temperature") or 1.0
+
+    @property
+    def threshold(self) -> float | None:
+        """Below which largest in-scope probability an input is out of scope; None for the most probable class."""
+        return optional_of(self.model, "threshold")
+
+    def sklearn_transformer(self) -> Any:
+        """The fitted scikit-learn transformer from inputs to x.
+
+        Raises:
+            ValueError: scikit-learn cannot encode the data.
+        """
+        if not offers(self.data, "sklearn_transformer"):
+            kind = type(self.data).__name__
+            raise ValueError(f"expected data that scikit-learn can encode, {kind} has no sklearn_transformer() -> Any")
+        return self.data.sklearn_transformer()
+
     def _proba(self, x: Tensor) -> Tensor:
         """Probabilities (N, K) of rows on the CPU, on the device."""
         parts = [self.model.predict_proba(part) for part in parts_on_device(x, self.device)]
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
-    @property
-    def _dtype(self) -> torch.dtype:
-        return getattr(self.model, "dtype", torch.float32)
-
     def _encode(self, inputs: Any) -> Tensor:
-        return self.data.encode(inputs).to(self._dtype)
-
-    def _names(self, label: Tensor) -> list[str]:
-        return [self.class_names[number] for number in label.tolist()]
+        return self.data.encode(inputs).to(getattr(self.model, "dtype", torch.float32))
 
     @cached_property
     def _feature_names(self) -> list[str]:

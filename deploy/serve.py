@@ -1,11 +1,11 @@
-"""A run over HTTP, with LitServe: python deploy/serve.py runs/text_csv [PORT]
+"""A run over HTTP, with LitServe: python -m deploy.serve runs/text_csv [PORT]
 
     curl localhost:8000/predict --json '{"inputs": ["will it snow on friday"]}'
 
 A row of a table is a list in the order of its columns, or a map from column to value. Requests that come within 2 ms
-are answered together; one holds up to 256 inputs in 1 MB. What is wrong with it is told in one line with a status of
-4xx, to that one alone. GET /health answers 200 once all is ready. `unseen` of a prediction lists what of the input no
-training row has: a category, or all words.
+are answered together; one holds up to 256 inputs in 1 MB. A bad one alone gets one line and a status of 4xx. GET
+/health answers 200 once all is ready. `unseen` of a prediction lists the parts of the input that no training row has: a
+category, or all words.
 """
 
 import gc
@@ -18,6 +18,9 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Annotated, Any
 
+if __name__ == "__main__":  # of `python deploy/serve.py`, the folder of which holds a torch.py
+    sys.path[0] = str(Path(__file__).parents[1])
+
 try:
     import litserve
     from fastapi import Body, exceptions, responses
@@ -25,10 +28,9 @@ try:
 except ModuleNotFoundError as error:
     sys.exit(f"error: {error}: pip install -e '.[serve]'")
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
 from deploy.classifier import Classifier
 
-warnings.simplefilter("ignore", UserWarning)  # what they tell is in the answers
+warnings.simplefilter("ignore", UserWarning)  # they are in the responses
 if __name__ == "__mp_main__":  # the worker, which the server ends
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 

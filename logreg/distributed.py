@@ -1,4 +1,4 @@
-"""What several processes have to agree on: the size of a global batch, and whether gradients may be sparse."""
+"""Agreements of several processes: the size of a global batch, and whether gradients may be sparse."""
 
 import torch
 import torch.distributed as dist
@@ -14,7 +14,7 @@ def mean_local_batch_size(target: Tensor) -> Tensor | float:
 
     Args:
         target: this process's share of the batch, (n,). Those of `datamodules.batches` know the rows of the global
-            batch as `global_batch_size`; else the processes ask each other, and wait once more in every step.
+            batch as `global_batch_size`; else the processes add up their own, one more wait in every step.
     """
     if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
         return len(target)

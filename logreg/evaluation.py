@@ -33,7 +33,7 @@ class Evaluation(nn.Module):
         self.metrics = MetricCollection(dict(metrics), prefix=f"{split}/", compute_groups=False).clone()
 
     def update(self, loss: Tensor, **scores: Tensor) -> None:
-        """Add a batch: its mean loss, its `target`, and whatever else the metrics' `update` asks for by name."""
+        """Add a batch: its mean loss, its `target`, and what the metrics' `update` takes by name."""
         if len(scores["target"]):  # a process may hold no row of the last batch
             self.loss.update(loss.expand(len(scores["target"])))  # with "disable" torchmetrics drops a weight
             self.metrics.update(**scores)
@@ -96,7 +96,7 @@ class BinaryMacroF1(MulticlassF1Score):
 
 
 class PerClassAccuracy(MultilabelAccuracy):
-    """How often each classifier answers its own question rightly, as `accuracy_{class name}`.
+    """The accuracy of each classifier of one-vs-all, as `accuracy_{class name}`.
 
     Args:
         class_names: K names.

@@ -231,6 +231,6 @@ def _require_binary_target(scores: Tensor, target: Tensor, name: str) -> None:
             f"expected {name} and target of the same shape, got {tuple(scores.shape)} and {tuple(target.shape)}; "
             f"(N, 1) against (N,) would broadcast to (N, N): squeeze the {name} first"
         )
-    # Of targets elsewhere nothing is asked: every step would wait for the device.
+    # Targets elsewhere are not looked at: every step would wait for the device.
     if target.device.type == "cpu" and not ((target == 0) | (target == 1)).all():
         raise ValueError(f"expected targets 0 and 1, got {sorted(set(target.flatten().tolist()))[:5]}")

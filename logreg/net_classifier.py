@@ -1,4 +1,4 @@
-"""Any network that ends in K logits, with the loss and the metrics of the linear models."""
+"""Classifier around any network with K logits, with the loss and the metrics of the linear models."""
 
 from typing import Any
 

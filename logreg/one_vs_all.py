@@ -1,4 +1,4 @@
-"""One-vs-all: K binary logits side by side, each asking "this class, or any other?" (article 1's trio)."""
+"""One-vs-all: K binary logits side by side, each for "this class, or any other" (article 1's trio)."""
 
 from typing import Any, Literal
 

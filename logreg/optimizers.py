@@ -1,4 +1,4 @@
-"""Any torch optimizer and scheduler from a configuration, and what a resumed run keeps of them."""
+"""Optimizers and schedules: any of torch from a configuration, and the options of a resumed run."""
 
 import math
 from collections.abc import Iterable
@@ -34,7 +34,7 @@ class DecayToZero(LRScheduler):
     A resumed run with more epochs follows the new plan, since the rate depends on nothing but the step and the plan.
 
     Args:
-        optimizer: whose rate it is.
+        optimizer: has the rate.
         shape: "linear", straight down; "cosine", half a wave down; "triangle", straight up to the rate at half-way and
             straight down (after Howard and Ruder 2018, https://arxiv.org/abs/1801.06146): its first epochs learn so
             little each that on noisy data, where little is to be learnt, one of them can be the best.
@@ -84,7 +84,7 @@ class DecayToZero(LRScheduler):
 def build_optimizers(
     optimizer: OptimizerCallable, scheduler: LRSchedulerCallable | None, parameters: Iterable[Parameter]
 ) -> Any:
-    """What `configure_optimizers` returns.
+    """An optimizer and its schedule, as `configure_optimizers` returns them.
 
     Schedulers step once an epoch, but those made for single steps (DecayToZero, OneCycleLR, CyclicLR) at every step.
 
@@ -114,7 +114,7 @@ def _rehearse(optimizer: OptimizerCallable, scheduler: LRSchedulerCallable) -> N
     rate = scheduler(fresh)
     if isinstance(rate, ReduceLROnPlateau):
         raise ValueError("ReduceLROnPlateau needs a metric; take one that goes by steps or epochs")
-    if not isinstance(fresh, LBFGS):  # whose step needs a closure
+    if not isinstance(fresh, LBFGS):  # its step needs a closure
         fresh.step()  # changes nothing, for there are no gradients; without it torch warns
         rate.step()
     if (lowest := min(group["lr"] for group in fresh.param_groups)) < 0:
@@ -122,7 +122,7 @@ def _rehearse(optimizer: OptimizerCallable, scheduler: LRSchedulerCallable) -> N
 
 
 def plan_decay(schedulers: Any, total_steps: float) -> None:
-    """Tell every DecayToZero among a module's `lr_schedulers()` how many steps the fit takes.
+    """Set the number of steps that the fit takes for every DecayToZero among a module's `lr_schedulers()`.
 
     Raises:
         ValueError: a OneCycleLR that is over before.

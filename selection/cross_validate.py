@@ -13,7 +13,7 @@ from statistics import fmean, stdev
 from matplotlib.figure import Figure
 
 from callbacks.files import atomic_write_csv, write_then_rename
-from callbacks.reports.column_names import beside
+from callbacks.reports.column_names import disambiguate
 from cli.main import run_as_command
 from selection.configured import Configured
 from selection.sample import Fold, Sample, cross_validated
@@ -24,7 +24,7 @@ OUT_OF_FOLD = ("split", "row", "fold", "label", "predicted", "p_label", "p_predi
 def out_of_fold(sample: Sample, folds: list[Fold]) -> tuple[list[str], list[list[object]]]:
     """Header and lines, in the order of the rows; beside a column `row` of the user's, ours is `cv_row`."""
     described = list(dict.fromkeys(name for row in sample.described for name in row))
-    split, row_number, *judged = beside(described, OUT_OF_FOLD, "cv_")
+    split, row_number, *judged = disambiguate(OUT_OF_FOLD, described, "cv_")
     lines: dict[int, list[object]] = {}
     for number, fold in enumerate(folds, start=1):
         for n, p in zip(fold.rows, fold.proba, strict=True):

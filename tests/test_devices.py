@@ -143,7 +143,8 @@ import sys
 import mock_device
 mock_device.install(sys.argv[2])
 from deploy.classifier import Classifier
-from deploy.export import to_onnx, to_torch
+from deploy.onnx import to_onnx
+from deploy.torch import to_torch
 import numpy as np, torch
 
 on_cpu, there = Classifier.load(sys.argv[1]), Classifier.load(sys.argv[1], device="mock")

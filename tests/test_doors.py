@@ -16,7 +16,6 @@ import pytest
 import torch
 
 from deploy.classifier import Classifier
-from deploy.export import to_sklearn
 from logreg.net_classifier import MLP
 
 ROOT = Path(__file__).parents[1]
@@ -285,6 +284,8 @@ def test_what_another_process_gets_answers_as_the_original_does(short_fit, confi
 @pytest.mark.parametrize("config", ["text_csv", "iris_ova"])
 def test_an_export_outlives_its_classifier_in_another_process(short_fit, tmp_path, config):
     pytest.importorskip("skops")
+    from deploy.sklearn import to_sklearn
+
     classifier = Classifier.load(short_fit(config), **({"threshold": "none"} if config == "text_csv" else {}))
     pipeline = to_sklearn(classifier, tmp_path / "model.skops")
     inputs = QUESTIONS if config == "text_csv" else [[1.4, 0.2], [4.9, 1.7]]

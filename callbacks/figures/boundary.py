@@ -113,12 +113,8 @@ def draw(
 
     _draw_points(ax, points, colours)
     _draw_legends(ax, list(points), class_names, with_per_class=per_class is not None)
-    ax.set(xlim=x1_range, ylim=x2_range)
     ax.spines[:].set_visible(True)
-    ax.set_xlabel(feature_names[0], fontsize=12)
-    ax.set_ylabel(feature_names[1], fontsize=12)
-    ax.tick_params(labelsize=10)
-    ax.set_title(title, fontsize=14, loc="left", pad=10)
+    ax.set(xlim=x1_range, ylim=x2_range, xlabel=feature_names[0], ylabel=feature_names[1], title=title)
 
 
 def _zero_line(ax: Axes, grid: Grid, score: Tensor, colour: Any, **style: Any) -> None:
@@ -159,22 +155,23 @@ def _draw_legends(ax: Axes, splits: list[str], class_names: Sequence[str], with_
     from matplotlib.patches import Patch
 
     def mark(label: str, marker: str, face: str = GREY, edge: str = GREY, size: float = 6.5) -> Line2D:
-        line = Line2D([], [], linestyle="none", marker=marker, markersize=size, label=label)
-        line.set(markerfacecolor=face, markeredgecolor=edge, markeredgewidth=1.4)
-        return line
+        colours: dict[str, Any] = {"markerfacecolor": face, "markeredgecolor": edge, "markeredgewidth": 1.4}
+        return Line2D([], [], linestyle="none", marker=marker, markersize=size, label=label, **colours)
 
     classes = [Patch(color=colour, label=name) for colour, name in zip(COLOURS, class_names, strict=False)]
-    marks = [mark(split, MARKERS[split]) for split in splits]
-    marks.append(mark(f"confident, p ≥ {CONFIDENT_FROM}", "s"))
-    marks.append(mark(f"uncertain, p < {CONFIDENT_FROM}", "s", face="white"))
-    marks.append(mark("misclassified", "o", face="none", edge=INK, size=11))
     border = "border, p = 0.5" if len(class_names) == 2 else "border of regions"
-    marks.append(Line2D([], [], color=INK, linewidth=1.8, label=border))
+    marks = [
+        *(mark(split, MARKERS[split]) for split in splits),
+        mark(f"confident, p ≥ {CONFIDENT_FROM}", "s"),
+        mark(f"uncertain, p < {CONFIDENT_FROM}", "s", face="white"),
+        mark("misclassified", "o", face="none", edge=INK, size=11),
+        Line2D([], [], color=INK, linewidth=1.8, label=border),
+    ]
     if with_per_class:
         label = "p = 0.5 of one class\nagainst the rest"
         marks.append(Line2D([], [], color=GREY, linewidth=1.6, linestyle="dashed", label=label))
 
-    style: dict[str, Any] = {"fontsize": 10, "title_fontsize": 10, "alignment": "left", "frameon": False}
+    style: dict[str, Any] = {"title_fontsize": 10, "alignment": "left"}
     title = "Point: true class\nRegion: predicted class,\nstronger = more certain"
     upper = ax.legend(handles=classes, title=title, loc="upper left", bbox_to_anchor=(1.01, 1.02), **style)
     ax.legend(handles=marks, loc="lower left", bbox_to_anchor=(1.01, -0.02), **style)
@@ -209,10 +206,9 @@ class DecisionBoundary(L.Callback):
         super().__init__()
         if every_n_epochs < 1:
             raise ValueError(f"expected every_n_epochs of at least 1, got {every_n_epochs}")
-        if not 2 <= resolution <= 2000:
-            raise ValueError(f"expected resolution of at least 2 and at most 2000, got {resolution}")
-        if not 0 <= margin <= 10:
-            raise ValueError(f"expected margin of at least 0 and at most 10, got {margin}")
+        for name, value, low, high in (("resolution", resolution, 2, 2000), ("margin", margin, 0, 10)):
+            if not low <= value <= high:
+                raise ValueError(f"expected {name} of at least {low} and at most {high}, got {value}")
         self.every_n_epochs, self.resolution, self.margin, self.required = every_n_epochs, resolution, margin, required
         self._start: float = math.inf  # epochs completed before this fit, once it trains
         self._drawn: set[int] = set()
@@ -300,17 +296,11 @@ class DecisionBoundary(L.Callback):
         predict = on_raw_rows(model.predict_proba)
         splits = {"train": _whole(data.points("train")), "validation": _whole(data.points("val"))}
         points = {name: (x, target, predict(x)) for name, (x, target) in splits.items() if len(x) > 0}
-        x = torch.cat([x for x, _, _ in points.values()])
-        per_class = None
+        x, size = torch.cat([x for x, _, _ in points.values()]), (self.resolution, self.margin)
+        scene: dict[str, Any] = {"points": points, "feature_names": data.feature_names, "class_names": data.class_names}
         if offers(model, "predict_proba_per_class"):
-            per_class = boundary_grid(x, on_raw_rows(model.predict_proba_per_class), self.resolution, self.margin)
-        return {
-            "grid": boundary_grid(x, predict, self.resolution, self.margin),
-            "per_class": per_class,
-            "points": points,
-            "feature_names": data.feature_names,
-            "class_names": data.class_names,
-        }
+            scene["per_class"] = boundary_grid(x, on_raw_rows(model.predict_proba_per_class), *size)
+        return scene | {"grid": boundary_grid(x, predict, *size)}
 
     def _title(self, trainer: L.Trainer, epoch: int) -> str:
         # An earlier validation loss is not the loss of these weights.

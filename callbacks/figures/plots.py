@@ -1,4 +1,4 @@
-"""The pictures of an evaluation, each a function that draws the rows of a split on a matplotlib Figure.
+"""Pictures of an evaluation, each a function that draws the rows of a split on a matplotlib Figure.
 
 Precision-recall, ROC, calibration and confusion are drawn by scikit-learn's Displays.
 """
@@ -6,7 +6,7 @@ Precision-recall, ROC, calibration and confusion are drawn by scikit-learn's Dis
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MARKS: dict[str, Any] = {"linestyle": "none", "markersize": 9, "markeredgecolor": "white", "zorder": 4}
+CHANCE: dict[str, Any] = {"color": GREY, "linewidth": 1.2, "linestyle": "dashed"}
 LONGEST_NAME = 28  # characters of a name on an axis
 MOST_CLASSES = 20  # of a confusion matrix; above, only the most confused pairs are shown
 NUM_PAIRS = 20
@@ -94,35 +95,33 @@ def _with_caption(draw: Callable[[EvaluatedRows, Figure], Any], rows: EvaluatedR
 
 def confusion(rows: EvaluatedRows, figure: Figure) -> None:
     """The confusion matrix of few classes."""
-    right = int((rows.target == rows.predicted).sum())
-    title = f"{right:,} of {len(rows.target):,} rows right"
-    _draw_matrix(figure, rows.target, rows.predicted, rows.names, title)
+    _draw_matrix(figure, rows.target, rows.predicted, rows.names, "right")
 
 
 def confusion_of_groups(rows: EvaluatedRows, figure: Figure) -> None:
     """The confusion matrix of the groups of many classes."""
     assert rows.groups is not None
     (target, names), (predicted, _) = (grouped(labels, rows.groups) for labels in (rows.target, rows.predicted))
-    title = f"{int((target == predicted).sum()):,} of {len(target):,} rows in the right group"
-    _draw_matrix(figure, target, predicted, names, title)
+    _draw_matrix(figure, target, predicted, names, "in the right group")
 
 
-def _draw_matrix(figure: Figure, target: Array, predicted: Array, names: Sequence[str], title: str) -> None:
+def _draw_matrix(figure: Figure, target: Array, predicted: Array, names: Sequence[str], right: str) -> None:
     """Counts with true classes down and predicted ones across; the colour is the share of the row."""
     from sklearn.metrics import ConfusionMatrixDisplay, confusion_matrix
 
     figure.set_size_inches(3.5 + 0.55 * len(names), 2.8 + 0.5 * len(names))
     ax, names, labels = figure.add_subplot(), [shortened(name) for name in names], range(len(names))
-    shares: Any = {"normalize": "true", "cmap": "Blues", "colorbar": False, "im_kw": {"vmin": 0, "vmax": 1}}
-    options = {"labels": labels, "display_labels": names, "ax": ax, **shares}
-    display = ConfusionMatrixDisplay.from_predictions(target, predicted, **options)
     counts = confusion_matrix(target, predicted, labels=labels)
+    shares = counts / counts.sum(axis=1, keepdims=True).clip(min=1)
+    display = ConfusionMatrixDisplay(shares, display_labels=names)
+    display.plot(ax=ax, cmap="Blues", colorbar=False, im_kw={"vmin": 0, "vmax": 1})
     for (row, column), text in np.ndenumerate(display.text_):
         size, weight = 11 if len(names) <= 12 else 8, "bold" if row == column else "normal"
         text.set(text=counts[row, column] or "", fontsize=size, fontweight=weight)
     if max(map(len, names)) * len(names) > 60:
         ax.set_xticks(labels, names, rotation=40, ha="right")
     ax.spines[:].set_visible(False)
+    title = f"{counts.trace():,} of {len(target):,} rows {right}"
     ax.set(title=title, xlabel="predicted class", ylabel="true class")
 
 
@@ -155,32 +154,31 @@ def reliability(rows: EvaluatedRows, figure: Figure) -> None:
 
     figure.set_size_inches(7.5, 6.5)
     ax, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-    versions = {"as trained": rows.proba}
+    ax.plot([0, 1], [0, 1], label="as often right as confident", **CHANCE)
+    versions = [("as trained", rows.proba, "s", BLUE)]
     if rows.temperature != 1:
-        versions = {"as trained": before_scaling(rows.proba, rows.temperature)}
-        versions[f"at T = {rows.temperature:.2f}"] = rows.proba
-    ax.plot([0, 1], [0, 1], color=GREY, linewidth=1.2, linestyle="dashed", label="as often right as confident")
-    styles = (("o", ORANGE), ("s", BLUE))[-len(versions) :]
+        versions = [("as trained", before_scaling(rows.proba, rows.temperature), "o", ORANGE)]
+        versions.append((f"at T = {rows.temperature:.2f}", rows.proba, "s", BLUE))
     right, edges = rows.proba.argmax(axis=1) == rows.target, np.linspace(0, 1, CALIBRATION_BINS + 1)
     width = 0.9 / CALIBRATION_BINS / len(versions)
-    for number, ((name, proba), (marker, colour)) in enumerate(zip(versions.items(), styles, strict=True)):
+    for number, (name, proba, marker, colour) in enumerate(versions):
         confidence = proba.max(axis=1).clip(0, 1)
         scores, target = torch.from_numpy(proba), torch.from_numpy(rows.target)
         error = float(multiclass_calibration_error(scores, target, len(rows.names), n_bins=ECE_BINS))
-        options: dict[str, Any] = {"n_bins": CALIBRATION_BINS, "ax": ax, "ref_line": False, "markersize": 7}
-        options |= {"name": f"{name}: calibration error {error:.3f}", "marker": marker, "color": colour}
-        CalibrationDisplay.from_predictions(right, confidence, **options)
+        options: dict[str, Any] = {"marker": marker, "color": colour, "markersize": 7, "ref_line": False}
+        options["name"] = f"{name}: calibration error {error:.3f}"
+        CalibrationDisplay.from_predictions(right, confidence, n_bins=CALIBRATION_BINS, ax=ax, **options)
         count = np.bincount(np.searchsorted(edges[1:-1], confidence), minlength=CALIBRATION_BINS)
         below.bar(edges[:-1] + 0.05 / CALIBRATION_BINS + number * width, count, width, align="edge", color=colour)
     ax.legend(loc="upper left", fontsize=11)
     ax.tick_params(labelbottom=False)
-    title = "Can its probabilities be trusted?"
-    ax.set(xlim=(0, 1), ylim=(-0.02, 1.02), title=title, xlabel="", ylabel="share of right predictions")
+    ax.set(xlim=(0, 1), ylim=(-0.02, 1.02), xlabel="", ylabel="share of right predictions")
+    ax.set_title("Can its probabilities be trusted?")
     below.set(xlabel="confidence: probability of the most probable class", ylabel="rows")
 
 
 def draw_risk_coverage(rows: EvaluatedRows, figure: Figure) -> None:
-    """Accuracy over the rows that the model answers, against the share of rows that go to a person."""
+    """Accuracy over the rows that the model classifies, against the share of rows that go to a person."""
     ax = figure.add_subplot()
     handed_over, accuracy = risk_coverage(rows.proba.max(axis=1), rows.predicted == rows.target)
     ax.plot(handed_over, accuracy, color=BLUE)
@@ -230,22 +228,20 @@ def precision_recall_and_roc(rows: EvaluatedRows, figure: Figure) -> None:
     figure.set_size_inches(10, 5.6)
     left, right = figure.subplots(1, 2)
     positive, score = rows.target == 1, rows.proba[:, 1]
-    name = shortened(rows.names[1])
-    curves = [PrecisionRecallDisplay.from_predictions(positive, score, name=name, ax=left, plot_chance_level=True)]
-    curves.append(RocCurveDisplay.from_predictions(positive, score, name=name, ax=right, plot_chance_level=True))
-    for display in curves:
-        display.line_.set(color=BLUE, linewidth=2)
-        display.chance_level_.set(color=GREY, linewidth=1.2, linestyle="dashed")
+    for display, ax in ((PrecisionRecallDisplay, left), (RocCurveDisplay, right)):
+        name = shortened(rows.names[1])
+        drawn = display.from_predictions(positive, score, name=name, ax=ax, plot_chance_level=True)
+        drawn.line_.set_color(BLUE)
+        drawn.chance_level_.set(**CHANCE)
     precision, recall, threshold = precision_recall_curve(positive, score)
     best = threshold[(2 * precision * recall / np.maximum(precision + recall, 1e-12))[:-1].argmax()]
     marks = {"threshold 0.5": (0.5, "o", INK), f"best F1, threshold {best:.2f}": (best, "D", ORANGE)}
     for label, (lowest, marker, colour) in marks.items():
         predicted = score >= lowest
-        hits = (predicted & positive).sum()
-        x = hits / positive.sum()
-        left.plot(x, hits / max(predicted.sum(), 1), marker=marker, color=colour, label=label, **MARKS)
-        alarms = (predicted & ~positive).sum() / (~positive).sum()
-        right.plot(alarms, x, marker=marker, color=colour, label=label, **MARKS)
+        recalled, false_alarms = predicted[positive].mean(), predicted[~positive].mean()
+        precise = (predicted & positive).sum() / max(predicted.sum(), 1)
+        left.plot(recalled, precise, marker=marker, color=colour, label=label, **MARKS)
+        right.plot(false_alarms, recalled, marker=marker, color=colour, label=label, **MARKS)
     left.set(xlabel="recall", ylabel="precision", title=f"“{rows.names[1]}” against “{rows.names[0]}”")
     right.set(xlabel="false positive rate", ylabel="true positive rate")
     for ax, corner in ((left, "lower left"), (right, "lower right")):
@@ -284,28 +280,6 @@ def top_features(rows: EvaluatedRows, figure: Figure, classes: Sequence[str] | N
 def _visible_spaces(name: str) -> str:
     """A space at the end of an n-gram of characters is part of it."""
     return shortened(name.replace(" ", "␣") if name != name.strip() else name)
-
-
-def learning_curve(figure: Figure, curves: Mapping[str, Mapping[int, Sequence[float]]], title: str) -> None:
-    """Mean accuracy over the number of training rows, with the range of the seeds.
-
-    Args:
-        figure: where to draw.
-        curves: of each model by its name, of each number of rows, the accuracy of each seed.
-        title: printed above.
-    """
-    ax = figure.add_subplot()
-    for (name, by_rows), (marker, colour) in zip(curves.items(), (("s", BLUE), ("o", ORANGE)), strict=False):
-        rows, values = list(by_rows), np.array(list(by_rows.values()))
-        ax.fill_between(rows, values.min(axis=1), values.max(axis=1), color=colour, alpha=0.25, linewidth=0)
-        ax.plot(rows, values.mean(axis=1), marker=marker, color=colour, markersize=7, label=name)
-        ax.annotate(
-            f"{values[-1].mean():.1%}", (rows[-1], values[-1].mean()), (8, 0), textcoords="offset points", color=INK
-        )
-    ax.legend(loc="lower right", fontsize=11)
-    ax.set_xlim(0, None)
-    ax.yaxis.set_major_formatter(_percent())
-    ax.set(title=title, xlabel="training rows", ylabel="test accuracy, mean and range of the seeds")
 
 
 def shortened(name: str) -> str:

@@ -1,17 +1,17 @@
-"""Columns of a report that stand beside those of a user, who may have given one of theirs the same name."""
+"""Names of a report's columns beside those of the user, who may have given one of theirs the same name."""
 
 from collections.abc import Collection
 
 
-def beside(theirs: Collection[str], ours: Collection[str], prefix: str) -> list[str]:
-    """Names for our columns: each its own, with the prefix, as often as it takes, where the user has one of that name.
+def disambiguate(names: Collection[str], taken: Collection[str], prefix: str) -> list[str]:
+    """The names, with the prefix, as often as it takes, before each that is taken.
 
-    >>> beside(["text", "label"], ["label", "probability"], "predicted_")
+    >>> disambiguate(["label", "probability"], ["text", "label"], "predicted_")
     ['predicted_label', 'probability']
     """
-    names: list[str] = []
-    for name in ours:
-        while name in theirs or name in names:
+    unique: list[str] = []
+    for name in names:
+        while name in taken or name in unique:
             name = prefix + name
-        names.append(name)
-    return names
+        unique.append(name)
+    return unique

@@ -7,7 +7,7 @@ import lightning as L
 
 from callbacks.files import atomic_write_csv
 from callbacks.protocols import Classifier, LabelledData, datamodule_of, lack
-from callbacks.reports.column_names import beside
+from callbacks.reports.column_names import disambiguate
 from callbacks.rows import RowCollector
 
 
@@ -32,7 +32,7 @@ class EvaluationReport(Report):
     Both use the labels that `predict` would give, an out-of-scope threshold included. errors.csv lists the
     misclassified rows, those with the highest probability first; of its columns `target`, `predicted` and `probability`
     one becomes `test_target` and so on where the data has a column of that name. Where `test_step` returns anything but
-    probabilities (N, K), a line that says so replaces them.
+    probabilities (N, K), one line replaces them.
     """
 
     def on_test_batch_end(
@@ -81,7 +81,7 @@ class EvaluationReport(Report):
         )
         atomic_write_csv(
             run / "errors.csv",
-            (*keys, *beside(keys, ("target", "predicted", "probability"), "test_")),
+            (*keys, *disambiguate(("target", "predicted", "probability"), keys, "test_")),
             ((*(row[key] for key in keys), names[t], names[k], f"{p:.4f}") for row, t, k, p in errors),
         )
         right = f"{len(target) - len(wrong)} of {len(target)} test rows right"

@@ -20,7 +20,7 @@ from torch import Tensor
 from callbacks.files import as_json, csv_writer, replacing
 from callbacks.linear import class_scores, contributions, name_of
 from callbacks.protocols import datamodule_of, offers, optional_of
-from callbacks.reports.column_names import beside
+from callbacks.reports.column_names import disambiguate
 from callbacks.reports.evaluation import Report
 from callbacks.rows import RowCollector
 
@@ -48,7 +48,7 @@ class PredictionWriter(Report):
     memory. Rows that come from a file are also written to predictions.csv: all columns of the file, then label,
     probability, second_label and second_probability, the most probable of the other classes, and out_of_scope. In both
     files `label` becomes `predicted_label`, and so on, where the user has a column of that name. Where `predict_step`
-    returns anything but probabilities (N, K), a line that says so replaces them.
+    returns anything but probabilities (N, K), one line replaces them.
 
     Args:
         top_k: number of classes to list, the most probable first.
@@ -174,7 +174,7 @@ class PredictionFiles:
                     joined = [prediction[name] for name in JOINED_NAMES if name in prediction]
                     print(as_json([cells, joined]), file=self._cells)
                 shown = {name: value for name, value in prediction.items() if not name.startswith("second_")}
-                names = beside(described, shown, "predicted_")
+                names = disambiguate(shown, described, "predicted_")
                 line = described | dict(zip(names, shown.values(), strict=True))
                 print(as_json(line), file=self._lines)
                 if len(self._first) < self.num_printed:
@@ -216,7 +216,7 @@ class PredictionFiles:
         names = [name for name in JOINED_NAMES if name != "out_of_scope" or self.oos_class is not None]
         with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
             writer = csv_writer(file)
-            writer.writerow([*self._columns, *beside(self._columns, names, "predicted_")])
+            writer.writerow([*self._columns, *disambiguate(names, self._columns, "predicted_")])
             for cells, prediction in map(json.loads, self._cells):
                 writer.writerow([*cells, *[None] * (len(self._columns) - len(cells)), *prediction])
 
@@ -254,7 +254,7 @@ def _print_table(records: list[Record]) -> None:
     table = Table()
     for name in (*shown, *more):
         table.add_column(Text(_visible(name)), overflow="fold")
-    for name in beside(described, [PRINTED_NAMES[name] for name in printed], "predicted_"):
+    for name in disambiguate([PRINTED_NAMES[name] for name in printed], described, "predicted_"):
         table.add_column(Text(name), no_wrap=name.endswith("label"), overflow="fold")
     for described, prediction in records:
         cells = [*(_cell(_plain(described[name])) for name in shown), *("…" for _ in more)]

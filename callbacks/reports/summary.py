@@ -1,4 +1,4 @@
-"""A run in one line: its options and its metrics, for TensorBoard's HParams page and for comparing runs."""
+"""Hyperparameters and metrics of a run for TensorBoard's HParams page."""
 
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ TRAINER_OPTIONS = ("max_epochs", "max_steps", "precision", "accumulate_grad_batc
 
 
 def options_of(run: Path) -> dict[str, Value]:
-    """What a run's config.yaml says of model, data and length, flat; nothing where there is no such file.
+    """The options of model, data and length in a run's config.yaml, flat; nothing where there is no such file.
 
     >>> flat({"class_path": "logreg.BinaryLogit", "init_args": {"l2": 0.1, "seed": None, "sizes": [1, 2]}}, "model")
     {'model': 'BinaryLogit', 'model.l2': 0.1, 'model.sizes': '[1, 2]'}

@@ -4,9 +4,7 @@ import sys
 
 import lightning as L
 import pytest
-import torch
 import yaml
-from torch.torch_version import TorchVersion
 
 from cli.config_files import load_yaml
 

@@ -159,14 +159,14 @@ def test_an_explanation_lists_the_largest_parts_of_the_labels_lead(run):
         )
 
 
-def test_the_parts_of_a_binary_logit_sum_to_half_its_logit(run):
+def test_the_parts_of_a_binary_logit_sum_to_its_logit(run):
     classifier = Classifier.load(run("iris_binary"))
     _, b = classifier.coefficients
     rows = [[4.9, 1.7], [3.0, 1.0]]
     for row, label, parts in zip(rows, classifier.predict(rows), classifier.explain(rows), strict=True):
         sign = 1 if label == classifier.class_names[1] else -1
         logit = float(classifier.model(classifier.data.encode([row])).detach() - b)
-        assert sum(size for _, size in parts) == pytest.approx(sign * logit / 2, abs=1e-5)
+        assert sum(size for _, size in parts) == pytest.approx(sign * logit, abs=1e-5)
 
 
 def test_what_is_not_linear_explains_nothing(run):

@@ -1,8 +1,9 @@
-"""What is exported answers as the model does: scikit-learn's, onnxruntime's and torch's numbers beside ours."""
+"""Exported models predict as ours: scikit-learn's, onnxruntime's and torch's numbers beside ours."""
 
 import json
 import os
 import sys
+from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
 
@@ -10,9 +11,19 @@ import numpy as np
 import pytest
 import torch
 
+pytest.importorskip("skops", reason='needs pip install -e ".[export]"')
+pytest.importorskip("onnx", reason='needs pip install -e ".[export]"')
+pytest.importorskip("onnxruntime", reason='needs pip install -e ".[dev]"')
+
+import onnx
+import onnxruntime
+from skops import io
+
 from callbacks.protocols import offers
 from deploy.classifier import Classifier
-from deploy.export import to_onnx, to_sklearn, to_torch
+from deploy.onnx import to_onnx
+from deploy.sklearn import to_sklearn
+from deploy.torch import to_torch
 from logreg.net_classifier import MLP
 
 ROOT = Path(__file__).parents[2]
@@ -43,7 +54,6 @@ def rows_of(classifier):
     "config", ["iris_binary", "iris_ova", "text_csv", pytest.param("clinc150_best", marks=CLINC150)]
 )
 def test_scikit_learns_pipeline_answers_as_the_model_does(load, tmp_path, config):
-    io = pytest.importorskip("skops.io")
     options = {} if config.startswith("iris") else {"threshold": "none"}
     classifier = load(config, **options)
     rows = rows_of(classifier)
@@ -55,7 +65,6 @@ def test_scikit_learns_pipeline_answers_as_the_model_does(load, tmp_path, config
 
 
 def test_what_scikit_learn_cannot_answer_is_refused_in_one_line(load, tmp_path):
-    pytest.importorskip("skops")
     for classifier, message in (
         (load("text_csv"), r'no out-of-scope threshold, the model has 0\.\d+: leave it out with .*threshold="none"'),
         (load("xor_interaction"), r"StandardScaler makes no derived columns, XORDataModule has 1$"),
@@ -69,9 +78,8 @@ def test_what_scikit_learn_cannot_answer_is_refused_in_one_line(load, tmp_path):
 # ONNX
 
 
-def onnx_answers(path, rows):
+def onnx_predictions(path, rows):
     """Labels and probabilities, by batches of several sizes."""
-    onnxruntime = pytest.importorskip("onnxruntime")
     session = onnxruntime.InferenceSession(path)
     (source,) = session.get_inputs()
     rows = np.array(rows, dtype=object if source.name == "text" else np.float32)
@@ -84,11 +92,10 @@ def onnx_answers(path, rows):
     "config", ["iris_binary", "iris_ova", "iris_imbalanced", "text_csv", pytest.param("clinc150", marks=CLINC150)]
 )
 def test_onnx_answers_as_the_model_does_its_threshold_included(load, tmp_path, config):
-    pytest.importorskip("onnx")
     classifier = load(config)
     rows = rows_of(classifier)
     to_onnx(classifier, tmp_path / "model.onnx")
-    labels, proba = onnx_answers(tmp_path / "model.onnx", rows)
+    labels, proba = onnx_predictions(tmp_path / "model.onnx", rows)
     np.testing.assert_allclose(proba, classifier.predict_proba(rows), atol=2e-6)
     assert labels == classifier.predict(rows)
     assert len(set(labels)) > 1
@@ -113,10 +120,9 @@ def text_classifier(**ngrams):
     ],
 )
 def test_onnx_splits_and_weighs_words_as_scikit_learn_does(tmp_path, options):
-    pytest.importorskip("onnx")
     classifier = text_classifier(words=options)
     to_onnx(classifier, tmp_path / "model.onnx")
-    labels, proba = onnx_answers(tmp_path / "model.onnx", rows_of(classifier))
+    labels, proba = onnx_predictions(tmp_path / "model.onnx", rows_of(classifier))
     np.testing.assert_allclose(proba, classifier.predict_proba(rows_of(classifier)), atol=2e-6)
     assert labels == classifier.predict(rows_of(classifier))
 
@@ -132,7 +138,6 @@ def test_onnx_splits_and_weighs_words_as_scikit_learn_does(tmp_path, options):
     ],
 )
 def test_what_onnx_cannot_split_is_refused_in_one_line(tmp_path, ngrams, message):
-    pytest.importorskip("onnx")
     with pytest.raises(ValueError, match=message) as caught:
         to_onnx(text_classifier(**ngrams), tmp_path / "model.onnx")
     assert "\n" not in str(caught.value)
@@ -140,7 +145,6 @@ def test_what_onnx_cannot_split_is_refused_in_one_line(tmp_path, ngrams, message
 
 
 def test_an_onnx_model_names_its_opsets(load, tmp_path):
-    onnx = pytest.importorskip("onnx")
     to_onnx(load("iris_ova"), tmp_path / "model.onnx")
     model = onnx.load(tmp_path / "model.onnx")
     assert {(domain.domain, domain.version) for domain in model.opset_import} == {("", 17), ("com.microsoft", 1)}
@@ -177,8 +181,6 @@ class Calibration(torch.nn.Module):
 
 @pytest.mark.parametrize("config", ["iris_binary", "iris_ova", "text_csv"])
 def test_a_temperature_divides_the_log_probabilities(load, tmp_path, config):
-    pytest.importorskip("onnx")
-    pytest.importorskip("skops")
     classifier = load(config, **({"threshold": "none"} if config == "text_csv" else {}))
     rows = rows_of(classifier)
     classifier.model.calibration.temperature = 1.0  # whatever the configuration has fitted
@@ -186,7 +188,7 @@ def test_a_temperature_divides_the_log_probabilities(load, tmp_path, config):
     expected /= expected.sum(axis=1, keepdims=True)
     classifier.model.calibration = Calibration()
     to_onnx(classifier, tmp_path / "model.onnx")
-    np.testing.assert_allclose(onnx_answers(tmp_path / "model.onnx", rows)[1], expected, atol=1e-5)
+    np.testing.assert_allclose(onnx_predictions(tmp_path / "model.onnx", rows)[1], expected, atol=1e-5)
     if config == "iris_ova":
         with pytest.raises(ValueError, match=r"OneVsRestClassifier has no temperature, the model has 2\.5$"):
             to_sklearn(classifier, tmp_path / "model.skops")
@@ -195,10 +197,9 @@ def test_a_temperature_divides_the_log_probabilities(load, tmp_path, config):
         np.testing.assert_allclose(pipeline.predict_proba(rows), expected, atol=1e-5)
 
 
-@pytest.mark.parametrize(("write", "package"), [(to_sklearn, "skops"), (to_onnx, "onnx")])
-def test_a_missing_package_is_named_with_the_command_that_installs_it(load, tmp_path, monkeypatch, write, package):
-    for module in [name for name in sys.modules if name.partition(".")[0] == package]:
-        monkeypatch.delitem(sys.modules, module)
+@pytest.mark.parametrize(("module", "package"), [("deploy.sklearn", "skops"), ("deploy.onnx", "onnx")])
+def test_a_missing_package_is_named_with_the_command_that_installs_it(monkeypatch, module, package):
+    monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, package, None)  # as if it were not installed
     with pytest.raises(ImportError, match=rf"{package}.*: pip install -e '\.\[export\]'$"):
-        write(load("iris_ova"), tmp_path / "model")
+        import_module(module)

@@ -93,11 +93,3 @@ def test_the_state_is_tensors_alone_and_restores_the_scale():
     restored.load_state_dict(state)
     assert restored.scale == 0.25
     assert torch.equal(restored.dense(), W.dense())
-
-
-@pytest.mark.parametrize("scale", [0.0, -1.0, float("nan"), float("inf")])
-def test_a_scale_that_is_no_positive_number_is_refused(scale):
-    W = matrix()
-    state = W.state_dict() | {"_extra_state": torch.tensor(scale)}
-    with pytest.raises(ValueError, match="scale of W must be a number above 0"):
-        W.load_state_dict(state)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from callbacks.reports.column_names import beside
+from callbacks.reports.column_names import disambiguate
 
 
 @pytest.mark.parametrize(
@@ -16,4 +16,4 @@ from callbacks.reports.column_names import beside
     ],
 )
 def test_a_name_that_is_taken_gets_the_prefix_until_it_is_free(theirs, expected):
-    assert beside(theirs, ["label", "predicted_label", "row"], "predicted_") == expected
+    assert disambiguate(["label", "predicted_label", "row"], theirs, "predicted_") == expected
