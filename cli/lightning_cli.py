@@ -13,10 +13,9 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from callbacks.files import atomic_write_text
 from callbacks.run.checkpoint_io import AtomicCheckpointIO
-from callbacks.run.checkpoints import refuse_own_names
+from callbacks.run.lightning_callbacks import refuse_own_names, refuse_stateless
 from callbacks.run.metrics import evaluated_part
 from callbacks.run.no_profiler import NoProfiler
-from callbacks.run.stay_stopped import refuse_stateless
 from callbacks.run.stopping import UNFINISHED, GracefulStop, slurm_job, torchrun_job
 from cli.checkpoint import class_names, read_checkpoint, require_same_class, restore_state
 from cli.config import CALLBACKS, config_text, expand_paths, require_classes, require_values
@@ -72,7 +71,7 @@ class TemplateCLI(LightningCLI):
         self.trainer.predict(**options, return_predictions=False)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Declare --refit, the sections `checkpoint` and `figures`, and the links from data to model."""
+        """Declare --refit, the sections of callbacks, and the links from data to model."""
         parser.add_argument("--refit", type=bool | Literal["folds"], default=False, help=REFIT)
         for section, callback in CALLBACKS.items():
             parser.add_lightning_class_args(callback, section)
