@@ -1,4 +1,4 @@
-"""Bad input ends in one line; a bug in a file of the user's own shows where."""
+"""Errors: one line for bad input, and the place of a bug in a file of the user's own."""
 
 import dis
 import errno

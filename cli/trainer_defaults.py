@@ -5,7 +5,6 @@ from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import LearningRateMonitor, ProgressBar
-from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from callbacks.run.checkpoints import own_checkpoint
@@ -24,11 +23,7 @@ EVALUATED = {"validate": "limit_val_batches", "test": "limit_test_batches", "pre
 
 
 def refuse_impossible(subcommand: str, model: L.LightningModule, options: Any) -> None:
-    """Refuse Trainer options with which a command cannot do what it is for.
-
-    Raises:
-        ValueError: names the option, what was expected and what came.
-    """
+    """Refuse, with a ValueError, Trainer options with which a command cannot do what it is for."""
     for name in POSITIVE_OPTIONS if subcommand == "fit" else (EVALUATED[subcommand],):
         value = options.get(name)
         endless = name in ("max_epochs", "max_steps") and value == -1
@@ -53,15 +48,9 @@ def trainer_settings(
     run: Path,
     resumed_at: int | None,
 ) -> dict[str, Any]:
-    """Directory, callbacks and loggers: those of the configuration, and of ours what it leaves open.
+    """Directory, callbacks and loggers: those of the configuration, and defaults for what it leaves open.
 
-    Args:
-        subcommand: "fit", "validate", "test" or "predict".
-        configured: the Trainer's options, instantiated.
-        model: to be trained or evaluated.
-        data: its data.
-        run: the run directory.
-        resumed_at: the step after which a resumed run goes on.
+    The curves of a resumed run, in TensorBoard and metrics.csv, go on after step `resumed_at`.
     """
     callbacks, logger = [*as_list(configured.callbacks), *report_callbacks(subcommand, model, data)], configured.logger
     run = run.resolve()  # as a resume finds it, because ModelCheckpoint goes on only in a folder of the same name
@@ -72,16 +61,11 @@ def trainer_settings(
         if logger is not False and not configured.fast_dev_run:
             callbacks.append(LearningRateMonitor("step"))
         if logger in (None, True):
-            logger = fit_loggers(run, resumed_at)
+            board = ThrottledTensorBoardLogger(run, "", "", default_hp_metric=False, purge_step=resumed_at)
+            logger = [board, ResumableCSVLogger(str(run), resumed_at)]
     elif logger in (None, True):
         logger = False  # the curves of the fit stay as they are
     return {"default_root_dir": str(run), "callbacks": callbacks, "logger": logger}
-
-
-def fit_loggers(run: Path, resumed_at: int | None) -> list[Logger]:
-    """TensorBoard events and metrics.csv; those of a resumed run go on after step `resumed_at`."""
-    board = ThrottledTensorBoardLogger(str(run), name="", version="", default_hp_metric=False, purge_step=resumed_at)
-    return [board, ResumableCSVLogger(str(run), resumed_at=resumed_at)]
 
 
 def report_callbacks(subcommand: str, model: L.LightningModule, data: L.LightningDataModule) -> list[L.Callback]:
