@@ -15,7 +15,7 @@ EXPORTS = {
     "RelocatableModelCheckpoint": "run.checkpoints",
     "NoProfiler": "run.no_profiler",
     "ResumableCSVLogger": "run.loggers",
-    "StayStopped": "run.stay_stopped",
+    "KeepEarlyStop": "run.lightning_callbacks",
     "TeachingBoard": "figures.teaching_board",
     "ThrottledProgressBar": "run.progress_bar",
     "ThrottledTensorBoardLogger": "run.loggers",

@@ -14,12 +14,8 @@ SPLITS = {"fit": "train", "validate": "val", "test": "test"}  # what a subcomman
 def read_checkpoint(path: str, resumes: bool) -> dict[str, Any]:
     """The content of a checkpoint; nothing in it is run.
 
-    Args:
-        path: a local path.
-        resumes: whether a fit goes on from it.
-
     Raises:
-        ValueError: no such file, no checkpoint, or one without what Lightning reads.
+        ValueError: no such file, no checkpoint, or one without what Lightning reads, to resume or to evaluate.
     """
     try:
         checkpoint = load_checkpoint(path)
@@ -34,24 +30,12 @@ def read_checkpoint(path: str, resumes: bool) -> dict[str, Any]:
 
 
 def class_names(model: L.LightningModule, data: L.LightningDataModule) -> dict[str, str]:
-    """What a checkpoint keeps of the two classes, to be compared with a configuration's.
-
-    Without the module they stand in, so that a checkpoint outlives a renamed folder.
-    """
+    """Entries of a checkpoint, to be compared with a configuration; without modules, to outlive a renamed folder."""
     return {"model_class": type(model).__qualname__, "data_class": type(data).__qualname__}
 
 
 def require_same_class(checkpoint: dict[str, Any], kind: str, configured: str) -> None:
-    """Refuse a checkpoint of another class than the configuration asks for.
-
-    Args:
-        checkpoint: one without names of classes, as a plain Trainer writes it, passes.
-        kind: "model" or "data".
-        configured: class path.
-
-    Raises:
-        ValueError: names both classes.
-    """
+    """Refuse, with a ValueError, a checkpoint of another class; one that a plain Trainer has written names none."""
     name = configured.rpartition(".")[2]
     trained = checkpoint.get(f"{kind}_class", name)
     if trained != name:

@@ -1,4 +1,4 @@
-"""What a configuration holds and may hold, checked before anything that it names is called."""
+"""Configurations: their sections, and checks of options before anything that they name is called."""
 
 import inspect
 import os
@@ -13,11 +13,13 @@ from lightning.pytorch.cli import LightningArgumentParser
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from callbacks.figures.evaluation import Figures
 from callbacks.run.checkpoints import RelocatableModelCheckpoint
+from cli.capabilities import callbacks_of
 
 # Callbacks that every run has, by the section that holds their options.
-CALLBACKS: dict[str, Any] = {"checkpoint": RelocatableModelCheckpoint, "figures": Figures}
+CALLBACKS: dict[str, Any] = {"checkpoint": RelocatableModelCheckpoint}
+for callback in callbacks_of("figures"):
+    CALLBACKS["figures"] = callback
 SECTIONS = ("trainer", *CALLBACKS, "model", "data")
 OF_PATHS = re.compile(r"(.*_)?(file|files|dir|dirpath|root|path)")  # names of options
 

@@ -1,4 +1,4 @@
-"""LightningCLI, for a project in which a run has its directory and a model is built to fit its data."""
+"""LightningCLI with linked data and model, one directory per run, and options that override the checkpoint's."""
 
 import os
 import sys
@@ -13,10 +13,9 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from callbacks.files import atomic_write_text
 from callbacks.run.checkpoint_io import AtomicCheckpointIO
-from callbacks.run.checkpoints import refuse_own_names
+from callbacks.run.lightning_callbacks import refuse_own_names, refuse_stateless
 from callbacks.run.metrics import evaluated_part
 from callbacks.run.no_profiler import NoProfiler
-from callbacks.run.stay_stopped import refuse_stateless
 from callbacks.run.stopping import UNFINISHED, GracefulStop, slurm_job, torchrun_job
 from cli.checkpoint import class_names, read_checkpoint, require_same_class, restore_state
 from cli.config import CALLBACKS, config_text, expand_paths, require_classes, require_values
@@ -24,24 +23,14 @@ from cli.links import link_data_to_model
 from cli.processes import require_commands, spare_threads
 from cli.refit import require_refittable
 from cli.run_directory import locked
-from cli.run_paths import (
-    base_directory,
-    choose_run,
-    config_file,
-    newest_checkpoint,
-    unfinished_run,
-)
+from cli.run_paths import base_directory, choose_run, config_file, newest_checkpoint, unfinished_run
 from cli.trainer_defaults import as_list, describe_best, refuse_impossible, trainer_settings
 
 REFIT = "fit again on all rows, once all is chosen on the validation rows (true) or by cross-validation (folds)"
 
 
 class TemplateCLI(LightningCLI):
-    """Adds to LightningCLI: links from data to model, a directory for each run, options that beat the checkpoint's.
-
-    Args:
-        on_exit: closed by the caller; removes the directory of a run in which nothing was saved.
-    """
+    """LightningCLI of this project; `on_exit`, closed by the caller, removes the directory of a run without a save."""
 
     def __init__(self, on_exit: ExitStack) -> None:
         # A function, which is not copied with all that a callback such as StochasticWeightAveraging copies.
@@ -72,7 +61,7 @@ class TemplateCLI(LightningCLI):
         self.trainer.predict(**options, return_predictions=False)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Declare --refit, the sections `checkpoint` and `figures`, and the links from data to model."""
+        """Declare --refit, the sections of callbacks, and the links from data to model."""
         parser.add_argument("--refit", type=bool | Literal["folds"], default=False, help=REFIT)
         for section, callback in CALLBACKS.items():
             parser.add_lightning_class_args(callback, section)
@@ -80,7 +69,6 @@ class TemplateCLI(LightningCLI):
 
     @property
     def options(self) -> Any:
-        """The parsed options of the subcommand."""
         return self.config[self.config.subcommand]
 
     def _parse_ckpt_path(self) -> None:
@@ -160,14 +148,12 @@ class TemplateCLI(LightningCLI):
         return trainer
 
     def after_fit(self) -> None:
-        """Say which state is the best, and where everything is."""
         if self.trainer.is_global_zero and not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
             print(describe_best(self.trainer))
             print(f"run directory: {self.run.path}")
             (self.run.path / UNFINISHED).unlink(missing_ok=True)
 
     def after_test(self) -> None:
-        """Say so where only a part of the rows was asked for."""
         part = evaluated_part(self.trainer)
         if part is not None and self.trainer.is_global_zero and not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
             print(f"of a part of the rows: {part}")

@@ -1,4 +1,4 @@
-"""What a model is told of its data."""
+"""Links from datamodule attributes to model arguments."""
 
 import inspect
 from collections.abc import Callable
@@ -15,28 +15,17 @@ LINKED_ATTRIBUTES = ("num_features", "num_classes", "class_names", "class_counts
 
 
 def link_data_to_model(parser: LightningArgumentParser, configured_model: Callable[[], Namespace]) -> None:
-    """Let the model's arguments follow from the datamodule, once that is built.
-
-    Args:
-        parser: one with `data` and `model`.
-        configured_model: returns the model's part of the configuration; called after parsing.
-    """
+    """Let the model's arguments follow from the datamodule, once that is built; `configured_model` is called then."""
 
     def value(name: str, data: L.LightningDataModule) -> Any:
         return linked_value(name, configured_model(), data)
 
     for name in LINKED_ATTRIBUTES:
-        target = f"model.init_args.{name}"
-        parser.link_arguments("data", target, compute_fn=partial(value, name), apply_on="instantiate")
+        parser.link_arguments("data", f"model.init_args.{name}", partial(value, name), apply_on="instantiate")
 
 
 def linked_value(name: str, model: Namespace, data: L.LightningDataModule) -> Any:
     """The model's argument `name`: what the datamodule offers, else what is configured, else the argument's default.
-
-    Args:
-        name: one of LINKED_ATTRIBUTES.
-        model: the model's part of the configuration, a class_path and its init_args.
-        data: the datamodule, with its state restored where there is a checkpoint.
 
     Raises:
         ValueError: nothing of the three, or a configured value that differs from the datamodule's.

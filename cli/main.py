@@ -33,7 +33,7 @@ def main() -> None:
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(lambda r: "litlogger" not in r.getMessage())
     threading.excepthook = hide_user_errors_of_threads
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # what a terminal or a pipe cannot show must not end a fit
+        if isinstance(stream, io.TextIOWrapper):  # escape characters that the output encoding lacks
             stream.reconfigure(errors="backslashreplace")
     with user_errors_in_one_line(), ExitStack() as on_exit:
         cli = TemplateCLI(on_exit)
@@ -41,13 +41,13 @@ def main() -> None:
             try:
                 sys.argv[1:] = refit_arguments(cli.run.path, cli.trainer, cli.options.refit)
             except KeyboardInterrupt:
-                sys.exit("stopped; the first run is whole")
+                sys.exit(f"interrupted; the first run is complete: {cli.run.path}")
             TemplateCLI(on_exit)
 
 
 def run_as_command(main: Callable[[list[str]], None], arguments: list[str]) -> None:
     """Run a command beside train.py; bad input ends in one line on standard error and exit status 1."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)  # which tells of the machine at every fit
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)  # silences Lightning's hardware banner
     try:
         with user_errors_in_one_line():
             main(arguments)

@@ -1,4 +1,4 @@
-"""Several processes that train together are as many commands, each with its options and its status; their threads."""
+"""Checks for multi-process launches; the default number of threads."""
 
 import os
 
@@ -16,12 +16,8 @@ def require_commands(trainer: L.Trainer, rank: int) -> None:
     after a fit this process would not know how many steps were taken, or whether there is a best.ckpt. A rank that the
     Trainer does not share would not claim a directory.
 
-    Args:
-        trainer: of this process.
-        rank: of this process, as its environment says.
-
     Raises:
-        ValueError: says which, and what to do.
+        ValueError: names which, and what to do; `rank` is that of the environment.
     """
     if isinstance(trainer.strategy.launcher, _MultiProcessingLauncher):
         raise ValueError(

@@ -9,13 +9,13 @@ config.yaml holds what was chosen: epochs, threshold and temperature. It has no 
 
 import json
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import lightning as L
 import yaml
 
+from cli.capabilities import is_there
 from cli.checkpoint import read_checkpoint
 from cli.trainer_defaults import as_list
 
@@ -39,7 +39,7 @@ def require_refittable(options: Any, trainer: L.Trainer) -> None:
     if "refit" not in options.data.get("init_args", {}):
         name = options.data.class_path.rpartition(".")[2]
         raise ValueError(f"--refit needs data with an option refit, {name} has none: leave --refit out")
-    if options.refit == "folds" and getattr(find_spec("selection"), "origin", None) is None:  # nor an empty folder
+    if options.refit == "folds" and not is_there("selection"):
         raise ValueError("--refit folds needs the folder selection/, which is not there: use --refit true")
 
 

@@ -1,4 +1,4 @@
-"""Where a run's files go: one directory for each run, never shared and never overwritten."""
+"""Run directories: one for each run, never shared and never overwritten."""
 
 import errno
 import fcntl
@@ -16,18 +16,9 @@ from callbacks.run.stopping import UNFINISHED
 
 # What a fit writes, checkpoints apart.
 OWN_FILES = (
-    "config.yaml",
-    "hparams.yaml",
-    "metrics.csv",
-    "coefficients.csv",
-    "data_report.json",
-    "data_issues.csv",
-    "events.out.tfevents.*",
-    "figures/boundary*",
-    "figures/loss_surface.png",
-    "figures/val_*.png",
-    "checkpoints/.*",
-    UNFINISHED,
+    *("config.yaml", "hparams.yaml", "metrics.csv", "coefficients.csv", "data_report.json", "data_issues.csv"),
+    *("events.out.tfevents.*", "figures/boundary*", "figures/loss_surface.png", "figures/val_*.png"),
+    *("checkpoints/.*", UNFINISHED),
 )
 LOCK = ".lock"
 OWN_FOLDERS = ("figures", "checkpoints")

@@ -1,4 +1,4 @@
-"""Which directory a command works in: pure functions of the options and of what is on the disk."""
+"""Paths of runs and checkpoints: pure functions of the options and of the files on the disk."""
 
 from pathlib import Path
 
@@ -50,11 +50,7 @@ def config_file(options: Namespace) -> Path | None:
 
 
 def base_directory(config: Path | None, named: str | None) -> Path:
-    """Where the runs of a configuration go.
-
-    Args:
-        config: the first --config.
-        named: --trainer.default_root_dir.
+    """Where the runs of a configuration go; `named` is --trainer.default_root_dir.
 
     Raises:
         ValueError: an address instead of a folder.
@@ -95,12 +91,7 @@ def _versions(path: Path) -> list[int]:
 
 
 def unfinished_run(base: Path, command: str) -> Path | None:
-    """The run that this very command began before its job was started again; None if there is none.
-
-    Args:
-        base: see `base_directory`.
-        command: all resolved options; a job may hold several fits.
-    """
+    """The run that this very command, all options of which count, began before its job was started again."""
     wanted = {f"{job}\n{command}" for job in (slurm_job(), torchrun_job()) if job}
     markers = base.glob(f"**/{UNFINISHED}") if wanted else ()
     return next((marker.parent for marker in markers if marker.read_text(encoding="utf-8") in wanted), None)

@@ -1,24 +1,19 @@
-"""What train.py gives the Trainer beside what the configuration asks for."""
+"""Defaults of the Trainer: directory, callbacks and loggers that the configuration leaves open."""
 
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import LearningRateMonitor, ProgressBar
-from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
-from callbacks.reports.coefficients import CoefficientsWriter
-from callbacks.reports.data import DataReport
-from callbacks.reports.evaluation import EvaluationReport
-from callbacks.reports.predictions import PredictionWriter
-from callbacks.reports.summary import HyperparameterSummary
 from callbacks.run.checkpoints import own_checkpoint
 from callbacks.run.divergence import StopOnDivergence
+from callbacks.run.lightning_callbacks import KeepEarlyStop
 from callbacks.run.loggers import ResumableCSVLogger, ThrottledTensorBoardLogger
 from callbacks.run.metrics import MetricsWriter
 from callbacks.run.progress_bar import ThrottledProgressBar
-from callbacks.run.stay_stopped import StayStopped
+from cli.capabilities import callbacks_of
 
 POSITIVE_OPTIONS = (
     *("max_epochs", "max_steps", "limit_train_batches", "accumulate_grad_batches", "gradient_clip_val"),
@@ -28,11 +23,7 @@ EVALUATED = {"validate": "limit_val_batches", "test": "limit_test_batches", "pre
 
 
 def refuse_impossible(subcommand: str, model: L.LightningModule, options: Any) -> None:
-    """Refuse Trainer options with which a command cannot do what it is for.
-
-    Raises:
-        ValueError: names the option, what was expected and what came.
-    """
+    """Refuse, with a ValueError, Trainer options with which a command cannot do what it is for."""
     for name in POSITIVE_OPTIONS if subcommand == "fit" else (EVALUATED[subcommand],):
         value = options.get(name)
         endless = name in ("max_epochs", "max_steps") and value == -1
@@ -40,13 +31,13 @@ def refuse_impossible(subcommand: str, model: L.LightningModule, options: Any) -
             raise ValueError(f"trainer.{name}: expected more than 0, got {value}")
     if subcommand != "fit":
         return
+    if options.barebones:
+        raise ValueError("trainer.barebones writes nothing, and fit is there to write a run; leave it out")
     # The model refuses this too, but on a CPU Lightning makes it bf16-mixed before the model can see it.
     if not model.automatic_optimization and str(options.precision) in ("16", "16-mixed"):
         raise ValueError(
             "trainer.precision 16-mixed does not reach an update written by hand: use --trainer.precision bf16-mixed"
         )
-    if options.barebones:
-        raise ValueError("trainer.barebones writes nothing, and fit is there to write a run; leave it out")
 
 
 def trainer_settings(
@@ -57,35 +48,24 @@ def trainer_settings(
     run: Path,
     resumed_at: int | None,
 ) -> dict[str, Any]:
-    """Directory, callbacks and loggers: those of the configuration, and of ours what it leaves open.
+    """Directory, callbacks and loggers: those of the configuration, and defaults for what it leaves open.
 
-    Args:
-        subcommand: "fit", "validate", "test" or "predict".
-        configured: the Trainer's options, instantiated.
-        model: to be trained or evaluated.
-        data: its data.
-        run: the run directory.
-        resumed_at: the step after which a resumed run goes on.
+    The curves of a resumed run, in TensorBoard and metrics.csv, go on after step `resumed_at`.
     """
     callbacks, logger = [*as_list(configured.callbacks), *report_callbacks(subcommand, model, data)], configured.logger
     run = run.resolve()  # as a resume finds it, because ModelCheckpoint goes on only in a folder of the same name
     if subcommand == "fit":
-        callbacks += [DataReport(), CoefficientsWriter(), HyperparameterSummary(), StopOnDivergence(), StayStopped()]
+        callbacks += [*(callback() for callback in callbacks_of("fit")), StopOnDivergence(), KeepEarlyStop()]
         if configured.enable_progress_bar is not False and not any(isinstance(c, ProgressBar) for c in callbacks):
             callbacks.append(ThrottledProgressBar())
         if logger is not False and not configured.fast_dev_run:
             callbacks.append(LearningRateMonitor("step"))
         if logger in (None, True):
-            logger = fit_loggers(run, resumed_at)
+            board = ThrottledTensorBoardLogger(run, "", "", default_hp_metric=False, purge_step=resumed_at)
+            logger = [board, ResumableCSVLogger(str(run), resumed_at)]
     elif logger in (None, True):
         logger = False  # the curves of the fit stay as they are
     return {"default_root_dir": str(run), "callbacks": callbacks, "logger": logger}
-
-
-def fit_loggers(run: Path, resumed_at: int | None) -> list[Logger]:
-    """TensorBoard events and metrics.csv; those of a resumed run go on after step `resumed_at`."""
-    board = ThrottledTensorBoardLogger(str(run), name="", version="", default_hp_metric=False, purge_step=resumed_at)
-    return [board, ResumableCSVLogger(str(run), resumed_at=resumed_at)]
 
 
 def report_callbacks(subcommand: str, model: L.LightningModule, data: L.LightningDataModule) -> list[L.Callback]:
@@ -93,9 +73,10 @@ def report_callbacks(subcommand: str, model: L.LightningModule, data: L.Lightnin
 
     `fit` gets none, but prints the line: then there is still time to add the method.
     """
-    reports: dict[str, Any] = {"test": EvaluationReport, "predict": PredictionWriter}
     callbacks: list[L.Callback] = [MetricsWriter()] if subcommand == "test" else []
-    for command, report in reports.items():
+    reports = [("test", report) for report in callbacks_of("test")]
+    reports += [("predict", report) for report in callbacks_of("predict")]
+    for command, report in reports:
         unmet = report.unmet(model, data)
         if unmet is not None and subcommand in ("fit", command):
             rank_zero_only(print)(f"`{command}` leaves out {report.__name__}: {unmet}")

@@ -24,7 +24,8 @@ from callbacks.figures.canvas import COLOURS, GREY, INK, one_line_for, paint, sh
 from callbacks.files import write_then_rename
 from callbacks.protocols import PlottableData, PlottableModel, datamodule_of, lack, offers
 from callbacks.rows import evaluating
-from callbacks.run.checkpoints import own_checkpoint, weights_of
+from callbacks.run.checkpoint_io import weights_of
+from callbacks.run.checkpoints import own_checkpoint
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

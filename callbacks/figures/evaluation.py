@@ -18,7 +18,8 @@ from callbacks.files import atomic_write_csv
 from callbacks.linear import class_scores, name_of
 from callbacks.protocols import Classifier, LabelledData, datamodule_of, lack, offers, optional_of
 from callbacks.rows import RowCollector, batch_parts, evaluating
-from callbacks.run.checkpoints import own_checkpoint, weights_of
+from callbacks.run.checkpoint_io import weights_of
+from callbacks.run.checkpoints import own_checkpoint
 
 # matplotlib, numpy and scikit-learn are imported where they are used, to keep `train.py --help` fast.
 if TYPE_CHECKING:

@@ -1,12 +1,14 @@
-"""Writes checkpoint files: whole or not at all, and only what can be read back as data."""
+"""Checkpoint files of a run: written whole or not at all, and only what can be read back as data."""
 
 import os
 import re
 from collections import Counter, OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import lightning as L
 import numpy as np
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
@@ -75,6 +77,17 @@ def write_checkpoint(path: Path, write: Callable[[Path], Any]) -> None:
     except (OSError, RuntimeError) as error:  # torch makes a RuntimeError of a full disk
         before = "the checkpoint before it is whole" if path.exists() else "there is none before it"
         raise OSError(f"cannot write {path}: {error}; {before}; make room and resume") from error
+
+
+@contextmanager
+def weights_of(checkpoint: str, model: L.LightningModule) -> Iterator[None]:
+    """The model with the weights of a checkpoint; afterwards it has its own again, to the last bit."""
+    own = {name: value.clone() for name, value in model.state_dict().items()}
+    model.load_state_dict(load_checkpoint(checkpoint)["state_dict"])
+    try:
+        yield
+    finally:
+        model.load_state_dict(own)
 
 
 def as_loadable(value: Any, where: str = "") -> Any:

@@ -3,24 +3,21 @@
 import re
 import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 from weakref import proxy
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, OnExceptionCheckpoint
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from torch import Tensor
 
 from callbacks.run.checkpoint_io import as_loadable, write_checkpoint
 from callbacks.run.loggers import ThrottledSave
-from checkpoint_file import load_checkpoint
 
 AUTO = "auto"
 PENDING = "gradients_pending"  # in a checkpoint that was written between two steps of the optimizer
-OWN_NAME = re.compile(r"(best|last|(epoch|step)_\d+)\.ckpt")
 OF_VALIDATION = re.compile(r"(?i)(^|[^a-z])val(id|idation)?([^a-z]|$)")  # in the name of a metric
 
 
@@ -58,41 +55,6 @@ def own_checkpoint(trainer: L.Trainer) -> "RelocatableModelCheckpoint | None":
     return next((callback for callback in callbacks if isinstance(callback, RelocatableModelCheckpoint)), None)
 
 
-def refuse_own_names(trainer: L.Trainer) -> None:
-    """Refuse another callback that would write into a run's folder of checkpoints under the names of its own.
-
-    To be called before the fit as well: at an exception within it, the other one may save.
-
-    Raises:
-        ValueError: names the callback and the file.
-    """
-    own, folder = own_checkpoint(trainer), Path(trainer.default_root_dir, "checkpoints").resolve()
-    for other in trainer.checkpoint_callbacks:
-        paths: list[Any] = [other.ckpt_path] if isinstance(other, OnExceptionCheckpoint) else []
-        if isinstance(other, ModelCheckpoint) and other is not own:
-            last = [other.CHECKPOINT_NAME_LAST] if other.save_last else []
-            templates = ["best"] if isinstance(other, RelocatableModelCheckpoint) else [other.filename, *last]
-            names = [Path(other.format_checkpoint_name({}, template)) for template in templates]
-            paths = [Path(other._ModelCheckpoint__resolve_ckpt_dir(trainer), name) for name in names]  # type: ignore[attr-defined]
-        for path in map(Path, paths):
-            if OWN_NAME.fullmatch(path.name) and path.parent.resolve() == folder:
-                raise ValueError(
-                    f"trainer.callbacks: {type(other).__name__} would write {path.name} into {folder}, where every run "
-                    "writes best.ckpt and last.ckpt: give it another filename (or save_last), or a dirpath"
-                )
-
-
-@contextmanager
-def weights_of(checkpoint: str, model: L.LightningModule) -> Iterator[None]:
-    """The model with the weights of a checkpoint; afterwards it has its own again, to the last bit."""
-    own = {name: value.clone() for name, value in model.state_dict().items()}
-    model.load_state_dict(load_checkpoint(checkpoint)["state_dict"])
-    try:
-        yield
-    finally:
-        model.load_state_dict(own)
-
-
 class RelocatableModelCheckpoint(ModelCheckpoint):
     """Keeps a run's best state in checkpoints/best.ckpt and its last in checkpoints/last.ckpt.
 
@@ -111,8 +73,8 @@ class RelocatableModelCheckpoint(ModelCheckpoint):
         every_n_train_steps: writes last.ckpt also every so many updates.
 
     Raises:
-        ValueError: an argument is out of range; or, from the hooks, `monitor` is not logged, another callback would
-            write files of the same names, or something cannot be saved.
+        ValueError: an argument is out of range; or, from the hooks, `monitor` is not logged, or something cannot be
+            saved.
     """
 
     # Lightning's hooks and state are replaced. To Lightning and to other loggers this stays a ModelCheckpoint, with
@@ -196,9 +158,6 @@ class RelocatableModelCheckpoint(ModelCheckpoint):
         if trainer.state.fn == "fit" and has_pending_gradients(trainer):
             checkpoint[PENDING] = True
 
-    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        refuse_own_names(trainer)  # of callbacks that the model has added
-
     def on_sanity_check_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Choose the monitor, and refuse one of the validation's that it does not log."""
         self._choose_monitor(trainer)
@@ -222,7 +181,8 @@ class RelocatableModelCheckpoint(ModelCheckpoint):
         due = due or self._is_due or stops_within_epoch(trainer)
         # A validation between two steps may write best.ckpt, and a run with that alone could not be resumed.
         due = due or (trainer.accumulate_grad_batches > 1 and not self.last_model_path)
-        if due and not self._is_saved(trainer) and not validates_before_next_batch(trainer):
+        is_saved = trainer.global_step == self._saved_step or trainer.fast_dev_run  # type: ignore[attr-defined]
+        if due and not is_saved and not validates_before_next_batch(trainer):
             # Lightning logs this step's metrics only after this hook; a kill in between would lose them.
             trainer._logger_connector.update_train_step_metrics()
             self._save(trainer, ["last.ckpt"])
@@ -326,9 +286,6 @@ class RelocatableModelCheckpoint(ModelCheckpoint):
             names.append(name)
         return names
 
-    def _is_saved(self, trainer: L.Trainer) -> bool:
-        return trainer.global_step == self._saved_step or bool(trainer.fast_dev_run)  # type: ignore[attr-defined]
-
     def _save(self, trainer: L.Trainer, names: list[str]) -> None:
         first, *others = map(self._path, names)
         for logger in trainer.loggers:
@@ -379,15 +336,11 @@ def _mentions_sanity_check(model: L.LightningModule) -> bool:
 
 
 def _in_folder(state: dict[str, Any], folder: str) -> dict[str, Any]:
-    """The state of Lightning's ModelCheckpoint with its files by name alone, those that are in its own folder.
+    """The state of Lightning's ModelCheckpoint with only files of its own folder, by their names.
 
     A run may have been moved; and Lightning deletes the files that are named here.
     """
-
-    def own(path: str) -> str:
-        there = str(Path(folder, Path(path).name))
-        return there if path and Path(there).is_file() else ""
-
-    paths = {name: own(path) for name, path in state.items() if name.endswith("_model_path")}
-    kept = {own(path): score for path, score in state["best_k_models"].items() if own(path)}
+    own = {path.name: str(path) for path in Path(folder).glob("*")}
+    paths = {name: own.get(Path(path).name, "") for name, path in state.items() if name.endswith("_model_path")}
+    kept = {own[Path(path).name]: score for path, score in state["best_k_models"].items() if Path(path).name in own}
     return state | paths | {"best_k_models": kept, "dirpath": folder}

@@ -1,4 +1,4 @@
-"""A rate that is too high ends the fit at the first loss that is no number, with the last good checkpoint kept."""
+"""Divergence: the first loss or weight that is not finite ends the fit, with the last good checkpoint kept."""
 
 import math
 from pathlib import Path

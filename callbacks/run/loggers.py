@@ -29,26 +29,22 @@ class ThrottledSave(Logger):
 
     def save(self) -> None:
         if time.monotonic() - self._written >= 1:
-            self._write_now()
+            self._write()
+            self._written = time.monotonic()
 
     def flush(self) -> None:
         """Write now: what a checkpoint builds on must be on the disk before it, or a resume has a gap in its curves."""
-        self._write_now()
+        self._write()
         self._written = -math.inf  # metrics of the epoch that ends with the checkpoint follow it: write without delay
 
     def is_repeated(self, metrics: Mapping[str, Any], step: int | None) -> bool:
         """Whether this point was the last one logged; a checkpoint logs its own step before Lightning does."""
-        repeated = self._last_point == (step, dict(metrics))
-        self._last_point = (step, dict(metrics))
-        return repeated
+        last, self._last_point = self._last_point, (step, dict(metrics))
+        return last == self._last_point
 
     def finalize(self, status: str) -> None:
         self._written = -math.inf
         super().finalize(status)
-
-    def _write_now(self) -> None:
-        self._write()
-        self._written = time.monotonic()
 
     def _write(self) -> None:
         raise NotImplementedError
@@ -106,9 +102,7 @@ class ResumableCSVLogger(ThrottledSave):
     def name(self) -> str:
         return ""
 
-    @property
-    def version(self) -> str:
-        return ""
+    version = name
 
     @property
     def save_dir(self) -> str:
@@ -146,14 +140,11 @@ class ResumableCSVLogger(ThrottledSave):
         self._rows = []
 
     def _rows_to_keep(self) -> list[dict[str, Any]]:
-        is_first_write = not self._columns
-        if is_first_write and (self.resumed_at is None or not self.path.is_file()):
+        if not self._columns and (self.resumed_at is None or not self.path.is_file()):
             return []
         with self.path.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(line for line in file if line.endswith("\n")))  # a kill may leave half a line
-        if is_first_write:
-            return [row for row in rows if int(row["step"]) < (self.resumed_at or 0)]
-        return rows
+        return rows if self._columns else [row for row in rows if int(row["step"]) < (self.resumed_at or 0)]
 
 
 def _lazy_writer(log_dir: str, **options: Any) -> Any:

@@ -1,5 +1,7 @@
-"""Callbacks of Lightning on a resume: what early stopping has ended stays ended, what could not go on is refused."""
+"""Callbacks of Lightning: refused where they would harm a run, and early stops that a resume keeps."""
 
+import re
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -9,13 +11,18 @@ from lightning.pytorch.callbacks import (
     EarlyStopping,
     GradientAccumulationScheduler,
     LearningRateFinder,
+    ModelCheckpoint,
     ModelPruning,
+    OnExceptionCheckpoint,
     StochasticWeightAveraging,
 )
 from lightning.pytorch.callbacks.early_stopping import EarlyStoppingReason
 from lightning.pytorch.callbacks.spike import SpikeDetection
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
+from callbacks.run.checkpoints import RelocatableModelCheckpoint, own_checkpoint
+
+OWN_NAME = re.compile(r"(best|last|(epoch|step)_\d+)\.ckpt")
 SEARCHES = (
     "searches anew at every start, and drops the checkpoint: leave it out, and give what it has found as an option"
 )
@@ -45,14 +52,38 @@ def refuse_stateless(trainer: Any, resumes: bool) -> None:
                 raise ValueError(f"trainer.callbacks: {type(callback).__name__} cannot be resumed: it {reason}")
 
 
-class StayStopped(L.Callback):
+def refuse_own_names(trainer: Any) -> None:
+    """Refuse another callback that would write into a run's folder of checkpoints under the names of its own.
+
+    To be called before the fit as well: at an exception within it, the other one may save.
+
+    Raises:
+        ValueError: names the callback and the file.
+    """
+    own, folder = own_checkpoint(trainer), Path(trainer.default_root_dir, "checkpoints").resolve()
+    for other in trainer.checkpoint_callbacks:
+        paths: list[Any] = [other.ckpt_path] if isinstance(other, OnExceptionCheckpoint) else []
+        if isinstance(other, ModelCheckpoint) and other is not own:
+            last = [other.CHECKPOINT_NAME_LAST] if other.save_last else []
+            templates = ["best"] if isinstance(other, RelocatableModelCheckpoint) else [other.filename, *last]
+            names = [other.format_checkpoint_name({}, template) for template in templates]
+            paths = [Path(other._ModelCheckpoint__resolve_ckpt_dir(trainer), Path(name)) for name in names]  # type: ignore[attr-defined]
+        for path in map(Path, paths):
+            if OWN_NAME.fullmatch(path.name) and path.parent.resolve() == folder:
+                raise ValueError(
+                    f"trainer.callbacks: {type(other).__name__} would write {path.name} into {folder}, where every run "
+                    "writes best.ckpt and last.ckpt: give it another filename (or save_last), or a dirpath"
+                )
+
+
+class KeepEarlyStop(L.Callback):
     """Ends a resumed fit at once where EarlyStopping had ended it; by itself Lightning trains for one epoch more.
 
     So a run that was killed after its last epoch, over its pictures, ends with the weights of an unbroken one. More
     patience than before, or another threshold, lets it train on.
 
     Raises:
-        ValueError: from the hooks: a callback whose state Lightning does not keep.
+        ValueError: from the hooks: a callback that the model has added, and that a run cannot have.
     """
 
     def __init__(self) -> None:
@@ -61,10 +92,13 @@ class StayStopped(L.Callback):
     def setup(self, trainer: Any, pl_module: L.LightningModule, stage: str) -> None:
         self._patience = {callback: callback.patience for callback in trainer.early_stopping_callbacks}
 
+    def on_fit_start(self, trainer: Any, pl_module: L.LightningModule) -> None:
+        refuse_own_names(trainer)
+
     def on_load_checkpoint(self, trainer: Any, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         # At step 0 a BatchSizeFinder or LearningRateFinder puts back what it has saved before its search.
         if trainer.state.fn == "fit":
-            refuse_stateless(trainer, resumes=checkpoint["global_step"] > 0)  # also those that the model has added
+            refuse_stateless(trainer, resumes=checkpoint["global_step"] > 0)
 
     def on_train_start(self, trainer: Any, pl_module: L.LightningModule) -> None:
         for callback, patience in self._patience.items():
