@@ -112,7 +112,7 @@ class TableDataModule(TabularDataModule):
         if stage == "fit" and not self.refit:
             oddities += label_oddities([label for _, labels in self._files.values() for label in labels])
             stray = self._stray()
-            oddities += [*stray.values(), *self._codes(), *self._id_like(stray), *self._not_learned_from()]
+            oddities += [*stray.values(), *self._codes(), *self._id_like(stray)]
             for line in few_to_choose_by(len(self._files["val"][0])):
                 rank_zero_only(print)(f"note: {line}", file=sys.stderr)
         splits = {"fit": ("train", "val", "test"), "test": ("test",), "predict": ("predict",)}.get(stage, ())
@@ -309,10 +309,28 @@ class TableDataModule(TabularDataModule):
         return [(f"row {n}", self._named(n, row)) for n, row in enumerate(rows)]
 
     def sklearn_transformer(self) -> Any:
-        """Refused with a ValueError: scikit-learn's columns are not in this order."""
-        raise ValueError(
-            "TableDataModule cannot be exported with its categories and holes: take to_torch or Classifier"
-        )
+        """The fitted ColumnTransformer that makes x of clean cells (N, F): numbers, NaN where missing, and text."""
+        from sklearn.compose import ColumnTransformer
+        from sklearn.impute import MissingIndicator, SimpleImputer
+        from sklearn.pipeline import make_pipeline
+        from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+        layout, kinds = self._layout, list(self.columns.values())
+        numbers = make_pipeline(StandardScaler(), SimpleImputer(strategy="constant", fill_value=0.0))
+        known = [kinds[column] for column in layout.categories]
+        encoder = OneHotEncoder(categories=known, handle_unknown="ignore", sparse_output=False)
+        parts = [
+            ("numbers", numbers, layout.numbers),
+            ("is missing", MissingIndicator(features="all"), layout.holes),
+            ("categories", encoder, layout.categories),
+        ]
+        row = [0.0 if kind is None else kind[0] for kind in kinds]  # any one that can be fitted
+        fitted = ColumnTransformer([part for part in parts if part[2]]).fit(np.array([row], dtype=object))
+        if layout.numbers:
+            scaler = fitted.named_transformers_["numbers"][0]
+            scaler.mean_, scaler.scale_ = layout.mean.numpy().copy(), layout.scale.numpy().copy()
+            scaler.var_ = scaler.scale_**2
+        return fitted
 
     def describe(self, indices: Sequence[int], split: str) -> list[dict[str, Any]]:
         """Ids and features of some rows of a split, by name."""
@@ -505,14 +523,6 @@ class TableDataModule(TabularDataModule):
                     f"0, as {codes[0]!r}: if they are names, set --data.categorical_columns '[{name}]'"
                 )
         return lines
-
-    def _not_learned_from(self) -> list[str]:
-        """What to say, on resuming, of columns that the run has begun without."""
-        new = [name for name in self._candidates() if name not in self.columns] if self.feature_columns is None else []
-        if not new:
-            return []
-        names = ", ".join(map(repr, new[:5])) + (", ..." if len(new) > 5 else "")
-        return [f"the run has begun without the column {names}, and does not learn from it: for that begin a new run"]
 
     def _id_like(self, stray: Iterable[str]) -> list[str]:
         """What to say of categories so many that they are names of rows, and of numbers that count the rows."""
