@@ -1,12 +1,12 @@
-"""What in a data set is likely to be a mistake, in one line each."""
+"""Likely mistakes in labels, as one-line warnings; callbacks/reports/data.py finds rows that repeat or contradict."""
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Sequence, Set
+from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
 
-FEW = 100  # rows, below which the standard error of an accuracy of 50 % is above 5 points
-MOST = 0.95  # share of the rows above which one label leaves little to tell apart
+FEW_ROWS = 100  # rows, below which the standard error of an accuracy of 50 % is above 5 points
+DOMINANT_SHARE = 0.95  # share of the rows above which one label leaves little to tell apart
 
 
 def label_oddities(labels: Sequence[str]) -> list[str]:
@@ -23,7 +23,7 @@ def label_oddities(labels: Sequence[str]) -> list[str]:
         alike = "are one number" if is_number else "differ only by spaces or capitals"
         lines.append(f"the labels {group} {alike}{more}: make them one")
     label, count = counts.most_common(1)[0]
-    if count > MOST * len(labels):
+    if count > DOMINANT_SHARE * len(labels):
         lines.append(
             f"{count} of {len(labels)} rows ({count / len(labels):.1%}) have the label {label!r}: accuracy says "
             "little, look at macro_f1, and try --model.class_weight balanced"
@@ -40,37 +40,9 @@ def _number_or_folded(label: str) -> Decimal | str:
     return number if number.is_finite() else folded(label)
 
 
-def text_oddities(texts: Sequence[str], labels: Sequence[str]) -> list[str]:
-    """Texts with several labels."""
-    labels_of, keys = defaultdict(set), list(map(folded, texts))
-    for key, label in zip(keys, labels, strict=True):
-        labels_of[key].add(label)
-    several = {key for key, found in labels_of.items() if len(found) > 1}
-    if not several:
-        return []
-    rows = [row for row, key in enumerate(keys) if key in several]
-    text, names = texts[rows[0]], ", ".join(map(repr, sorted(labels_of[keys[rows[0]]])))
-    return [f"{len(several)} texts in {len(rows)} rows have several labels, as {text[:60]!r} has {names}: correct them"]
-
-
-def leaked_texts(known: Set[str], held_out: Sequence[str], split: str) -> list[str]:
-    """Texts of the validation or test rows that are training texts as well.
-
-    Args:
-        known: the training texts, `folded`.
-        held_out: the texts of the split.
-        split: its name, for the message.
-    """
-    count = sum(folded(text) in known for text in held_out)
-    if not count:
-        return []
-    share = f"{count} of {len(held_out)} {split} texts ({count / len(held_out):.0%})"
-    return [f"{share} are in the training rows too, where the model has learned their labels"]
-
-
 def few_to_choose_by(number: int) -> list[str]:
     """Validation rows so few that a choice between epochs, thresholds or options is chance."""
-    if number >= FEW:
+    if number >= FEW_ROWS:
         return []
     error = 100 * math.sqrt(0.25 / max(number, 1))
     return [
