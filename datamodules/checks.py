@@ -1,11 +1,19 @@
-"""Likely mistakes in labels, as one-line warnings; callbacks/reports/data.py finds rows that repeat or contradict."""
+"""Likely mistakes in labels and columns, as one-line warnings; callbacks/reports/data.py finds rows that repeat."""
 
 import math
+import re
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 
+from torch import Tensor
+
+from datamodules.files.cells import CODE, as_category, as_number
+from datamodules.files.formats import Row
+
 FEW_ROWS = 100  # rows, below which the standard error of an accuracy of 50 % is above 5 points
+# What a reader takes for a number: $12, 10.5 %, 1,992.17, 10,5, 47_000, 47 kg
+NUMERAL = re.compile(r"\W*\d[\d.,'_ ]*\W*[^\W\d_]{0,4}\W*")
 DOMINANT_SHARE = 0.95  # share of the rows above which one label leaves little to tell apart
 
 
@@ -38,6 +46,70 @@ def _number_or_folded(label: str) -> Decimal | str:
     except InvalidOperation:
         return folded(label)
     return number if number.is_finite() else folded(label)
+
+
+def stray_cells(columns: Iterable[str], rows: Sequence[Row]) -> dict[str, str]:
+    """Columns that some cells keep from being read as numbers, by their names."""
+    lines = {}
+    for name in columns:
+        filled = [(place, row[name]) for place, row in rows if as_category(row.get(name))]
+        stray = [(place, value) for place, value in filled if as_number(value) is None]
+        numerals = len(filled) - sum(NUMERAL.fullmatch(str(value)) is None for _, value in stray)
+        if stray and numerals > len(filled) / 2:
+            (place, value), *_ = stray
+            lines[name] = (
+                f"column {name!r} looks like numbers in {numerals} of {len(filled)} rows, but {place} has "
+                f"{str(value)[:50]!r}, so that each value counts as a category: write numbers as 1234.5, leave "
+                f"unknown ones empty, or, if they are names, set --data.categorical_columns '[{name}]'"
+            )
+    return lines
+
+
+def zero_padded_columns(columns: Iterable[str], rows: Sequence[Row]) -> list[str]:
+    """Columns of numbers that begin with a 0, as names do."""
+    lines = []
+    for name in columns:
+        values = [str(row.get(name)) for _, row in rows]
+        if codes := [value for value in values if CODE.fullmatch(value)]:
+            lines.append(
+                f"column {name!r} is read as numbers, but {len(codes)} of {len(values)} rows begin with a "
+                f"0, as {codes[0]!r}: if they are names, set --data.categorical_columns '[{name}]'"
+            )
+    return lines
+
+
+def id_like_columns(categories: Mapping[str, Sequence[str]], numbers: Mapping[str, Tensor], rows: int) -> list[str]:
+    """Columns of so many categories that they are names of rows, and columns of numbers that count the rows."""
+    advice = "if it is an id or a text, set --data.id_columns '[{}]'"
+    return [
+        f"column {name!r} has {len(known)} different values in {rows} training rows: {advice.format(name)}"
+        for name, known in categories.items()
+        if len(known) > 20 and len(known) > rows / 2
+    ] + [
+        f"column {name!r} counts the rows: {advice.format(name)}"
+        for name, values in numbers.items()
+        if len(values) > 20 and bool((values.sort().values.diff() == 1).all())
+    ]
+
+
+def new_categories(columns: Mapping[str, Collection[str]], rows: Sequence[Row], kind: str) -> list[str]:
+    """Categories that no training row has.
+
+    Args:
+        columns: the categories of the training rows, by column.
+        rows: to look at.
+        kind: of these rows, for the message.
+    """
+    lines = []
+    for name, known in columns.items():
+        found = [as_category(row.get(name)) for _, row in rows] if any(name in row for _, row in rows) else []
+        if unseen := [value for value in found if value not in known]:
+            few = ", ".join(map(repr, sorted(set(unseen))[:5])) + (", ..." if len(set(unseen)) > 5 else "")
+            lines.append(
+                f"{len(unseen)} of {len(found)} {kind} have a {name!r} that no training row has ({few}): "
+                "it counts as none of the known ones"
+            )
+    return lines
 
 
 def few_to_choose_by(number: int) -> list[str]:
