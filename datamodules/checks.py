@@ -1,12 +1,20 @@
-"""What in a data set is likely to be a mistake, in one line each."""
+"""Likely mistakes in labels and columns, as one-line warnings; callbacks/reports/data.py finds rows that repeat."""
 
 import math
+import re
 from collections import Counter, defaultdict
-from collections.abc import Sequence, Set
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 
-FEW = 100  # rows, below which the standard error of an accuracy of 50 % is above 5 points
-MOST = 0.95  # share of the rows above which one label leaves little to tell apart
+from torch import Tensor
+
+from datamodules.files.cells import CODE, as_category, as_number
+from datamodules.files.formats import Row
+
+FEW_ROWS = 100  # rows, below which the standard error of an accuracy of 50 % is above 5 points
+# What a reader takes for a number: $12, 10.5 %, 1,992.17, 10,5, 47_000, 47 kg
+NUMERAL = re.compile(r"\W*\d[\d.,'_ ]*\W*[^\W\d_]{0,4}\W*")
+DOMINANT_SHARE = 0.95  # share of the rows above which one label leaves little to tell apart
 
 
 def label_oddities(labels: Sequence[str]) -> list[str]:
@@ -23,7 +31,7 @@ def label_oddities(labels: Sequence[str]) -> list[str]:
         alike = "are one number" if is_number else "differ only by spaces or capitals"
         lines.append(f"the labels {group} {alike}{more}: make them one")
     label, count = counts.most_common(1)[0]
-    if count > MOST * len(labels):
+    if count > DOMINANT_SHARE * len(labels):
         lines.append(
             f"{count} of {len(labels)} rows ({count / len(labels):.1%}) have the label {label!r}: accuracy says "
             "little, look at macro_f1, and try --model.class_weight balanced"
@@ -40,37 +48,73 @@ def _number_or_folded(label: str) -> Decimal | str:
     return number if number.is_finite() else folded(label)
 
 
-def text_oddities(texts: Sequence[str], labels: Sequence[str]) -> list[str]:
-    """Texts with several labels."""
-    labels_of, keys = defaultdict(set), list(map(folded, texts))
-    for key, label in zip(keys, labels, strict=True):
-        labels_of[key].add(label)
-    several = {key for key, found in labels_of.items() if len(found) > 1}
-    if not several:
-        return []
-    rows = [row for row, key in enumerate(keys) if key in several]
-    text, names = texts[rows[0]], ", ".join(map(repr, sorted(labels_of[keys[rows[0]]])))
-    return [f"{len(several)} texts in {len(rows)} rows have several labels, as {text[:60]!r} has {names}: correct them"]
+def stray_cells(columns: Iterable[str], rows: Sequence[Row]) -> dict[str, str]:
+    """Columns that some cells keep from being read as numbers, by their names."""
+    lines = {}
+    for name in columns:
+        filled = [(place, row[name]) for place, row in rows if as_category(row.get(name))]
+        stray = [(place, value) for place, value in filled if as_number(value) is None]
+        numerals = len(filled) - sum(NUMERAL.fullmatch(str(value)) is None for _, value in stray)
+        if stray and numerals > len(filled) / 2:
+            (place, value), *_ = stray
+            lines[name] = (
+                f"column {name!r} looks like numbers in {numerals} of {len(filled)} rows, but {place} has "
+                f"{str(value)[:50]!r}, so that each value counts as a category: write numbers as 1234.5, leave "
+                f"unknown ones empty, or, if they are names, set --data.categorical_columns '[{name}]'"
+            )
+    return lines
 
 
-def leaked_texts(known: Set[str], held_out: Sequence[str], split: str) -> list[str]:
-    """Texts of the validation or test rows that are training texts as well.
+def zero_padded_columns(columns: Iterable[str], rows: Sequence[Row]) -> list[str]:
+    """Columns of numbers that begin with a 0, as names do."""
+    lines = []
+    for name in columns:
+        values = [str(row.get(name)) for _, row in rows]
+        if codes := [value for value in values if CODE.fullmatch(value)]:
+            lines.append(
+                f"column {name!r} is read as numbers, but {len(codes)} of {len(values)} rows begin with a "
+                f"0, as {codes[0]!r}: if they are names, set --data.categorical_columns '[{name}]'"
+            )
+    return lines
+
+
+def id_like_columns(categories: Mapping[str, Sequence[str]], numbers: Mapping[str, Tensor], rows: int) -> list[str]:
+    """Columns of so many categories that they are names of rows, and columns of numbers that count the rows."""
+    advice = "if it is an id or a text, set --data.id_columns '[{}]'"
+    return [
+        f"column {name!r} has {len(known)} different values in {rows} training rows: {advice.format(name)}"
+        for name, known in categories.items()
+        if len(known) > 20 and len(known) > rows / 2
+    ] + [
+        f"column {name!r} counts the rows: {advice.format(name)}"
+        for name, values in numbers.items()
+        if len(values) > 20 and bool((values.sort().values.diff() == 1).all())
+    ]
+
+
+def new_categories(columns: Mapping[str, Collection[str]], rows: Sequence[Row], kind: str) -> list[str]:
+    """Categories that no training row has.
 
     Args:
-        known: the training texts, `folded`.
-        held_out: the texts of the split.
-        split: its name, for the message.
+        columns: the categories of the training rows, by column.
+        rows: to look at.
+        kind: of these rows, for the message.
     """
-    count = sum(folded(text) in known for text in held_out)
-    if not count:
-        return []
-    share = f"{count} of {len(held_out)} {split} texts ({count / len(held_out):.0%})"
-    return [f"{share} are in the training rows too, where the model has learned their labels"]
+    lines = []
+    for name, known in columns.items():
+        found = [as_category(row.get(name)) for _, row in rows] if any(name in row for _, row in rows) else []
+        if unseen := [value for value in found if value not in known]:
+            few = ", ".join(map(repr, sorted(set(unseen))[:5])) + (", ..." if len(set(unseen)) > 5 else "")
+            lines.append(
+                f"{len(unseen)} of {len(found)} {kind} have a {name!r} that no training row has ({few}): "
+                "it counts as none of the known ones"
+            )
+    return lines
 
 
 def few_to_choose_by(number: int) -> list[str]:
     """Validation rows so few that a choice between epochs, thresholds or options is chance."""
-    if number >= FEW:
+    if number >= FEW_ROWS:
         return []
     error = 100 * math.sqrt(0.25 / max(number, 1))
     return [

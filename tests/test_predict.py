@@ -358,26 +358,9 @@ def test_bad_input_to_predict_is_one_line_and_harms_nothing(trained, predict, tm
     assert (snapshot(trained.run), snapshot(tmp_path)) == before
 
 
-def without_data(checkpoint):
-    del checkpoint["TextDataModule"]
-
-
-def without_vocabulary(checkpoint):
-    del checkpoint["TextDataModule"]["vectorizers"]
-
-
-def with_an_empty_vocabulary(checkpoint):
-    checkpoint["TextDataModule"]["vectorizers"] = {}
-
-
-def without_labels(checkpoint):
-    del checkpoint["TextDataModule"]["class_names"]
-
-
-@pytest.mark.parametrize("damage", [without_data, without_vocabulary, with_an_empty_vocabulary, without_labels])
-def test_a_checkpoint_without_vocabulary_is_refused_in_one_line(trained, predict, tmp_path, damage):
+def test_a_checkpoint_without_data_is_refused_in_one_line(trained, predict, tmp_path):
     checkpoint = torch.load(trained.best, weights_only=True)
-    damage(checkpoint)
+    del checkpoint["TextDataModule"]
     torch.save(checkpoint, tmp_path / "damaged.ckpt")
     before = snapshot(tmp_path)
     said = refusal(lambda: predict("--data.predict_inputs", '["snow"]', checkpoint=tmp_path / "damaged.ckpt"))

@@ -7,7 +7,7 @@ import sys
 import warnings
 from collections.abc import Iterable, Sequence
 from functools import cached_property, partial
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -15,40 +15,23 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from torch import Tensor
 
 from datamodules.batches import BatchedDataset, BatchIndices
-from datamodules.checks import few_to_choose_by, label_oddities
+from datamodules.checks import (
+    few_to_choose_by,
+    id_like_columns,
+    label_oddities,
+    new_categories,
+    stray_cells,
+    zero_padded_columns,
+)
+from datamodules.files.cells import as_category, as_number
 from datamodules.files.formats import Row, plain
 from datamodules.files.readers import column_values, each_file, labelled_rows, read_rows, require_files
 from datamodules.splits import hold_out, join_validation
+from datamodules.table.columns import Layout, column_transformer, feature_names, transformed
 from datamodules.table.tabular import TabularDataModule, in_order
 
-MISSING = {"", "na", "n/a", "#n/a", "<na>", "nan", "nat", "null", "none", "?", "-"}  # no number, in any case
-LARGEST = 3e38  # what a float32 can hold
 NAMELESS = re.compile(r"(\.\d+)?")  # a column without a name, and the next ones
-# What a reader takes for a number: $12, 10.5 %, 1,992.17, 10,5, 47_000, 47 kg
-NUMERAL = re.compile(r"\W*\d[\d.,'_ ]*\W*[^\W\d_]{0,4}\W*")
-CODE = re.compile(r"0\d+")  # a postal code, a telephone number
 LabelledRows = tuple[list[Row], list[str]]
-
-
-class Layout(NamedTuple):
-    """Where the D columns of x come from: numbers first, then the holes in some of them, then categories.
-
-    Attributes:
-        numbers: which of the F columns hold numbers.
-        mean, scale: of the numbers.
-        holes: which of the F columns have a column of x that says where a number is missing.
-        categories: which of the F columns hold numbers of categories.
-        first: of each of these, its first column of x.
-        width: D.
-    """
-
-    numbers: list[int]
-    mean: Tensor
-    scale: Tensor
-    holes: list[int]
-    categories: list[int]
-    first: Tensor
-    width: int
 
 
 class TableDataModule(TabularDataModule):
@@ -111,13 +94,17 @@ class TableDataModule(TabularDataModule):
         oddities: list[str] = []
         if stage == "fit" and not self.refit:
             oddities += label_oddities([label for _, labels in self._files.values() for label in labels])
-            stray = self._stray()
-            oddities += [*stray.values(), *self._codes(), *self._id_like(stray), *self._not_learned_from()]
+            every, raw = self._training_file[0], torch.cat([x for x, _ in self._splits.values()])
+            stray = stray_cells(self._words, every)
+            words = {name: known for name, known in self._words.items() if name not in stray}
+            numbers = {name: x for (name, kind), x in zip(self.columns.items(), raw.T, strict=True) if kind is None}
+            oddities += [*stray.values(), *zero_padded_columns(numbers, every)]
+            oddities += id_like_columns(words, numbers, len(self._files["train"][0]))
             for line in few_to_choose_by(len(self._files["val"][0])):
                 rank_zero_only(print)(f"note: {line}", file=sys.stderr)
         splits = {"fit": ("train", "val", "test"), "test": ("test",), "predict": ("predict",)}.get(stage, ())
         for split in splits:
-            oddities += [*self._without(split), *self._new_categories(self._rows(split), f"{split} rows")]
+            oddities += [*self._without(split), *new_categories(self._number_of, self._rows(split), f"{split} rows")]
         for line in oddities:
             rank_zero_only(print)(f"warning: {line}", file=sys.stderr)
 
@@ -185,14 +172,14 @@ class TableDataModule(TabularDataModule):
                         f"{place}: expected a number or a category in {name!r}, got {json.dumps(value)[:50]}: make "
                         f"a column of each part, or leave it out with --data.id_columns '[{name}]'"
                     )
-                if (number := _number(value)) is None or not math.isnan(number):
+                if (number := as_number(value)) is None or not math.isnan(number):
                     numbers.append(number)
             if name not in self.categorical_columns and None not in numbers:
                 if not numbers:
                     raise ValueError(f"column {name!r} has no value in the training rows: --data.id_columns '[{name}]'")
                 columns[name] = None
             else:
-                columns[name] = sorted({_category(row.get(name)) for _, row in self._files["train"][0]})
+                columns[name] = sorted({as_category(row.get(name)) for _, row in self._files["train"][0]})
         return columns
 
     @cached_property
@@ -214,7 +201,7 @@ class TableDataModule(TabularDataModule):
     @cached_property
     def feature_names(self) -> list[str]:
         """Names of the D columns of what `transform` returns."""
-        return _feature_names(self.columns, self.with_holes)
+        return feature_names(self.columns, self.with_holes)
 
     # What TabularDataModule makes its batches of.
 
@@ -264,7 +251,7 @@ class TableDataModule(TabularDataModule):
 
     def transform(self, x: Tensor) -> Tensor:
         """What `load_splits` returns, (N, F), to the model's, (N, D)."""
-        return _transformed(x, self._layout)
+        return transformed(x, self._layout)
 
     def scaling(self) -> tuple[Tensor, Tensor]:
         """What is subtracted from each column, and what it is divided by: (D,) and (D,)."""
@@ -286,7 +273,7 @@ class TableDataModule(TabularDataModule):
             ValueError: a column is not there, or holds something else than a number.
         """
         given = self._given(rows)
-        for line in self._new_categories(given, "rows"):
+        for line in new_categories(self._number_of, given, "rows"):
             warnings.warn(line, stacklevel=2)
         return self.transform(self._encoded(given, [*self.columns]))
 
@@ -296,7 +283,7 @@ class TableDataModule(TabularDataModule):
             [
                 f"no training row has the {name!r} {category!r}"
                 for name, known in self._number_of.items()
-                if (category := _category(row[name])) not in known
+                if (category := as_category(row[name])) not in known
             ]
             for _, row in self._given(rows)
         ]
@@ -309,10 +296,8 @@ class TableDataModule(TabularDataModule):
         return [(f"row {n}", self._named(n, row)) for n, row in enumerate(rows)]
 
     def sklearn_transformer(self) -> Any:
-        """Refused with a ValueError: scikit-learn's columns are not in this order."""
-        raise ValueError(
-            "TableDataModule cannot be exported with its categories and holes: take to_torch or Classifier"
-        )
+        """The fitted ColumnTransformer that makes x of clean cells (N, F): numbers, NaN where missing, and text."""
+        return column_transformer(self._layout, list(self.columns.values()))
 
     def describe(self, indices: Sequence[int], split: str) -> list[dict[str, Any]]:
         """Ids and features of some rows of a split, by name."""
@@ -326,7 +311,7 @@ class TableDataModule(TabularDataModule):
     def is_empty(self, index: int) -> bool:
         """Whether a row to predict has neither number nor category."""
         row = self._rows("predict")[index][1]
-        return all(_category(row.get(name)) == "" for name in self.columns)
+        return all(as_category(row.get(name)) == "" for name in self.columns)
 
     def state_dict(self) -> dict[str, Any]:
         """What TabularDataModule keeps, the columns, those with holes, and the options that chose them."""
@@ -406,7 +391,7 @@ class TableDataModule(TabularDataModule):
     def _number_of(self) -> dict[str, dict[str, int]]:
         """The number of each category, of each column of categories."""
         kinds = {name: kind for name, kind in self.columns.items() if kind is not None}
-        return {name: {_category(category): n for n, category in enumerate(kind)} for name, kind in kinds.items()}
+        return {name: {as_category(category): n for n, category in enumerate(kind)} for name, kind in kinds.items()}
 
     def _raw(self, split: str) -> tuple[Tensor, Tensor]:
         if split != "predict":
@@ -430,13 +415,13 @@ class TableDataModule(TabularDataModule):
         number_of, encoded, holes, wrong = self._number_of, [], [], []
         for place, row in rows:
             values = [
-                number_of[name].get(_category(row.get(name)), -1) if name in number_of else _number(row.get(name))
+                number_of[name].get(as_category(row.get(name)), -1) if name in number_of else as_number(row.get(name))
                 for name in self.columns
             ]
             for name, value in zip(self.columns, values, strict=True):
                 if value is None:
                     wrong.append(f"{place}: expected a number in {name!r}, got {str(row[name])[:50]!r}")
-                elif math.isnan(value) or (name in number_of and _category(row.get(name)) == ""):
+                elif math.isnan(value) or (name in number_of and as_category(row.get(name)) == ""):
                     holes.append(f"{place} has no {name!r}")
             encoded.append([float(value) for value in values if value is not None])
         if wrong:
@@ -448,20 +433,6 @@ class TableDataModule(TabularDataModule):
                 "--data.missing impute"
             )
         return torch.tensor(encoded, dtype=self.precision)
-
-    def _new_categories(self, rows: list[Row], what: str) -> list[str]:
-        """What to say of categories that no training row has."""
-        lines = []
-        for name, known in self._number_of.items():
-            found = [_category(row.get(name)) for _, row in rows] if any(name in row for _, row in rows) else []
-            unseen = [category for category in found if category not in known]
-            if unseen:
-                listed = ", ".join(map(repr, sorted(set(unseen))[:5])) + (", ..." if len(set(unseen)) > 5 else "")
-                lines.append(
-                    f"{len(unseen)} of {len(found)} {what} have a {name!r} that no training row has ({listed}): "
-                    "it counts as none of the known ones"
-                )
-        return lines
 
     def _without(self, split: str) -> list[str]:
         """What to say of rows without a column that others have, as JSON lets them."""
@@ -478,56 +449,6 @@ class TableDataModule(TabularDataModule):
             f"{', '.join(map(repr, absent))}, but {', '.join(map(repr, there))}"
         ]
 
-    def _stray(self) -> dict[str, str]:
-        """What to say of columns that some cells keep from being read as numbers, by their names."""
-        lines = {}
-        for name in self._words:
-            filled = [(place, row[name]) for place, row in self._training_file[0] if _category(row.get(name))]
-            stray = [(place, value) for place, value in filled if _number(value) is None]
-            numerals = len(filled) - sum(NUMERAL.fullmatch(str(value)) is None for _, value in stray)
-            if stray and numerals > len(filled) / 2:
-                (place, value), *_ = stray
-                lines[name] = (
-                    f"column {name!r} looks like numbers in {numerals} of {len(filled)} rows, but {place} has "
-                    f"{str(value)[:50]!r}, so that each value counts as a category: write numbers as 1234.5, leave "
-                    f"unknown ones empty, or, if they are names, set --data.categorical_columns '[{name}]'"
-                )
-        return lines
-
-    def _codes(self) -> list[str]:
-        """What to say of numbers that begin with a 0, as names do."""
-        lines = []
-        for name in (name for name, kind in self.columns.items() if kind is None):
-            values = [str(row.get(name)) for _, row in self._training_file[0]]
-            if codes := [value for value in values if CODE.fullmatch(value)]:
-                lines.append(
-                    f"column {name!r} is read as numbers, but {len(codes)} of {len(values)} rows begin with a "
-                    f"0, as {codes[0]!r}: if they are names, set --data.categorical_columns '[{name}]'"
-                )
-        return lines
-
-    def _not_learned_from(self) -> list[str]:
-        """What to say, on resuming, of columns that the run has begun without."""
-        new = [name for name in self._candidates() if name not in self.columns] if self.feature_columns is None else []
-        if not new:
-            return []
-        names = ", ".join(map(repr, new[:5])) + (", ..." if len(new) > 5 else "")
-        return [f"the run has begun without the column {names}, and does not learn from it: for that begin a new run"]
-
-    def _id_like(self, stray: Iterable[str]) -> list[str]:
-        """What to say of categories so many that they are names of rows, and of numbers that count the rows."""
-        number, advice = len(self._files["train"][0]), "if it is an id or a text, set --data.id_columns '[{}]'"
-        lines = [
-            f"column {name!r} has {len(kind)} different values in {number} training rows: {advice.format(name)}"
-            for name, kind in self._words.items()
-            if len(kind) > 20 and len(kind) > number / 2 and name not in stray
-        ]
-        raw = torch.cat([x for x, _ in self._splits.values()])
-        for (name, kind), values in zip(self.columns.items(), raw.T, strict=True):
-            if kind is None and len(values) > 20 and bool((values.sort().values.diff() == 1).all()):
-                lines.append(f"column {name!r} counts the rows: {advice.format(name)}")
-        return lines
-
     @property
     def _words(self) -> dict[str, list[str]]:
         """The columns that are read as categories although nothing says so, and their categories."""
@@ -535,50 +456,5 @@ class TableDataModule(TabularDataModule):
         return {name: kind for name, kind in self.columns.items() if kind is not None and name not in named}
 
 
-def _feature_names(columns: dict[str, list[str] | None], with_holes: list[str]) -> list[str]:
-    """Names of the D columns of x."""
-    names = [name for name, categories in columns.items() if categories is None]
-    names += [f"{name} is missing" for name in with_holes]
-    for name, categories in columns.items():
-        names += [f"{name} = {category}" if category else f"{name} is missing" for category in categories or []]
-    return names
-
-
 def _gathered(raw: Tensor, layout: Layout, batch: BatchIndices) -> Tensor:
-    return _transformed(raw[batch.indices], layout)
-
-
-def _transformed(x: Tensor, layout: Layout) -> Tensor:
-    """Numbers and numbers of categories, (N, F), to (N, D): 0 stands for the mean, and for all that is not there."""
-    made, n = torch.zeros(len(x), layout.width), len(layout.numbers)
-    made[:, :n] = ((x[:, layout.numbers] - layout.mean) / layout.scale).nan_to_num()
-    made[:, n : n + len(layout.holes)] = x[:, layout.holes].isnan()
-    category = x[:, layout.categories].long()  # -1 is in none
-    row, column = (category >= 0).nonzero(as_tuple=True)
-    made[row, category[row, column] + layout.first[column]] = 1
-    return made
-
-
-def _number(value: Any) -> float | None:
-    """A number as such, NaN where it is missing, None for anything else."""
-    if value is None or str(value).strip().casefold() in MISSING:
-        return math.nan
-    if isinstance(value, bool) or "_" in str(value):
-        return None
-    try:
-        number = float(value)
-    except (TypeError, ValueError, OverflowError):
-        return None
-    return number if math.isnan(number) or abs(number) < LARGEST else None
-
-
-def _category(value: Any) -> str:
-    """A category as text, the same from every kind of file; "" where it is missing."""
-    if value is None or (not isinstance(value, str) and str(value).casefold() in MISSING):  # NaN, or pandas' NA
-        return ""
-    text, number = str(value).strip(), _number(value)
-    if number is not None and math.isfinite(number) and not CODE.match(text):  # 2, 2.0 and 2.00 are one
-        if not number.is_integer():
-            return str(number)
-        text = str(int(number)) if abs(number) < 2**53 or isinstance(value, float) else text
-    return text.lower() if text.lower() in ("true", "false") else text
+    return transformed(raw[batch.indices], layout)

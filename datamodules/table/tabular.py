@@ -1,14 +1,12 @@
 """Tables of a few numbers per row: read or generated, split, standardised."""
 
 import math
-import sys
 from collections.abc import Sequence
 from functools import cached_property, partial
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
-from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from torch import Tensor
 
 from datamodules.batches import BatchedDataModule, BatchedDataset, BatchIndices
@@ -249,8 +247,7 @@ class TabularDataModule(BatchedDataModule):
             got = f"{len(loaded)} values" if isinstance(loaded, tuple | list) else type(loaded).__name__
             raise ValueError(f"load_table: expected a Table of {', '.join(Table._fields)}, got {got}")
         x, target, *names = loaded
-        exact, target = np.asarray(x, dtype=np.float64), np.asarray(target)
-        x = exact.astype(np.float32)
+        x, target = np.asarray(x, dtype=np.float32), np.asarray(target)
         feature_names, class_names = ([str(name) for name in each] for each in names)
         if target.ndim != 1 or x.shape != (len(target), len(feature_names)):
             raise ValueError(
@@ -262,14 +259,6 @@ class TabularDataModule(BatchedDataModule):
                 f"load_table: expected whole class numbers from 0 to {len(class_names) - 1} as target, one for each of "
                 f"the class names, got {', '.join(map(str, np.unique(target)[:10]))}"
             )
-        if len(exact):
-            range_, step = np.ptp(exact, axis=0), np.abs(exact).max(axis=0) * np.finfo(np.float32).eps
-            for column in np.flatnonzero((range_ > 0) & (range_ < 100 * step)):  # fewer than 100 different values
-                rank_zero_only(print)(
-                    f"warning: {feature_names[column]!r} has more digits than float32 holds, and so loses its "
-                    "differences: subtract its smallest value in load_table",
-                    file=sys.stderr,
-                )
         for name, found in zip(NAMES, (feature_names, class_names), strict=True):
             if vars(self).get(name, found) != found:
                 raise ValueError(f"the checkpoint was trained on {name} {vars(self)[name]}, the data has {found}")

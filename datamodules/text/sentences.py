@@ -6,7 +6,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
-from itertools import chain
 from typing import Any, Literal
 
 import torch
@@ -14,7 +13,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from torch import Tensor
 
 from datamodules.batches import BatchedDataModule, BatchedDataset, BatchIndices
-from datamodules.checks import few_to_choose_by, folded, label_oddities, leaked_texts, text_oddities
+from datamodules.checks import few_to_choose_by, folded, label_oddities
 from datamodules.files.readers import read_inputs, read_labelled, require_files
 from datamodules.splits import fingerprint, hold_out, join_validation, listed, require_same_rows
 from datamodules.text.features import PRESETS, Ngrams, TfidfFeatures
@@ -98,19 +97,14 @@ class TfidfDataModule(BatchedDataModule):
         return False
 
     def setup(self, stage: str) -> None:
-        """Say what in the data is likely to be a mistake, in one line each on standard error."""
-        if stage not in ("fit", "test"):
+        """Warn of likely mistakes in the data, in one line each on standard error."""
+        if stage != "fit" or self.refit:
             return
-        known, oddities = set(map(folded, self._splits["train"][0])), []
-        if stage == "fit" and not self.refit:
-            texts, labels = map(list, map(chain.from_iterable, zip(*self._splits.values(), strict=True)))
-            oddities += [*label_oddities(labels), *text_oddities(texts, labels)]
-            oddities += leaked_texts(known, self._splits["val"][0], "validation")
-            oddities += self._unknown_words(self._splits["val"][0][:1_000])
-            for line in few_to_choose_by(len(self._splits["val"][0])):
-                rank_zero_only(print)(f"note: {line}", file=sys.stderr)
-        oddities += leaked_texts(known, self._splits["test"][0], "test")
-        for line in oddities:
+        held_out = self._splits["val"][0]
+        for line in few_to_choose_by(len(held_out)):
+            rank_zero_only(print)(f"note: {line}", file=sys.stderr)
+        labels = [label for _, labels in self._splits.values() for label in labels]
+        for line in (*label_oddities(labels), *self._unknown_words(held_out[:1_000])):
             rank_zero_only(print)(f"warning: {line}", file=sys.stderr)
 
     def _unknown_words(self, texts: Sequence[str]) -> list[str]:

@@ -80,18 +80,6 @@ def test_what_load_table_returns_is_named_where_it_is_no_table(returned, got):
         _ = Wrong().class_names
 
 
-def test_a_column_that_loses_its_digits_in_float32_is_named(capsys):
-    class Clock(TabularDataModule):
-        def load_table(self):
-            seconds = np.arange(60.0)
-            x = np.stack([seconds + 1_700_000_000, seconds], axis=1)
-            return Table(x, seconds.astype(int) % 2, ["time", "second"], ["even", "odd"])
-
-    assert Clock().num_features == 2
-    [said] = capsys.readouterr().err.splitlines()
-    assert said.startswith("warning: 'time' has more digits than float32 holds")
-
-
 def test_splits_are_stratified_disjoint_and_leave_no_row_out():
     data, wine = WineDataModule(val_fraction=0.1, test_fraction=0.3), load_wine()
     assert [len(data.points(split)[0]) for split in SPLITS] == [107, 18, 53]
