@@ -1,15 +1,16 @@
 """Run directories: one for each run, never shared and never overwritten."""
 
 import errno
-import fcntl
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, count
 from pathlib import Path
 from types import TracebackType
+
+from filelock import FileLock, Timeout
 
 from callbacks.files import atomic_write_text, write_then_rename
 from callbacks.run.stopping import UNFINISHED
@@ -73,7 +74,6 @@ class RunDirectory:
         if error is None or not self.is_new or saved:
             return
         self.clear()
-        (self.path / LOCK).unlink(missing_ok=True)
         for folder in (*(self.path / name for name in OWN_FOLDERS), *([] if self.was_there else [self.path])):
             if folder.is_dir() and not any(folder.iterdir()):
                 folder.rmdir()
@@ -113,14 +113,19 @@ def locked(path: Path) -> Iterator[None]:
     Raises:
         ValueError: another process has it.
     """
-    with (path / LOCK).open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ValueError(f"{path}: another process is training this run: wait for its end, or stop it") from error
-        except OSError:  # a file system without locks
-            pass
+    lock = FileLock(path / LOCK, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise ValueError(f"{path}: another process is training this run: wait for its end, or stop it") from error
+    except (NotImplementedError, OSError):  # a file system without locks
+        pass
+    try:
         yield
+    finally:
+        with suppress(OSError):  # where an open file cannot be removed
+            (path / LOCK).unlink(missing_ok=True)
+        lock.release()
 
 
 def make_directory(path: Path) -> None:
