@@ -39,7 +39,5 @@ def _end_of_command(kind: type[BaseException], error: BaseException, traceback: 
         sys.__excepthook__(kind, error, traceback)
 
 
-if sys.argv[:1] == [
-    "-m"
-]:  # this is `python -m selection...`, and imports take seconds in which Ctrl-C must be no traceback
+if sys.argv[:1] == ["-m"]:  # `python -m selection...`: imports take seconds, in which Ctrl-C must be no traceback
     sys.excepthook = _end_of_command
