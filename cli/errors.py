@@ -123,7 +123,18 @@ def one_line(error: BaseException) -> str:
     text = re.sub(r"<class '([\w.]+)'>", r"\1", " ".join(dict.fromkeys(lines)))
     text = re.sub(r" Got value: Namespace\(.*", "", text)
     text = re.sub(r"module '([\w.]+)' has no attribute '(\w+)'", r"\1 has no \2", text)
+    text = re.sub(r"You requested to check (\S+) of the `(\w+)_dataloader` but \S+ \* (\d+) < 1\..*", _no_batch, text)
     text = text if len(text) <= LONGEST else f"{text[:LONGEST]} ..."
     if isinstance(error, OSError) and error.errno in FULL:
         text += "; make room, then let a fit go on with --ckpt_path last"
     return re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda match: repr(match[0])[1:-1], text)  # no terminal escapes
+
+
+def _no_batch(asked: re.Match[str]) -> str:
+    """What can be done about a share of the batches that holds none, in place of Lightning's words."""
+    share, kind, batches = asked.groups()
+    smaller = ", or lower data.batch_size" if kind == "train" else ": evaluation takes thousands of rows at once"
+    return (
+        f"trainer.limit_{kind}_batches: expected a share that holds a batch, got {share} of {batches}; "
+        f"leave it out, or give a number of batches, at most {batches}{smaller}"
+    )
