@@ -74,6 +74,7 @@ class RunDirectory:
         if error is None or not self.is_new or saved:
             return
         self.clear()
+        (self.path / LOCK).unlink(missing_ok=True)
         for folder in (*(self.path / name for name in OWN_FOLDERS), *([] if self.was_there else [self.path])):
             if folder.is_dir() and not any(folder.iterdir()):
                 folder.rmdir()
