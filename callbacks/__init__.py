@@ -1,4 +1,4 @@
-"""Reports, pictures and a run's files. What they need of a model and its data is written in `callbacks.protocols`."""
+"""Callbacks and loggers: runs, reports and figures; what they need of model and data is in `callbacks.protocols`."""
 
 from importlib import import_module
 from typing import Any
