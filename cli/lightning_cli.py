@@ -126,6 +126,8 @@ class TemplateCLI(LightningCLI):
             if self.unfinished is not None:
                 run.clear()
         self.run = self.enter(run)
+        if saves and run.is_new and options.ckpt_path:
+            print(f"note: a new run begins from {options.ckpt_path}, in {run.path}", file=sys.stderr)
         step = None if run.is_new or self.checkpoint is None else self.checkpoint["global_step"]
         if saves and (job := torchrun_job()):
             atomic_write_text(run.path / UNFINISHED, f"{job}\n{self.graceful_stop.command}")

@@ -94,10 +94,14 @@ def describe_best(trainer: L.Trainer) -> str:
     """Which state best.ckpt holds, in one line, with the metric that decided.
 
     Raises:
-        ValueError: the fit ended before its first step, and saved nothing.
+        ValueError: the fit saved nothing, as it ended before its first step, or its checkpoint had all of its epochs.
     """
     if trainer.global_step == 0:
         raise ValueError("nothing was trained: the fit ended before its first step; see trainer.max_time and callbacks")
+    if not any(Path(trainer.default_root_dir, "checkpoints").glob("*.ckpt")):
+        raise ValueError(
+            f"nothing was trained: the checkpoint has all {trainer.current_epoch} epochs; raise --trainer.max_epochs"
+        )
     own = own_checkpoint(trainer)
     assert own is not None  # its section of the configuration makes one
     return own.describe_best()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -165,6 +166,19 @@ def test_the_newest_run_is_that_of_the_highest_version_and_step(cli, tmp_path):
         os.utime(run / "checkpoints/last.ckpt")  # as a copy without -t has it
     fit(cli, IRIS, tmp_path, "--ckpt_path", "last", epochs=3)
     assert [steps(tmp_path / run) for run in (".", "version_0", "version_1", "copy/version_1")] == [6, 6, 6, 18]
+
+
+def test_a_checkpoint_of_no_run_that_has_all_epochs_begins_none(cli, tmp_path, capsys):
+    last = tmp_path / "last.ckpt"
+    shutil.copy(fit(cli, IRIS, tmp_path / "run", epochs=2) / "checkpoints/last.ckpt", last)
+    more = ("fit", "--config", IRIS, *QUIET, "--ckpt_path", last, "--trainer.default_root_dir", tmp_path / "new")
+    line = refused(cli, *more, "--trainer.max_epochs", 2)
+    assert line == "error: nothing was trained: the checkpoint has all 2 epochs; raise --trainer.max_epochs"
+    assert not (tmp_path / "new").exists()
+    capsys.readouterr()
+    cli(*more, "--trainer.max_epochs", 3)
+    assert capsys.readouterr().err == f"note: a new run begins from {last}, in {tmp_path / 'new'}\n"
+    assert steps(tmp_path / "new") == 18
 
 
 # Once at a time
