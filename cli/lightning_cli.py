@@ -79,7 +79,9 @@ class TemplateCLI(LightningCLI):
         options, subcommand = self.options, self.config.subcommand
         expand_paths(options)
         if subcommand == "fit" and (slurm_job() or torchrun_job()):
-            self.graceful_stop.command = self._parser("fit").dump(options, skip_unset=False)
+            trained = options.clone()
+            trained.pop("figures", None)  # which change nothing that is trained
+            self.graceful_stop.command = self._parser("fit").dump(trained, skip_unset=False)
             run = unfinished_run(self._base_directory(), self.graceful_stop.command)
             if run is not None and (last := run / "checkpoints" / "last.ckpt").is_file():
                 options.ckpt_path = str(last)

@@ -792,6 +792,7 @@ def test_a_resume_without_room_ends_in_one_line_and_goes_on_once_there_is_some(h
     from tests.tools.kill_and_resume import differences, outcome
 
     run = Path(shutil.copytree(half_done / "killed", tmp_path / "run"))
+    (run / ".lock").unlink()  # of the process that was killed
     before = contents(run)
     resume = [*WITH_PICTURES, "--trainer.default_root_dir", run, "--ckpt_path", run / "checkpoints/last.ckpt"]
     command = [sys.executable, "train.py", *map(str, resume)]

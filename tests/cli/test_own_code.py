@@ -216,7 +216,7 @@ def test_a_command_runs_in_a_thread(train, capsys, tmp_path, command):
 @pytest.mark.parametrize("module", ["train.py", "selection.cross_validate"])
 def test_warnings_that_are_errors_end_no_command(tmp_path, module):
     command = [
-        *(["-m", module] if module.startswith("cli") else [module, "fit"]),
+        *([module, "fit"] if module == "train.py" else ["-m", module]),
         "--config",
         "configs/iris_binary.yaml",
     ]
