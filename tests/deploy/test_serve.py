@@ -101,15 +101,34 @@ def assert_answers(server, classifier, inputs):
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*that no training row has")
 def test_answers_are_those_of_the_model_one_by_one_and_together(serve):
-    words = ["snow", "friday", "play", "song", "louder", "wake", "me", "up", "will", "it", "zzz"]
-    texts = QUESTIONS + [" ".join(words[(n * k) % 11] for k in range(1, 2 + n % 7)) for n in range(195)]
     towns, plans = ("Oslo", "Bern", None, "Nowhere"), ("family", "basic", "")
     rows = [[20 + n % 60, n % 48, plans[n % 3], towns[n % 4]] for n in range(100)]
-    for config, inputs in (("text_csv", texts), ("table_csv", rows), ("iris_ova", [[1.4, 0.2], [4.9, 1.7]])):
+    for config, inputs in (("text_csv", QUESTIONS), ("table_csv", rows), ("iris_ova", [[1.4, 0.2], [4.9, 1.7]])):
         server, run = serve(config)
-        classifier = Classifier.load(run)
-        for asked in (inputs, *([each] for each in inputs)):
-            assert_answers(server, classifier, asked)
+        assert_all_answers(server, run, inputs)
+
+
+@pytest.mark.slow
+def test_answers_of_a_large_vocabulary_are_those_of_the_model(cli, tmp_path):
+    pytest.importorskip("litserve")
+    texts = [" ".join(f"{'abc'[n % 3]}{n * k * 7919 % 4001}" for k in range(1, 13)) for n in range(1_500)]
+    file, run = tmp_path / "texts.csv", tmp_path / "run"
+    file.write_text("text,label\n" + "".join(f"{text},{'abc'[n % 3]}\n" for n, text in enumerate(texts)))
+    options = ("--data.train_file", file, "--data.oos_label", "null", "--trainer.max_epochs", 2)
+    cli("fit", "--config", "configs/text_csv.yaml", *options, "--trainer.default_root_dir", run)
+    server = Server(run, tmp_path / "log")
+    try:
+        server.wait()
+        assert_all_answers(server, run, texts[:200])
+    finally:
+        server.stop()
+
+
+def assert_all_answers(server, run, inputs):
+    """One by one and together."""
+    classifier = Classifier.load(run)
+    for asked in (inputs, *([each] for each in inputs)):
+        assert_answers(server, classifier, asked)
 
 
 @pytest.mark.slow
