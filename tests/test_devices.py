@@ -34,25 +34,17 @@ def job(device, command, config, run, *options):
 
 
 def all_commands(device, config, run, *options):
-    """Jobs that leave a run after fit, resume, test and predict, and one after --refit."""
+    """Jobs that leave a run after fit, resume, test and predict, and one after --refit, which XOR has not."""
     best, last = ("--ckpt_path", run / "checkpoints/best.ckpt"), ("--ckpt_path", run / "checkpoints/last.ckpt")
-    return [
-        job(device, "fit", config, run, "--trainer.max_epochs", 2, *options),
+    two = ("--trainer.max_epochs", 2, *options)
+    jobs = [
+        job(device, "fit", config, run, *two),
         job(device, "fit", config, run, "--trainer.max_epochs", 3, *last, *options),
         job(device, "test", config, run, *best, *options),
         job(device, "predict", config, run, *best, *options),
-        job(
-            device,
-            "fit",
-            config,
-            run.with_name(f"{run.name}_refit"),
-            "--trainer.max_epochs",
-            2,
-            "--refit",
-            "true",
-            *options,
-        ),
     ]
+    refit = job(device, "fit", config, run.with_name(f"{run.name}_refit"), "--refit", "true", *two)
+    return jobs if config == "xor_mlp" else [*jobs, refit]
 
 
 def weights(file):
@@ -63,7 +55,7 @@ def weights(file):
 def assert_equal_runs(folder):
     """What the mock left is, to the bit, what the CPU left."""
     checkpoints = [path.relative_to(folder) for path in sorted(folder.glob("cpu*/**/*.ckpt"))]
-    assert len(checkpoints) >= 6  # best and last of the run, of the run with --refit, and of the refit
+    assert len(checkpoints) in (2, 6)  # best and last: of the run, of the run with --refit, and of the refit
     for path in checkpoints:
         expected, found = weights(folder / path), weights(folder / str(path).replace("cpu", "gpu", 1))
         assert expected.keys() == found.keys()
