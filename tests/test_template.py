@@ -134,7 +134,7 @@ def test_what_remains_has_no_lint_and_its_types_are_right(project):
 
 MISTAKES = {  # in a file that the stranger has added, and in one that came with the project
     "datamodules/wine.py": ("wine = load_wine()", 'wine = open("wine.csv")', "No such file or directory: 'wine.csv'"),
-    "logreg/net_classifier.py": ("x, target = batch[:2]", "x, target, weight = batch[:2]", "not enough values"),
+    "logreg/classifier_module.py": ("x, target = batch[:2]", "x, target, weight = batch[:2]", "not enough values"),
 }
 
 
