@@ -11,6 +11,7 @@ import pytest
 import torch
 
 QUIET = ("--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false")
+ROOT = Path(__file__).parents[1]
 IRIS = ("fit", "--config", "configs/iris_binary.yaml", *QUIET)
 
 
@@ -150,11 +151,12 @@ def test_names_of_the_same_kind_in_a_folder_of_one_s_own_are_not(cli, tmp_path):
 
 def test_the_user_s_own_checkpoints_keep_their_scores_on_a_resume(cli, tmp_path, monkeypatch):
     """The run is named by a relative path, as in the default runs/NAME."""
+    pytest.importorskip("datamodules.table.iris")
     monkeypatch.chdir(tmp_path)
     mine = listed(("ModelCheckpoint", {"monitor": "train/loss", "filename": "{step}", "save_top_k": 2}))
     from cli.main import main
 
-    config = IRIS[2].join((str(__import__("pathlib").Path(__file__).parents[1]) + "/", ""))
+    config = str(ROOT / IRIS[2])
     for epochs, resume in ((3, ()), (6, ("--ckpt_path", "runs/r/checkpoints/last.ckpt"))):
         words = ("fit", "--config", config, *QUIET, *mine, "--figures.enabled", "false", *resume)
         words += ("--trainer.default_root_dir", "runs/r", "--trainer.max_epochs", epochs)
