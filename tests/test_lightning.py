@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import textwrap
+from pathlib import Path
 
 import lightning as L
 import pytest
