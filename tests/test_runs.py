@@ -330,7 +330,11 @@ def test_torchrun_ends_a_run_of_which_a_worker_was_killed_as_if_nothing_had_happ
     plan += ["--trainer.devices", "2", "--trainer.strategy", "ddp", "--trainer.callbacks"]
     for name, options, callbacks in (("run", ["--max-restarts", "3"], "dies.Dies"), ("straight", [], "null")):
         command = [*torchrun, *options, *plan, callbacks, "--trainer.default_root_dir", str(tmp_path / name)]
-        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+        for _ in range(3):
+            done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+            if "connectFullMesh failed" not in done.stderr:  # gloo's own race: it read the dead worker's address
+                break
+            shutil.rmtree(tmp_path / name, ignore_errors=True)
         assert done.returncode == 0, done.stdout + done.stderr
         assert done.stdout.count("run directory:") == 1
     assert weights(tmp_path / "run") == weights(tmp_path / "straight")
