@@ -1,4 +1,4 @@
-"""Which samples make up which batch: the same after a resume, and on one device or many.
+"""Batches: the same samples in each after a resume, and on one device or many.
 
 The order of the samples is a pure function of (seed, epoch). A run that is killed and resumed therefore sees the
 batches it would have seen, and several processes that each take every world_size-th sample of a global batch see,

@@ -1,4 +1,4 @@
-"""What a look at the data finds before a model is trained: class balance, repeated rows, labels that contradict.
+"""The data report before a fit: class balance, repeated rows, labels that contradict.
 
 `inspect_splits` computes, `print_table` prints, `DataReport`, the callback, decides when.
 """
