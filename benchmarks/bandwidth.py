@@ -55,7 +55,7 @@ def bare_steps(data: "BatchedDataModule", device: str = "cpu", times: int = 20) 
         A function that measures the seconds per step, and the bytes that a step must move.
     """
     from benchmarks.loops import BareLoop
-    from datamodules.batches import ResumableBatchSampler
+    from datamodules.sampler import ResumableBatchSampler
 
     dataset = data.dataset("train")
     sampler = ResumableBatchSampler(len(dataset), data.batch_size, shuffle=True)

@@ -13,7 +13,8 @@ from scipy.sparse import csr_matrix
 from torch import Tensor
 
 from benchmarks.measure import ROOT
-from datamodules.batches import BatchedDataModule, BatchedDataset, ResumableBatchSampler
+from datamodules.batches import BatchedDataModule, BatchedDataset
+from datamodules.sampler import ResumableBatchSampler
 from datamodules.text.sparse_rows import SparseRows
 from examples.from_scratch import train
 
@@ -43,7 +44,7 @@ def clinc150() -> "CLINC150DataModule":
 
     options = config()["data"]["init_args"]
     data = CLINC150DataModule(**options | {"words": Ngrams(**options["words"])})
-    data.dataset("train")
+    data.setup("fit")
     return data
 
 

@@ -28,7 +28,7 @@ def main() -> None:
     """Measure, print, write."""
     arguments = measure.argument_parser(__doc__).parse_args()
     from benchmarks import fits, loops  # takes seconds, and --help doesn't need it
-    from datamodules.batches import ResumableBatchSampler
+    from datamodules.sampler import ResumableBatchSampler
     from datamodules.text.sparse_rows import as_tensor
     from logreg.softmax import SoftmaxRegression
 

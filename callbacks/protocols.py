@@ -92,7 +92,6 @@ class LabelledData(NamedClasses, Protocol):
     def oos_class(self) -> int | None:
         """Index of the class that means "none of the others"; None where there is none."""
 
-    @property
     @optional
     def class_groups(self) -> Sequence[str] | None:
         """The group of each class, such as the domain of an intent, K names; None where there are no groups."""

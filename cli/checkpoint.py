@@ -48,7 +48,9 @@ def require_same_class(checkpoint: dict[str, Any], kind: str, configured: str) -
 def restore_state(
     data: L.LightningDataModule, checkpoint: dict[str, Any] | None, subcommand: str
 ) -> L.LightningDataModule:
-    """A datamodule with its state from the checkpoint, if there is one, compared with its rows.
+    """A datamodule set up, with its state from the checkpoint, if there is one, compared with its rows.
+
+    Only one of this project's is set up here, as the model is built from its sizes; Lightning sets up any other.
 
     Raises:
         ValueError: there is none, and the datamodule is one of this project's, which all keep some. Others need not:
@@ -64,6 +66,9 @@ def restore_state(
             "the checkpoint is of a fit on all rows (data.refit): to go on, give its own options, --config "
             "RUN/config.yaml; to evaluate it or predict, any configuration of the data will do"
         )
-    if checkpoint is not None and isinstance(data, BatchedDataModule) and subcommand in SPLITS:
-        data.require_known_rows(SPLITS[subcommand])
+    if isinstance(data, BatchedDataModule):
+        data.prepare_data()
+        data.setup(subcommand)
+        if checkpoint is not None and subcommand in SPLITS:
+            data.require_known_rows(SPLITS[subcommand])
     return data

@@ -112,6 +112,25 @@ def new_categories(columns: Mapping[str, Collection[str]], rows: Sequence[Row], 
     return lines
 
 
+def absent_columns(columns: Collection[str], rows: Sequence[Row], kind: str) -> list[str]:
+    """Rows without a column that others have, as JSON lets them.
+
+    Args:
+        columns: to be there.
+        rows: of a file.
+        kind: of these rows, for the message.
+    """
+    lacking = [(place, row) for place, row in rows if not set(columns) <= row.keys()]
+    if not lacking:
+        return []
+    place, row = lacking[0]
+    absent, there = ([*names][:5] for names in ([name for name in columns if name not in row], row))
+    return [
+        f"{len(lacking)} of {len(rows)} {kind} lack a column, whose value counts as missing: {place} has no "
+        f"{', '.join(map(repr, absent))}, but {', '.join(map(repr, there))}"
+    ]
+
+
 def few_to_choose_by(number: int) -> list[str]:
     """Validation rows so few that a choice between epochs, thresholds or options is chance."""
     if number >= FEW_ROWS:

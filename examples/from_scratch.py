@@ -66,10 +66,11 @@ def main() -> None:
     """Train on the toy points, or on CLINC150."""
     if "--clinc150" in sys.argv[1:]:
         sys.path.insert(0, str(Path(__file__).parents[1]))
-        from datamodules.batches import BatchIndices
+        from datamodules.sampler import BatchIndices
         from datamodules.text.clinc150 import CLINC150DataModule
 
         data = CLINC150DataModule()
+        data.setup("fit")
         train_rows = data.dataset("train")
         x, y = train_rows[BatchIndices(torch.arange(len(train_rows)), epoch=0)][:2]
         x, d, c, lr, l2, batch_size, epochs = x.to_dense(), data.num_features, data.num_classes, 0.1, 1e-4, 256, 10

@@ -361,6 +361,7 @@ for choice in ("none", "balanced"):
     L.seed_everything(42, verbose=False)
     sepals = ["sepal length", "sepal width"]
     rare = IrisDataModule(["versicolor", "virginica"], sepals, imbalance={"virginica": 0.2}, seed=3)
+    rare.setup("fit")
     model = BinaryLogit(
         num_features=2,
         l2=0.001,
@@ -581,6 +582,7 @@ L.seed_everything(42, verbose=False)
 start = time.perf_counter()
 words = Ngrams(ngram_range=(1, 2), max_features=10_000, sublinear_tf=True, token_pattern=r"(?u)\b\w+\b")
 clinc150 = CLINC150DataModule(words=words, stratified_batches=True, feature_dropout=0.3)
+clinc150.setup("fit")
 intents = SoftmaxRegression(
     num_features=clinc150.num_features,
     num_classes=clinc150.num_classes,

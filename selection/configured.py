@@ -22,6 +22,7 @@ from cli.links import link_data_to_model
 from cli.processes import spare_threads
 from cli.run_directory import make_directory
 from cli.run_paths import base_directory, config_file
+from datamodules.batches import BatchedDataModule
 from logreg.classifier_module import ClassifierModule
 
 NEVER, LOGGING = 10**9, ("log", "log_dict")
@@ -69,7 +70,12 @@ class Configured:
             data = kind(*args, **options)
             if hasattr(data, "seed") and (seed is not None or options.get("seed") is None):
                 data.seed = self.config.seed_everything if seed is None else seed
-            return with_rows(data)
+            data = with_rows(data)
+            if isinstance(data, BatchedDataModule):  # the model asks it for sizes
+                data.oddities = lambda stage: []  # `fit` tells of them
+                data.prepare_data()
+                data.setup("fit")
+            return data
 
         sections = Namespace(model=self.config.model.clone(), data=self.config.data.clone())
         built = self.parser.instantiate(sections, instantiators=[(instantiate, L.LightningDataModule, True)])

@@ -12,7 +12,15 @@ from datamodules.batches import BatchedDataset
 from datamodules.table.matrix import MatrixDataModule
 from datamodules.table.tabular import TabularDataModule
 
-HELD = ("load_splits", "setup", "prepare_data", "dataset", "rows", "_splits", "_train_matrix")  # by a filled datamodule
+HELD = (
+    "load_splits",
+    "oddities",
+    "prepare_data",
+    "dataset",
+    "rows",
+    "splits",
+    "_train_matrix",
+)  # by a filled datamodule
 
 
 class Rows(NamedTuple):
@@ -46,7 +54,9 @@ def fill(data: Any, rows: Rows) -> Any:
         data.class_names, data.feature_names = own if sorted(own) == sorted(names) else names, rows.feature_names
         train = torch.from_numpy(rows.x), torch.tensor([data.class_names.index(name) for name in names])[rows.target]
     none = train[0][:0], train[1][:0]
-    return weigh(replace_rows(data, {"train": train, "val": none, "test": none}), rows)
+    data = replace_rows(data, {"train": train, "val": none, "test": none})
+    data.setup("fit")
+    return weigh(data, rows)
 
 
 def weigh(data: Any, rows: Rows) -> Any:
@@ -71,7 +81,7 @@ def weigh(data: Any, rows: Rows) -> Any:
 
 def replace_rows(data: Any, splits: dict[str, Any]) -> Any:
     """The datamodule with these rows; it neither fetches its own nor looks for mistakes in them."""
-    data.load_splits, data.prepare_data, data.setup = lambda: splits, lambda: None, lambda stage: None
+    data.load_splits, data.prepare_data, data.oddities = lambda: splits, lambda: None, lambda stage: []
     return data
 
 

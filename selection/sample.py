@@ -16,7 +16,8 @@ from sklearn.model_selection import cross_validate
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from datamodules.batches import BatchedDataModule, BatchIndices
+from datamodules.batches import BatchedDataModule
+from datamodules.sampler import BatchIndices
 from datamodules.splits import stratified_folds
 from selection.configured import LOCK, Configured, quiet
 from selection.rows import replace_rows
@@ -49,8 +50,8 @@ class Sample(ClassifierMixin, BaseEstimator):
         kind: Any = locate(configured.config.data.class_path)
         if not hasattr(kind, "load_splits"):
             raise ValueError(f"expected data with a method load_splits, {kind.__name__} has none")
-        data = configured.build()[1]
-        loaded, self.class_names = data.load_splits(), list(data.class_names)
+        self.data = data = configured.build()[1]
+        loaded, self.class_names = data.splits, list(data.class_names)
         columns = zip(*(loaded[split] for split in splits), strict=True)
         self.x, self.labels = (torch.cat(c) if isinstance(c[0], Tensor) else [n for p in c for n in p] for c in columns)
         self.names = [self.class_names[n] if isinstance(n, Tensor) else n for n in self.labels]
@@ -67,7 +68,13 @@ class Sample(ClassifierMixin, BaseEstimator):
         every = np.arange(len(self.target))
         parts = {"train": rows, "val": np.setdiff1d(every, rows), "test": every}
         splits = {name: (_take(self.x, part), _take(self.labels, part)) for name, part in parts.items()}
-        fitted = self.configured.fit(lambda data: replace_rows(data, splits), callbacks=self.callbacks)
+
+        def with_rows(data: Any) -> Any:
+            vars(data).update({name: value for name, value in vars(self.data).items() if name not in vars(data)})
+            del data.splits  # the rest is what it would read, such as the columns of a file
+            return replace_rows(data, splits)
+
+        fitted = self.configured.fit(with_rows, callbacks=self.callbacks)
         self.trainer_, self.model_, self.data_ = fitted
         self.classes_, self.rows_ = np.arange(len(self.class_names)), self.data_.dataset("test")
         return self

@@ -126,7 +126,7 @@ def make_data():
 
 def test_the_bare_loop_takes_the_same_steps_lazy_or_not():
     from benchmarks.loops import BareLoop
-    from datamodules.batches import ResumableBatchSampler
+    from datamodules.sampler import ResumableBatchSampler
 
     lazy, eager = BareLoop(30, 4, lazy=True), BareLoop(30, 4, lazy=False)
     with torch.no_grad():
@@ -140,7 +140,7 @@ def test_the_bare_loop_takes_the_same_steps_lazy_or_not():
 def test_the_bare_loop_and_ours_are_the_same_arithmetic():
     from benchmarks.fits import minimal_fit
     from benchmarks.loops import BareLoop
-    from datamodules.batches import ResumableBatchSampler
+    from datamodules.sampler import ResumableBatchSampler
     from logreg.softmax import SoftmaxRegression
 
     data = make_data()
@@ -159,7 +159,7 @@ def test_the_bare_loop_and_ours_are_the_same_arithmetic():
 
 def test_the_dense_epoch_is_timed_with_and_without_its_shuffle():
     from benchmarks.loops import dense_epoch
-    from datamodules.batches import BatchIndices
+    from datamodules.sampler import BatchIndices
 
     data = make_data()
     x, y, _ = data.dataset("train")[BatchIndices(torch.arange(20), epoch=0)]

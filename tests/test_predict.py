@@ -18,6 +18,7 @@ from sklearn.preprocessing import normalize
 
 from datamodules import TextDataModule
 from datamodules.text.sentences import Ngrams
+from tests.tools.ready import ready
 
 ROOT = Path(__file__).parents[1]
 SENTENCES = ROOT / "tests" / "data" / "sentences.csv"
@@ -138,7 +139,7 @@ def read_csv(path):
 @pytest.fixture(scope="module")
 def held_out():
     """Texts and labels of the test split that configs/text_csv.yaml makes."""
-    data = TextDataModule(str(SENTENCES), oos_label="other", val_fraction=0.2, test_fraction=0.2)
+    data = ready(TextDataModule(str(SENTENCES), oos_label="other", val_fraction=0.2, test_fraction=0.2))
     texts = [row["text"] for row in data.describe(range(len(data.dataset("test"))), "test")]
     return texts, data.dataset("test").target.numpy()
 
@@ -199,7 +200,7 @@ def test_a_list_of_no_errors_has_the_same_columns(trained, cli, tmp_path, held_o
 
 
 def test_the_checkpoint_holds_the_vocabulary_of_the_training_rows_alone(trained):
-    data = TextDataModule(str(SENTENCES), val_fraction=0.2, test_fraction=0.2, words=Ngrams(ngram_range=(1, 2)))
+    data = ready(TextDataModule(str(SENTENCES), val_fraction=0.2, test_fraction=0.2, words=Ngrams(ngram_range=(1, 2))))
     assert trained.vocabulary == data.feature_names
     assert 0 <= trained.threshold <= 1
 

@@ -529,6 +529,7 @@ def test_a_resumed_runs_rate_follows_the_new_plan(cli, tmp_path):
     data = TextDataModule(
         "tests/data/sentences.csv", oos_label="other", val_fraction=0.2, test_fraction=0.2, batch_size=8
     )
+    data.setup("fit")
     W, b = before["W.weight"], before["b"]
     loader, step = data.train_dataloader(), steps
     for epoch in range(4, 8):

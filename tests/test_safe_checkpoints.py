@@ -14,6 +14,7 @@ from callbacks.run.checkpoint_io import AtomicCheckpointIO
 from deploy.classifier import Classifier
 from logreg.binary import BinaryLogit
 from logreg.net_classifier import MLP, NetClassifier
+from tests.tools.ready import ready
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted(path.stem for path in (ROOT / "configs").glob("*.yaml"))
@@ -218,7 +219,7 @@ def test_a_trainer_that_is_built_by_hand_around_our_checkpoint_files_is_protecte
     from datamodules.table.iris import IrisDataModule
 
     trainer = L.Trainer(plugins=[AtomicCheckpointIO()], default_root_dir=tmp_path, max_epochs=1, barebones=True)
-    model, data = BinaryLogit(2), IrisDataModule(classes=["versicolor", "virginica"], features=["petal length"])
+    model, data = BinaryLogit(2), ready(IrisDataModule(classes=["versicolor", "virginica"], features=["petal length"]))
     for command in (trainer.fit, trainer.validate, trainer.test, trainer.predict):
         with pytest.raises(ValueError, match="holds more than tensors and plain values"):
             command(model, datamodule=data, ckpt_path=poison, weights_only=False)

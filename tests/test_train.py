@@ -23,9 +23,10 @@ import logreg
 from cli.lightning_cli import TemplateCLI
 from cli.main import main
 from cli.trainer_defaults import POSITIVE_OPTIONS
-from datamodules.batches import BatchIndices
+from datamodules.sampler import BatchIndices
 from datamodules.table.iris import IrisDataModule
 from logreg.binary import BinaryLogit
+from tests.tools.ready import ready
 
 ROOT = Path(__file__).parents[1]
 IRIS = ("fit", "--config", "configs/iris_binary.yaml")
@@ -191,7 +192,7 @@ def test_metrics_and_predictions_are_those_of_the_checkpoints_model_on_the_test_
     cli("test", "--config", run / "config.yaml", "--ckpt_path", best)
     cli("predict", "--config", run / "config.yaml", "--ckpt_path", best)
 
-    data = IrisDataModule(classes=("versicolor", "virginica"), features=("petal length", "petal width"), seed=1)
+    data = ready(IrisDataModule(classes=("versicolor", "virginica"), features=("petal length", "petal width"), seed=1))
     model = BinaryLogit(2)
     model.load_state_dict(load(best)["state_dict"])
     x, target = data.points("test")
@@ -879,7 +880,7 @@ def test_mean_test_accuracy_over_ten_split_seeds_after_the_last_epoch(config, op
     for seed in range(10):
         torch.manual_seed(config["seed_everything"])
         chosen = {name: value for name, value in (config["data"]["init_args"] | options).items() if value}
-        data = IrisDataModule(**chosen | {"seed": seed})
+        data = ready(IrisDataModule(**chosen | {"seed": seed}))
         sizes = {"num_classes": data.num_classes} if data.num_classes > 2 else {}
         build = getattr(logreg, config["model"]["class_path"].rpartition(".")[2])
         model = build(data.num_features, **sizes, **config["model"]["init_args"], optimizer=optimizer)

@@ -66,7 +66,7 @@ class Figures(L.Callback):
             raise ValueError(f"figures.classes: expected names of classes, got {sorted(unknown)}")
         self._groups = None
         try:
-            self._groups = optional_of(data, "class_groups") if stage == "test" else None
+            self._groups = data.class_groups() if stage == "test" and offers(data, "class_groups") else None
         except OSError as error:
             print(f"the pictures are without groups of classes: {error}")
 

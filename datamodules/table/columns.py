@@ -1,11 +1,46 @@
 """Columns of numbers and of categories as those of x: standardised or one-hot encoded, with missing values marked."""
 
+import json
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from datamodules.files.cells import as_category, as_number
+from datamodules.files.formats import Row
+
+Kind = list[str] | None  # of a column: its categories, "" for a missing one; None for numbers
+
+
+def kind_of(name: str, rows: Sequence[Row], train_rows: Sequence[Row], is_named: bool) -> Kind:
+    """What a column holds: numbers, if all rows of the file do, held out or not; else the categories of training rows.
+
+    Args:
+        name: of the column.
+        rows: of the whole file.
+        train_rows: those to learn from.
+        is_named: whether the user takes its numbers for names.
+
+    Raises:
+        ValueError: a list or a map in a cell, or no value at all.
+    """
+    numbers: list[float | None] = []
+    for place, row in rows:
+        if isinstance(value := row.get(name), list | dict):
+            raise ValueError(
+                f"{place}: expected a number or a category in {name!r}, got {json.dumps(value)[:50]}: make "
+                f"a column of each part, or leave it out with --data.id_columns '[{name}]'"
+            )
+        if (number := as_number(value)) is None or not math.isnan(number):
+            numbers.append(number)
+    if is_named or None in numbers:
+        return sorted({as_category(row.get(name)) for _, row in train_rows})
+    if not numbers:
+        raise ValueError(f"column {name!r} has no value in the training rows: --data.id_columns '[{name}]'")
+    return None
 
 
 class Layout(NamedTuple):
@@ -29,7 +64,18 @@ class Layout(NamedTuple):
     width: int
 
 
-def feature_names(columns: dict[str, list[str] | None], with_holes: list[str]) -> list[str]:
+def layout_of(columns: dict[str, Kind], with_holes: list[str], mean: Tensor, scale: Tensor) -> Layout:
+    """The layout of columns, of which those `with_holes` lack numbers; mean and scale (D,)."""
+    kinds = list(columns.values())
+    numbers = [column for column, kind in enumerate(kinds) if kind is None]
+    holes = [list(columns).index(name) for name in with_holes]
+    categories = [column for column, kind in enumerate(kinds) if kind is not None]
+    ends = torch.tensor([len(numbers) + len(holes), *(len(kind) for kind in kinds if kind is not None)]).cumsum(0)
+    n = len(numbers)
+    return Layout(numbers, mean[:n], scale[:n], holes, categories, ends[:-1], int(ends[-1]))
+
+
+def feature_names(columns: dict[str, Kind], with_holes: list[str]) -> list[str]:
     """Names of the D columns of x."""
     names = [name for name, categories in columns.items() if categories is None]
     names += [f"{name} is missing" for name in with_holes]
@@ -49,7 +95,7 @@ def transformed(x: Tensor, layout: Layout) -> Tensor:
     return made
 
 
-def column_transformer(layout: Layout, kinds: Sequence[list[str] | None]) -> Any:
+def column_transformer(layout: Layout, kinds: Sequence[Kind]) -> Any:
     """The fitted ColumnTransformer that makes x of clean cells (N, F): numbers, NaN where missing, and text."""
     from sklearn.compose import ColumnTransformer
     from sklearn.impute import MissingIndicator, SimpleImputer

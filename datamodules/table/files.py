@@ -1,12 +1,11 @@
 """Tables of numbers and categories as people have them: read, split, standardised and one-hot encoded."""
 
-import json
 import math
 import re
 import sys
 import warnings
 from collections.abc import Iterable, Sequence
-from functools import cached_property, partial
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -14,8 +13,9 @@ import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from torch import Tensor
 
-from datamodules.batches import BatchedDataset, BatchIndices
+from datamodules.batches import BatchedDataset
 from datamodules.checks import (
+    absent_columns,
     few_to_choose_by,
     id_like_columns,
     label_oddities,
@@ -26,8 +26,17 @@ from datamodules.checks import (
 from datamodules.files.cells import as_category, as_number
 from datamodules.files.formats import Row, plain
 from datamodules.files.readers import column_values, each_file, labelled_rows, read_rows, require_files
-from datamodules.splits import hold_out, join_validation
-from datamodules.table.columns import Layout, column_transformer, feature_names, transformed
+from datamodules.sampler import BatchIndices
+from datamodules.splits import hold_out
+from datamodules.table.columns import (
+    Kind,
+    Layout,
+    column_transformer,
+    feature_names,
+    kind_of,
+    layout_of,
+    transformed,
+)
 from datamodules.table.tabular import TabularDataModule, in_order
 
 NAMELESS = re.compile(r"(\.\d+)?")  # a column without a name, and the next ones
@@ -89,42 +98,43 @@ class TableDataModule(TabularDataModule):
         self.categorical_columns, self.drop_unlabelled = categorical_columns or [], drop_unlabelled
         self._trained_with: dict[str, list[str] | None] | None = None  # the options of a checkpoint's columns
 
-    def setup(self, stage: str) -> None:
-        """Say what in the data is likely to be a mistake, in one line each on standard error."""
-        oddities: list[str] = []
-        if stage == "fit" and not self.refit:
-            oddities += label_oddities([label for _, labels in self._files.values() for label in labels])
-            every, raw = self._training_file[0], torch.cat([x for x, _ in self._splits.values()])
-            stray = stray_cells(self._words, every)
-            words = {name: known for name, known in self._words.items() if name not in stray}
-            numbers = {name: x for (name, kind), x in zip(self.columns.items(), raw.T, strict=True) if kind is None}
-            oddities += [*stray.values(), *zero_padded_columns(numbers, every)]
-            oddities += id_like_columns(words, numbers, len(self._files["train"][0]))
-            for line in few_to_choose_by(len(self._files["val"][0])):
-                rank_zero_only(print)(f"note: {line}", file=sys.stderr)
-        splits = {"fit": ("train", "val", "test"), "test": ("test",), "predict": ("predict",)}.get(stage, ())
-        for split in splits:
-            oddities += [*self._without(split), *new_categories(self._number_of, self._rows(split), f"{split} rows")]
-        for line in oddities:
-            rank_zero_only(print)(f"warning: {line}", file=sys.stderr)
-
     # What the files hold, and, unless a checkpoint has told, what their columns are.
 
-    @cached_property
-    def _training_file(self) -> LabelledRows:
-        """Its rows in their order, held out or not, and their labels."""
+    def load_splits(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """Numbers, NaN where missing, and numbers of categories, -1 where unknown: (N, F), and target (N,)."""
         if not self.train_file:
             raise ValueError("train_file: expected a file to train on, got none; --data.train_file FILE")
-        return self._labelled("train", self.train_file)
-
-    @cached_property
-    def _files(self) -> dict[str, LabelledRows]:
-        """Rows and labels of "train", "val" and "test"."""
-        files = {"val": self.val_file, "test": self.test_file}
-        splits = {"train": self._training_file}
-        splits |= {split: self._labelled(split, file) for split, file in files.items() if file}
-        splits = hold_out(splits, {"test": self.test_fraction, "val": self.val_fraction}, self.seed)
-        return join_validation(splits) if self.trains_on_validation else splits
+        parts = {"train": self._labelled("train", self.train_file)}
+        self.file_rows = parts["train"][0]  # in their order, held out or not
+        self.file_columns = list(dict.fromkeys(name for _, row in self.file_rows for name in row))
+        for split, file in (("val", self.val_file), ("test", self.test_file)):
+            if file:
+                parts[split] = self._labelled(split, file)
+        parts = hold_out(parts, {"test": self.test_fraction, "val": self.val_fraction}, self.seed)
+        self.rows = {split: rows for split, (rows, _) in parts.items()}
+        self.labels = [label for _, labels in parts.values() for label in labels]
+        if self.trains_on_validation:
+            self.rows |= {"train": self.rows["train"] + self.rows["val"], "val": []}
+        if "columns" not in vars(self):
+            seen = parts["train"][1] + (parts["val"][1] if self.trains_on_validation else [])
+            self.class_names = sorted(set(seen))
+            if len(self.class_names) < 2:
+                raise ValueError(
+                    f"expected at least 2 labels to tell apart, got {self.class_names} in the training rows"
+                )
+            self._use_columns(self._choose_columns())
+        number = {name: k for k, name in enumerate(self.class_names)}
+        splits = {}
+        for split, (rows, labels) in parts.items():
+            if unknown := sorted(set(labels) - set(number)):
+                known = ", ".join(self.class_names[:5]) + (", ..." if len(number) > 5 else "")
+                raise ValueError(
+                    f"label {', '.join(map(repr, unknown[:10])):.300} of the {split} rows is none of the {len(number)} "
+                    f"of the training rows ({known:.300}): add training rows, or remove these"
+                )
+            there = self.file_columns if split == "train" or self.is_drawn(split) else None
+            splits[split] = self._encoded(rows, there), torch.tensor([number[label] for label in labels])
+        return splits
 
     def _labelled(self, split: str, files: str | list[str]) -> LabelledRows:
         require_files(f"{split}_file", files)
@@ -136,133 +146,91 @@ class TableDataModule(TabularDataModule):
             rows += [(f"{path} {place}", row) for place, row in found]
         return rows, labels
 
-    @cached_property
-    def class_names(self) -> list[str]:  # type: ignore[override]
-        """The labels of the training rows, sorted."""
-        names = sorted(set(self._files["train"][1]))
-        if len(names) < 2:
-            raise ValueError(f"expected at least 2 labels to tell apart, got {names} in the training rows")
-        return names
-
-    @cached_property
-    def columns(self) -> dict[str, list[str] | None]:
-        """The columns to learn from: None for numbers, for categories a list of them, "" for a missing one.
-
-        Whether they hold numbers is decided by all rows of the training file, held out or not.
-        """
-        return self._columns_of_options()
-
-    def _columns_of_options(self) -> dict[str, list[str] | None]:
-        there = self._there
-        names = self.feature_columns or self._candidates()
-        for option in ("feature_columns", "id_columns", "categorical_columns"):
-            wanted = getattr(self, option) or []
-            if unknown := [name for name in wanted if name not in there]:
-                raise ValueError(f"{option}: the file has no column {unknown[0]!r}, it has {', '.join(there[:20])}")
-        if self.label_column in names or not names:
-            raise ValueError(
-                f"feature_columns: expected columns other than the label's, got {names} of {', '.join(there[:20])}"
-            )
-        columns: dict[str, list[str] | None] = {}
-        for name in names:
-            numbers = []
-            for place, row in self._training_file[0]:
-                if isinstance(value := row.get(name), list | dict):
-                    raise ValueError(
-                        f"{place}: expected a number or a category in {name!r}, got {json.dumps(value)[:50]}: make "
-                        f"a column of each part, or leave it out with --data.id_columns '[{name}]'"
-                    )
-                if (number := as_number(value)) is None or not math.isnan(number):
-                    numbers.append(number)
-            if name not in self.categorical_columns and None not in numbers:
-                if not numbers:
-                    raise ValueError(f"column {name!r} has no value in the training rows: --data.id_columns '[{name}]'")
-                columns[name] = None
-            else:
-                columns[name] = sorted({as_category(row.get(name)) for _, row in self._files["train"][0]})
-        return columns
-
-    @cached_property
-    def _there(self) -> list[str]:
-        """The columns that the rows of the training file have, in their order."""
-        return list(dict.fromkeys(name for _, row in self._training_file[0] for name in row))
-
-    def _candidates(self) -> list[str]:
-        """Those of them that could be learned from."""
+    def _choose_columns(self) -> dict[str, Kind]:
+        """The columns to learn from, and what they hold."""
+        there, listed = self.file_columns, ", ".join(self.file_columns[:20])
         left_out = {self.label_column, *self.id_columns}
-        return [name for name in self._there if not NAMELESS.fullmatch(name) and name not in left_out]
+        candidates = [name for name in there if not NAMELESS.fullmatch(name) and name not in left_out]
+        names = self.feature_columns or candidates
+        for option, wanted in self._options.items():
+            if unknown := [name for name in wanted or [] if name not in there]:
+                raise ValueError(f"{option}: the file has no column {unknown[0]!r}, it has {listed}")
+        if self.label_column in names or not names:
+            raise ValueError(f"feature_columns: expected columns other than the label's, got {names} of {listed}")
+        named = self.categorical_columns
+        return {name: kind_of(name, self.file_rows, self.rows["train"], name in named) for name in names}
 
-    @cached_property
-    def with_holes(self) -> list[str]:
-        """The columns of numbers of which some are missing in the training rows."""
-        x, _ = self.points("train")
-        return [name for name, holes in zip(self.columns, x.isnan().any(dim=0).tolist(), strict=True) if holes]
+    def _use_columns(self, columns: dict[str, Kind]) -> None:
+        self.columns = columns
+        self.number_of = {  # of each column of categories the number of each
+            name: {as_category(category): n for n, category in enumerate(kind)}
+            for name, kind in columns.items()
+            if kind is not None
+        }
 
-    @cached_property
-    def feature_names(self) -> list[str]:
-        """Names of the D columns of what `transform` returns."""
-        return feature_names(self.columns, self.with_holes)
+    def oddities(self, stage: str) -> list[str]:
+        lines: list[str] = []
+        if stage == "fit" and not self.refit:
+            raw = torch.cat([x for x, _ in self.splits.values()])
+            numbers = {name: x for (name, kind), x in zip(self.columns.items(), raw.T, strict=True) if kind is None}
+            named = self.categorical_columns
+            words = {name: kind for name, kind in self.columns.items() if kind is not None and name not in named}
+            stray = stray_cells(words, self.file_rows)
+            ids = {name: known for name, known in words.items() if name not in stray}
+            lines += label_oddities(self.labels)
+            lines += [*stray.values(), *zero_padded_columns(numbers, self.file_rows)]
+            lines += id_like_columns(ids, numbers, len(self.rows["train"]))
+        for split in {"fit": ("train", "val", "test"), "test": ("test",)}.get(stage, ()):
+            if split == "train" or not self.is_drawn(split):  # else told of with the file that they are from
+                rows = self.file_rows if split == "train" else self.rows[split]
+                lines += absent_columns(self.columns, rows, f"{split} rows")
+            lines += new_categories(self.number_of, self.rows[split], f"{split} rows")
+        notes = few_to_choose_by(len(self.rows["val"])) if stage == "fit" and not self.refit else []
+        return [f"note: {line}" for line in notes] + [f"warning: {line}" for line in lines]
 
     # What TabularDataModule makes its batches of.
 
-    def load_splits(self) -> dict[str, tuple[Tensor, Tensor]]:
-        """Numbers, NaN where missing, and numbers of categories, -1 where unknown: (N, F), and target (N,)."""
-        number = {name: k for k, name in enumerate(self.class_names)}
-        splits = {}
-        for split, (rows, labels) in self._files.items():
-            if unknown := sorted(set(labels) - set(number)):
-                known = ", ".join(self.class_names[:5]) + (", ..." if len(number) > 5 else "")
-                raise ValueError(
-                    f"label {', '.join(map(repr, unknown[:10])):.300} of the {split} rows is none of the {len(number)} "
-                    f"of the training rows ({known:.300}): add training rows, or remove these"
-                )
-            there = self._there if split == "train" or self.is_drawn(split) else None
-            splits[split] = self._encoded(rows, there), torch.tensor([number[label] for label in labels])
-        return splits
-
-    @cached_property
-    def _splits(self) -> dict[str, tuple[Tensor, Tensor]]:
-        return self.load_splits()  # unlike the parent's, with NaN
+    def require_numbers(self, splits: dict[str, tuple[Tensor, Tensor]]) -> None:
+        """Take all, as NaN stands for a missing number."""
 
     def is_drawn(self, split: str) -> bool:
         return not {"val": self.val_file, "test": self.test_file}[split]
 
-    @cached_property
-    def _layout(self) -> Layout:
-        kinds = list(self.columns.values())
-        numbers = [column for column, kind in enumerate(kinds) if kind is None]
-        if self.mean is None or self.scale is None:
-            from sklearn.preprocessing import StandardScaler  # slow to import, so not at the top
+    @property
+    def has_inputs(self) -> bool:
+        return self.predict_inputs is not None or self.predict_file is not None
 
-            width = len(self.feature_names)
-            self.mean, self.scale = torch.zeros(width, dtype=self.precision), torch.ones(width, dtype=self.precision)
-            if numbers:
-                x = self.points("train")[0][:, numbers]
-                x[:, x.isnan().all(dim=0)] = 0  # where all numbers are in rows that are held out
-                scaler = StandardScaler().fit(x.numpy())  # leaves out NaN
-                self.mean[: len(numbers)] = torch.from_numpy(scaler.mean_)
-                self.scale[: len(numbers)] = torch.from_numpy(scaler.scale_)
-        mean, scale = self.mean[: len(numbers)], self.scale[: len(numbers)]
-        holes = [list(self.columns).index(name) for name in self.with_holes]
-        categories = [column for column, kind in enumerate(kinds) if kind is not None]
-        sizes = [len(kind) for kind in kinds if kind is not None]
-        ends = torch.tensor([len(numbers) + len(holes), *sizes]).cumsum(0)
-        return Layout(numbers, mean, scale, holes, categories, ends[:-1], int(ends[-1]))
+    def fit_scale(self, x: Tensor) -> None:
+        """Take mean and scale of the columns of numbers from training rows (N, F); of the others they are 0 and 1."""
+        from sklearn.preprocessing import StandardScaler  # slow to import, so not at the top
+
+        self.with_holes = [
+            name for name, holes in zip(self.columns, x.isnan().any(dim=0).tolist(), strict=True) if holes
+        ]
+        self.feature_names = feature_names(self.columns, self.with_holes)
+        width = len(self.feature_names)
+        self.mean, self.scale = torch.zeros(width, dtype=self.precision), torch.ones(width, dtype=self.precision)
+        if numbers := [column for column, kind in enumerate(self.columns.values()) if kind is None]:
+            x = x[:, numbers]
+            x[:, x.isnan().all(dim=0)] = 0  # where all numbers are in rows that are held out
+            scaler = StandardScaler().fit(x.numpy())  # leaves out NaN
+            self.mean[: len(numbers)] = torch.from_numpy(scaler.mean_)
+            self.scale[: len(numbers)] = torch.from_numpy(scaler.scale_)
+        self.layout = layout_of(self.columns, self.with_holes, self.mean, self.scale)
 
     def transform(self, x: Tensor) -> Tensor:
         """What `load_splits` returns, (N, F), to the model's, (N, D)."""
-        return transformed(x, self._layout)
-
-    def scaling(self) -> tuple[Tensor, Tensor]:
-        """What is subtracted from each column, and what it is divided by: (D,) and (D,)."""
-        _ = self._layout  # which sets both
-        return self.mean, self.scale  # type: ignore[return-value]
+        return transformed(x, self.layout)
 
     def dataset(self, split: str) -> BatchedDataset:
         """The rows of a split; x is made batch by batch, as a column of many categories would fill the memory."""
         self.require_known_rows(split)
-        raw, target = self._raw(split)
-        return BatchedDataset(partial(_gathered, raw, self._layout), target)
+        if split == "predict":
+            self.rows_to_predict = self._read_inputs()
+            raw = self._encoded(self.rows_to_predict)
+            return BatchedDataset(partial(_gathered, raw, self.layout), torch.full((len(raw),), -1))
+        raw, target = self.points(split)
+        return BatchedDataset(partial(_gathered, raw, self.layout), target)
 
     def encode(self, rows: Any) -> Tensor:
         """Rows as in predict_inputs, a data frame, or an array in the order of the columns, to x (N, D).
@@ -273,7 +241,7 @@ class TableDataModule(TabularDataModule):
             ValueError: a column is not there, or holds something else than a number.
         """
         given = self._given(rows)
-        for line in new_categories(self._number_of, given, "rows"):
+        for line in new_categories(self.number_of, given, "rows"):
             warnings.warn(line, stacklevel=2)
         return self.transform(self._encoded(given, [*self.columns]))
 
@@ -282,7 +250,7 @@ class TableDataModule(TabularDataModule):
         return [
             [
                 f"no training row has the {name!r} {category!r}"
-                for name, known in self._number_of.items()
+                for name, known in self.number_of.items()
                 if (category := as_category(row[name])) not in known
             ]
             for _, row in self._given(rows)
@@ -297,20 +265,20 @@ class TableDataModule(TabularDataModule):
 
     def sklearn_transformer(self) -> Any:
         """The fitted ColumnTransformer that makes x of clean cells (N, F): numbers, NaN where missing, and text."""
-        return column_transformer(self._layout, list(self.columns.values()))
+        return column_transformer(self.layout, list(self.columns.values()))
 
     def describe(self, indices: Sequence[int], split: str) -> list[dict[str, Any]]:
         """Ids and features of some rows of a split, by name."""
-        rows = self._rows(split)
+        rows = self.rows_to_predict if split == "predict" else self.rows[split]
         return [{name: rows[i][1].get(name) for name in (*self.id_columns, *self.columns)} for i in indices]
 
     def input_rows(self, indices: Sequence[int]) -> list[dict[str, Any]]:
         """All columns of some rows to predict, as they are in predict_file."""
-        return [self._rows("predict")[index][1] for index in indices]
+        return [self.rows_to_predict[index][1] for index in indices]
 
     def is_empty(self, index: int) -> bool:
         """Whether a row to predict has neither number nor category."""
-        row = self._rows("predict")[index][1]
+        row = self.rows_to_predict[index][1]
         return all(as_category(row.get(name)) == "" for name in self.columns)
 
     def state_dict(self) -> dict[str, Any]:
@@ -331,7 +299,7 @@ class TableDataModule(TabularDataModule):
         super().require_known_rows(split)
         if split != "train" or self._trained_with in (None, self._options):
             return
-        if [*self._columns_of_options().items()] != [*self.columns.items()]:
+        if self._choose_columns() != self.columns:
             before = ", ".join(f"{name} {value}" for name, value in self._trained_with.items())
             now = ", ".join(f"{name} {value}" for name, value in self._options.items())
             raise ValueError(
@@ -340,34 +308,31 @@ class TableDataModule(TabularDataModule):
             )
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.columns, self.with_holes, self._trained_with = state["columns"], state["with_holes"], state["options"]
-        for name in ("_layout", "_number_of"):
-            vars(self).pop(name, None)
+        self.with_holes, self._trained_with = state["with_holes"], state["options"]
+        self._use_columns(state["columns"])
         super().load_state_dict(state)
+        self.layout = layout_of(self.columns, self.with_holes, *self.scaling())
 
     def _width(self, num_raw: int) -> int:
         return num_raw  # feature_names are those of the D columns already
 
     # Rows to numbers.
 
-    def _rows(self, split: str) -> list[Row]:
-        if split != "predict":
-            return self._files[split][0]
-        return self._inputs
-
-    @cached_property
-    def _inputs(self) -> list[Row]:
+    def _read_inputs(self) -> list[Row]:
+        """The rows to predict; categories that no training row has are said on standard error."""
         if self.predict_file is not None:
             require_files("predict_file", self.predict_file)
-            rows = [
-                (f"{self.predict_file} {place}", row) for place, row in read_rows(self.predict_file, [*self.columns])
-            ]
+            found = read_rows(self.predict_file, [*self.columns])
+            rows = [(f"{self.predict_file} {place}", row) for place, row in found]
         elif self.predict_inputs is None:
-            rows = self._files["test"][0]
+            return self.rows["test"]
         else:
             rows = [(f"predict_inputs: row {n}", self._named(n, row)) for n, row in enumerate(self.predict_inputs)]
         if not rows:
             raise ValueError("expected at least one row to predict, got none")
+        odd = new_categories(self.number_of, rows, "predict rows")
+        for line in [*absent_columns(self.columns, rows, "predict rows"), *odd]:
+            rank_zero_only(print)(f"warning: {line}", file=sys.stderr)
         return rows
 
     def _named(self, number: int, row: Any) -> dict[str, Any]:
@@ -387,18 +352,6 @@ class TableDataModule(TabularDataModule):
                 f"{place}: expected a column {', '.join(map(repr, absent[:10]))}, got {', '.join(sorted(there)[:20])}"
             )
 
-    @cached_property
-    def _number_of(self) -> dict[str, dict[str, int]]:
-        """The number of each category, of each column of categories."""
-        kinds = {name: kind for name, kind in self.columns.items() if kind is not None}
-        return {name: {as_category(category): n for n, category in enumerate(kind)} for name, kind in kinds.items()}
-
-    def _raw(self, split: str) -> tuple[Tensor, Tensor]:
-        if split != "predict":
-            return self.points(split)
-        x = self._encoded(self._inputs)
-        return x, torch.full((len(x),), -1)
-
     def _encoded(self, rows: list[Row], there: Iterable[str] | None = None) -> Tensor:
         """Numbers, and numbers of categories: (N, F).
 
@@ -412,7 +365,7 @@ class TableDataModule(TabularDataModule):
         if not rows:
             return torch.empty(0, len(self.columns), dtype=self.precision)
         self._require_columns(rows[0][0].partition(" line ")[0], there or {name for _, row in rows for name in row})
-        number_of, encoded, holes, wrong = self._number_of, [], [], []
+        number_of, encoded, holes, wrong = self.number_of, [], [], []
         for place, row in rows:
             values = [
                 number_of[name].get(as_category(row.get(name)), -1) if name in number_of else as_number(row.get(name))
@@ -433,27 +386,6 @@ class TableDataModule(TabularDataModule):
                 "--data.missing impute"
             )
         return torch.tensor(encoded, dtype=self.precision)
-
-    def _without(self, split: str) -> list[str]:
-        """What to say of rows without a column that others have, as JSON lets them."""
-        if split in ("val", "test") and self.is_drawn(split):
-            return []  # told of with the file that they are from
-        every = self._training_file[0] if split == "train" else self._rows(split)
-        rows = [(place, row) for place, row in every if not self.columns.keys() <= row.keys()]
-        if not rows:
-            return []
-        place, row = rows[0]
-        absent, there = ([*names][:5] for names in ([n for n in self.columns if n not in row], row))
-        return [
-            f"{len(rows)} of {len(every)} {split} rows lack a column, whose value counts as missing: {place} has no "
-            f"{', '.join(map(repr, absent))}, but {', '.join(map(repr, there))}"
-        ]
-
-    @property
-    def _words(self) -> dict[str, list[str]]:
-        """The columns that are read as categories although nothing says so, and their categories."""
-        named = self.categorical_columns
-        return {name: kind for name, kind in self.columns.items() if kind is not None and name not in named}
 
 
 def _gathered(raw: Tensor, layout: Layout, batch: BatchIndices) -> Tensor:

@@ -2,14 +2,15 @@
 
 import math
 from collections.abc import Sequence
-from functools import cached_property, partial
+from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from datamodules.batches import BatchedDataModule, BatchedDataset, BatchIndices
+from datamodules.batches import BatchedDataModule, BatchedDataset
+from datamodules.sampler import BatchIndices
 from datamodules.splits import fingerprint, join_validation, require_same_rows, require_two_rows, stratified_split
 
 NAMES = ("feature_names", "class_names")
@@ -49,11 +50,19 @@ class TabularDataModule(BatchedDataModule):
         predict_inputs: raw rows for `predict`, one list of feature values each, as [[4.9, 1.7]]; null predicts the test
             rows.
 
+    Attributes:
+        feature_names: names of the F raw columns.
+        class_names: names of the K classes.
+        class_counts: training rows of each class, K numbers.
+        mean, scale: what is subtracted from each of the D columns, and what it is divided by, (D,) each.
+
     Raises:
         ValueError: an option out of its range.
     """
 
     precision: ClassVar[torch.dtype] = torch.float32  # of raw features, mean and scale
+    feature_names: list[str]
+    class_counts: list[int]
 
     def __init__(
         self,
@@ -72,17 +81,19 @@ class TabularDataModule(BatchedDataModule):
                 f"got {val_fraction} and {test_fraction}"
             )
         self.val_fraction, self.test_fraction, self.predict_inputs = val_fraction, test_fraction, predict_inputs
-        self.mean: Tensor | None = None  # (D,), with scale: what standardising subtracts and divides by
+        self.mean: Tensor | None = None
         self.scale: Tensor | None = None
-        self._trained_on: str | None = None  # fingerprint of the training rows, where a checkpoint has one
+        self.fingerprint = ""  # of the training rows, in their order
+        self._restored: str | None = None  # that of a checkpoint
 
     def load_table(self) -> Table:
-        """The whole data set; called at most once."""
+        """The whole data set."""
         raise NotImplementedError("implement load_table, or load_splits and set feature_names and class_names")
 
     def load_splits(self) -> dict[str, tuple[Tensor, Tensor]]:
-        """Raw features (N, F) in float32 and target (N,) of "train", "val" and "test"; called at most once."""
-        x, target, _, class_names = self._table
+        """Raw features (N, F) in float32 and target (N,) of "train", "val" and "test"."""
+        x, target, feature_names, class_names = self._checked(self.load_table())
+        self.feature_names, self.class_names = list(feature_names), list(class_names)
         require_two_rows([class_names[k] for k in target], round(len(x) * self.test_fraction), "test")
         rest, test = stratified_split(target.tolist(), round(len(x) * self.test_fraction), self.seed, "test")
         kept, held = stratified_split(target[rest].tolist(), round(len(x) * self.val_fraction), self.seed, "val")
@@ -91,37 +102,52 @@ class TabularDataModule(BatchedDataModule):
 
     def is_drawn(self, split: str) -> bool:
         """Whether the rows of "val" or "test" are held out from those that the training rows are from."""
-        return "_table" in vars(self)  # else load_splits has rows of their own
+        return type(self).load_splits is TabularDataModule.load_splits
 
     def add_features(self, x: Tensor) -> Tensor:
         """Append derived columns to raw features: (N, F) to (N, D). The default adds none."""
         return x
 
-    # A constructor or a checkpoint may set the next three; otherwise they come from the data, when first asked for.
+    def setup(self, stage: str) -> None:
+        """Read the rows, split and standardise them, once; `predict` of a user's own inputs needs none.
 
-    @cached_property
-    def feature_names(self) -> list[str]:
-        """Names of the F raw columns."""
-        return self._table.feature_names  # type: ignore[return-value]
+        Raises:
+            ValueError: rows that cannot be used.
+        """
+        if "splits" not in vars(self) and not (stage == "predict" and self.has_inputs):
+            self.use_splits(self.load_splits())
+        self.report_oddities(stage)
 
-    @cached_property
-    def class_names(self) -> list[str]:  # type: ignore[override]
-        """Names of the K classes."""
-        return self._table.class_names  # type: ignore[return-value]
+    def use_splits(self, splits: dict[str, tuple[Tensor, Tensor]]) -> None:
+        """Take these rows; counts, mean and scale come from the training rows, or a checkpoint before."""
+        self.require_numbers(splits)
+        self.splits = join_validation(splits) if self.trains_on_validation else splits
+        x, target = self.splits["train"]
+        self.fingerprint = fingerprint(len(x), x.numpy().tobytes(), target.numpy().tobytes())
+        if self.mean is None:
+            self.class_counts = torch.bincount(target, minlength=self.num_classes).tolist()
+            self.fit_scale(x)
 
-    @cached_property
-    def class_counts(self) -> list[int]:
-        """Training rows of each class, K numbers."""
-        return torch.bincount(self.points("train")[1], minlength=self.num_classes).tolist()
+    def fit_scale(self, x: Tensor) -> None:
+        """Take mean and scale from raw training rows, (N, F)."""
+        from sklearn.preprocessing import StandardScaler  # slow to import, so not at the top
+
+        scaler = StandardScaler().fit(self.add_features(x).double().numpy())
+        self.mean, self.scale = torch.from_numpy(scaler.mean_).float(), torch.from_numpy(scaler.scale_).float()
+
+    @property
+    def has_inputs(self) -> bool:
+        """Whether `predict` takes rows of the user's, and not the test rows."""
+        return self.predict_inputs is not None
 
     @property
     def num_features(self) -> int:
         """D, the columns of what `transform` returns."""
-        return self._width(len(self.feature_names))
+        return len(self.scaling()[0])
 
     def points(self, split: str) -> tuple[Tensor, Tensor]:
         """Raw features (N, F), in their own units, and target (N,) of a split."""
-        return self._splits[split]
+        return self.splits[split]
 
     def contents(self, split: str) -> tuple[list[tuple[float, ...]], Tensor]:
         """Raw features of each row, to be compared with others, and target (N,)."""
@@ -130,12 +156,8 @@ class TabularDataModule(BatchedDataModule):
 
     def transform(self, x: Tensor) -> Tensor:
         """Raw features (N, F) to the model's, (N, D): derived columns added, each column standardised."""
-        if self.mean is None or self.scale is None:
-            from sklearn.preprocessing import StandardScaler  # slow to import, so not at the top
-
-            scaler = StandardScaler().fit(self.add_features(self.points("train")[0]).double().numpy())
-            self.mean, self.scale = torch.from_numpy(scaler.mean_).float(), torch.from_numpy(scaler.scale_).float()
-        return (self.add_features(x) - self.mean) / self.scale
+        mean, scale = self.scaling()
+        return (self.add_features(x) - mean) / scale
 
     def encode(self, rows: Any) -> Tensor:
         """Raw rows (N, F), as an array, a tensor, a data frame or nested lists, to what the model takes, (N, D).
@@ -157,8 +179,8 @@ class TabularDataModule(BatchedDataModule):
     def scaling(self) -> tuple[Tensor, Tensor]:
         """What `transform` subtracts from each column, and what it divides by: (D,) and (D,)."""
         if self.mean is None or self.scale is None:
-            self.transform(self.points("train")[0])
-        return self.mean, self.scale  # type: ignore[return-value]  # transform has set both
+            raise AttributeError(f"{type(self).__name__} has learned no scale yet: call .setup('fit') first")
+        return self.mean, self.scale
 
     def sklearn_transformer(self) -> Any:
         """The fitted StandardScaler that makes x of raw rows.
@@ -190,11 +212,8 @@ class TabularDataModule(BatchedDataModule):
         Raises:
             ValueError: gives both fingerprints, and what to do.
         """
-        if split == "predict" or self._trained_on is None:
-            return
-        self.points("train")
-        if split == "train" or self.is_drawn(split):
-            require_same_rows(self._trained_on, self._fingerprint)
+        if split == "train" or (split != "predict" and self.is_drawn(split)):
+            require_same_rows(self._restored, self.fingerprint)
 
     def describe(self, indices: Sequence[int], split: str) -> list[dict[str, Any]]:
         """The raw features of some rows of a split, by name."""
@@ -206,9 +225,8 @@ class TabularDataModule(BatchedDataModule):
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps: names and counts, mean and scale, and the fingerprint of the training rows."""
-        self.scaling()  # computes both
-        trained_on = self._trained_on or self._fingerprint
-        return super().state_dict() | {name: getattr(self, name) for name in STATE} | {"fingerprint": trained_on}
+        own = {name: getattr(self, name) for name in STATE}
+        return super().state_dict() | own | {"fingerprint": self._restored or self.fingerprint}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take all of it from a checkpoint.
@@ -223,59 +241,14 @@ class TabularDataModule(BatchedDataModule):
                     f"the checkpoint was trained on {name} {state[name]!s:.300}, the configuration asks for "
                     f"{vars(self)[name]}; use the run's own config.yaml"
                 )
-        width = self._width(len(state["feature_names"]))
-        if len(state["mean"]) != width:
+        if len(state["mean"]) != (width := self._width(len(state["feature_names"]))):
             raise ValueError(
                 f"the checkpoint was trained on {len(state['mean'])} columns, the configuration makes {width}; "
                 "use the run's own config.yaml"
             )
         for name in STATE:
             setattr(self, name, state[name])
-        self._trained_on = state["fingerprint"]
-
-    @cached_property
-    def _fingerprint(self) -> str:
-        """Of the training rows, in their order."""
-        x, target = self.points("train")
-        return fingerprint(len(x), x.numpy().tobytes(), target.numpy().tobytes())
-
-    @cached_property
-    def _table(self) -> Table:
-        """What `load_table` returns, checked, as tensors and lists of plain str."""
-        loaded = self.load_table()
-        if not isinstance(loaded, tuple | list) or len(loaded) != len(Table._fields):
-            got = f"{len(loaded)} values" if isinstance(loaded, tuple | list) else type(loaded).__name__
-            raise ValueError(f"load_table: expected a Table of {', '.join(Table._fields)}, got {got}")
-        x, target, *names = loaded
-        x, target = np.asarray(x, dtype=np.float32), np.asarray(target)
-        feature_names, class_names = ([str(name) for name in each] for each in names)
-        if target.ndim != 1 or x.shape != (len(target), len(feature_names)):
-            raise ValueError(
-                f"load_table: expected x (N, F), target (N,) and F feature names, got x {x.shape}, "
-                f"target {target.shape} and {len(feature_names)} feature names"
-            )
-        if target.dtype.kind not in "biu" or not 0 <= target.min() <= target.max() < len(class_names):
-            raise ValueError(
-                f"load_table: expected whole class numbers from 0 to {len(class_names) - 1} as target, one for each of "
-                f"the class names, got {', '.join(map(str, np.unique(target)[:10]))}"
-            )
-        for name, found in zip(NAMES, (feature_names, class_names), strict=True):
-            if vars(self).get(name, found) != found:
-                raise ValueError(f"the checkpoint was trained on {name} {vars(self)[name]}, the data has {found}")
-        return Table(torch.tensor(x), torch.tensor(target).long(), feature_names, class_names)
-
-    @cached_property
-    def _splits(self) -> dict[str, tuple[Tensor, Tensor]]:
-        """What `load_splits` returns, checked."""
-        splits = self.load_splits()
-        for split, (x, _) in splits.items():
-            if not torch.isfinite(x).all():
-                row = int((~torch.isfinite(x)).any(dim=1).nonzero()[0])
-                raise ValueError(
-                    f"expected finite numbers, got {x[row].tolist()} in row {row} of the {split} split; "
-                    "drop or repair that row"
-                )
-        return join_validation(splits) if self.trains_on_validation else splits
+        self._restored = state["fingerprint"]
 
     def _raw(self, split: str) -> tuple[Tensor, Tensor]:
         """Raw features (N, F) and target (N,) of a split; those of "predict" are the inputs given, or the test rows."""
@@ -293,6 +266,39 @@ class TabularDataModule(BatchedDataModule):
                 raise ValueError(f"predict_inputs: expected finite numbers, got {row} as point {number}")
         x = torch.tensor(self.predict_inputs, dtype=torch.float32).reshape(-1, len(names))
         return x, torch.full((len(x),), -1)
+
+    def require_numbers(self, splits: dict[str, tuple[Tensor, Tensor]]) -> None:
+        """Refuse, with a ValueError, numbers that are missing or infinite."""
+        for split, (x, _) in splits.items():
+            if not torch.isfinite(x).all():
+                row = int((~torch.isfinite(x)).any(dim=1).nonzero()[0])
+                raise ValueError(
+                    f"expected finite numbers, got {x[row].tolist()} in row {row} of the {split} split; "
+                    "drop or repair that row"
+                )
+
+    def _checked(self, table: Any) -> Table:
+        """What `load_table` returns, as tensors and lists of plain str."""
+        if not isinstance(table, tuple | list) or len(table) != len(Table._fields):
+            got = f"{len(table)} values" if isinstance(table, tuple | list) else type(table).__name__
+            raise ValueError(f"load_table: expected a Table of {', '.join(Table._fields)}, got {got}")
+        x, target, *names = table
+        x, target = np.asarray(x, dtype=np.float32), np.asarray(target)
+        feature_names, class_names = ([str(name) for name in each] for each in names)
+        if target.ndim != 1 or x.shape != (len(target), len(feature_names)):
+            raise ValueError(
+                f"load_table: expected x (N, F), target (N,) and F feature names, got x {x.shape}, "
+                f"target {target.shape} and {len(feature_names)} feature names"
+            )
+        if target.dtype.kind not in "biu" or not 0 <= target.min() <= target.max() < len(class_names):
+            raise ValueError(
+                f"load_table: expected whole class numbers from 0 to {len(class_names) - 1} as target, one for each of "
+                f"the class names, got {', '.join(map(str, np.unique(target)[:10]))}"
+            )
+        for name, found in zip(NAMES, (feature_names, class_names), strict=True):
+            if vars(self).get(name, found) != found:
+                raise ValueError(f"the checkpoint was trained on {name} {vars(self)[name]}, the data has {found}")
+        return Table(torch.tensor(x), torch.tensor(target).long(), feature_names, class_names)
 
     def _width(self, num_raw: int) -> int:
         """D, where F = num_raw."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from filelock import FileLock
 
 from datamodules.text.features import Ngrams
 from datamodules.text.sentences import LabelledTexts, TfidfDataModule
@@ -66,17 +67,15 @@ class CLINC150DataModule(TfidfDataModule):
         """Where the variant's file is, or will be."""
         return self.data_dir / f"data_{self.variant}.json"
 
-    @property
     def class_groups(self) -> list[str]:
-        """The domain of each intent, such as "banking"; domains.json is downloaded when this is first asked for.
+        """The domain of each intent, such as "banking", from domains.json, which is downloaded if it is not there.
 
         Raises:
             ValueError: a domains.json that is not the published one.
             OSError: there is none, and it cannot be downloaded.
         """
         file = self.data_dir / "domains.json"
-        if not file.is_file():
-            download(DOMAINS_URL, file, DOMAINS_SHA256)
+        fetch(DOMAINS_URL, file, DOMAINS_SHA256)
         content = file.read_bytes()
         require_checksum(content, DOMAINS_SHA256, file)
         domain_of = {intent: domain for domain, intents in json.loads(content).items() for intent in intents}
@@ -85,11 +84,11 @@ class CLINC150DataModule(TfidfDataModule):
     def prepare_data(self) -> None:
         """Download the file, unless it is there."""
         if "features" not in vars(self):  # with a vocabulary from a checkpoint, predicting does not need it
-            self._fetch()
+            fetch(URL.format(variant=self.variant), self.file, SHA256[self.variant])
 
     def load_splits(self) -> dict[str, LabelledTexts]:
         """The official splits, each with its out-of-scope rows."""
-        self._fetch()
+        fetch(URL.format(variant=self.variant), self.file, SHA256[self.variant])
         content = self.file.read_bytes()
         require_checksum(content, SHA256[self.variant], self.file)
         try:
@@ -101,13 +100,23 @@ class CLINC150DataModule(TfidfDataModule):
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{self.file}: expected the splits of CLINC150 as JSON, got {error!r}") from error
 
-    def _fetch(self) -> None:
-        if not self.file.is_file():
-            download(URL.format(variant=self.variant), self.file, SHA256[self.variant])
+
+def fetch(url: str, path: Path, sha256: str) -> None:
+    """Download a file to `path` unless it is there; of several processes one does, and the others wait for it."""
+    if path.is_file():
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = path.with_name(f".{path.name}.lock")
+    try:
+        with FileLock(lock):
+            if not path.is_file():
+                download(url, path, sha256)
+    finally:
+        lock.unlink(missing_ok=True)
 
 
 def download(url: str, path: Path, sha256: str) -> None:
-    """Download a file to `path`: whole and checked, or not at all, even if two processes do it at once.
+    """Download a file to `path`: whole and checked, or not at all.
 
     Raises:
         OSError: no network, or a full disk; the message gives both remedies.

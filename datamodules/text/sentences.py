@@ -2,19 +2,18 @@
 
 import json
 import re
-import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from functools import cached_property
 from typing import Any, Literal
 
 import torch
-from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from torch import Tensor
 
-from datamodules.batches import BatchedDataModule, BatchedDataset, BatchIndices
+from datamodules.batches import BatchedDataModule, BatchedDataset
 from datamodules.checks import few_to_choose_by, folded, label_oddities
 from datamodules.files.readers import read_inputs, read_labelled, require_files
+from datamodules.sampler import BatchIndices
 from datamodules.splits import fingerprint, hold_out, join_validation, listed, require_same_rows
 from datamodules.text.features import PRESETS, Ngrams, TfidfFeatures
 from datamodules.text.sparse_rows import SparseRows, as_tensor
@@ -89,7 +88,7 @@ class TfidfDataModule(BatchedDataModule):
         self._unlike: list[str] = []  # options that are others than those of the checkpoint
 
     def load_splits(self) -> dict[str, LabelledTexts]:
-        """Texts and labels of "train", "val" and "test"; called at most once."""
+        """Texts and labels of "train", "val" and "test"."""
         raise NotImplementedError
 
     def is_drawn(self, split: str) -> bool:
@@ -97,15 +96,34 @@ class TfidfDataModule(BatchedDataModule):
         return False
 
     def setup(self, stage: str) -> None:
-        """Warn of likely mistakes in the data, in one line each on standard error."""
+        """Read and split the texts, and fit the vocabulary, once; `predict` of a user's own texts needs none.
+
+        Raises:
+            ValueError: texts or labels that cannot be used.
+        """
+        has_inputs = self.predict_inputs is not None or self.predict_file is not None
+        if "splits" not in vars(self) and not (stage == "predict" and has_inputs):
+            self.use_splits(self.load_splits())
+        self.report_oddities(stage)
+
+    def use_splits(self, splits: dict[str, LabelledTexts]) -> None:
+        """Take these rows; labels and vocabulary come from the training rows, or a checkpoint before."""
+        self.splits = join_validation(splits) if self.trains_on_validation else splits
+        texts, labels = self.splits["train"]
+        self.fingerprint = fingerprint(len(texts), json.dumps([texts, labels]).encode())
+        if self._restored is None:
+            self.class_names = self._names_of_classes()
+            count = Counter(labels)
+            self.class_counts = [count[name] for name in self.class_names]
+            self.features = self._fitted(texts)
+
+    def oddities(self, stage: str) -> list[str]:
         if stage != "fit" or self.refit:
-            return
-        held_out = self._splits["val"][0]
-        for line in few_to_choose_by(len(held_out)):
-            rank_zero_only(print)(f"note: {line}", file=sys.stderr)
-        labels = [label for _, labels in self._splits.values() for label in labels]
-        for line in (*label_oddities(labels), *self._unknown_words(held_out[:1_000])):
-            rank_zero_only(print)(f"warning: {line}", file=sys.stderr)
+            return []
+        held_out = self.splits["val"][0]
+        labels = [label for _, labels in self.splits.values() for label in labels]
+        lines = [*label_oddities(labels), *self._unknown_words(held_out[:1_000])]
+        return [f"note: {line}" for line in few_to_choose_by(len(held_out))] + [f"warning: {line}" for line in lines]
 
     def _unknown_words(self, texts: Sequence[str]) -> list[str]:
         count = int((self.vectorize(texts).getnnz(axis=1) == 0).sum())
@@ -116,17 +134,13 @@ class TfidfDataModule(BatchedDataModule):
             f"without spaces needs n-grams of characters: {BY_CHARACTERS}"
         ]
 
-    # The next three come from the data when first asked for, unless a checkpoint has set them before.
-
-    @cached_property
-    def class_names(self) -> list[str]:  # type: ignore[override]
-        """The labels, sorted, the out-of-scope label last."""
-        splits = self._splits
-        in_scope = sorted(set(splits["train"][1]) - {self.oos_label})
+    def _names_of_classes(self) -> list[str]:
+        """The labels of the training rows, sorted, the out-of-scope label last."""
+        in_scope = sorted(set(self.splits["train"][1]) - {self.oos_label})
         if len(in_scope) < 2:
             raise ValueError(f"expected at least 2 labels to tell apart, got {in_scope} in the training rows")
         names = in_scope + ([self.oos_label] if self.oos_label is not None else [])
-        for split, (_, labels) in splits.items():
+        for split, (_, labels) in self.splits.items():
             unknown = sorted(set(labels) - set(names))
             if unknown:
                 similar = [name for name in names if folded(name) == folded(unknown[0])]
@@ -136,22 +150,15 @@ class TfidfDataModule(BatchedDataModule):
                     f"label {unknown[0]!r} is in the {split} rows but not in the training rows, so it cannot be "
                     f"learned; {remedy}{others}"
                 )
-        if self.oos_label is not None and not any(self.oos_label in labels for _, labels in splits.values()):
+        if self.oos_label is not None and not any(self.oos_label in labels for _, labels in self.splits.values()):
             similar = [name for name in in_scope if folded(name) == folded(self.oos_label)]
             remedy = f"there is {similar[0]!r}" if similar else "correct it or set it to null"
             raise ValueError(f"oos_label {self.oos_label!r} is the label of no row; {remedy}")
         return names
 
-    @cached_property
-    def class_counts(self) -> list[int]:
-        """Training rows of each class."""
-        labels = self._splits["train"][1]
-        return [labels.count(name) for name in self.class_names]
-
-    @cached_property
-    def features(self) -> TfidfFeatures:
-        """The fitted vocabulary and idf."""
-        features, (texts, _) = TfidfFeatures(self.ngrams), self._splits["train"]
+    def _fitted(self, texts: Sequence[str]) -> TfidfFeatures:
+        """Vocabulary and idf of the training texts."""
+        features = TfidfFeatures(self.ngrams)
         try:
             self._train_matrix = features.fit_transform(texts)
         except ValueError as error:
@@ -194,9 +201,9 @@ class TfidfDataModule(BatchedDataModule):
         for number, text in enumerate(texts := list(texts)):
             if not isinstance(text, str):
                 raise ValueError(f"expected a list of sentences, got {text!r:.60} as number {number}")
-        return (
-            self.features.encode_one(texts[0]) if len(texts) == 1 else as_tensor(self.vectorize(texts), 0, len(texts))
-        )
+        if len(texts) == 1:
+            return self.features.encode_one(texts[0])
+        return as_tensor(self.vectorize(texts), 0, len(texts))
 
     def unseen(self, texts: Sequence[str]) -> list[list[str]]:
         """Of each text one line if no n-gram of it is known."""
@@ -210,28 +217,29 @@ class TfidfDataModule(BatchedDataModule):
     def dataset(self, split: str) -> BatchedDataset:
         """The rows of a split: TF-IDF, sparse."""
         if split == "predict":
-            return BatchedDataset(self._gather_inputs, torch.full((len(self._inputs[0]),), -1))
+            if "inputs" not in vars(self):  # standard input can be read only once
+                self.inputs = self._read_inputs()
+            return BatchedDataset(self._gather_inputs, torch.full((len(self.inputs[0]),), -1))
         self.require_known_rows(split)
-        texts, target = self._splits[split][0], self._target(split)
+        texts, target = self.splits[split][0], self._target(split)
         if split != "train":
             return BatchedDataset(SparseRows(self.vectorize(texts)).gather, target)
-        _ = self.features  # if that fits them, it has the matrix as well
         matrix = self.vectorize(texts) if self._train_matrix is None else self._train_matrix
         return BatchedDataset(SparseRows(matrix, self.feature_dropout, self.seed).gather, target)
 
-    def _gather_inputs(self, batch: BatchIndices) -> torch.Tensor:
+    def _gather_inputs(self, batch: BatchIndices) -> Tensor:
         """Batch by batch: the vectors of a million texts would not fit."""
-        texts = [self._inputs[0][index] for index in batch.indices.tolist()]
+        texts = [self.inputs[0][index] for index in batch.indices.tolist()]
         return as_tensor(self.vectorize(texts), 0, len(texts))
 
-    def contents(self, split: str) -> tuple[list[str | None], torch.Tensor]:
+    def contents(self, split: str) -> tuple[list[str | None], Tensor]:
         """The words of each text, whatever their case and the signs between them, None for none; target (N,)."""
         words = re.compile(r"\w+").findall
-        texts = (" ".join(words(text.casefold())) for text in self._splits[split][0])
+        texts = (" ".join(words(text.casefold())) for text in self.splits[split][0])
         return [text or None for text in texts], self._target(split)
 
-    def _target(self, split: str) -> torch.Tensor:
-        labels = self._splits[split][1]
+    def _target(self, split: str) -> Tensor:
+        labels = self.splits[split][1]
         number = {name: n for n, name in enumerate(self.class_names)}
         return torch.tensor([number[label] for label in labels])
 
@@ -247,7 +255,7 @@ class TfidfDataModule(BatchedDataModule):
                 "for other options, start a new run"
             )
         names = self.class_names
-        unknown = sorted(set(self._splits[split][1]) - set(names))
+        unknown = sorted(set(self.splits[split][1]) - set(names))
         if unknown:  # the model is from a checkpoint, and these files are others than it was trained on
             raise ValueError(
                 f"label {listed(unknown)} of the {split} rows is none of the {len(names)} that the model was trained "
@@ -255,21 +263,21 @@ class TfidfDataModule(BatchedDataModule):
                 "these rows, or train a new model on them"
             )
         if split == "train" or self.is_drawn(split):
-            require_same_rows(self._trained_on, self._fingerprint)
+            require_same_rows(self._trained_on, self.fingerprint)
 
     def describe(self, indices: Sequence[int], split: str) -> list[dict[str, Any]]:
         """The texts of some rows of a split."""
-        texts = self._inputs[0] if split == "predict" else self._splits[split][0]
+        texts = self.inputs[0] if split == "predict" else self.splits[split][0]
         return [{"text": texts[index]} for index in indices]
 
     def input_rows(self, indices: Sequence[int]) -> list[dict[str, Any]]:
         """All columns of some rows to predict, as they are in predict_file."""
-        texts, rows = self._inputs
+        texts, rows = self.inputs
         return [{self.text_column: texts[index]} if rows is None else rows[index] for index in indices]
 
     def is_empty(self, index: int) -> bool:
         """Whether a row to predict has no text."""
-        return not self._inputs[0][index]
+        return not self.inputs[0][index]
 
     def state_dict(self) -> dict[str, Any]:
         """Label names and counts, and each vectorizer's options, vocabulary and idf: strings, numbers and tensors."""
@@ -278,7 +286,7 @@ class TfidfDataModule(BatchedDataModule):
                 "class_names": self.class_names,
                 "class_counts": self.class_counts,
                 "oos_label": self.oos_label,
-                "fingerprint": self._fingerprint,
+                "fingerprint": self.fingerprint,
                 "vectorizers": self.features.state_dict(),
             }
         return self._state
@@ -298,25 +306,12 @@ class TfidfDataModule(BatchedDataModule):
         self.features, self.ngrams, self._train_matrix = features, features.ngrams, None
         self._state, self._restored = own | {name: state[name] for name in STATE}, state
 
-    @cached_property
-    def _fingerprint(self) -> str:
-        """Of the training rows, in their order."""
-        texts, labels = self._splits["train"]
-        return fingerprint(len(texts), json.dumps([texts, labels]).encode())
-
-    @cached_property
-    def _splits(self) -> dict[str, LabelledTexts]:
-        self.prepare_data()  # by hand: names and sizes are asked for before there is a Trainer to call it
-        splits = self.load_splits()
-        return join_validation(splits) if self.trains_on_validation else splits
-
-    @cached_property
-    def _inputs(self) -> tuple[Sequence[str], Sequence[dict[str, Any]] | None]:
+    def _read_inputs(self) -> tuple[Sequence[str], Sequence[dict[str, Any]] | None]:
         """Texts to predict, and all columns of the rows that they are in, where there are more."""
         if self.predict_file is not None:
             require_files("predict_file", self.predict_file)
             return read_inputs(self.predict_file, self.text_column)
-        texts = self._splits["test"][0] if self.predict_inputs is None else self.predict_inputs
+        texts = self.splits["test"][0] if self.predict_inputs is None else self.predict_inputs
         if not texts:
             raise ValueError("predict_inputs: expected at least one text, got an empty list")
         return texts, None
@@ -382,9 +377,8 @@ class TextDataModule(TfidfDataModule):
         self.val_fraction, self.test_fraction, self.groups_file = val_fraction, test_fraction, groups_file
         self.drop_unlabelled = drop_unlabelled
 
-    @property
     def class_groups(self) -> list[str] | None:
-        """The group of each label.
+        """The group of each label in groups_file.
 
         Raises:
             ValueError: a label that groups_file does not list.

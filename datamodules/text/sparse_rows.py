@@ -6,7 +6,7 @@ import torch
 from scipy.sparse import csr_matrix
 from torch import Tensor
 
-from datamodules.batches import BatchIndices, generator
+from datamodules.sampler import BatchIndices, generator
 
 
 class SparseRows:

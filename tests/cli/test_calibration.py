@@ -9,6 +9,7 @@ from scipy.special import log_expit, log_softmax, softmax
 from sklearn.metrics import log_loss
 
 from tests.logreg.test_calibration import by_search
+from tests.tools.ready import ready
 
 QUIET = ("--trainer.callbacks", "null", "--trainer.enable_progress_bar", "false", "--trainer.logger", "false")
 IRIS = ("--config", "configs/iris_ova.yaml", *QUIET)
@@ -77,7 +78,7 @@ def test_the_out_of_scope_threshold_is_chosen_after_the_temperature(run):
         "test_fraction": 0.2,
         "oos_label": "other",
     }
-    data = TextDataModule(seed=42, **options)
+    data = ready(TextDataModule(seed=42, **options))
     model = SoftmaxRegression(data.num_features, data.num_classes, oos_class=data.oos_class)
     model.load_state_dict(checkpoint["state_dict"])
     temperature, threshold = (float(checkpoint["state_dict"][f"{n}._extra_state"]) for n in ("calibration", "decision"))

@@ -63,7 +63,8 @@ def validation_rows(run):
     from deploy.classifier import Classifier
 
     classifier = Classifier.load(run / "checkpoints/best.ckpt")
-    texts, labels = classifier.data._splits["val"]
+    classifier.data.setup("fit")
+    texts, labels = classifier.data.splits["val"]
     names = classifier.class_names
     answers = [names.index(label) for label in classifier.predict(texts)]
     return classifier, classifier.predict_proba(texts), answers, [names.index(label) for label in labels]

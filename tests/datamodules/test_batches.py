@@ -10,14 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from datamodules.batches import (
-    BatchedDataModule,
-    BatchedDataset,
-    BatchIndices,
-    ResumableBatchSampler,
-    StatefulDataLoader,
-    generator,
-)
+from datamodules.batches import BatchedDataModule, BatchedDataset
+from datamodules.sampler import BatchIndices, ResumableBatchSampler, StatefulDataLoader, generator
 from logreg.binary import BinaryLogit
 
 

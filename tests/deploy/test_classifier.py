@@ -73,6 +73,7 @@ def test_rows_are_answered_as_predict_answers_them(cli, run, config):
     folder = run(config)
     records = predicted(cli, folder)
     classifier = load(folder)
+    classifier.data.setup("test")
     rows, _ = classifier.data.points("test")  # which `predict` takes where no others are given
     assert len(rows) >= 4
     assert_same(classifier, rows, records)

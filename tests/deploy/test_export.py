@@ -25,6 +25,7 @@ from deploy.onnx import to_onnx
 from deploy.sklearn import to_sklearn
 from deploy.torch import to_torch
 from logreg.net_classifier import MLP
+from tests.tools.ready import ready
 
 ROOT = Path(__file__).parents[2]
 SENTENCES = ["will it snow on friday", "Play the SONG, louder", "", "zzz qqq", "it's ÉCOLE naïve x_1", "日本語 ½ a"]
@@ -41,6 +42,7 @@ def load(short_fit):
 
 def rows_of(classifier):
     """All test rows: of tables (N, F), or sentences, with some that are no easy ones."""
+    classifier.data.setup("test")
     if offers(classifier.data, "points"):
         return classifier.data.points("test")[0].numpy()
     indices = range(len(classifier.data.dataset("test")))
@@ -105,7 +107,7 @@ def text_classifier(**ngrams):
     """Weights drawn at random, for any n-grams."""
     text, softmax = pytest.importorskip("datamodules.text.sentences"), pytest.importorskip("logreg.softmax")
     options = {name: text.Ngrams(**options) for name, options in ngrams.items()}
-    data = text.TextDataModule(str(ROOT / "tests/data/sentences.csv"), **options)
+    data = ready(text.TextDataModule(str(ROOT / "tests/data/sentences.csv"), **options))
     model = softmax.SoftmaxRegression(data.num_features, data.num_classes)
     torch.nn.init.normal_(model.W.weight, generator=torch.Generator().manual_seed(0))
     return Classifier(model, data)

@@ -16,7 +16,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from datamodules.batches import BatchIndices
+from datamodules.sampler import BatchIndices
 from logreg.functional import (
     binary_cross_entropy,
     binary_cross_entropy_with_logits,

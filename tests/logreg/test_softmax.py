@@ -13,13 +13,15 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
-from datamodules.batches import BatchedDataset, ResumableBatchSampler, StatefulDataLoader
+from datamodules.batches import BatchedDataset
+from datamodules.sampler import ResumableBatchSampler, StatefulDataLoader
 from datamodules.text.clinc150 import CLINC150DataModule
 from datamodules.text.sparse_rows import SparseRows
 from examples.from_scratch import train
 from logreg.functional import cross_entropy, l2_penalty
 from logreg.optimizers import DecayToZero
 from logreg.softmax import SoftmaxRegression
+from tests.tools.ready import ready
 
 # Most tests train without a validation set, which Lightning remarks on.
 pytestmark = pytest.mark.filterwarnings("ignore:You defined a `validation_step` but have no `val_dataloader`")
@@ -96,7 +98,7 @@ def test_equals_the_article_loop_at_every_step(l2):
 @needs_clinc150
 @pytest.mark.slow
 def test_equals_the_article_loop_on_clinc150_for_180_steps():
-    data = CLINC150DataModule(batch_size=256, seed=42)
+    data = ready(CLINC150DataModule(batch_size=256, seed=42))
     model, recorded = SoftmaxRegression(data.num_features, 151, lr=0.1, l2=1e-4, seed=42), Recorded()
     trainer(max_steps=180, max_epochs=-1, callbacks=[recorded]).fit(model, data)
 
@@ -150,7 +152,7 @@ def test_the_bias_takes_its_own_share_of_the_rate():
 @needs_clinc150
 @pytest.mark.slow
 def test_reaches_scikit_learns_objective_on_2000_rows_of_clinc150():
-    data = CLINC150DataModule(seed=42)
+    data = ready(CLINC150DataModule(seed=42))
     texts, labels = data.load_splits()["train"]
     picked = torch.randperm(len(texts), generator=torch.Generator().manual_seed(0))[:2000]
     matrix = data.vectorize([texts[i] for i in picked])

@@ -22,10 +22,11 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from datamodules import TableDataModule
-from datamodules.batches import BatchIndices
+from datamodules.sampler import BatchIndices
 from logreg.binary import BinaryLogit
 from logreg.one_vs_all import OneVsAll
 from logreg.optimizers import DecayToZero
+from tests.tools.ready import ready
 
 PLAIN = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False, "enable_checkpointing": False}
 L2 = 1e-2
@@ -122,7 +123,7 @@ newton = partial(torch.optim.LBFGS, lr=1, max_iter=40, line_search_fn="strong_wo
 @pytest.mark.parametrize("kind", ["BinaryLogit", "OneVsAll", "SoftmaxRegression"])
 def test_accuracy_and_log_loss_are_scikit_learns_at_the_same_penalty(tmp_path, table, name, kind):
     files = TABLES[name](tmp_path) if TABLES[name] else table
-    data = TableDataModule(**files, **({} if TABLES[name] else OPTIONS), batch_size=1_000)
+    data = ready(TableDataModule(**files, **({} if TABLES[name] else OPTIONS), batch_size=1_000))
     features, classes, rows = data.num_features, data.num_classes, sum(data.class_counts)
     reference = LogisticRegression(C=1 / (2 * rows * L2), tol=1e-8, max_iter=10_000)
     if kind == "BinaryLogit":
@@ -158,7 +159,7 @@ def test_accuracy_and_log_loss_are_scikit_learns_at_the_same_penalty(tmp_path, t
 @pytest.mark.parametrize("kept", [("age", "town", "income", "code"), ("income",), ("town",)], ids=" ".join)
 def test_scikit_learn_makes_the_same_x_of_clean_cells(table, kept):
     codes = ["code"] if "code" in kept else []
-    data = TableDataModule(**table, id_columns=["id"], feature_columns=[*kept], categorical_columns=codes)
+    data = ready(TableDataModule(**table, id_columns=["id"], feature_columns=[*kept], categorical_columns=codes))
     rows = [*raw(table["test_file"])[0], dict(age="", income="5", town="Rome", code="40")]
     numbers = ("age", "income")
     cells = [[float(row[name] or "nan") if name in numbers else row[name] for name in kept] for row in rows]
@@ -169,7 +170,7 @@ def test_scikit_learn_makes_the_same_x_of_clean_cells(table, kept):
 
 
 def test_features_are_scikit_learns_with_names(table):
-    data = TableDataModule(**table, **OPTIONS)
+    data = ready(TableDataModule(**table, **OPTIONS))
     assert data.columns == {
         "age": None,
         "income": None,
@@ -193,7 +194,7 @@ def test_features_are_scikit_learns_with_names(table):
 def test_a_file_of_any_kind_gives_the_same_table(tmp_path):
     rows = mixed(60)
     given = {"label_column": "label", **OPTIONS}
-    first = TableDataModule(write(tmp_path / "a.csv", HEADER, rows), **given)
+    first = ready(TableDataModule(write(tmp_path / "a.csv", HEADER, rows), **given))
     objects = [dict(zip(HEADER, row, strict=True)) for row in rows]
     for row in objects:
         row["age"] = float(row["age"]) if row["age"] else None
@@ -202,20 +203,20 @@ def test_a_file_of_any_kind_gives_the_same_table(tmp_path):
     (tmp_path / "a.json.gz").write_bytes(gzip.compress(json.dumps(objects).encode()))
     (tmp_path / "a.tsv").write_text("\n".join(";".join(map(str, row)) for row in (HEADER, *rows)))
     for name in ("a.jsonl", "a.json.gz", "a.tsv"):
-        data = TableDataModule(str(tmp_path / name), **given)
+        data = ready(TableDataModule(str(tmp_path / name), **given))
         assert (data.feature_names, data.class_names) == (first.feature_names, first.class_names)
         assert torch.equal(data.dataset("test")[0].x, first.dataset("test")[0].x)
 
 
 def test_columns_whose_names_are_numbers_are_learned_from(tmp_path):
     rows = [("u", n % 7, n % 5, "ab"[n % 2]) for n in range(40)]
-    assert list(TableDataModule(write(tmp_path / "a.csv", ("region", 2019, "0.5", "label"), rows)).columns) == [
+    assert list(ready(TableDataModule(write(tmp_path / "a.csv", ("region", 2019, "0.5", "label"), rows))).columns) == [
         "region",
         "2019",
         "0.5",
     ]
     with pytest.raises(ValueError, match=r"other than the label's, got \[\] of label"):
-        _ = TableDataModule(write(tmp_path / "b.csv", ("label",), ["ab"[n % 2] for n in range(40)])).columns
+        _ = ready(TableDataModule(write(tmp_path / "b.csv", ("label",), ["ab"[n % 2] for n in range(40)]))).columns
 
 
 def test_truth_values_are_the_same_categories_from_every_kind_of_file(tmp_path):
@@ -228,7 +229,7 @@ def test_truth_values_are_the_same_categories_from_every_kind_of_file(tmp_path):
     lines = (json.dumps({"member": m, "label": "ab"[n % 2]}) for n, m in enumerate(member))
     (tmp_path / "a.jsonl").write_text("\n".join(lines))
     for file in (*files, str(tmp_path / "a.jsonl"), [*files, str(tmp_path / "a.jsonl")]):
-        data = TableDataModule(file)
+        data = ready(TableDataModule(file))
         assert data.columns == {"member": ["false", "true"]}
         assert data.encode([{"member": True}, ["TRUE"], [False], ["False"]]).tolist() == [
             [0, 1],
@@ -247,18 +248,18 @@ def test_a_column_that_a_cell_keeps_from_being_numbers_is_named_with_the_cell(tm
     rows[30] = (cell, "a")  # row 32 of the file
     file = write(tmp_path / "a.csv", ("price", "label"), rows)
     held = write(tmp_path / "b.csv", ("price", "label"), rows[:20])
-    TableDataModule(file, val_file=held, test_file=held).setup("fit")
+    ready(TableDataModule(file, val_file=held, test_file=held)).setup("fit")
     said = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]
     assert len(said) == 1
     assert f"60 rows, but {file} line 32 has {cell[:50]!r}, so that each value counts as a category" in said[0]
-    TableDataModule(file, val_file=held, test_file=held, categorical_columns=["price"]).setup("fit")
+    ready(TableDataModule(file, val_file=held, test_file=held, categorical_columns=["price"])).setup("fit")
     assert "looks like numbers" not in capsys.readouterr().err
 
 
 def test_numbers_with_decimal_commas_are_named(tmp_path, capsys):
     rows = [(f"{n % 5},5", "ab"[n % 2]) for n in range(60)]
     file = write(tmp_path / "a.csv", ("size", "label"), rows)
-    TableDataModule(file, val_file=file, test_file=file).setup("fit")
+    ready(TableDataModule(file, val_file=file, test_file=file)).setup("fit")
     assert "column 'size' looks like numbers in 60 of 60 rows" in capsys.readouterr().err
 
 
@@ -266,7 +267,7 @@ def test_numbers_with_decimal_commas_are_named(tmp_path, capsys):
 def test_numbers_with_units_are_named(tmp_path, capsys, written):
     rows = [(written.format(n % 50), "ab"[n % 2]) for n in range(60)]
     file = write(tmp_path / "a.csv", ("size", "label"), rows)
-    TableDataModule(file, val_file=file, test_file=file).setup("fit")
+    ready(TableDataModule(file, val_file=file, test_file=file)).setup("fit")
     said = capsys.readouterr().err
     assert ("looks like numbers in 60 of 60" in said) == (written != "EUR {}")
     assert "column 'size'" in said  # of that one, that its values are many
@@ -275,17 +276,17 @@ def test_numbers_with_units_are_named(tmp_path, capsys, written):
 def test_numbers_that_begin_with_a_0_are_suspected_to_be_names(tmp_path, capsys):
     rows = [(code, n % 7, "ab"[n % 2]) for n, code in enumerate(["01067", "80331", "10115", "04109"] * 10)]
     file = write(tmp_path / "a.csv", ("zip", "x", "label"), rows)
-    TableDataModule(file, val_file=file, test_file=file).setup("fit")
+    ready(TableDataModule(file, val_file=file, test_file=file)).setup("fit")
     [said] = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]
     assert "column 'zip' is read as numbers, but 20 of 40 rows begin with a 0, as '01067'" in said
-    TableDataModule(file, val_file=file, test_file=file, categorical_columns=["zip"]).setup("fit")
+    ready(TableDataModule(file, val_file=file, test_file=file, categorical_columns=["zip"])).setup("fit")
     assert "zip" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("cell", ["", "-NaN", "NA", "#N/A", "None", "-", "nan", "<NA>", "NULL"])
 def test_what_stands_for_nothing_leaves_a_column_of_numbers_one(tmp_path, capsys, cell):
     rows = [(cell if n % 10 == 0 else n, "ab"[n % 2]) for n in range(60)]
-    data = TableDataModule(write(tmp_path / "a.csv", ("price", "label"), rows))
+    data = ready(TableDataModule(write(tmp_path / "a.csv", ("price", "label"), rows)))
     data.setup("fit")
     assert data.columns == {"price": None}
     assert "price" not in capsys.readouterr().err
@@ -293,7 +294,7 @@ def test_what_stands_for_nothing_leaves_a_column_of_numbers_one(tmp_path, capsys
 
 def test_a_column_that_counts_the_rows_is_suspected(tmp_path, capsys):
     rows = [(n, n % 7, "ab"[n % 2]) for n in range(60)]
-    TableDataModule(write(tmp_path / "a.csv", ("Unnamed: 0", "x", "label"), rows)).setup("fit")
+    ready(TableDataModule(write(tmp_path / "a.csv", ("Unnamed: 0", "x", "label"), rows))).setup("fit")
     [said] = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]
     assert "column 'Unnamed: 0' counts the rows: if it is an id or a text, set --data.id_columns" in said
 
@@ -302,7 +303,7 @@ def test_a_column_that_counts_the_rows_is_suspected(tmp_path, capsys):
 def test_numbers_keep_what_float32_cannot_hold(tmp_path, start, step):
     values = [start + step * n for n in range(40)]
     file = write(tmp_path / "a.csv", ("time", "label"), [(repr(v), "ab"[n // 20]) for n, v in enumerate(values)])
-    data = TableDataModule(file, val_file=file, test_file=file)
+    data = ready(TableDataModule(file, val_file=file, test_file=file))
     expected = StandardScaler().fit_transform(np.array(values)[:, None])
     assert everything(data, "train").numpy() == pytest.approx(expected, abs=1e-5)
     again = TableDataModule()
@@ -313,7 +314,7 @@ def test_numbers_keep_what_float32_cannot_hold(tmp_path, start, step):
 def test_a_column_of_many_categories_takes_memory_for_a_batch_alone(tmp_path):
     rows = [(f"zip {n}", "ab"[n % 2]) for n in range(3_000)]
     file = write(tmp_path / "a.csv", ("zip", "label"), rows)
-    data = TableDataModule(file, val_file=file, test_file=file)
+    data = ready(TableDataModule(file, val_file=file, test_file=file))
     dataset = data.dataset("train")
     assert dataset[7].x.shape == (1, 3_000)
     assert dataset[7].x.argmax() == data.columns["zip"].index("zip 7")
@@ -334,7 +335,7 @@ class Frame:
 
 
 def test_a_data_frame_goes_by_the_names_of_its_columns(table):
-    data = TableDataModule(**table, **OPTIONS)
+    data = ready(TableDataModule(**table, **OPTIONS))
     expected = data.encode([[40, 20, "Oslo", 10], [None, 2, "Bern", 20]])
     rows = [("r1", "Oslo", 20, 40, 10), ("r2", "Bern", 2, None, 20)]
     assert torch.equal(data.encode(Frame(["id", "town", "income", "age", "code"], rows)), expected)
@@ -347,15 +348,15 @@ def test_a_data_frame_goes_by_the_names_of_its_columns(table):
 def test_columns_without_a_name_are_left_out_and_those_named_are_taken(tmp_path):
     rows = [(n, n % 7, "u", "", "ab"[n % 2]) for n in range(20)]
     file = write(tmp_path / "a.csv", ("", "x", "y", "", "label"), rows)
-    assert list(TableDataModule(file).columns) == ["x", "y"]
-    assert TableDataModule(file, feature_columns=["x"]).feature_names == ["x"]
+    assert list(ready(TableDataModule(file)).columns) == ["x", "y"]
+    assert ready(TableDataModule(file, feature_columns=["x"])).feature_names == ["x"]
 
 
 def test_categories_that_training_rows_lack_are_zeros_and_said(table, capsys):
     inputs = [{"age": 40, "income": 20, "town": "Paris", "code": 40}, [None, 20.0, "Oslo", 20]]
-    data = TableDataModule(**table, **OPTIONS, predict_inputs=inputs)
-    data.setup("predict")
-    said = capsys.readouterr().err.splitlines()
+    data = ready(TableDataModule(**table, **OPTIONS, predict_inputs=inputs))
+    data.dataset("predict")
+    said = capsys.readouterr().err.splitlines()[-2:]
     assert "1 of 2 predict rows have a 'town' that no training row has ('Paris')" in said[0]
     assert "1 of 2 predict rows have a 'code' that no training row has ('40')" in said[1]
     paris, oslo = data.dataset("predict")[0].x[0].tolist(), data.dataset("predict")[1].x[0].tolist()
@@ -364,10 +365,10 @@ def test_categories_that_training_rows_lack_are_zeros_and_said(table, capsys):
 
 
 def test_a_column_of_ids_is_suspected(tmp_path, capsys):
-    data = TableDataModule(write(tmp_path / "a.csv", HEADER, mixed(100)))
+    data = ready(TableDataModule(write(tmp_path / "a.csv", HEADER, mixed(100))))
     data.setup("fit")
     assert "column 'id' has 64 different values in 64 training rows" in capsys.readouterr().err
-    TableDataModule(write(tmp_path / "a.csv", HEADER, mixed(100)), **OPTIONS).setup("fit")
+    ready(TableDataModule(write(tmp_path / "a.csv", HEADER, mixed(100)), **OPTIONS)).setup("fit")
     assert "'id'" not in capsys.readouterr().err
 
 
@@ -375,7 +376,7 @@ def test_a_column_of_ids_is_suspected(tmp_path, capsys):
 
 
 def test_a_checkpoint_is_enough_to_predict(tmp_path, table):
-    fitted = TableDataModule(**table, **OPTIONS)
+    fitted = ready(TableDataModule(**table, **OPTIONS))
     torch.save(fitted.state_dict(), tmp_path / "state")
     file = write(
         tmp_path / "new.csv",
@@ -392,9 +393,9 @@ def test_a_checkpoint_is_enough_to_predict(tmp_path, table):
 
 
 def test_other_rows_than_the_checkpoint_was_trained_on_are_refused(tmp_path, table):
-    state = TableDataModule(**table, **OPTIONS).state_dict()
+    state = ready(TableDataModule(**table, **OPTIONS)).state_dict()
     other = table | {"train_file": write(tmp_path / "other.csv", HEADER, mixed(50, seed=1))}
-    data = TableDataModule(**other, **OPTIONS)
+    data = ready(TableDataModule(**other, **OPTIONS))
     data.load_state_dict(state)
     data.dataset("test")  # a file of its own
     with pytest.raises(ValueError, match=r"other rows \(240 rows, .* than the options give now \(50 rows"):
@@ -452,7 +453,7 @@ def test_other_rows_than_the_checkpoint_was_trained_on_are_refused(tmp_path, tab
 )
 def test_what_does_not_fit_is_refused_in_one_line(tmp_path, rows, options, message):
     with pytest.raises(ValueError, match=message) as caught:
-        data = TableDataModule(write(tmp_path / "a.csv", ("x", "y", "label"), rows), **options)
+        data = ready(TableDataModule(write(tmp_path / "a.csv", ("x", "y", "label"), rows), **options))
         _ = data.dataset("train"), data.dataset("predict")
     assert "\n" not in str(caught.value)
 
@@ -461,4 +462,4 @@ def test_a_label_of_the_test_rows_alone_is_refused(tmp_path):
     train = write(tmp_path / "a.csv", ("x", "label"), [(1, "a"), (2, "b")] * 9)
     test = write(tmp_path / "b.csv", ("x", "label"), [(1, "c")])
     with pytest.raises(ValueError, match="label 'c' of the test rows is none of the 2 of the training rows"):
-        TableDataModule(train, test_file=test).dataset("test")
+        ready(TableDataModule(train, test_file=test)).dataset("test")

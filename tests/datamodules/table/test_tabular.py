@@ -13,6 +13,7 @@ from sklearn.datasets import load_wine
 
 from datamodules.splits import stratified_split
 from datamodules.table.tabular import Table, TabularDataModule
+from tests.tools.ready import ready
 
 SPLITS = ("train", "val", "test")
 
@@ -41,7 +42,7 @@ def small(
         def load_table(self):
             return Table(x, target, features, classes)
 
-    return Small(**options)
+    return ready(Small(**options))
 
 
 def restored(kind, state, path, **options):
@@ -59,7 +60,7 @@ def test_wine_is_a_subclass_of_at_most_15_lines():
 
 
 def test_names_and_sizes_are_those_of_the_table_as_plain_strings():
-    data, wine = WineDataModule(), load_wine()
+    data, wine = ready(WineDataModule()), load_wine()
     assert (data.feature_names, data.class_names) == (wine.feature_names, list(wine.target_names))
     assert {type(name) for name in data.feature_names + data.class_names} == {str}
     assert (data.num_features, data.num_classes) == (13, 3)
@@ -77,11 +78,11 @@ def test_what_load_table_returns_is_named_where_it_is_no_table(returned, got):
 
     expected = f"load_table: expected a Table of x, target, feature_names, class_names, got {got}"
     with pytest.raises(ValueError, match=expected):
-        _ = Wrong().class_names
+        _ = ready(Wrong()).class_names
 
 
 def test_splits_are_stratified_disjoint_and_leave_no_row_out():
-    data, wine = WineDataModule(val_fraction=0.1, test_fraction=0.3), load_wine()
+    data, wine = ready(WineDataModule(val_fraction=0.1, test_fraction=0.3)), load_wine()
     assert [len(data.points(split)[0]) for split in SPLITS] == [107, 18, 53]
     for split in SPLITS:
         target = data.points(split)[1]
@@ -101,20 +102,22 @@ def test_the_table_is_read_once():
             calls.append(self)
             return super().load_table()
 
-    data = Counted()
+    data = ready(Counted())
     _ = data.num_features, data.class_counts, data.state_dict(), data.dataset("test"), data.dataset("predict")
     assert len(calls) == 1
 
 
 def test_wine_fits_tests_and_predicts(tmp_path, monkeypatch):
     softmax = pytest.importorskip("logreg.softmax", reason="deleted with its tasks")
-    data = WineDataModule(batch_size=32)
+    data = ready(WineDataModule(batch_size=32))
     model = softmax.SoftmaxRegression(data.num_features, data.num_classes, lr=0.5)
     plain = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False, "accelerator": "cpu"}
     trainer = L.Trainer(max_epochs=30, default_root_dir=tmp_path, log_every_n_steps=1, **plain)
     trainer.fit(model, datamodule=data)
     [path] = tmp_path.rglob("*.ckpt")
-    assert trainer.test(model, WineDataModule(), path, verbose=False, weights_only=True)[0]["test/accuracy"] > 0.9
+    assert (
+        trainer.test(model, ready(WineDataModule()), path, verbose=False, weights_only=True)[0]["test/accuracy"] > 0.9
+    )
     monkeypatch.setattr(WineDataModule, "load_table", Unreadable.load_table)
     inputs = WineDataModule(predict_inputs=load_wine().data[:5].tolist())
     [proba] = trainer.predict(model, inputs, ckpt_path=path, weights_only=True)
@@ -136,7 +139,7 @@ def test_derived_columns_count_as_features():
         def add_features(self, x):
             return torch.cat([x, x.square()], dim=1)
 
-    data = Squares()
+    data = ready(Squares())
     assert (data.num_features, data.dataset("train")[0].x.shape) == (26, (1, 26))
     assert data.points("train")[0].shape == (107 - 1, 13)
 
@@ -183,7 +186,7 @@ def test_a_table_that_does_not_fit_together_is_refused_in_one_line(table, messag
 
 
 def test_predicting_given_rows_needs_a_checkpoint_and_no_data(tmp_path):
-    fitted, rows = WineDataModule(), load_wine().data[:2].tolist()
+    fitted, rows = ready(WineDataModule()), load_wine().data[:2].tolist()
     data = restored(Unreadable, fitted.state_dict(), tmp_path / "state", predict_inputs=rows)
     dataset = data.dataset("predict")
     assert torch.equal(dataset[1].x, fitted.transform(torch.tensor(rows[1:])))
@@ -192,11 +195,11 @@ def test_predicting_given_rows_needs_a_checkpoint_and_no_data(tmp_path):
     assert data.describe([1], "predict")[0]["alcohol"] == rows[1][0]
     assert data.state_dict()["class_counts"] == fitted.class_counts  # and so it can be saved again
     with pytest.raises(OSError, match="no data here"):
-        data.dataset("test")
+        data.setup("test")
 
 
 def test_a_row_of_the_wrong_width_is_refused_without_the_data(tmp_path):
-    data = restored(Unreadable, WineDataModule().state_dict(), tmp_path / "state", predict_inputs=[[1.0, 2.0]])
+    data = restored(Unreadable, ready(WineDataModule()).state_dict(), tmp_path / "state", predict_inputs=[[1.0, 2.0]])
     with pytest.raises(
         ValueError, match=r"predict_inputs: expected 13 numbers \(alcohol, .* got \[1.0, 2.0\] as point 0"
     ):
@@ -204,23 +207,23 @@ def test_a_row_of_the_wrong_width_is_refused_without_the_data(tmp_path):
 
 
 def test_state_may_be_restored_twice_as_the_command_line_and_lightning_do(tmp_path):
-    state = WineDataModule().state_dict()
+    state = ready(WineDataModule()).state_dict()
     data = restored(Unreadable, state, tmp_path / "state")
     data.load_state_dict(state)
     assert torch.equal(data.mean, state["mean"])
 
 
 def test_data_of_other_names_than_the_checkpoint_s_is_refused(tmp_path):
-    state = small().state_dict()
-    data = small(classes="ef")
+    state = ready(small()).state_dict()
+    data = type(small(classes="ef"))()
     data.load_state_dict(state)
     with pytest.raises(ValueError, match=r"trained on class_names \['c', 'd'\], the data has \['e', 'f'\]"):
-        data.dataset("test")
+        data.setup("test")
 
 
 def test_state_of_another_format_is_refused():
     with pytest.raises(ValueError, match="an earlier version of this project"):
-        WineDataModule().load_state_dict(WineDataModule().state_dict() | {"format_version": 0})
+        ready(WineDataModule()).load_state_dict(ready(WineDataModule()).state_dict() | {"format_version": 0})
 
 
 # stratified_split
@@ -244,6 +247,6 @@ def test_a_split_depends_on_the_seed_alone():
 
 def test_rows_can_be_handed_to_a_worker_process_that_is_spawned():
     """macOS and Python 3.14 start workers so: what they get is pickled."""
-    dataset = WineDataModule().dataset("val")
+    dataset = ready(WineDataModule()).dataset("val")
     received = pickle.loads(pickle.dumps(dataset))
     assert torch.equal(received[3].x, dataset[3].x)

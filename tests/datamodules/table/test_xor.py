@@ -6,12 +6,13 @@ import pytest
 import torch
 
 from datamodules import XORDataModule
+from tests.tools.ready import ready
 
 SPLITS = ("train", "val", "test")
 
 
 def test_by_default_each_split_is_the_four_corners():
-    data = XORDataModule()
+    data = ready(XORDataModule())
     for split in SPLITS:
         x, target = data.points(split)
         assert x.tolist() == [[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]]
@@ -19,7 +20,7 @@ def test_by_default_each_split_is_the_four_corners():
 
 
 def test_rows_per_corner_and_noise_make_clouds_around_the_corners():
-    data = XORDataModule(rows_per_corner=500, noise=0.1)
+    data = ready(XORDataModule(rows_per_corner=500, noise=0.1))
     x, target = data.points("train")
     assert x.shape == (2000, 2)
     assert data.class_counts == [1000, 1000]
@@ -33,7 +34,7 @@ def test_rows_per_corner_and_noise_make_clouds_around_the_corners():
 
 def test_noise_depends_on_the_seed_alone_and_differs_between_splits():
     def draw(seed):
-        data = XORDataModule(noise=0.2, seed=seed)
+        data = ready(XORDataModule(noise=0.2, seed=seed))
         return [data.points(split)[0] for split in SPLITS]
 
     first = draw(1)
@@ -45,7 +46,7 @@ def test_noise_depends_on_the_seed_alone_and_differs_between_splits():
 
 
 def test_interaction_adds_the_product_of_the_centred_coordinates():
-    data = XORDataModule(interaction=True)
+    data = ready(XORDataModule(interaction=True))
     assert data.num_features == 3
     corners, target = data.points("train")
     assert corners.shape == (4, 2)  # raw rows, and so the pictures, stay two-dimensional
@@ -56,37 +57,37 @@ def test_interaction_adds_the_product_of_the_centred_coordinates():
 
 
 def test_without_the_interaction_there_are_two_columns():
-    data = XORDataModule()
+    data = ready(XORDataModule())
     assert data.num_features == 2
     assert data.transform(data.points("train")[0]).shape == (4, 2)
 
 
 def test_both_columns_are_centred_and_scaled():
-    data = XORDataModule()
+    data = ready(XORDataModule())
     assert data.transform(data.points("train")[0]).tolist() == [[-1, -1], [-1, 1], [1, -1], [1, 1]]
 
 
 def test_state_survives_a_checkpoint_that_may_hold_data_alone(tmp_path):
-    data = XORDataModule(noise=0.3, interaction=True, rows_per_corner=5)
+    data = ready(XORDataModule(noise=0.3, interaction=True, rows_per_corner=5))
     torch.save(data.state_dict(), tmp_path / "state.pt")
-    other = XORDataModule(noise=0.3, interaction=True, rows_per_corner=5, seed=1)
+    other = ready(XORDataModule(noise=0.3, interaction=True, rows_per_corner=5, seed=1))
     other.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
     x = torch.tensor([[0.2, 0.9]])
     assert torch.equal(other.transform(x), data.transform(x))
 
 
 def test_state_with_the_interaction_does_not_fit_a_datamodule_without_it():
-    state = XORDataModule(interaction=True).state_dict()
+    state = ready(XORDataModule(interaction=True)).state_dict()
     with pytest.raises(ValueError, match=r"the checkpoint was trained on .*use the run's own config.yaml"):
-        XORDataModule().load_state_dict(state)
+        ready(XORDataModule()).load_state_dict(state)
 
 
 def test_given_points_are_two_raw_coordinates_also_with_the_interaction():
-    data = XORDataModule(interaction=True, predict_inputs=[[0.0, 1.0]])
+    data = ready(XORDataModule(interaction=True, predict_inputs=[[0.0, 1.0]]))
     assert len(data.dataset("predict")) == 1
     assert data.describe([0], "predict") == [{"x1": 0.0, "x2": 1.0}]
     with pytest.raises(ValueError, match=r"expected 2 numbers \(x1, x2\), got \[0.0, 1.0, 0.0\] as point 0"):
-        XORDataModule(interaction=True, predict_inputs=[[0.0, 1.0, 0.0]]).dataset("predict")
+        ready(XORDataModule(interaction=True, predict_inputs=[[0.0, 1.0, 0.0]])).dataset("predict")
 
 
 @pytest.mark.parametrize("options", [{"rows_per_corner": 0}, {"noise": -0.1}, {"noise": math.nan}, {"noise": math.inf}])
@@ -95,4 +96,4 @@ def test_no_rows_and_impossible_noise_are_refused(options):
     with pytest.raises(
         ValueError, match=f"rows_per_corner of at least 1 and noise of at least 0, got .*{name}={value}"
     ):
-        XORDataModule(**options)
+        ready(XORDataModule(**options))

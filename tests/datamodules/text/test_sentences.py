@@ -19,10 +19,11 @@ from scipy.sparse import hstack
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from datamodules import TextDataModule
-from datamodules.batches import BatchIndices
+from datamodules.sampler import BatchIndices
 from datamodules.text.features import Ngrams
 from logreg.optimizers import DecayToZero
 from logreg.softmax import SoftmaxRegression
+from tests.tools.ready import ready
 
 SUBJECTS = ["snow", "rain", "sun", "wind", "storm", "fog", "hail", "cloud", "frost", "thunder"]
 SONGS = ["song", "tune", "track", "album", "record", "playlist", "band", "singer", "chorus", "melody"]
@@ -78,26 +79,26 @@ def through_a_file(state, path):
 
 
 def test_a_file_of_groups_gives_each_label_its_group_or_names_the_one_it_lacks(tmp_path, files):
-    assert TextDataModule(**files).class_groups is None
+    assert ready(TextDataModule(**files)).class_groups() is None
     (tmp_path / "groups.csv").write_text("group,label\nout,weather\nin,music\nnone,other\n")
-    data = TextDataModule(**files, groups_file=str(tmp_path / "groups.csv"))
+    data = ready(TextDataModule(**files, groups_file=str(tmp_path / "groups.csv")))
     expected = {"music": "in", "weather": "out", "other": "none"}
-    assert dict(zip(data.class_names, data.class_groups, strict=True)) == expected
+    assert dict(zip(data.class_names, data.class_groups(), strict=True)) == expected
     (tmp_path / "groups.csv").write_text("group,label\nout,weather\n")
     with pytest.raises(ValueError, match=r"groups\.csv: expected a group for each label, got none for music, other"):
-        data.class_groups  # noqa: B018 - a property
+        data.class_groups()
 
 
 def test_vocabulary_ignores_words_seen_only_in_validation_or_test(tmp_path, files):
     write(files["val_file"], [("zebra snow", "weather")])
     write(files["test_file"], [("quagga song", "music"), ("will it be other", "other")])
-    names = TextDataModule(**files).feature_names
+    names = ready(TextDataModule(**files)).feature_names
     assert "snow" in names and "will there" in names
     assert not {"zebra", "quagga", "zebra snow"} & set(names)
 
 
 def test_idf_counts_training_texts_alone(files):
-    data = TextDataModule(**files, words=Ngrams())
+    data = ready(TextDataModule(**files, words=Ngrams()))
     texts = [text for text, _ in WEATHER[:6] + MUSIC[:6] + OTHER[:2]]
     expected = TfidfVectorizer(dtype=np.float32).fit(texts)
     assert data.feature_names == expected.get_feature_names_out().tolist()
@@ -105,7 +106,7 @@ def test_idf_counts_training_texts_alone(files):
 
 
 def test_rows_of_every_split_are_the_vectors_of_its_texts(files):
-    data = TextDataModule(**files)
+    data = ready(TextDataModule(**files))
     for split in ("train", "val", "test"):
         expected = data.vectorize(texts_of(data, split)).toarray()
         assert torch.equal(everything(data, split), torch.from_numpy(expected))
@@ -121,14 +122,14 @@ def test_rows_of_every_split_are_the_vectors_of_its_texts(files):
     ids=["words", "chars", "both"],
 )
 def test_the_number_of_features_is_that_of_the_columns_and_of_their_names(files, words, chars):
-    data = TextDataModule(**files, words=words, chars=chars)
+    data = ready(TextDataModule(**files, words=words, chars=chars))
     assert data.num_features == everything(data, "train").shape[1] == len(data.feature_names)
     assert data.num_features == everything(data, "val").shape[1]
 
 
 def test_words_and_characters_are_joined_words_first(files):
     words, chars = Ngrams(ngram_range=(1, 2)), Ngrams(analyzer="char_wb", ngram_range=(2, 3), sublinear_tf=True)
-    data = TextDataModule(**files, words=words, chars=chars)
+    data = ready(TextDataModule(**files, words=words, chars=chars))
     train, question = texts_of(data, "train"), ["play the rain album"]
     by_word = TfidfVectorizer(ngram_range=(1, 2), dtype=np.float32).fit(train)
     by_char = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 3), sublinear_tf=True, dtype=np.float32).fit(train)
@@ -153,7 +154,7 @@ def test_words_and_characters_are_joined_words_first(files):
     ids=str,
 )
 def test_every_option_of_the_vectorizer_does_what_scikit_learns_does(files, options):
-    data = TextDataModule(**files, words=Ngrams(**options))
+    data = ready(TextDataModule(**files, words=Ngrams(**options)))
     expected = TfidfVectorizer(**options, dtype=np.float32).fit(texts_of(data, "train"))
     question = ["Play the song the song, PLEASE", "café snow"]
     assert data.feature_names == expected.get_feature_names_out().tolist()
@@ -171,18 +172,18 @@ def test_a_vocabulary_that_is_empty_after_min_df_is_refused_by_the_option_to_cha
         ({"chars": Ngrams(analyzer="char", ngram_range=(9, 9), min_df=2)}, r"data\.chars: .*no terms remain"),
     ]:
         with pytest.raises(ValueError, match=message) as caught:
-            _ = TextDataModule(**files, **options).num_features
+            _ = ready(TextDataModule(**files, **options)).num_features
         assert "\n" not in str(caught.value)
 
 
 def test_batches_are_stratified_by_label_if_asked_for(files):
-    plain, stratified = TextDataModule(**files), TextDataModule(**files, stratified_batches=True)
+    plain, stratified = ready(TextDataModule(**files)), ready(TextDataModule(**files, stratified_batches=True))
     assert plain.train_dataloader().sampler.strata is None
     assert stratified.train_dataloader().sampler.strata.tolist() == stratified.dataset("train").target.tolist()
 
 
 def test_feature_dropout_changes_training_rows_alone(files):
-    plain, dropped = TextDataModule(**files), TextDataModule(**files, feature_dropout=0.6)
+    plain, dropped = ready(TextDataModule(**files)), ready(TextDataModule(**files, feature_dropout=0.6))
     assert (everything(dropped, "train") != 0).sum() < 0.7 * (everything(plain, "train") != 0).sum()
     for split in ("val", "test", "predict"):
         assert torch.equal(everything(plain, split), everything(dropped, split))
@@ -192,7 +193,7 @@ def test_feature_dropout_changes_training_rows_alone(files):
 
 
 def test_given_splits_are_used_as_they_are_and_in_their_order(files):
-    data = TextDataModule(**files)
+    data = ready(TextDataModule(**files))
     assert list(zip(texts_of(data, "train"), labels_of(data, "train"), strict=True)) == (
         WEATHER[:6] + MUSIC[:6] + OTHER[:2]
     )
@@ -201,7 +202,7 @@ def test_given_splits_are_used_as_they_are_and_in_their_order(files):
 
 
 def test_made_splits_are_disjoint_stratified_and_leave_no_row_out(one_file):
-    data = TextDataModule(one_file, val_fraction=0.25, test_fraction=0.2)
+    data = ready(TextDataModule(one_file, val_fraction=0.25, test_fraction=0.2))
     parts = {split: texts_of(data, split) for split in ("train", "val", "test")}
     assert sorted(itertools.chain(*parts.values())) == sorted(text for text, _ in WEATHER + MUSIC + OTHER)
     assert {split: Counter(labels_of(data, split)) for split in parts} == {
@@ -213,7 +214,8 @@ def test_made_splits_are_disjoint_stratified_and_leave_no_row_out(one_file):
 
 def test_made_splits_are_a_function_of_the_seed(one_file):
     held = [
-        texts_of(TextDataModule(one_file, seed=seed, test_fraction=0.3, val_fraction=0.3), "test") for seed in (1, 1, 2)
+        texts_of(ready(TextDataModule(one_file, seed=seed, test_fraction=0.3, val_fraction=0.3)), "test")
+        for seed in (1, 1, 2)
     ]
     assert held[0] == held[1]
     assert set(held[0]) != set(held[2])
@@ -221,8 +223,10 @@ def test_made_splits_are_a_function_of_the_seed(one_file):
 
 @pytest.mark.parametrize("given, made", [("test_file", "val"), ("val_file", "test")])
 def test_where_one_file_is_missing_only_that_split_is_held_out_of_training(files, given, made):
-    data = TextDataModule(train_file=files["train_file"], **{given: files[given]}, val_fraction=0.3, test_fraction=0.3)
-    whole = TextDataModule(**files)
+    data = ready(
+        TextDataModule(train_file=files["train_file"], **{given: files[given]}, val_fraction=0.3, test_fraction=0.3)
+    )
+    whole = ready(TextDataModule(**files))
     assert texts_of(data, given[:-5]) == texts_of(whole, given[:-5])
     assert sorted(texts_of(data, "train") + texts_of(data, made)) == sorted(texts_of(whole, "train"))
 
@@ -230,7 +234,7 @@ def test_where_one_file_is_missing_only_that_split_is_held_out_of_training(files
 def test_a_label_with_a_single_row_cannot_be_split_and_the_line_names_the_remedies(tmp_path):
     path = write(tmp_path / "rows.csv", [*WEATHER, *MUSIC, ("alone", "odd")])
     with pytest.raises(ValueError, match=r"cannot hold out .* for test: .*or give a test_file") as caught:
-        _ = TextDataModule(path).num_features
+        _ = ready(TextDataModule(path)).num_features
     assert "\n" not in str(caught.value)
 
 
@@ -238,14 +242,14 @@ def test_a_label_with_a_single_row_cannot_be_split_and_the_line_names_the_remedi
 
 
 def test_labels_are_sorted_and_the_out_of_scope_label_is_last(files):
-    data = TextDataModule(**files, oos_label="music")
+    data = ready(TextDataModule(**files, oos_label="music"))
     assert data.class_names == ["other", "weather", "music"]
     assert (data.oos_class, data.num_classes, data.class_counts) == (2, 3, [2, 6, 6])
     assert labels_of(data, "val") == ["weather"] * 2 + ["music"] * 2 + ["other"] * 2
 
 
 def test_without_an_out_of_scope_label_all_labels_are_in_scope(files):
-    data = TextDataModule(**files)
+    data = ready(TextDataModule(**files))
     assert (data.class_names, data.oos_class) == (["music", "other", "weather"], None)
 
 
@@ -253,36 +257,36 @@ def test_without_an_out_of_scope_label_all_labels_are_in_scope(files):
 def test_a_label_seen_only_in_validation_or_test_is_refused(files, split):
     write(files[f"{split}_file"], [*WEATHER, ("turn it up", "volume")])
     with pytest.raises(ValueError, match=rf"label 'volume' is in the {split} rows but not in the training rows"):
-        _ = TextDataModule(**files).class_names
+        _ = ready(TextDataModule(**files)).class_names
 
 
 def test_an_out_of_scope_label_may_be_in_validation_and_test_alone(files):
     write(files["train_file"], WEATHER[:6] + MUSIC[:6])
-    data = TextDataModule(**files, oos_label="other")
+    data = ready(TextDataModule(**files, oos_label="other"))
     assert (data.class_names, data.class_counts) == (["music", "weather", "other"], [6, 6, 0])
 
 
 def test_one_label_only_is_refused(tmp_path, files):
     path = write(tmp_path / "one.csv", WEATHER)
     with pytest.raises(ValueError, match=r"at least 2 labels.*\['weather'\]"):
-        _ = TextDataModule(path).class_names
+        _ = ready(TextDataModule(path)).class_names
     path = write(tmp_path / "two.csv", WEATHER + OTHER)
     with pytest.raises(ValueError, match=r"at least 2 labels.*\['weather'\]"):
-        _ = TextDataModule(path, oos_label="other").class_names
+        _ = ready(TextDataModule(path, oos_label="other")).class_names
 
 
 def test_an_out_of_scope_label_that_no_row_has_is_refused(files):
     with pytest.raises(ValueError, match="oos_label 'oos' is the label of no row"):
-        _ = TextDataModule(**files, oos_label="oos").class_names
+        _ = ready(TextDataModule(**files, oos_label="oos")).class_names
     with pytest.raises(ValueError, match="oos_label 'Other' is the label of no row; there is 'other'"):
-        _ = TextDataModule(**files, oos_label="Other").class_names
+        _ = ready(TextDataModule(**files, oos_label="Other")).class_names
 
 
 @pytest.mark.parametrize("kind", ["train", "val", "test"])
 def test_a_bad_file_is_named_whichever_it_is(files, kind):
     Path(files[f"{kind}_file"]).write_bytes(b"sentence,label\nx,y\n")
     with pytest.raises(ValueError, match=rf"{kind}\.csv.*expected a column 'text'"):
-        _ = TextDataModule(**files).num_features
+        _ = ready(TextDataModule(**files)).num_features
 
 
 # --- options --------------------------------------------------------------------------------------------------------
@@ -305,12 +309,12 @@ def test_a_bad_file_is_named_whichever_it_is(files, kind):
 )
 def test_an_option_out_of_its_range_is_refused(one_file, options, message):
     with pytest.raises(ValueError, match=message):
-        TextDataModule(one_file, **options).dataset("predict")
+        ready(TextDataModule(one_file, **options)).dataset("predict")
 
 
 def test_no_training_file_is_refused_by_the_option_to_give():
     with pytest.raises(ValueError, match=r"--data\.train_file FILE"):
-        _ = TextDataModule().num_features
+        TextDataModule().setup("fit")
 
 
 # --- checkpoint -----------------------------------------------------------------------------------------------------
@@ -327,15 +331,13 @@ def test_no_training_file_is_refused_by_the_option_to_give():
     ids=["words", "no idf", "both", "chars"],
 )
 def test_a_checkpoint_gives_bit_identical_vectors_without_the_files(tmp_path, files, words, chars):
-    fitted = TextDataModule(**files, oos_label="other", words=words, chars=chars)
+    fitted = ready(TextDataModule(**files, oos_label="other", words=words, chars=chars))
     state = through_a_file(fitted.state_dict(), tmp_path / "state.ckpt")
     questions = ["will it snow, Zoë?", "PLAY the song", "", "unknown"]
     expected = fitted.vectorize(questions)
     for name in files.values():
         Path(name).unlink()
-    loaded = TextDataModule(
-        train_file="gone.csv", predict_inputs=["will it snow"]
-    )  # and with other options than at training
+    loaded = TextDataModule(train_file="gone.csv", predict_inputs=["will it snow"])  # and with other options
     loaded.load_state_dict(state)
     found = loaded.vectorize(questions)
     for part in ("indptr", "indices", "data"):
@@ -346,7 +348,7 @@ def test_a_checkpoint_gives_bit_identical_vectors_without_the_files(tmp_path, fi
 
 
 def test_a_checkpoint_of_a_checkpoint_is_the_same(tmp_path, files):
-    state = TextDataModule(**files, chars=Ngrams(analyzer="char")).state_dict()
+    state = ready(TextDataModule(**files, chars=Ngrams(analyzer="char"))).state_dict()
     again = TextDataModule()
     again.load_state_dict(through_a_file(state, tmp_path / "a"))
     second = through_a_file(again.state_dict(), tmp_path / "b")
@@ -359,7 +361,7 @@ def test_a_checkpoint_of_a_checkpoint_is_the_same(tmp_path, files):
 
 def test_restoring_the_same_state_again_costs_nothing(files, monkeypatch):
     """The command line restores it to build the model, and Lightning once more when the run starts."""
-    state, data = TextDataModule(**files).state_dict(), TextDataModule()
+    state, data = ready(TextDataModule(**files)).state_dict(), TextDataModule()
     data.load_state_dict(state)
     features = data.features
     data.load_state_dict(state)
@@ -367,13 +369,13 @@ def test_restoring_the_same_state_again_costs_nothing(files, monkeypatch):
 
 
 def test_what_a_checkpoint_holds_besides_is_not_carried_on(files):
-    state, data = TextDataModule(**files).state_dict(), TextDataModule()
+    state, data = ready(TextDataModule(**files)).state_dict(), TextDataModule()
     data.load_state_dict(state | {"reset": 1})
     assert data.state_dict().keys() == state.keys()
 
 
 def test_a_checkpoint_of_another_format_is_refused(files):
-    state = TextDataModule(**files).state_dict() | {"format_version": 2}
+    state = ready(TextDataModule(**files)).state_dict() | {"format_version": 2}
     with pytest.raises(ValueError, match="a later version of this project"):
         TextDataModule().load_state_dict(state)
 
@@ -422,7 +424,7 @@ def fitted(data, **options):
 def test_77_labels_and_10_000_rows_with_quotes_commas_and_newlines_train(tmp_path):
     generator = random.Random(0)
     rows = [(messy(generator, n % 77, n), f'intent, "{n % 77}"') for n in range(10_000)]
-    data = TextDataModule(write(tmp_path / "rows.csv", rows), words=Ngrams(min_df=2), batch_size=256)
+    data = ready(TextDataModule(write(tmp_path / "rows.csv", rows), words=Ngrams(min_df=2), batch_size=256))
     assert (data.num_classes, sum(data.class_counts)) == (77, 8_100)
     assert [len(data.dataset(split)) for split in ("train", "val", "test")] == [8_100, 900, 1_000]
     assert data.describe([0], "test")[0]["text"].count("\n") == 2
@@ -439,8 +441,14 @@ def test_separate_train_and_test_files_train_without_a_validation_file(tmp_path,
         (tmp_path / f"{name}{suffix}").write_text(text, encoding="utf-8")
         return str(tmp_path / f"{name}{suffix}")
 
-    data = TextDataModule(
-        file("train", 200), test_file=file("test", 40), text_column="utterance", label_column="intent", batch_size=16
+    data = ready(
+        TextDataModule(
+            file("train", 200),
+            test_file=file("test", 40),
+            text_column="utterance",
+            label_column="intent",
+            batch_size=16,
+        )
     )
     assert [len(data.dataset(split)) for split in ("train", "val", "test")] == [180, 20, 40]
     assert data.class_names == ["0", "1", "2", "3"]
@@ -449,7 +457,7 @@ def test_separate_train_and_test_files_train_without_a_validation_file(tmp_path,
 
 def test_standard_input_is_read_once_however_often_it_is_asked_for(monkeypatch, one_file):
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"will it snow\nplay\n"), encoding="utf-8"))
-    data = TextDataModule(one_file, predict_file="-")
+    data = ready(TextDataModule(one_file, predict_file="-"))
     assert len(data.dataset("predict")) == len(data.dataset("predict")) == 2
     assert data.describe([1], "predict") == [{"text": "play"}]
 
@@ -458,15 +466,15 @@ def test_a_preset_has_the_n_grams_of_the_best_configuration_and_beats_words_and_
     best = yaml.safe_load(Path(__file__).parents[3].joinpath("configs/clinc150_best.yaml").read_text())["data"][
         "init_args"
     ]
-    data = TextDataModule(**files, words=Ngrams(), preset="words+chars")
+    data = ready(TextDataModule(**files, words=Ngrams(), preset="words+chars"))
     for name in ("words", "chars"):
         options = asdict(data.ngrams[name])
         assert {key: options[key] for key in best[name]} == best[name] | {
             "ngram_range": tuple(best[name]["ngram_range"])
         }
-    assert list(TextDataModule(**files, chars=Ngrams(analyzer="char"), preset="words").ngrams) == ["words"]
-    restored = TextDataModule(**files)
+    assert list(ready(TextDataModule(**files, chars=Ngrams(analyzer="char"), preset="words")).ngrams) == ["words"]
+    restored = ready(TextDataModule(**files))
     restored.load_state_dict(data.state_dict())
     assert restored.feature_names == data.feature_names
     with pytest.raises(ValueError, match=r"preset must be words, words\+chars or null, got all"):
-        TextDataModule(**files, preset="all")
+        ready(TextDataModule(**files, preset="all"))

@@ -9,7 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datamodules.batches import BatchedDataset, BatchIndices, ResumableBatchSampler, StatefulDataLoader
+from datamodules.batches import BatchedDataset
+from datamodules.sampler import BatchIndices, ResumableBatchSampler, StatefulDataLoader
 from datamodules.text.sparse_rows import SparseRows
 from logreg.softmax import SoftmaxRegression
 
