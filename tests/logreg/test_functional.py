@@ -350,7 +350,7 @@ def test_a_second_sigmoid_shrinks_the_gradient_of_a_wrong_row():
 @each_form
 @pytest.mark.parametrize(("shape", "target_shape"), [((3, 1), (3,)), ((3,), (3, 1)), ((3,), (1,)), ((3, 2), (3,))])
 def test_shapes_that_would_broadcast_are_refused(loss, shape, target_shape):
-    with pytest.raises(ValueError, match=r"target of the same shape, got \(3.*would broadcast .*: squeeze"):
+    with pytest.raises(ValueError, match=r"target of the same shape, got \(3.*would broadcast .*: squeeze the scores"):
         loss(torch.zeros(shape), torch.zeros(target_shape, dtype=torch.long))
 
 
