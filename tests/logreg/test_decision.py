@@ -196,11 +196,3 @@ def test_a_figure_of_rows_that_are_not_there_is_left_out_and_there_is_nothing_to
     found = {name: float(value) for name, value in collected(proba, target, [200]).compute().items()}
     expected = sklearn_figures(proba.argmax(axis=1), target)
     assert found == pytest.approx({name: expected[name] for name in names}, abs=1e-6)
-
-
-def test_a_reset_forgets_all_rows():
-    proba, target = random_rows(2)
-    metrics = collected(proba, target, [200])
-    metrics.reset()
-    metrics.update(torch.tensor([[0.1, 0.1, 0.7, 0.1]]), torch.tensor([OOS]))
-    assert float(metrics.compute()["oos_recall"]) == 1
