@@ -12,6 +12,7 @@ import torch
 
 pytest.importorskip("torch", minversion="2.10")  # a device in Python
 
+from tests.conftest import MODULES
 from tests.tools.mock_device import start_server
 
 SERVER = start_server()
@@ -25,13 +26,14 @@ def run_jobs(folder, *jobs):
     """Runs of `train.py`, each on a device, one after another; the output of the first that failed."""
     for device, arguments in jobs:
         SERVER.send((device, arguments, folder / "log"))
+        assert SERVER.poll(600), f"no end of {arguments}"
         if failure := SERVER.recv():
             return failure
     return ""
 
 
 def job(device, command, config, run, *options):
-    pytest.importorskip(f"datamodules.{config.split('_')[0]}")  # it may be deleted with its task
+    pytest.importorskip(MODULES[config.split("_")[0]])  # it may be deleted with its task
     place = ["--config", f"configs/{config}.yaml", "--trainer.default_root_dir", run]
     return device, [*map(str, [command, *place, *QUIET, *options])]
 
@@ -167,15 +169,6 @@ assert all(tensor.device.type == "cpu" for tensor in torch.export.load(sys.argv[
 @pytest.mark.parametrize("device", ["gpu", "mps"])
 def test_a_classifier_on_another_device_answers_explains_and_exports_as_on_the_cpu(short_fit, tmp_path, device):
     pytest.importorskip("onnx")
-    command = [
-        sys.executable,
-        "-W",
-        "ignore",
-        "-c",
-        CLASSIFIER,
-        str(short_fit("text_csv")),
-        device,
-        str(tmp_path / "m"),
-    ]
+    command = [sys.executable, "-W", "ignore", "-c", CLASSIFIER, short_fit("text_csv"), device, tmp_path / "m"]
     done = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
