@@ -111,6 +111,16 @@ def test_learning_rate_scheduler_of_the_configuration_is_stepped_once_per_epoch(
     assert run.optimizers[0].param_groups[0]["lr"] == pytest.approx(0.1)
 
 
+def test_a_schedule_of_lbfgs_goes_on_where_a_resumed_fit_had_come_to(flowers, tmp_path):
+    half = partial(torch.optim.lr_scheduler.StepLR, step_size=1, gamma=0.5)
+    batches, path = batches_of(*flowers), tmp_path / "last.ckpt"
+    for epochs, options in ((2, {}), (3, {"ckpt_path": path, "weights_only": True})):
+        run = trainer(max_epochs=epochs)
+        run.fit(BinaryLogit(2, optimizer=newton, lr_scheduler=half), batches, batches, **options)
+        assert run.optimizers[0].param_groups[0]["lr"] == 0.5**epochs
+        run.save_checkpoint(path)
+
+
 # What is logged
 
 
