@@ -200,26 +200,19 @@ class BatchedDataModule(L.LightningDataModule):
         return self.refit or self._was_refit
 
     @classmethod
-    def load_from_checkpoint(
-        cls,
-        checkpoint_path: Any,
-        map_location: Any = "cpu",
-        hparams_file: Any = None,
-        weights_only: bool | None = True,
-        **options: Any,
+    def load_from_checkpoint(  # type: ignore[override]
+        cls, checkpoint_path: Any, map_location: Any = "cpu", weights_only: bool | None = True, **options: Any
     ) -> Any:
         """Build the datamodule from the caller's options, and restore its state from the file.
 
         Unlike Lightning's own, it never runs, imports or instantiates anything that the file names.
 
         Raises:
-            ValueError: weights_only=False, an hparams_file, or a file that holds more than tensors and plain values, or
-                no state of such a datamodule.
+            ValueError: weights_only=False, or a file that holds more than tensors and plain values, or no state of such
+                a datamodule.
         """
         if weights_only is False:
             raise ValueError("expected weights_only=True: loading with False runs whatever code the file holds")
-        if hparams_file is not None:
-            raise ValueError("expected no hparams_file: give the datamodule's options by name")
         return cls.from_checkpoint(load_checkpoint(checkpoint_path), **options)
 
     @classmethod

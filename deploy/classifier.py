@@ -26,7 +26,6 @@ from cli.processes import spare_threads
 from cli.run_paths import newest_checkpoint, run_of
 from datamodules.batches import BatchedDataModule, parts_on_device
 from logreg.classifier_module import ClassifierModule
-from logreg.loading import from_checkpoint, names_a_class
 
 T = TypeVar("T")
 
@@ -77,7 +76,7 @@ class Classifier:
         model_class = _class_of(logreg, ClassifierModule, checkpoint.get("model_class"))
         data_class = _class_of(datamodules, BatchedDataModule, checkpoint.get("data_class"))
         try:
-            model = from_checkpoint(model_class, checkpoint, **options)
+            model = model_class.from_checkpoint(checkpoint, **options)
             data = data_class.from_checkpoint(checkpoint, **_data_options(data_class, run_of(file) / "config.yaml"))
         except TypeError as error:  # Python's own, for an argument too few or too many
             raise ValueError(f"{error}; give the model's by name, as Classifier.load(path, net=MLP(2, 2))") from error
@@ -193,7 +192,7 @@ def _data_options(data_class: type, config: Path) -> dict[str, Any]:
     """The datamodule's arguments in a run's config.yaml, as the command line reads them; none without such a file."""
     section = load_yaml(read_config(config), str(config)).get("data") if config.is_file() else None
     options = section.get("init_args", {}) if isinstance(section, dict) else {}
-    if names_a_class(options):
+    if _names_a_class(options):
         raise ValueError(f"{config}: expected plain options of the data, got a class_path to instantiate")
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(data_class)
@@ -201,6 +200,13 @@ def _data_options(data_class: type, config: Path) -> dict[str, Any]:
         return vars(parser.instantiate(parser.parse_object(options)))
     except ArgumentError as error:
         raise ValueError(f"{config}: {one_line(error)}") from error
+
+
+def _names_a_class(value: Any) -> bool:
+    """Whether jsonargparse would find something to instantiate anywhere in a value."""
+    if isinstance(value, dict):
+        return "class_path" in value or "_instantiator" in value or any(map(_names_a_class, value.values()))
+    return isinstance(value, list | tuple | set) and any(map(_names_a_class, value))
 
 
 def _class_of(package: ModuleType, base: type[T], name: object) -> type[T]:

@@ -11,10 +11,10 @@ from torchmetrics.classification import (
     BinaryF1Score,
     BinaryPrecision,
     BinaryRecall,
+    MulticlassF1Score,
 )
 
 from logreg.classifier_module import ClassifierModule, require
-from logreg.evaluation import BinaryMacroF1
 from logreg.functional import (
     binary_cross_entropy,
     binary_cross_entropy_with_logits,
@@ -39,6 +39,17 @@ class LogisticRegression(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Logits of class 1: (N, D) to (N,)."""
         return self.linear(x).squeeze(-1)
+
+
+class MacroF1(MulticlassF1Score):
+    """Mean of the F1 scores of class 0 and class 1, from logits of class 1."""
+
+    def __init__(self) -> None:
+        super().__init__(2, average="macro")
+
+    def update(self, logits: Tensor, target: Tensor) -> None:
+        """Add rows: logits (N,) and true classes (N,)."""
+        super().update((logits > 0).long(), target)
 
 
 class BinaryLogit(ClassifierModule):
@@ -86,7 +97,7 @@ class BinaryLogit(ClassifierModule):
             "precision": BinaryPrecision(),
             "recall": BinaryRecall(),
             "f1": BinaryF1Score(),
-            "macro_f1": BinaryMacroF1(),
+            "macro_f1": MacroF1(),
             "auroc": BinaryAUROC(),
         }
         self.evaluate_with(metrics, calibrate)
@@ -103,11 +114,8 @@ class BinaryLogit(ClassifierModule):
         """w and b of the logit x @ w + b: (D, 1) and (1,)."""
         return self.model.linear.weight.T, self.model.linear.bias
 
-    def nll(
-        self, logits: Tensor, target: Tensor, denominator: Tensor | float, sample_weight: Tensor | None = None
-    ) -> Tensor:
+    def nll(self, logits: Tensor, target: Tensor, denominator: Tensor | float, weight: Tensor | None = None) -> Tensor:
         """The negative log-likelihood by the chosen formula, weighted by class and row, divided by `denominator`."""
-        weight = sample_weight
         if self.class_weight is not None:
             of_class = self.class_weight[target]
             weight = of_class if weight is None else of_class * weight

@@ -1,19 +1,17 @@
-"""Probabilities that can be trusted: temperature scaling (Guo et al., ICML 2017, https://arxiv.org/abs/1706.04599).
+"""Temperature scaling (Guo et al., ICML 2017, https://arxiv.org/abs/1706.04599): probabilities that can be trusted.
 
 Of all predictions with probability 0.8, four in five should be right. One number T, fitted on validation rows, brings
-a classifier's probabilities closer to that: p becomes p^(1/T), divided by its sum over the classes. For softmax
-regression and the binary logit that is to divide the logits by T. The order of the classes stays, and so does the most
-probable one.
+probabilities closer to that: p becomes p^(1/T), divided by its sum over the classes. For softmax regression and the
+binary logit that divides the logits by T. The order of the classes stays, and so does the most probable one.
 """
 
 from typing import Any
 
-import lightning as L
 import torch
 from torch import Tensor, nn
 from torchmetrics.functional.classification import multiclass_calibration_error
 
-from logreg.evaluation import Collected, Evaluation
+from logreg.evaluation import Collected
 from logreg.functional import log_softmax
 
 NUM_BINS = 15  # of the expected calibration error, as in Guo et al.
@@ -50,11 +48,11 @@ def best_temperature(log_proba: Tensor, target: Tensor) -> float:
 
 
 class CalibrationMetrics(Collected):
-    """Keeps the rows that T is fitted on, and judges probabilities: mean −log p(target), expected calibration error.
+    """Mean −log p(target) and expected calibration error, of rows that T can be fitted on.
 
     Args:
-        oos_class: number of the out-of-scope class. Its share often differs between the splits, and no T can know: with
-            such a class there are metrics of the in-scope rows alone, too.
+        oos_class: number of the out-of-scope class, with which there are metrics of the in-scope rows alone, too: its
+            share often differs between the splits, and no T can know.
     """
 
     columns = ("log_proba", "target")
@@ -88,8 +86,7 @@ class TemperatureScaling(nn.Module):
     """From log-probabilities to probabilities, with a T that is fitted after every validation; a checkpoint keeps it.
 
     Args:
-        calibrate: whether `fit` fits T; otherwise T is 1, or the number given here. Everything else uses the T of the
-            checkpoint.
+        calibrate: whether T is fitted; otherwise it is 1, or the number given here.
 
     Raises:
         ValueError: a T that is not above 0, or none that float32 can divide by.
@@ -107,25 +104,19 @@ class TemperatureScaling(nn.Module):
         """Probabilities at T: (N, K) to (N, K), rows sum to 1."""
         return (log_proba if self.temperature == 1 else log_softmax(log_proba / self.temperature)).exp()
 
-    def fit_and_log(self, module: L.LightningModule, evaluation: Evaluation) -> None:
-        """Fit T on validation rows while training, and log the metrics of the probabilities at T.
+    def fit(self, metrics: Any) -> None:
+        """Fit T on validation rows, which a `CalibrationMetrics` has collected.
 
-        Args:
-            module: logs them, as `val_calibrated/...` or `test_calibrated/...`; those as trained are `test/...`.
-            evaluation: an `OutOfScopeMetrics` in it gets the rows anew, with their probabilities at the new T.
+        An `OutOfScopeMetrics` beside it gets the rows anew, with their probabilities at T.
         """
-        if evaluation.split == "val" and module.trainer.state.fn == "fit":
-            self.temperature = self.given
-            if self.calibrate:
-                metrics: Any = evaluation.metrics
-                collected = metrics["calibration"]
-                self.temperature = best_temperature(*collected.gather())
-                if "out_of_scope" in metrics:
-                    metrics["out_of_scope"].reset()
-                    for log_proba, target in zip(collected.log_proba, collected.target, strict=True):
-                        metrics["out_of_scope"].update(self(log_proba), target)
-        if self.temperature != 1 and "calibration" in evaluation.metrics:
-            evaluation.log_at(module, "calibration", "calibrated", temperature=self.temperature)
+        self.temperature = self.given
+        if self.calibrate:
+            rows = metrics["calibration"]
+            self.temperature = best_temperature(*rows.gather())
+            if "out_of_scope" in metrics:
+                metrics["out_of_scope"].reset()
+                for log_proba, target in zip(rows.log_proba, rows.target, strict=True):
+                    metrics["out_of_scope"].update(self(log_proba), target)
 
     def get_extra_state(self) -> Tensor:
         """T; 1 where it was not fitted."""

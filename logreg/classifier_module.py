@@ -1,5 +1,6 @@
 """ClassifierModule: the hooks of the Trainer, so that the models' own files are left with the mathematics."""
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,20 +10,18 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor
 from torchmetrics import Metric
 
+from checkpoint_file import load_checkpoint
 from logreg.calibration import CalibrationMetrics, TemperatureScaling
 from logreg.distributed import mean_local_batch_size
 from logreg.evaluation import Evaluation
 from logreg.functional import cross_entropy, log_softmax
-from logreg.loading import load_safely, require_state
 from logreg.optimizers import build_optimizers, plan_decay, prefer_configured_options
 
-UNSUPPORTED_CALLBACKS = {  # what a callback would do to an update by hand
-    WeightAveraging: "average scale · weight",
-    StochasticWeightAveraging: "average scale · weight",
-    ModelPruning: "prune scale · weight",
-    LearningRateFinder: "set the rate of an update written by hand",
-}
+# Callbacks that expect weights as they are and an optimizer that moves them: not `scale · weight`, moved by hand.
+UNSUPPORTED_CALLBACKS = (WeightAveraging, StochasticWeightAveraging, ModelPruning, LearningRateFinder)
 FORMAT = 2  # of what a model keeps in a checkpoint; raised when older files can no longer be read
+OBJECTS = ("net", "optimizer", "lr_scheduler")  # arguments that are no plain values: the caller's, never the file's
+OF_DATA = ("num_features", "num_classes", "class_names", "class_counts", "oos_class")
 
 
 class ClassifierModule(L.LightningModule):
@@ -43,11 +42,11 @@ class ClassifierModule(L.LightningModule):
     _ddp_params_and_buffers_to_ignore = ("class_weight", "neg_weight", "pos_weight")
 
     def evaluate_with(self, metrics: Mapping[str, Metric], calibrate: bool | float, decision: Any = None) -> None:
-        """Set what probabilities and labels are made by, and judged by.
+        """Set calibration, decision and metrics.
 
         Args:
-            metrics: of "val" and "test", by name; added to are those of the decision, and of the probabilities: for
-                "val" only where a temperature is fitted.
+            metrics: of "val" and "test", by name. The decision's own are added, and those of calibration: to "val" only
+                where a temperature is fitted.
             calibrate: see `TemperatureScaling`.
             decision: a `logreg.decision.RejectBelowThreshold`; None for the most probable class.
         """
@@ -59,23 +58,17 @@ class ClassifierModule(L.LightningModule):
         self.val = Evaluation("val", judged if self.calibration.calibrate else metrics)
         self.test = Evaluation("test", judged)
 
-    def nll(
-        self, logits: Tensor, target: Tensor, denominator: Tensor | float, sample_weight: Tensor | None = None
-    ) -> Tensor:
-        """The summed negative log-likelihood of logits for classes target (N,), divided by `denominator`.
-
-        Args:
-            sample_weight: by which each row counts, (N,); None counts every row once.
-        """
-        return cross_entropy(logits, target, denominator=denominator, sample_weight=sample_weight)
+    def nll(self, logits: Tensor, target: Tensor, denominator: Tensor | float, weight: Tensor | None = None) -> Tensor:
+        """The summed negative log-likelihood, each row times its weight (N,), divided by `denominator`."""
+        return cross_entropy(logits, target, denominator=denominator, sample_weight=weight)
 
     def penalty(self) -> Tensor | None:
         """The part of the objective beside the loss; None for nothing."""
         return None
 
-    def compute_loss(self, logits: Tensor, target: Tensor, sample_weight: Tensor | None = None) -> Tensor:
+    def compute_loss(self, logits: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
         """The mean negative log-likelihood over the batch, which several processes may share."""
-        return self.nll(logits, target, mean_local_batch_size(target), sample_weight)
+        return self.nll(logits, target, mean_local_batch_size(target), weight)
 
     def training_step(self, batch: Any, batch_idx: int) -> Any:
         """The objective, which Lightning differentiates and hands to the optimizer."""
@@ -129,10 +122,15 @@ class ClassifierModule(L.LightningModule):
         return proba
 
     def log_evaluation(self, evaluation: Evaluation) -> None:
-        """Log the loss and the metrics of a split, at the end of its epoch."""
-        self.calibration.fit_and_log(self, evaluation)
-        if self.decision is not None:  # by the probabilities at the new temperature
-            self.decision.choose_and_log(self, evaluation)
+        """Log the loss and the metrics of a split at the end of its epoch; in a fit choose T and threshold before."""
+        if evaluation is self.val and self.trainer.state.fn == "fit":
+            self.calibration.fit(evaluation.metrics)
+            if self.decision is not None:  # by the probabilities at the new T
+                self.decision.choose(evaluation.metrics)
+        if self.temperature != 1 and "calibration" in evaluation.metrics:
+            evaluation.log_at(self, "calibration", "calibrated", temperature=self.temperature)
+        if self.threshold is not None:
+            evaluation.log_at(self, "out_of_scope", "at_threshold", threshold=self.threshold)
         evaluation.log(self, self.penalty())
 
     @property
@@ -169,21 +167,17 @@ class ClassifierModule(L.LightningModule):
         return build_optimizers(self.optimizer, self.lr_scheduler, self.parameters())
 
     def configure_callbacks(self) -> list[L.Callback]:
-        """Reject Trainer options that a hand-written update cannot honour, naming the remedy."""
-        # Of Lightning's hooks the one that runs before its own checks, which name none.
-        trainer = self.trainer
-        for option, value, remedy in (
-            ("gradient_clip_val", trainer.gradient_clip_val, "set model.clip_norm instead"),
-            ("accumulate_grad_batches", trainer.accumulate_grad_batches > 1, "raise data.batch_size instead"),
-            ("precision 16-mixed", trainer.precision == "16-mixed", "use --trainer.precision bf16-mixed"),
-        ):
-            if value and not self.automatic_optimization:
-                raise ValueError(f"trainer.{option} does not reach an update written by hand: {remedy}")
-        for callback in trainer.callbacks:  # type: ignore[attr-defined]
-            for kind, effect in UNSUPPORTED_CALLBACKS.items():
-                if isinstance(callback, kind) and not self.automatic_optimization:
-                    name = type(callback).__name__
-                    raise ValueError(f"{name} cannot {effect}: leave it out, or use a model with optimizer")
+        """Refuse what would change an update written by hand, with a ValueError; Lightning itself refuses the rest."""
+        if self.automatic_optimization:
+            return []
+        if self.trainer.precision == "16-mixed":
+            raise ValueError("trainer.precision 16-mixed does not reach an update written by hand: use bf16-mixed")
+        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, UNSUPPORTED_CALLBACKS):
+                name = type(callback).__name__
+                raise ValueError(
+                    f"{name} does not apply to an update written by hand: leave it out, or use a model with optimizer"
+                )
         return []
 
     def on_train_start(self) -> None:
@@ -194,18 +188,85 @@ class ClassifierModule(L.LightningModule):
         checkpoint["format_version"] = FORMAT
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse what is not this model's with a ValueError; let configured optimizer options win over the file's."""
-        found = checkpoint.get("format_version")
-        if type(found) is not int or found != FORMAT:
-            raise ValueError(
-                f"the checkpoint has format version {found!s:.100}, this code reads {FORMAT}: it was written by "
-                f"{'an earlier' if found is None else 'another'} version of the project; train again"
-            )
-        require_state(self, checkpoint)
-        if "optimizer_states" in checkpoint and self.trainer.state.fn == "fit":
-            prefer_configured_options(checkpoint, self.optimizer, self.lr_scheduler, self.parameters())
+        """On a resume, let configured optimizer options win over the checkpoint's.
 
-    load_from_checkpoint = classmethod(load_safely)  # type: ignore[assignment]
+        Raises:
+            ValueError: another format, or a model that was built for other data.
+        """
+        if (version := checkpoint.get("format_version")) != FORMAT:
+            raise ValueError(
+                f"expected a checkpoint of format version {FORMAT}, got {version!s:.100}: it was written by another "
+                "version of the project; train again"
+            )
+        saved = checkpoint.get("hyper_parameters", {})
+        for name in OF_DATA:
+            if name in saved and name in self.hparams and saved[name] != self.hparams[name]:
+                raise ValueError(
+                    f"hyper_parameters.{name}: expected {self.hparams[name]!s:.200}, as the data has, "
+                    f"got {saved[name]!s:.200}; use the run's config.yaml"
+                )
+        if "optimizer_states" in checkpoint and self._trainer is not None and self.trainer.state.fn == "fit":
+            num_parameters = len(list(self.parameters()))
+            prefer_configured_options(checkpoint, self.optimizer, self.lr_scheduler, num_parameters)
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """Load weights; a ValueError of one line refuses other names or shapes, and numbers that are not finite."""
+        try:
+            loaded = super().load_state_dict(state_dict, strict, assign)
+        except RuntimeError as error:
+            mismatch = str(error).splitlines()[1].strip()  # torch has a line for each
+            raise ValueError(f"state_dict: {mismatch[:300]}; use the run's config.yaml") from error
+        for name, weight in self.named_parameters():
+            if not weight.isfinite().all():
+                raise ValueError(f"the checkpoint holds {name} with numbers that are not finite: train again")
+        return loaded
+
+    @classmethod
+    def load_from_checkpoint(  # type: ignore[override]
+        cls, checkpoint_path: Any, map_location: Any = "cpu", weights_only: bool | None = True, **options: Any
+    ) -> Any:
+        """Build a model from the tensors and plain values of a file, without running anything that it names.
+
+        Lightning's own lets the file choose what to instantiate (`hyper_parameters["_instantiator"]` and every
+        `class_path` below it), and an environment variable whether pickled code may run.
+
+        Args:
+            checkpoint_path: a local path.
+            map_location: the device that the model goes to, from the CPU: not every device has the file's float64.
+            weights_only: False is refused.
+            options: as for `from_checkpoint`.
+
+        Raises:
+            ValueError: weights_only=False, or a file that is no checkpoint or holds more than tensors and plain values.
+        """
+        if weights_only is False:
+            raise ValueError("expected weights_only=True: loading with False runs whatever code the file holds")
+        return cls.from_checkpoint(load_checkpoint(checkpoint_path), **options).to(map_location)
+
+    @classmethod
+    def from_checkpoint(cls, checkpoint: dict[str, Any], strict: bool = True, **options: Any) -> Any:
+        """Build a model from what a checkpoint file holds.
+
+        Args:
+            checkpoint: tensors and plain values.
+            strict: whether the names of the weights must match exactly.
+            options: arguments of the class that replace the file's.
+
+        Raises:
+            ValueError: hyperparameters that the class does not take, or a state that does not fit.
+        """
+        saved = checkpoint.get("hyper_parameters", {})
+        signatures = [inspect.signature(parent.__init__).parameters for parent in cls.__mro__]  # type: ignore[misc]
+        known = {name for signature in signatures for name in signature} - {"self", *OBJECTS}
+        for name in saved:
+            if name not in known:
+                raise ValueError(f"hyper_parameters: expected plain options of {cls.__name__}, got {name!r}")
+        takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in signatures[0].values())
+        arguments = {name: value for name, value in saved.items() if takes_any or name in signatures[0]} | options
+        model = cls(**arguments)
+        model.on_load_checkpoint(checkpoint | {"hyper_parameters": arguments})
+        model.load_state_dict(checkpoint["state_dict"], strict=strict)
+        return model
 
 
 def require(option: str, value: object, holds: bool, expected: str) -> None:

@@ -7,12 +7,11 @@ that is chosen on validation rows (Chow's reject option, 1970).
 
 from typing import Any, Literal
 
-import lightning as L
 import torch
 from torch import Tensor, nn
 from torchmetrics.functional.classification import binary_auroc
 
-from logreg.evaluation import Collected, Evaluation
+from logreg.evaluation import Collected
 
 
 def max_in_scope_proba(proba: Tensor, oos_class: int) -> tuple[Tensor, Tensor]:
@@ -22,27 +21,12 @@ def max_in_scope_proba(proba: Tensor, oos_class: int) -> tuple[Tensor, Tensor]:
     return in_scope.max(dim=1)
 
 
-def predict_with_rejection(proba: Tensor, threshold: float, oos_class: int) -> Tensor:
-    """The most probable in-scope class, or `oos_class` where its probability lies below the threshold.
-
-    Args:
-        proba: (N, K), the out-of-scope class among them.
-        threshold: in [0, 1].
-        oos_class: number of the out-of-scope class.
-
-    Returns:
-        Class numbers, (N,).
-    """
-    confidence, label = max_in_scope_proba(proba, oos_class)
-    return torch.where(confidence < threshold, oos_class, label)
-
-
 def best_threshold(confidence: Tensor, label: Tensor, target: Tensor, oos_class: int) -> float:
     """The threshold with the most right predictions over all rows, out-of-scope counted as an intent of its own.
 
     That is the paper's rule. Followed strictly it is unsteady: with 100 out-of-scope rows among 3,100 the accuracy is
-    flat near its top, and chance picks the spot. So all thresholds count as best whose accuracy lies within one
-    standard error of the highest, √(a·(1 − a)/N), and the middle of their range is taken (the one-standard-error rule
+    flat near its top, and chance picks the spot. So every accuracy within one standard error of the highest,
+    √(a·(1 − a)/N), counts as best, and the middle of the thresholds that reach it is taken (the one-standard-error rule
     of Breiman, Friedman, Olshen and Stone, "Classification and Regression Trees", 1984).
 
     Args:
@@ -125,50 +109,39 @@ class RejectBelowThreshold(nn.Module):
 
     Args:
         oos_class: number of the out-of-scope class; None where the data has none.
-        threshold: "validation" chooses it after every validation; a number in [0, 1] fixes it; "none" takes
-            the most probable class; "auto" is "validation" where the data has an out-of-scope class, else "none".
+        threshold: a number in [0, 1]; "validation" chooses one after every validation; "none" takes the most probable
+            class; "auto" is "validation" where the data has an out-of-scope class, else "none".
 
     Raises:
         ValueError: a threshold without an out-of-scope class, or out of range.
     """
 
-    def __init__(
-        self, oos_class: int | None, threshold: Literal["auto", "validation", "none"] | float = "auto"
-    ) -> None:
+    def __init__(self, oos_class: int | None, threshold: Literal["auto", "validation", "none"] | float) -> None:
         super().__init__()
         if threshold == "auto":
             threshold = "none" if oos_class is None else "validation"
         if threshold != "none" and oos_class is None:
             raise ValueError(f"threshold {threshold!r} needs data with an out-of-scope label: set data.oos_label")
-        if isinstance(threshold, str) and threshold not in ("validation", "none"):
-            raise ValueError(f"threshold must be auto, validation, none or a number in [0, 1], got {threshold!r}")
-        if not isinstance(threshold, str) and not 0 <= threshold <= 1:
-            raise ValueError(f"threshold must lie in [0, 1], got {threshold}")
         self.oos_class, self.chosen_on_validation = oos_class, threshold == "validation"
-        self.threshold = None if isinstance(threshold, str) else float(threshold)
+        self.threshold = None if threshold in ("validation", "none") else float(threshold)
+        if self.threshold is not None and not 0 <= self.threshold <= 1:
+            raise ValueError(f"threshold must lie in [0, 1], got {threshold}")
 
     def forward(self, proba: Tensor) -> Tensor:
-        """Class numbers: (N, K) to (N,)."""
+        """The most probable in-scope class, out of scope where it lies below the threshold: (N, K) to (N,)."""
         if self.threshold is None or self.oos_class is None:
             return proba.argmax(dim=1)
-        return predict_with_rejection(proba, self.threshold, self.oos_class)
+        confidence, label = max_in_scope_proba(proba, self.oos_class)
+        return torch.where(confidence < self.threshold, self.oos_class, label)
 
     def metrics(self) -> dict[str, OutOfScopeMetrics]:
-        """Those that go with an out-of-scope class, by name."""
+        """Metrics that need an out-of-scope class, by name."""
         return {} if self.oos_class is None else {"out_of_scope": OutOfScopeMetrics(self.oos_class)}
 
-    def choose_and_log(self, module: L.LightningModule, evaluation: Evaluation) -> None:
-        """Choose the threshold on validation rows while training, and log the metrics of the prediction with it.
-
-        Args:
-            module: logs them, as `val_at_threshold/...` or `test_at_threshold/...`.
-            evaluation: with these `metrics`.
-        """
-        if self.chosen_on_validation and evaluation.split == "val" and module.trainer.state.fn == "fit":
-            collected: Any = evaluation.metrics["out_of_scope"]
-            self.threshold = collected.best_threshold()
-        if self.threshold is not None:
-            evaluation.log_at(module, "out_of_scope", "at_threshold", threshold=self.threshold)
+    def choose(self, metrics: Any) -> None:
+        """Choose the threshold on validation rows, which an `OutOfScopeMetrics` has collected."""
+        if self.chosen_on_validation:
+            self.threshold = metrics["out_of_scope"].best_threshold()
 
     def get_extra_state(self) -> Tensor:
         """The threshold; an empty tensor for none."""

@@ -16,7 +16,7 @@ def mean_local_batch_size(target: Tensor) -> Tensor | float:
         target: this process's share of the batch, (n,). Those of `datamodules.batches` know the rows of the global
             batch as `global_batch_size`; else the processes add up their own, one more wait in every step.
     """
-    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
+    if _is_alone():
         return len(target)
     count = getattr(target, "global_batch_size", None)
     if count is None:
@@ -26,10 +26,9 @@ def mean_local_batch_size(target: Tensor) -> Tensor | float:
 
 
 def supports_sparse_allreduce() -> bool:
-    """Whether gradients may stay sparse: with one process always, else where the backend can add sparse tensors.
+    """Whether gradients may stay sparse: gloo, the backend of CPUs, adds sparse ones; NCCL, that of GPUs, does not."""
+    return _is_alone() or dist.get_backend() == "gloo"
 
-    gloo, the backend of CPUs, can; NCCL, that of several GPUs, cannot.
-    """
-    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
-        return True
-    return dist.get_backend() == "gloo"
+
+def _is_alone() -> bool:
+    return not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1

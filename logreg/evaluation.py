@@ -1,4 +1,4 @@
-"""Loss and metrics of one split, for every model alike, and metrics that torchmetrics has not."""
+"""Loss and metrics of one split, for every model alike."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -7,18 +7,15 @@ import lightning as L
 import torch
 from torch import Tensor, nn
 from torchmetrics import MeanMetric, Metric, MetricCollection
-from torchmetrics.classification import MulticlassF1Score, MultilabelAccuracy
 from torchmetrics.utilities import dim_zero_cat
-
-from logreg.functional import sigmoid
 
 
 class Evaluation(nn.Module):
     """Loss and metrics of the rows of one split, exact over all batches and all processes.
 
     `{split}/loss` is the mean negative log-likelihood, class weights included. `{split}/objective`, what training
-    minimises, is that plus the penalty. The two are kept apart because the penalty grows with W: the epoch with the
-    lowest objective can be an early, unsteady one, and the model that predicts best is the one with the lowest loss.
+    minimises, adds the penalty. The penalty grows with W: the epoch with the lowest objective can be an early, unsteady
+    one, and the model that predicts best is the one with the lowest loss.
 
     Args:
         split: "val" or "test", the first half of every metric's name.
@@ -82,34 +79,3 @@ class Collected(Metric):
         """The columns of the rows of all processes; not within `compute`."""
         with self.sync_context(should_sync=self._to_sync):
             return self.rows()
-
-
-class BinaryMacroF1(MulticlassF1Score):
-    """Mean of the F1 scores of class 0 and class 1, from logits of class 1."""
-
-    def __init__(self) -> None:
-        super().__init__(2, average="macro")
-
-    def update(self, logits: Tensor, target: Tensor) -> None:
-        """Add rows: logits (N,) and true classes (N,)."""
-        super().update((logits > 0).long(), target)
-
-
-class PerClassAccuracy(MultilabelAccuracy):
-    """The accuracy of each classifier of one-vs-all, as `accuracy_{class name}`.
-
-    Args:
-        class_names: K names.
-    """
-
-    def __init__(self, class_names: list[str]) -> None:
-        super().__init__(len(class_names), average="none")
-        self.class_names = class_names
-
-    def update(self, logits: Tensor, target: Tensor) -> None:
-        """Add rows: logits (N, K) and true classes (N,)."""
-        super().update(sigmoid(logits), nn.functional.one_hot(target, len(self.class_names)))
-
-    def compute(self) -> dict[str, Tensor]:  # type: ignore[override]
-        """K numbers by name."""
-        return {f"accuracy_{name}": a for name, a in zip(self.class_names, super().compute(), strict=True)}

@@ -70,13 +70,12 @@ def binary_cross_entropy(
         The loss, a scalar; for (N, K) the sum of K means.
 
     Raises:
-        ValueError: shapes differ, where broadcasting would silently compare every row with every other, or a target is
-            neither 0 nor 1.
+        ValueError: shapes differ; broadcasting would silently compare every row with every other.
 
     >>> binary_cross_entropy(torch.tensor([0.9, 0.2]), torch.tensor([1, 0]))  # (−log 0.9 − log 0.8) / 2
     tensor(0.1643)
     """
-    _require_binary_target(proba, target, "proba")
+    _require_same_shape(proba, target)
     y = target.to(proba.dtype)
     loss = -(y * torch.log(proba + eps) + (1 - y) * torch.log(1 - proba + eps))
     return _mean_over_rows(loss, weight, denominator)
@@ -89,20 +88,13 @@ def binary_cross_entropy_with_logits(
 
     Args:
         logits: raw scores, never probabilities (a second sigmoid would hide inside), (N,) or (N, K).
-        target: 0 or 1, same shape.
-        weight: weight of each row's loss, same shape; None counts every row once.
-        denominator: what to divide the sum by; None means the number of rows N.
 
-    Returns:
-        The loss, a scalar; for (N, K) the sum of K means.
-
-    Raises:
-        ValueError: shapes differ, or a target is neither 0 nor 1.
+    The other arguments, the result and the error are those of `binary_cross_entropy`.
 
     >>> binary_cross_entropy_with_logits(torch.tensor([0.0, 1e4]), torch.tensor([1, 0]))  # (log 2 + 10,000) / 2
     tensor(5000.3467)
     """
-    _require_binary_target(logits, target, "logits")
+    _require_same_shape(logits, target)
     loss = torch.logaddexp(torch.zeros_like(logits), logits) - target.to(logits.dtype) * logits
     return _mean_over_rows(loss, weight, denominator)
 
@@ -156,8 +148,7 @@ def cross_entropy(
         raise ValueError(
             f"cross_entropy expected logits (N, K) and target (N,), got {tuple(logits.shape)} and {tuple(target.shape)}"
         )
-    # −log softmax(z)[y] = log Σ exp(z) − z[y], shifted as in log_softmax. Only the target's log-probability is needed;
-    # the other K − 1 are not computed.
+    # −log softmax(z)[y] = log Σ exp(z) − z[y], shifted as in log_softmax: one of the K log-probabilities is needed.
     # The index takes from row 0 column target[0], from row 1 column target[1], ...
     shifted = _shifted(logits)
     nll = shifted.exp().sum(dim=1).log() - shifted[torch.arange(len(target), device=target.device), target]  # (N,)
@@ -225,12 +216,9 @@ def _mean_over_rows(loss: Tensor, weight: Tensor | None, denominator: Tensor | f
     return loss.sum() / (len(loss) if denominator is None else denominator)
 
 
-def _require_binary_target(scores: Tensor, target: Tensor, name: str) -> None:
+def _require_same_shape(scores: Tensor, target: Tensor) -> None:
     if scores.shape != target.shape:
         raise ValueError(
-            f"expected {name} and target of the same shape, got {tuple(scores.shape)} and {tuple(target.shape)}; "
-            f"(N, 1) against (N,) would broadcast to (N, N): squeeze the {name} first"
+            f"expected scores and target of the same shape, got {tuple(scores.shape)} and {tuple(target.shape)}; "
+            "(N, 1) against (N,) would broadcast to (N, N): squeeze the scores first"
         )
-    # Targets elsewhere are not looked at: every step would wait for the device.
-    if target.device.type == "cpu" and not ((target == 0) | (target == 1)).all():
-        raise ValueError(f"expected targets 0 and 1, got {sorted(set(target.flatten().tolist()))[:5]}")

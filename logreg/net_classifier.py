@@ -57,7 +57,7 @@ class NetClassifier(ClassifierModule):
         require("num_classes", num_classes, num_classes >= 2, "at least 2")
         if num_features is not None:
             _require_sizes(net, num_features, num_classes)
-        # `net` is the caller's, on loading too, and with it the size of its rows.
+        # The net is the caller's, on loading too, and with it the size of its rows.
         self.save_hyperparameters(ignore=["net", "optimizer", "lr_scheduler", "num_features"])
         self.net, self.optimizer, self.lr_scheduler = net, optimizer, lr_scheduler
         metrics = {

@@ -11,11 +11,11 @@ from torchmetrics.classification import (
     MulticlassF1Score,
     MulticlassPrecision,
     MulticlassRecall,
+    MultilabelAccuracy,
 )
 
 from logreg.binary import LogisticRegression
 from logreg.classifier_module import ClassifierModule, require
-from logreg.evaluation import PerClassAccuracy
 from logreg.functional import (
     binary_cross_entropy_with_logits,
     class_weights,
@@ -24,6 +24,21 @@ from logreg.functional import (
     log_softmax,
     sigmoid,
 )
+
+
+class PerClassAccuracy(MultilabelAccuracy):
+    """The accuracy of each classifier, as `accuracy_{class name}`."""
+
+    def __init__(self, class_names: list[str]) -> None:
+        super().__init__(len(class_names), average="none")
+        self.class_names = class_names
+
+    def update(self, logits: Tensor, target: Tensor) -> None:
+        """Add rows: logits (N, K) and true classes (N,)."""
+        super().update(sigmoid(logits), nn.functional.one_hot(target, len(self.class_names)))
+
+    def compute(self) -> dict[str, Tensor]:  # type: ignore[override]
+        return {f"accuracy_{name}": a for name, a in zip(self.class_names, super().compute(), strict=True)}
 
 
 class OneVsAll(ClassifierModule):
@@ -100,19 +115,16 @@ class OneVsAll(ClassifierModule):
         layers: Any = [classifier.linear for classifier in self.classifiers]
         return torch.cat([layer.weight for layer in layers]).T, torch.cat([layer.bias for layer in layers])
 
-    def nll(
-        self, logits: Tensor, target: Tensor, denominator: Tensor | float, sample_weight: Tensor | None = None
-    ) -> Tensor:
+    def nll(self, logits: Tensor, target: Tensor, denominator: Tensor | float, weight: Tensor | None = None) -> Tensor:
         """The K classifiers' losses, summed; each divided by `denominator`."""
         positive = nn.functional.one_hot(target, self.num_classes)  # (N, K): 1 where the row is of the column's class
-        weight = None if sample_weight is None else sample_weight[:, None].expand_as(logits)
+        weight = None if weight is None else weight[:, None].expand_as(logits)
         if self.pos_weight is not None and self.neg_weight is not None:
             own = torch.where(positive.bool(), self.pos_weight, self.neg_weight)
             weight = own if weight is None else own * weight
         return binary_cross_entropy_with_logits(logits, positive, weight, denominator=denominator)
 
     def penalty(self) -> Tensor:
-        """l2 · Σw² over all classifiers."""
         weights = [classifier.linear.weight for classifier in self.classifiers]  # type: ignore[union-attr]
         return l2_penalty(torch.cat(weights), self.l2)  # type: ignore[arg-type]
 

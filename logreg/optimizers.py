@@ -7,7 +7,7 @@ from typing import Any, Literal
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch.nn import Parameter
-from torch.optim import LBFGS, Optimizer
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CyclicLR, LRScheduler, OneCycleLR, ReduceLROnPlateau
 
 
@@ -50,8 +50,6 @@ class DecayToZero(LRScheduler):
         power: float = 1.0,
         part: float = 1.0,
     ) -> None:
-        if shape not in ("linear", "cosine", "triangle"):
-            raise ValueError(f"shape must be 'linear', 'cosine' or 'triangle', got {shape!r}")
         if not (0 < power < math.inf and 0 < part <= 1):
             raise ValueError(f"power must be above 0, and part above 0 and at most 1, got {power} and {part}")
         self.shape, self.power, self.part, self.total_steps = shape, power, part, math.inf
@@ -99,34 +97,31 @@ def build_optimizers(
     if scheduler is None:
         return built
     try:
-        _rehearse(optimizer, scheduler)
-        rate = scheduler(built)
+        _replay(optimizer, scheduler, steps=1)  # a period of 0 steps (StepLR, CosineAnnealingLR) fails only then
+        schedule = scheduler(built)
     except Exception as error:  # torch raises half a dozen types; whichever, its options are what came from outside
         reason = str(error) or type(error).__name__
         raise ValueError(f"model.lr_scheduler: expected options in range: {reason}") from error
-    interval = "step" if isinstance(rate, DecayToZero | OneCycleLR | CyclicLR) else "epoch"
-    return {"optimizer": built, "lr_scheduler": {"scheduler": rate, "interval": interval}}
+    interval = "step" if isinstance(schedule, DecayToZero | OneCycleLR | CyclicLR) else "epoch"
+    return {"optimizer": built, "lr_scheduler": {"scheduler": schedule, "interval": interval}}
 
 
-def _rehearse(optimizer: OptimizerCallable, scheduler: LRSchedulerCallable) -> None:
-    """Step once without a model: a period of 0 steps (StepLR, CosineAnnealingLR) fails only then."""
+def _replay(optimizer: OptimizerCallable, scheduler: LRSchedulerCallable, steps: int) -> tuple[Optimizer, LRScheduler]:
+    """An optimizer without a model and its schedule after some steps; a ValueError for a rate that cannot be right."""
     fresh = optimizer([Parameter(torch.zeros(1, 1))])
-    rate = scheduler(fresh)
-    if isinstance(rate, ReduceLROnPlateau):
+    schedule = scheduler(fresh)
+    if isinstance(schedule, ReduceLROnPlateau):
         raise ValueError("ReduceLROnPlateau needs a metric; take one that goes by steps or epochs")
-    if not isinstance(fresh, LBFGS):  # its step needs a closure
-        fresh.step()  # changes nothing, for there are no gradients; without it torch warns
-        rate.step()
+    for _ in range(steps):
+        fresh.step(lambda: 0.0)  # changes nothing, for there are no gradients; without it torch warns
+        schedule.step()
     if (lowest := min(group["lr"] for group in fresh.param_groups)) < 0:
         raise ValueError(f"it makes the rate {lowest:g}")
+    return fresh, schedule
 
 
 def plan_decay(schedulers: Any, total_steps: float) -> None:
-    """Set the number of steps that the fit takes for every DecayToZero among a module's `lr_schedulers()`.
-
-    Raises:
-        ValueError: a OneCycleLR that is over before.
-    """
+    """Give every DecayToZero the number of steps of the fit; a OneCycleLR that is over before is a ValueError."""
     for scheduler in schedulers if isinstance(schedulers, list) else [schedulers]:
         if isinstance(scheduler, DecayToZero):
             scheduler.plan(total_steps)
@@ -138,10 +133,7 @@ def plan_decay(schedulers: Any, total_steps: float) -> None:
 
 
 def prefer_configured_options(
-    checkpoint: dict[str, Any],
-    optimizer: OptimizerCallable,
-    scheduler: LRSchedulerCallable | None,
-    parameters: Iterable[Parameter],
+    checkpoint: dict[str, Any], optimizer: OptimizerCallable, scheduler: LRSchedulerCallable | None, num_parameters: int
 ) -> None:
     """On resume, let the configuration's options and schedule win over the checkpoint's.
 
@@ -150,36 +142,22 @@ def prefer_configured_options(
     number of epochs); every option, and the rate that the configured schedule has reached by then, comes from the
     configuration. With the same configuration that is, to the bit, the rate of the checkpoint.
 
-    Args:
-        checkpoint: as given to `on_load_checkpoint`; its optimizer and scheduler states are replaced.
-        optimizer: as configured.
-        scheduler: as configured, or None.
-        parameters: of the model.
-
     Raises:
         ValueError: the state of another optimizer, or of a run without a schedule where one is configured.
     """
-    fresh = optimizer([Parameter(torch.zeros(1))])
-    try:
-        (saved,) = checkpoint["optimizer_states"]
-        learned, before = saved["state"], saved["param_groups"][0].keys()
-        steps = [int(state["last_epoch"]) for state in checkpoint["lr_schedulers"]]
-    except (KeyError, IndexError, TypeError, ValueError) as error:
-        raise ValueError(f"the checkpoint holds no state of one optimizer ({error!r:.100}): start a new run") from error
-    options = fresh.state_dict()["param_groups"][0]
+    [saved] = checkpoint["optimizer_states"]
+    fresh = optimizer([Parameter(torch.zeros(1, 1))])
+    before, options = saved["param_groups"][0].keys(), fresh.param_groups[0].keys()
     # Only more options are another version of torch, or those that a schedule adds.
-    if before - options.keys() and options.keys() - before - {"initial_lr"}:
+    if before - options and options - before - {"initial_lr"}:
         raise ValueError(
             f"the checkpoint is of another optimizer than {type(fresh).__name__}: it has the options "
             f"{', '.join(sorted(before - {'params', 'initial_lr'}))!s:.200}; configure that one, or start a new run"
         )
     if scheduler is not None:
-        if len(steps) != 1:
+        if not checkpoint["lr_schedulers"]:
             raise ValueError("model.lr_scheduler: the run had none, so that it has no place in one; start a new run")
-        replayed = scheduler(fresh)
-        for _ in range(steps[0]):
-            fresh.step()  # changes nothing, for there are no gradients; without it torch warns
-            replayed.step()
-        checkpoint["lr_schedulers"] = [replayed.state_dict()]
-    groups = [fresh.state_dict()["param_groups"][0] | {"params": list(range(len(list(parameters))))}]
-    checkpoint["optimizer_states"] = [{"state": learned, "param_groups": groups}]
+        fresh, schedule = _replay(optimizer, scheduler, steps=checkpoint["lr_schedulers"][0]["last_epoch"])
+        checkpoint["lr_schedulers"] = [schedule.state_dict()]
+    group = fresh.state_dict()["param_groups"][0] | {"params": list(range(num_parameters))}
+    checkpoint["optimizer_states"] = [{"state": saved["state"], "param_groups": [group]}]

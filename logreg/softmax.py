@@ -59,7 +59,6 @@ class SoftmaxRegression(ClassifierModule):
         class_counts: list[int] | None = None,
     ) -> None:
         super().__init__()
-        require("num_features", num_features, num_features >= 1, "at least 1")
         require("num_classes", num_classes, num_classes >= 2, "at least 2")
         require("lr", lr, 0 < lr < float("inf"), "above 0")
         require("l2", l2, l2 >= 0 and 2 * lr * l2 < 1, "at least 0 and less than 1 / (2 · lr), else W changes sign")
@@ -120,11 +119,9 @@ class SoftmaxRegression(ClassifierModule):
         """Euclidean norm of the objective's gradient over W and b together, a scalar."""
         return (self.W.squared_gradient_norm(self.l2) + self.b.grad.square().sum()).sqrt()
 
-    def nll(
-        self, logits: Tensor, target: Tensor, denominator: Tensor | float, sample_weight: Tensor | None = None
-    ) -> Tensor:
+    def nll(self, logits: Tensor, target: Tensor, denominator: Tensor | float, weight: Tensor | None = None) -> Tensor:
         """The summed cross-entropy, weighted by class and row, divided by `denominator`."""
-        return cross_entropy(logits, target, self.class_weight, denominator=denominator, sample_weight=sample_weight)
+        return cross_entropy(logits, target, self.class_weight, denominator=denominator, sample_weight=weight)
 
     def penalty(self) -> Tensor:
         return self.l2 * self.W.squared_norm()

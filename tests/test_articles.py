@@ -45,16 +45,10 @@ def test_every_test_that_shows_a_claim_exists():
         assert name in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}, f"{path} has no {name}"
 
 
-def test_every_lesson_that_shows_a_claim_exists_and_every_lesson_shows_one():
+def test_every_lesson_and_section_of_the_notebook_shows_a_claim_and_what_shows_one_exists():
     assert named(1) == set(LESSONS)
-
-
-def test_every_section_of_the_notebook_that_shows_a_claim_exists_and_every_section_shows_one():
     source = (ROOT / "examples/logistic_regression.py").read_text(encoding="utf-8")
     assert named(0) == set(re.findall(r"^# ## (\d+)\. ", source, re.MULTILINE))
-
-
-def test_every_config_and_script_that_shows_a_claim_exists():
     assert [path for path in named(3) | named(4) if not (ROOT / path).is_file()] == []
 
 

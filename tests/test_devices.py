@@ -12,6 +12,10 @@ import torch
 
 pytest.importorskip("torch", minversion="2.10")  # a device in Python
 
+from tests.conftest import MODULES
+from tests.tools.mock_device import start_server
+
+SERVER = start_server()
 ROOT = Path(__file__).parents[1]
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests/tools'}"}
 CONFIGS = ["iris_binary", "iris_imbalanced", "iris_ova", "xor_mlp", "table_csv"]
@@ -19,18 +23,19 @@ QUIET = ["--trainer.enable_progress_bar", "false", "--trainer.enable_model_summa
 
 
 def run_jobs(folder, *jobs):
-    """Runs of `train.py`, each on a device, one after another; the output of one that failed is the answer."""
-    path = folder / "jobs.json"
-    path.write_text(json.dumps([{**job, "arguments": [*map(str, job["arguments"])]} for job in jobs]))
-    command = [sys.executable, "tests/tools/mock_device.py", str(path)]
-    done = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=600)
-    return done.stdout + done.stderr if done.returncode else ""
+    """Runs of `train.py`, each on a device, one after another; the output of the first that failed."""
+    for device, arguments in jobs:
+        SERVER.send((device, arguments, folder / "log"))
+        assert SERVER.poll(600), f"no end of {arguments}"
+        if failure := SERVER.recv():
+            return failure
+    return ""
 
 
 def job(device, command, config, run, *options):
-    pytest.importorskip(f"datamodules.{config.split('_')[0]}")  # it may be deleted with its task
+    pytest.importorskip(MODULES[config.split("_")[0]])  # it may be deleted with its task
     place = ["--config", f"configs/{config}.yaml", "--trainer.default_root_dir", run]
-    return {"device": device, "arguments": [command, *place, *QUIET, *options]}
+    return device, [*map(str, [command, *place, *QUIET, *options])]
 
 
 def all_commands(device, config, run, *options):
@@ -75,17 +80,20 @@ def test_on_another_device_every_command_leaves_what_it_leaves_on_the_cpu(config
         assert len(pictures) > 5
 
 
-def test_a_fit_and_its_predictions_on_another_device_are_those_of_the_cpu(tmp_path):
+def test_a_fit_and_its_predictions_on_another_device_are_those_of_the_cpu(cli, short_fit, tmp_path):
     pytest.importorskip("datamodules.text.sentences")
-    jobs = []
-    for device in ("cpu", "gpu"):
-        run = tmp_path / device
-        jobs.append(job(device, "fit", "text_csv", run, "--trainer.max_epochs", 2, "--figures.enabled", "false"))
-        jobs.append(job(device, "predict", "text_csv", run, "--ckpt_path", run / "checkpoints/best.ckpt"))
-    assert run_jobs(tmp_path, *jobs) == ""
-    expected, found = (weights(tmp_path / device / "checkpoints/last.ckpt") for device in ("cpu", "gpu"))
-    assert all(torch.equal(value, found[name]) for name, value in expected.items())
-    assert (tmp_path / "cpu/predictions.jsonl").read_text() == (tmp_path / "gpu/predictions.jsonl").read_text()
+    expected, found = short_fit("text_csv"), tmp_path / "gpu"
+    cli(
+        "predict",
+        *job("cpu", "predict", "text_csv", expected, "--ckpt_path", expected / "checkpoints/best.ckpt")[1][1:],
+    )
+    short = ("--trainer.max_epochs", 3, "--trainer.callbacks", "null", "--figures.enabled", "false")
+    fit = job("gpu", "fit", "text_csv", found, *short)
+    predict = job("gpu", "predict", "text_csv", found, "--ckpt_path", found / "checkpoints/best.ckpt")
+    assert run_jobs(tmp_path, fit, predict) == ""
+    of_cpu, of_mock = (weights(run / "checkpoints/last.ckpt") for run in (expected, found))
+    assert all(torch.equal(value, of_mock[name]) for name, value in of_cpu.items())
+    assert (expected / "predictions.jsonl").read_text() == (found / "predictions.jsonl").read_text()
 
 
 @pytest.mark.slow
@@ -161,15 +169,6 @@ assert all(tensor.device.type == "cpu" for tensor in torch.export.load(sys.argv[
 @pytest.mark.parametrize("device", ["gpu", "mps"])
 def test_a_classifier_on_another_device_answers_explains_and_exports_as_on_the_cpu(short_fit, tmp_path, device):
     pytest.importorskip("onnx")
-    command = [
-        sys.executable,
-        "-W",
-        "ignore",
-        "-c",
-        CLASSIFIER,
-        str(short_fit("text_csv")),
-        device,
-        str(tmp_path / "m"),
-    ]
+    command = [sys.executable, "-W", "ignore", "-c", CLASSIFIER, short_fit("text_csv"), device, tmp_path / "m"]
     done = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr

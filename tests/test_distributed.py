@@ -8,7 +8,7 @@ import shutil
 import socket
 import subprocess
 import sys
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 
 import pytest
@@ -112,27 +112,15 @@ def runs(tmp_path_factory):
     return runs.run()
 
 
-@pytest.fixture
-def more_runs(request, name):
-    """The other combinations of model and rows, and 4 ranks."""
-    return request.getfixturevalue("more_text_runs" if name in ("softmax", "dense") else "table_runs")
-
-
 @pytest.fixture(scope="module")
-def more_text_runs(tmp_path_factory):
+def more_runs(tmp_path_factory):
+    """The other combinations of model and rows, and 4 ranks."""
     pytest.importorskip("datamodules.text.sentences")
     runs = Runs(tmp_path_factory.mktemp("more_ranks"))
     for ranks in (1, 2, 4):
         runs.add(f"softmax_{ranks}", runs.text(2053), ranks, evaluate=False)
-    runs.add("dense_2", runs.text(2053), ranks=2, dense=True, evaluate=False)
-    return runs.run()
-
-
-@pytest.fixture(scope="module")
-def table_runs(tmp_path_factory):
-    runs = Runs(tmp_path_factory.mktemp("table_ranks"))
-    for ranks in (1, 2, 4):
         runs.add(f"ova_{ranks}", runs.table("OneVsAll", 2049), ranks)
+    runs.add("dense_2", runs.text(2053), ranks=2, dense=True, evaluate=False)
     for ranks in (1, 2):
         runs.add(f"binary_{ranks}", runs.table("BinaryLogit", 2049), ranks)
         runs.add(f"binary2053_{ranks}", runs.table("BinaryLogit", 2053), ranks, evaluate=False)
@@ -144,90 +132,108 @@ def largest_difference(one, other):
     return max(float((one["weights"][name] - other["weights"][name]).abs().max()) for name in one["weights"])
 
 
-# Gradients of one process are always sparse, so runs with dense ones are compared with that too.
-def alone_and_together(runs, name, rank_counts):
+# Each check compares a run of one process with one of several. Gradients of one process are always sparse, so runs with
+# dense ones are compared with that too.
+
+
+def alone_and_together(runs, name, ranks):
     [alone] = runs.notes(f"{name.replace('dense', 'softmax')}_1")
-    return alone, [runs.notes(f"{name}_{ranks}") for ranks in rank_counts]
+    return alone, runs.notes(f"{name}_{ranks}")
 
 
-def check_weights(runs, name, rank_counts=(2,)):
-    alone, each = alone_and_together(runs, name, rank_counts)
+def check_weights(runs, name, ranks):
+    alone, together = alone_and_together(runs, name, ranks)
     assert alone["steps"] >= 200
     assert max(float(value.abs().max()) for value in alone["weights"].values()) > 0.5  # there is something to compare
-    for ranks, together in zip(rank_counts, each, strict=True):
-        assert len(together) == ranks
-        for note in together:
-            assert note["steps"] == alone["steps"]
-            assert largest_difference(alone, note) <= 1e-5
-            assert largest_difference(together[0], note) == 0  # ranks never drift apart
+    assert len(together) == ranks
+    for note in together:
+        assert note["steps"] == alone["steps"]
+        assert largest_difference(alone, note) <= 1e-5
+        assert largest_difference(together[0], note) == 0  # ranks never drift apart
 
 
-def check_order(runs, name, rank_counts=(2,)):
-    alone, each = alone_and_together(runs, name, rank_counts)
-    for ranks, together in zip(rank_counts, each, strict=True):
-        shares = [note["rows"]["train"] for note in together]
-        for batch, *parts in zip(alone["rows"]["train"], *shares, strict=True):
-            assert [batch[rank::ranks] for rank in range(ranks)] == parts
+def check_order(runs, name, ranks):
+    """Ranks together take the rows that one process takes, in its order."""
+    alone, together = alone_and_together(runs, name, ranks)
+    shares = [note["rows"]["train"] for note in together]
+    for batch, *parts in zip(alone["rows"]["train"], *shares, strict=True):
+        assert [batch[rank::ranks] for rank in range(ranks)] == parts
 
 
-def check_validation(runs, name, rank_counts=(2,)):
-    alone, each = alone_and_together(runs, name, rank_counts)
-    for notes in each:
-        seen = [row for note in notes for batch in note["rows"]["val"] for row in batch]
-        assert sorted(seen) == list(range(EVALUATED["val"]))
-        for note in notes:
-            figures = {key: value for key, value in note["metrics"].items() if key.startswith("val")}
-            assert len(figures) >= 3
-            assert figures == pytest.approx({key: alone["metrics"][key] for key in figures}, abs=1e-6)
+def check_validation(runs, name, ranks):
+    """Validation counts every row once, and its figures are those of one process."""
+    alone, together = alone_and_together(runs, name, ranks)
+    seen = [row for note in together for batch in note["rows"]["val"] for row in batch]
+    assert sorted(seen) == list(range(EVALUATED["val"]))
+    for note in together:
+        figures = {key: value for key, value in note["metrics"].items() if key.startswith("val")}
+        assert len(figures) >= 3
+        assert figures == pytest.approx({key: alone["metrics"][key] for key in figures}, abs=1e-6)
 
 
-def check_evaluation(runs, name, command, rank_counts=(2,)):
-    for ranks in rank_counts:
+def check_evaluation(runs, name, ranks):
+    """Every row is evaluated by one rank, and once."""
+    for command in ("test", "predict"):
         notes = runs.notes(f"{name}_{ranks}", command)
         shares = [[row for batch in note["rows"][command] for row in batch] for note in notes]
         assert sorted(row for share in shares for row in share) == list(range(EVALUATED[command]))
         assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
 
-def check_reports(runs, name, rank_counts=(2,)):
-    alone = runs[f"{name}_1"] / "test"
-    expected = json.loads((alone / "test_metrics.json").read_text())
-    for ranks in rank_counts:
-        together = runs[f"{name}_{ranks}"] / "test"
-        figures = json.loads((together / "test_metrics.json").read_text())
-        assert figures.keys() == expected.keys()
-        assert figures == pytest.approx(expected, abs=1e-6)
-        assert (together / "per_class.csv").read_text() == (alone / "per_class.csv").read_text()
-        rows = sum(int(line.rsplit(",", 1)[1]) for line in (together / "per_class.csv").read_text().splitlines()[1:])
-        assert rows == EVALUATED["test"]
-        wrong = [sorted((place / "errors.csv").read_text().splitlines()) for place in (alone, together)]
-        # without the last column, a probability to four digits, which rounding may tip
-        assert [line.rsplit(",", 1)[0] for line in wrong[0]] == [line.rsplit(",", 1)[0] for line in wrong[1]]
+def check_reports(runs, name, ranks):
+    alone, together = (runs[f"{name}_{number}"] / "test" for number in (1, ranks))
+    expected, figures = (json.loads((run / "test_metrics.json").read_text()) for run in (alone, together))
+    assert figures.keys() == expected.keys()
+    assert figures == pytest.approx(expected, abs=1e-6)
+    assert (together / "per_class.csv").read_text() == (alone / "per_class.csv").read_text()
+    rows = sum(int(line.rsplit(",", 1)[1]) for line in (together / "per_class.csv").read_text().splitlines()[1:])
+    assert rows == EVALUATED["test"]
+    wrong = [sorted((place / "errors.csv").read_text().splitlines()) for place in (alone, together)]
+    # without the last column, a probability to four digits, which rounding may tip
+    assert [line.rsplit(",", 1)[0] for line in wrong[0]] == [line.rsplit(",", 1)[0] for line in wrong[1]]
 
 
-def check_predictions(runs, name, rank_counts=(2,)):
-    def predictions(ranks):
-        lines = (runs[f"{name}_{ranks}"] / "predict/predictions.jsonl").read_text().splitlines()
-        return [json.loads(line) for line in lines]
-
-    alone = predictions(1)
+def check_predictions(runs, name, ranks):
+    """Predictions stand in the order of the rows, each once."""
+    files = [runs[f"{name}_{number}"] / "predict/predictions.jsonl" for number in (1, ranks)]
+    alone, together = ([json.loads(line) for line in file.read_text().splitlines()] for file in files)
     assert len(alone) == EVALUATED["predict"]
-    for ranks in rank_counts:
-        for one, other in zip(alone, predictions(ranks), strict=True):
-            assert one["label"] == other["label"]
-            assert one["probability"] == pytest.approx(other["probability"], abs=1e-5)
-            given = one.keys() - {"label", "probability", "top_k", "words_for", "words_against"}
-            assert given
-            assert {key: one[key] for key in given} == {key: other[key] for key in given}
+    for one, other in zip(alone, together, strict=True):
+        assert one["label"] == other["label"]
+        assert one["probability"] == pytest.approx(other["probability"], abs=1e-5)
+        given = one.keys() - {"label", "probability", "top_k", "words_for", "words_against"}
+        assert given
+        assert {key: one[key] for key in given} == {key: other[key] for key in given}
 
 
-# Training
+TRAINING, EVALUATION = (
+    (check_weights, check_order, check_validation),
+    (check_evaluation, check_reports, check_predictions),
+)
+by_name = {"ids": lambda value: getattr(value, "__name__", None)}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["softmax", "dense"])
-def test_weights_of_two_processes_are_those_of_one(runs, name):
-    check_weights(runs, name)
+@pytest.mark.parametrize(
+    ("name", "check"), [*product(["softmax", "dense"], TRAINING), *product(["softmax"], EVALUATION)], **by_name
+)
+def test_two_processes_do_what_one_does(runs, name, check):
+    check(runs, name, ranks=2)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize(
+    ("name", "ranks", "check"),
+    [
+        *product(["softmax"], [2, 4], TRAINING),
+        *product(["ova"], [2, 4], TRAINING + EVALUATION),
+        *product(["binary"], [2], TRAINING + EVALUATION),
+        *product(["binary2053", "ova2053", "dense"], [2], [check_weights]),  # unequal shares of the last batch
+    ],
+    **by_name,
+)
+def test_two_and_four_processes_do_what_one_does(more_runs, name, ranks, check):
+    check(more_runs, name, ranks)
 
 
 @pytest.mark.slow
@@ -235,12 +241,6 @@ def test_gradients_stay_sparse_where_the_backend_adds_sparse_tensors_and_become_
     assert [note["sparse"] for note in runs.notes("softmax_2")] == [True, True]
     assert [note["sparse"] for note in runs.notes("dense_2")] == [False, False]
     assert [note["sparse"] for note in runs.notes("softmax_1")] == [True]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["softmax", "dense"])
-def test_ranks_together_take_the_rows_that_one_process_takes_in_its_order(runs, name):
-    check_order(runs, name)
 
 
 @pytest.mark.slow
@@ -270,37 +270,12 @@ def test_two_processes_draw_the_pictures_of_all_validation_rows_after_a_fit(runs
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["softmax", "dense"])
-def test_validation_counts_every_row_once_and_its_figures_are_those_of_one_process(runs, name):
-    check_validation(runs, name)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["softmax", "dense"])
 def test_the_threshold_is_one_number_for_all_ranks_and_that_of_one_process(runs, name):
-    alone, [together] = alone_and_together(runs, name, (2,))
+    alone, together = alone_and_together(runs, name, ranks=2)
     first, second = (note["threshold"] for note in together)
     assert first == second
     assert 0 < first < 1
     assert first == pytest.approx(alone["threshold"], abs=1e-6)
-
-
-# Evaluation
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("command", ["test", "predict"])
-def test_every_row_is_evaluated_by_one_rank_and_once(runs, command):
-    check_evaluation(runs, "softmax", command)
-
-
-@pytest.mark.slow
-def test_test_metrics_and_reports_are_those_of_one_process(runs):
-    check_reports(runs, "softmax")
-
-
-@pytest.mark.slow
-def test_predictions_stand_in_the_order_of_the_rows_each_once(runs):
-    check_predictions(runs, "softmax")
 
 
 # The two functions that several processes go through
@@ -416,32 +391,6 @@ def test_the_readmes_line_for_two_machines_does_what_one_process_does(cli, tmp_p
     cli("test", *evaluate, "--ckpt_path", last)
     alone, together = (json.loads((tmp_path / n / "test_metrics.json").read_text()) for n in ("one", "two"))
     assert together == pytest.approx(alone, abs=1e-6)
-
-
-# More of the same
-
-
-@pytest.mark.nightly
-@pytest.mark.parametrize(("name", "rank_counts"), [("softmax", (2, 4)), ("ova", (2, 4)), ("binary", (2,))])
-def test_two_and_four_processes_do_what_one_does(more_runs, name, rank_counts):
-    check_weights(more_runs, name, rank_counts)
-    check_order(more_runs, name, rank_counts)
-    check_validation(more_runs, name, rank_counts)
-
-
-@pytest.mark.nightly
-@pytest.mark.parametrize(("name", "rank_counts"), [("ova", (2, 4)), ("binary", (2,))])
-def test_models_of_dense_rows_are_evaluated_alike_by_one_and_more_processes(more_runs, name, rank_counts):
-    for command in ("test", "predict"):
-        check_evaluation(more_runs, name, command, rank_counts)
-    check_reports(more_runs, name, rank_counts)
-    check_predictions(more_runs, name, rank_counts)
-
-
-@pytest.mark.nightly
-@pytest.mark.parametrize("name", ["binary2053", "ova2053", "dense"])
-def test_weights_are_right_where_ranks_hold_unequal_shares_of_the_last_batch(more_runs, name):
-    check_weights(more_runs, name)
 
 
 @pytest.mark.slow

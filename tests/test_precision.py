@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ QUIET = ("--trainer.enable_progress_bar", "false", "--trainer.logger", "false")
 QUICK = (*QUIET, "--trainer.callbacks", "null", "--trainer.max_epochs", "2")
 GPU = ("--trainer.accelerator", "gpu", "--trainer.devices", "1")
 CONFIGS = ("iris_binary", "iris_ova", "text_csv")  # one of each model
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA; torch sees none here")
 SOME_SLOW = [*(pytest.param(config, marks=pytest.mark.slow) for config in CONFIGS[:2]), CONFIGS[2]]
 
 
@@ -35,20 +37,20 @@ def use(cli, config, run, *options, fit=QUICK):
 
 
 @pytest.fixture(scope="module")
-def single(tmp_path_factory):
+def expected(cli, tmp_path_factory):
     """What 32-true on the CPU comes to, by config."""
-    return {}
+    cpu = ("--trainer.accelerator", "cpu")
+    return cache(lambda config: use(cli, config, tmp_path_factory.mktemp("single") / config, *cpu))
 
 
-@pytest.fixture
-def expected(cli, single, tmp_path_factory):
-    def of(config):
-        if config not in single:
-            run = tmp_path_factory.mktemp("single") / config
-            single[config] = use(cli, config, run, "--trainer.accelerator", "cpu")
-        return single[config]
-
-    return of
+def refused(cli, tmp_path, *options):
+    """The one line that a fit ends in; it has made no file."""
+    with pytest.raises(SystemExit) as exit:
+        cli("fit", *QUICK, "--trainer.default_root_dir", tmp_path / "run", *options)
+    assert str(exit.value.code).startswith("error: ")
+    assert "\n" not in exit.value.code
+    assert list(tmp_path.iterdir()) == []
+    return exit.value.code
 
 
 # Precision
@@ -96,15 +98,8 @@ def test_weights_of_one_precision_can_be_used_in_another(cli, expected, tmp_path
 @pytest.mark.parametrize("precision", ["16-mixed", "16"])
 def test_fp16_with_the_update_by_hand_is_refused_with_a_line_that_names_bf16(cli, tmp_path, precision):
     """Its gradients are scaled, and only an optimizer knows how to take the scale out again."""
-    place = ("--trainer.default_root_dir", tmp_path / "run")
-    with pytest.raises(SystemExit) as exit:
-        cli("fit", "--config", "configs/text_csv.yaml", *QUICK, *place, "--trainer.precision", precision)
-    line = exit.value.code
-    assert isinstance(line, str)
-    assert line.startswith("error: ")
+    line = refused(cli, tmp_path, "--config", "configs/text_csv.yaml", "--trainer.precision", precision)
     assert "bf16-mixed" in line
-    assert "\n" not in line
-    assert list(tmp_path.iterdir()) == []
 
 
 # Accelerators
@@ -123,14 +118,7 @@ def test_auto_finds_a_device_by_itself(cli, expected, tmp_path, monkeypatch):
 def test_a_gpu_that_is_not_there_is_named_in_one_line(cli, tmp_path):
     if torch.cuda.is_available() or torch.backends.mps.is_available():
         pytest.skip("there is one")
-    place = ("--trainer.default_root_dir", tmp_path / "run")
-    with pytest.raises(SystemExit) as exit:
-        cli("fit", "--config", "configs/iris_binary.yaml", *QUICK, *place, "--trainer.accelerator", "gpu")
-    line = exit.value.code
-    assert isinstance(line, str)
-    assert line.startswith("error: ")
-    assert "\n" not in line
-    assert list(tmp_path.iterdir()) == []
+    refused(cli, tmp_path, "--config", "configs/iris_binary.yaml", "--trainer.accelerator", "gpu")
 
 
 @pytest.fixture
@@ -146,7 +134,7 @@ def test_on_a_gpu_everything_comes_out_as_on_the_cpu(cli, expected, tmp_path, co
     """With the config's own callbacks, so that pictures are drawn of a model on another device."""
     fit = (*QUIET, "--trainer.max_epochs", "2")
     run = tmp_path / "run"
-    found, figures, predictions = use(cli, config, run, "--trainer.accelerator", "gpu", "--trainer.devices", 1, fit=fit)
+    found, figures, predictions = use(cli, config, run, *GPU, fit=fit)
     before, before_figures, before_predictions = expected(config)
     for name, value in found.items():
         torch.testing.assert_close(value, before[name], atol=1e-4, rtol=1e-4)
@@ -162,8 +150,7 @@ def test_on_a_gpu_everything_comes_out_as_on_the_cpu(cli, expected, tmp_path, co
 @pytest.mark.filterwarnings("ignore:.*not supported by the model summary.*")
 @pytest.mark.parametrize("config", CONFIGS)
 def test_on_a_gpu_bf16_mixed_runs(cli, expected, tmp_path, config):
-    options = ("--trainer.accelerator", "gpu", "--trainer.devices", 1, "--trainer.precision", "bf16-mixed")
-    _, figures, _ = use(cli, config, tmp_path / "run", *options)
+    _, figures, _ = use(cli, config, tmp_path / "run", *GPU, "--trainer.precision", "bf16-mixed")
     assert figures["test/loss"] == pytest.approx(expected(config)[1]["test/loss"], rel=0.05)
 
 
@@ -171,7 +158,7 @@ def test_on_a_gpu_bf16_mixed_runs(cli, expected, tmp_path, config):
 @pytest.mark.usefixtures("gpu")
 def test_a_run_on_a_gpu_goes_on_on_the_cpu(cli, tmp_path):
     common = ("--config", "configs/text_csv.yaml", "--trainer.default_root_dir", tmp_path / "run", *QUIET)
-    cli("fit", *common, "--trainer.accelerator", "gpu", "--trainer.devices", 1, "--trainer.max_epochs", 2)
+    cli("fit", *common, *GPU, "--trainer.max_epochs", 2)
     last = tmp_path / "run/checkpoints/last.ckpt"
     cli("fit", *common, "--trainer.accelerator", "cpu", "--trainer.max_epochs", 3, "--ckpt_path", last)
     cli("predict", *common, "--trainer.accelerator", "cpu", "--ckpt_path", last)
@@ -179,7 +166,7 @@ def test_a_run_on_a_gpu_goes_on_on_the_cpu(cli, tmp_path):
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA; torch sees none here")
+@needs_cuda
 def test_on_cuda_two_runs_agree_up_to_the_order_in_which_sparse_rows_are_added_up(cli, tmp_path):
     for name in ("one", "two"):
         use(cli, "text_csv", tmp_path / name, *GPU, "--trainer.precision", "64-true")
@@ -192,7 +179,7 @@ DETERMINISTIC = (*GPU, "--trainer.deterministic", "true")
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA; torch sees none here")
+@needs_cuda
 def test_on_cuda_two_deterministic_runs_are_equal_to_the_bit(cli, tmp_path):
     one, two = (use(cli, "text_csv", tmp_path / name, *DETERMINISTIC) for name in ("one", "two"))
     assert all(torch.equal(value, two[0][name]) for name, value in one[0].items())
@@ -200,7 +187,7 @@ def test_on_cuda_two_deterministic_runs_are_equal_to_the_bit(cli, tmp_path):
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA; torch sees none here")
+@needs_cuda
 def test_on_cuda_a_deterministic_run_that_is_killed_and_resumed_ends_as_if_nothing_had_happened():
     options = ["--kills", "2", "--save-every", "2", "--", "--config", "configs/text_csv.yaml", *QUICK, *DETERMINISTIC]
     command = [sys.executable, "tests/tools/kill_and_resume.py", *options]

@@ -736,8 +736,14 @@ TEXT_MEANINGLESS = {
     "a broken token pattern": ("--data.words.token_pattern", "(", "token_pattern: expected a regular expression"),
     "infinite penalty": ("--model.l2", ".inf", "l2 must be .* got inf"),
     "negative clipping": ("--model.clip_norm", -1, "clip_norm must be above 0"),
-    "pruning": (*callback("ModelPruning", pruning_fn="l1_unstructured"), "ModelPruning cannot prune scale · weight"),
-    "finding the rate": (*callback("LearningRateFinder"), "cannot set the rate of an update written by hand"),
+    "pruning": (
+        *callback("ModelPruning", pruning_fn="l1_unstructured"),
+        "ModelPruning does not apply to an update written by hand: leave it out",
+    ),
+    "finding the rate": (
+        *callback("LearningRateFinder"),
+        "LearningRateFinder does not apply to an update written by hand",
+    ),
     "a scheduler that needs a metric": (f"{SCHEDULER}ReduceLROnPlateau", "--model.l2=0", "needs a metric"),
 }
 

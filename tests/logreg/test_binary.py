@@ -4,73 +4,34 @@ import itertools
 import math
 from functools import partial
 
-import lightning as L
 import numpy as np
 import pytest
 import torch
-from sklearn.linear_model import LogisticRegression as SklearnLogit
 from sklearn.metrics import accuracy_score, f1_score, log_loss, precision_score, recall_score, roc_auc_score
-from torch.utils.data import DataLoader
 
 from datamodules.batches import Batch
 from logreg.binary import BinaryLogit, LogisticRegression
-
-newton = partial(
-    torch.optim.LBFGS, lr=1.0, max_iter=300, tolerance_grad=1e-9, tolerance_change=0, line_search_fn="strong_wolfe"
+from tests.logreg.helpers import (
+    batches_of,
+    calibration_error,
+    converged,
+    grid_over,
+    iris_data,
+    newton,
+    rows_of,
+    sklearn_fit,
+    trainer,
+    weights_of,
+    xor_data,
 )
-plain = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False, "enable_checkpointing": False}
 
-
-def iris_data(**options):
-    return pytest.importorskip("datamodules.table.iris").IrisDataModule(**options)
-
-
-def xor_data(**options):
-    return pytest.importorskip("datamodules.table.xor").XORDataModule(**options)
+each_loss = pytest.mark.parametrize("loss", ["bce", "bce_with_logits"])
 
 
 @pytest.fixture(scope="module")
 def flowers():
-    """Standardised versicolor and virginica by petal length and width: x (N, 2) and target (N,)."""
+    """Versicolor and virginica by petal length and width."""
     return rows_of(iris_data(classes=("versicolor", "virginica"), features=("petal length", "petal width")))
-
-
-@pytest.fixture(scope="module")
-def rare():
-    """The same with a fifth of the virginicas."""
-    pair, two = ("versicolor", "virginica"), ("petal length", "petal width")
-    return rows_of(iris_data(classes=pair, features=two, imbalance={"virginica": 0.2}))
-
-
-def rows_of(data, split="train"):
-    x, target = data.points(split)
-    return data.transform(x), target
-
-
-def batch(x, target):
-    return Batch(x, target, torch.arange(len(target)))
-
-
-def expected_calibration_error(truth, proba, bins=15):
-    confidence, right = proba.max(axis=1), proba.argmax(axis=1) == truth
-    number = np.ceil(confidence * bins)
-    gaps = [abs((right - confidence)[number == n].sum()) for n in set(number)]
-    return sum(gaps) / len(truth)
-
-
-def converge(model, x, target):
-    """Minimise the model's own objective over all rows, in float64, with the optimizer of its configuration."""
-    model = model.double()
-    optimizer = model.configure_optimizers()
-
-    def closure():
-        optimizer.zero_grad()
-        loss = model.nll(model(x.double()), target, len(target)) + model.penalty()
-        loss.backward()
-        return loss
-
-    optimizer.step(closure)
-    return model
 
 
 def bare_steps(model, x, target, epochs):
@@ -79,29 +40,10 @@ def bare_steps(model, x, target, epochs):
     optimizer = model.configure_optimizers()
     for _ in range(epochs):
         optimizer.zero_grad()
-        loss = model.training_step(batch(x, target), 0)
+        loss = model.training_step(Batch(x, target, torch.arange(len(target))), 0)
         loss.backward()
         optimizer.step()
     return float(loss.detach())
-
-
-def weights(model):
-    linear = model.model.linear
-    return torch.cat([linear.weight.detach().squeeze(0), linear.bias.detach()]).double().numpy()
-
-
-def sklearn_fit(x, target, l2, class_weight=None):
-    fitted = SklearnLogit(C=1 / (2 * len(target) * l2), tol=1e-10, max_iter=10_000, class_weight=class_weight)
-    fitted.fit(x.double().numpy(), target.numpy())
-    return fitted, np.concatenate([fitted.coef_[0], fitted.intercept_])
-
-
-def grid_over(x):
-    axes = [torch.linspace(float(c.min()) - 1, float(c.max()) + 1, 101, dtype=torch.float64) for c in x.T]
-    return torch.cartesian_prod(*axes)  # (10201, 2)
-
-
-# The layer
 
 
 def test_module_returns_one_logit_per_row_and_no_probability():
@@ -111,7 +53,7 @@ def test_module_returns_one_logit_per_row_and_no_probability():
     assert layer(torch.tensor([[1.0, 1.0], [0.0, 0.0]])).tolist() == [5.0, -1.0]
 
 
-def test_proba_has_a_column_for_each_class_and_the_answer_is_the_likelier_one():
+def test_proba_has_a_column_for_each_class_and_the_prediction_is_the_likelier_one():
     model = BinaryLogit(2)
     x = torch.randn(20, 2, generator=torch.Generator().manual_seed(0))
     proba = model.predict_proba(x)
@@ -124,72 +66,59 @@ def test_proba_has_a_column_for_each_class_and_the_answer_is_the_likelier_one():
 # The optimum
 
 
-@pytest.mark.parametrize("loss", ["bce", "bce_with_logits"])
 @pytest.mark.parametrize("l2", [1e-3, 1e-1])
-def test_converged_weights_are_scikit_learns_and_so_is_every_answer_on_the_grid(flowers, loss, l2):
+def test_both_losses_reach_scikit_learns_optimum_and_its_prediction_everywhere_on_the_grid(flowers, l2):
     x, target = flowers
-    model = converge(BinaryLogit(2, loss=loss, l2=l2, optimizer=newton), x, target)
-    fitted, expected = sklearn_fit(x, target, l2)
-    np.testing.assert_allclose(weights(model), expected, rtol=1e-3)
-    grid = grid_over(x)
-    with torch.no_grad():
-        proba = model.predict_proba(grid)
-    np.testing.assert_allclose(proba, fitted.predict_proba(grid.numpy()), atol=1e-3)
-    assert np.array_equal(model.predict_label(proba), fitted.predict(grid.numpy()))
-    assert len(model.predict_label(proba).unique()) == 2
-
-
-def test_both_losses_reach_the_same_optimum(flowers):
-    x, target = flowers
-    ends = [
-        weights(converge(BinaryLogit(2, loss=loss, l2=1e-3, optimizer=newton), x, target))
-        for loss in ("bce", "bce_with_logits")
-    ]
+    grid, (fitted, expected) = grid_over(x), sklearn_fit(x, target, l2)
+    models = [BinaryLogit(2, loss=loss, l2=l2, optimizer=newton) for loss in ("bce", "bce_with_logits")]
+    ends = [weights_of(converged(model, x, target).model.linear) for model in models]
     np.testing.assert_allclose(ends[0], ends[1], rtol=1e-4)
-
-
-def test_epsilon_loss_hardly_moves_away_from_a_confident_mistake_and_the_logit_loss_does():
-    """One row of class 0 at z = 30: p rounds to 1 in float32, where the ε form has no slope left."""
-    x, target = torch.ones(1, 1), torch.zeros(1, dtype=torch.long)
-    ends = {}
-    for loss in ("bce", "bce_with_logits"):
-        model = BinaryLogit(1, loss=loss, optimizer=partial(torch.optim.SGD, lr=1.0))
-        torch.nn.init.constant_(model.model.linear.weight, 15.0)
-        torch.nn.init.constant_(model.model.linear.bias, 15.0)
-        bare_steps(model, x, target, 20)
-        ends[loss] = float(model(x).detach())
-    assert ends["bce"] > 29.9
-    assert ends["bce_with_logits"] < 0
+    for model, end in zip(models, ends, strict=True):
+        np.testing.assert_allclose(end, expected, rtol=1e-3)
+        with torch.no_grad():
+            proba = model.predict_proba(grid)
+        np.testing.assert_allclose(proba, fitted.predict_proba(grid.numpy()), atol=1e-3)
+        assert np.array_equal(model.predict_label(proba), fitted.predict(grid.numpy()))
+        assert len(model.predict_label(proba).unique()) == 2
 
 
 @pytest.mark.parametrize("choice", ["balanced", [1.0, 5.0]])
-def test_class_weights_are_scikit_learns(rare, choice):
-    x, target = rare
+def test_class_weights_are_scikit_learns(choice):
+    pair, two = ("versicolor", "virginica"), ("petal length", "petal width")
+    x, target = rows_of(iris_data(classes=pair, features=two, imbalance={"virginica": 0.2}))
     counts = torch.bincount(target).tolist()
     assert counts[0] > 3 * counts[1]
     model = BinaryLogit(2, l2=1e-2, class_weight=choice, class_counts=counts, optimizer=newton)
     _, expected = sklearn_fit(x, target, 1e-2, choice if choice == "balanced" else dict(enumerate(choice)))
-    np.testing.assert_allclose(weights(converge(model, x, target)), expected, rtol=1e-3)
+    np.testing.assert_allclose(weights_of(converged(model, x, target).model.linear), expected, rtol=1e-3)
     _, unweighted = sklearn_fit(x, target, 1e-2)
     assert np.abs(unweighted - expected).max() > 0.1  # so the agreement above is not that of two unweighted fits
 
 
-@pytest.mark.parametrize("loss", ["bce", "bce_with_logits"])
+@each_loss
 def test_trainer_with_lbfgs_from_the_configuration_reaches_scikit_learns_weights(flowers, loss):
     x, target = flowers
-    model = BinaryLogit(2, loss=loss, l2=1e-2, optimizer=newton)
-    trainer = L.Trainer(max_epochs=3, accelerator="cpu", devices=1, precision="64-true", **plain)
-    loader = DataLoader([batch(x, target)], batch_size=None)
-    trainer.fit(model, loader, loader)
-    np.testing.assert_allclose(weights(model), sklearn_fit(x, target, 1e-2)[1], rtol=1e-3)
+    model, batches = BinaryLogit(2, loss=loss, l2=1e-2, optimizer=newton), batches_of(x, target)
+    trainer(max_epochs=3, precision="64-true").fit(model, batches, batches)
+    np.testing.assert_allclose(weights_of(model.model.linear), sklearn_fit(x, target, 1e-2)[1], rtol=1e-3)
 
 
 def test_learning_rate_scheduler_of_the_configuration_is_stepped_once_per_epoch():
     half = partial(torch.optim.lr_scheduler.StepLR, step_size=1, gamma=0.5)
-    model = BinaryLogit(2, optimizer=partial(torch.optim.SGD, lr=0.8), lr_scheduler=half)
-    trainer = L.Trainer(max_epochs=3, accelerator="cpu", devices=1, **plain)
-    trainer.fit(model, xor_data(batch_size=1))  # four batches an epoch
-    assert trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(0.1)
+    run = trainer(max_epochs=3)
+    run.fit(BinaryLogit(2, optimizer=partial(torch.optim.SGD, lr=0.8), lr_scheduler=half), xor_data(batch_size=1))
+    assert run.global_step == 3 * 4
+    assert run.optimizers[0].param_groups[0]["lr"] == pytest.approx(0.1)
+
+
+def test_a_schedule_of_lbfgs_goes_on_where_a_resumed_fit_had_come_to(flowers, tmp_path):
+    half = partial(torch.optim.lr_scheduler.StepLR, step_size=1, gamma=0.5)
+    batches, path = batches_of(*flowers), tmp_path / "last.ckpt"
+    for epochs, options in ((2, {}), (3, {"ckpt_path": path, "weights_only": True})):
+        run = trainer(max_epochs=epochs)
+        run.fit(BinaryLogit(2, optimizer=newton, lr_scheduler=half), batches, batches, **options)
+        assert run.optimizers[0].param_groups[0]["lr"] == 0.5**epochs
+        run.save_checkpoint(path)
 
 
 # What is logged
@@ -198,14 +127,11 @@ def test_learning_rate_scheduler_of_the_configuration_is_stepped_once_per_epoch(
 def test_epoch_metrics_are_those_of_all_rows_and_no_means_of_batch_means(flowers):
     x, target = flowers
     rows = torch.cat([torch.nonzero(target == 0).flatten()[:9], torch.nonzero(target == 1).flatten()[:4]])
-    x, target = x[rows], target[rows]
+    x, target, sizes = x[rows], target[rows], [8, 4, 1]  # the first and the last batch of a single class
     model = BinaryLogit(2, l2=0.1)
     torch.nn.init.constant_(model.model.linear.weight, 1.0)
     torch.nn.init.constant_(model.model.linear.bias, 0.3)
-    pieces = [slice(0, 8), slice(8, 12), slice(12, 13)]  # unequal, the first and the last of a single class
-    trainer = L.Trainer(accelerator="cpu", devices=1, **plain)
-    loader = DataLoader([batch(x[piece], target[piece]) for piece in pieces], batch_size=None)
-    (logged,) = trainer.test(model, loader, verbose=False)
+    (logged,) = trainer().test(model, batches_of(x, target, sizes), verbose=False)
 
     with torch.no_grad():
         proba = model.predict_proba(x).numpy()
@@ -220,10 +146,11 @@ def test_epoch_metrics_are_those_of_all_rows_and_no_means_of_batch_means(flowers
         "test/macro_f1": f1_score(truth, predicted, average="macro"),
         "test/auroc": roc_auc_score(truth, proba[:, 1]),
         "test/nll": log_loss(truth, proba),
-        "test/ece": expected_calibration_error(truth, proba),
+        "test/ece": calibration_error(proba, truth),
     }
     assert logged == pytest.approx(expected, abs=1e-5)
     assert 0 < expected["test/accuracy"] < 1
+    pieces = np.split(np.arange(13), np.cumsum(sizes)[:-1])
     batch_means = np.mean([accuracy_score(truth[piece], predicted[piece]) for piece in pieces])
     assert abs(batch_means - expected["test/accuracy"]) > 0.01
     unweighted = np.mean([log_loss(truth[p], proba[p], labels=[0, 1]) for p in pieces])
@@ -235,10 +162,9 @@ def test_the_training_objective_includes_the_penalty_as_the_validation_objective
     model = BinaryLogit(2, l2=0.5)
     model.log = lambda *_, **__: None
     with torch.no_grad():
-        trained_on = model.training_step(batch(x, target), 0)
         expected = log_loss(target.numpy(), model.predict_proba(x).numpy())
         expected += 0.5 * float(model.model.linear.weight.square().sum())
-    assert float(trained_on) == pytest.approx(expected, abs=1e-5)
+        assert float(model.training_step((x, target), 0)) == pytest.approx(expected, abs=1e-5)
 
 
 # XOR
@@ -253,7 +179,7 @@ def test_on_xor_loss_ends_at_log_2_and_every_probability_at_one_half(optimizer, 
         x, target = rows_of(xor_data(seed=seed))
         model = BinaryLogit(2, optimizer=partial(optimizer, lr=lr))
         assert model.model.linear.weight.abs().max() > 0.05  # it does start elsewhere
-        loss = bare_steps(model, x, target, 400)
+        loss = bare_steps(model, x, target, epochs=200)
         assert abs(loss - math.log(2)) < 1e-3
         assert (model.predict_proba(x) - 0.5).abs().max() < 0.02
 
@@ -270,17 +196,13 @@ def test_no_line_answers_all_four_corners_of_xor_rightly():
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.1])
-def test_with_the_interaction_xor_is_answered_rightly_everywhere(noise):
+def test_with_the_interaction_xor_is_classified_rightly_everywhere(noise):
     data = xor_data(rows_per_corner=25, noise=noise, interaction=True, batch_size=100)
     model = BinaryLogit(data.num_features, l2=0.001, optimizer=partial(torch.optim.SGD, lr=0.5))
-    loss = bare_steps(model, *rows_of(data), 100)
-    assert loss < 0.3
+    assert bare_steps(model, *rows_of(data), 100) < 0.3
     for split in ("train", "val", "test"):
         x, target = rows_of(data, split)
         assert torch.equal(model.predict_label(model.predict_proba(x)), target)
-
-
-# What is refused
 
 
 @pytest.mark.parametrize(
@@ -290,19 +212,11 @@ def test_with_the_interaction_xor_is_answered_rightly_everywhere(noise):
         ({"l2": math.nan}, "l2 must be at least 0 and finite, got nan"),
         ({"class_counts": [5, 5, 5]}, "exactly 2 classes, got 3; try OneVsAll"),
         ({"class_weight": "balanced"}, "'balanced' needs class_counts"),
-        ({"class_weight": [1.0, 2.0, 3.0], "class_counts": [5, 5]}, "for each of 2 classes"),
+        ({"class_weight": [1.0, 2.0, 3.0], "class_counts": [5, 5]}, "class_weight .* for each of 2 classes"),
+        ({"class_weight": [1.0, 2.0, 3.0]}, "class_weight .* for each of 2 classes"),
+        ({"loss": "mse"}, "loss must be 'bce_with_logits' or 'bce', got 'mse'"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         BinaryLogit(2, **options)
-
-
-def test_three_class_weights_are_refused_also_where_the_counts_are_not_known():
-    with pytest.raises(ValueError, match="class_weight"):
-        BinaryLogit(2, class_weight=[1.0, 2.0, 3.0])
-
-
-def test_an_unknown_loss_is_refused():
-    with pytest.raises(ValueError, match="loss"):
-        BinaryLogit(2, loss="mse")

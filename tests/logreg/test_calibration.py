@@ -13,6 +13,7 @@ from logreg.binary import BinaryLogit
 from logreg.calibration import CalibrationMetrics, TemperatureScaling, best_temperature
 from logreg.net_classifier import MLP, NetClassifier
 from logreg.one_vs_all import OneVsAll
+from tests.logreg.helpers import calibration_error
 
 
 def rows(seed, number=500, classes=5, sharpness=1.0):
@@ -31,12 +32,6 @@ def by_search(log_proba, target):
         return -scaled[np.arange(len(target)), target].sum() + np.exp(log_beta) - log_beta
 
     return float(np.exp(-minimize_scalar(objective, bounds=(-8, 8), method="bounded", options={"xatol": 1e-9}).x))
-
-
-def calibration_error(proba, target, bins=15):
-    confidence, right = proba.max(axis=1), proba.argmax(axis=1) == target
-    number = np.ceil(confidence * bins)
-    return sum(abs((right - confidence)[number == n].sum()) for n in set(number)) / len(target)
 
 
 def tensors(*arrays):

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, precision_score, recall_score, roc_auc_score
 
-from logreg.decision import OutOfScopeMetrics, best_threshold, max_in_scope_proba, predict_with_rejection
+from logreg.decision import OutOfScopeMetrics, RejectBelowThreshold, best_threshold, max_in_scope_proba
 
 EXAMPLES = [100, pytest.param(2_000, marks=pytest.mark.nightly)]  # hypothesis examples per property
 OOS, CLASSES = 2, 4
@@ -109,14 +109,14 @@ def test_rows_that_are_sure_to_the_last_bit_cannot_be_dropped_by_any_threshold()
     score, label = torch.tensor([1.0] * 60 + [0.5] * 40), torch.zeros(100, dtype=torch.long)
     target = torch.tensor([OOS] * 60 + [0] * 40)
     threshold = best_threshold(score, label, target, OOS)
-    answer = predict_with_rejection(probabilities(score.tolist(), label.tolist()), threshold, OOS)
+    answer = RejectBelowThreshold(OOS, threshold)(probabilities(score.tolist(), label.tolist()))
     assert int((answer == target).sum()) == 40
 
 
 def test_without_out_of_scope_rows_nothing_right_is_given_up():
     proba = probabilities([0.1, 0.5, 0.9], [0, 1, 3])
     threshold = best_threshold(*max_in_scope_proba(proba, OOS), torch.tensor([0, 1, 3]), OOS)
-    assert predict_with_rejection(proba, threshold, OOS).tolist() == [0, 1, 3]
+    assert RejectBelowThreshold(OOS, threshold)(proba).tolist() == [0, 1, 3]
 
 
 # --- the answer -----------------------------------------------------------------------------------------------------
@@ -132,8 +132,8 @@ def test_the_best_in_scope_class_is_found_beside_a_more_probable_out_of_scope_cl
 
 def test_an_answer_at_the_threshold_is_kept_and_one_below_is_out_of_scope():
     proba = probabilities([0.5, 0.25, 0.75], [0, 1, 3])
-    assert predict_with_rejection(proba, 0.5, OOS).tolist() == [0, OOS, 3]
-    assert predict_with_rejection(proba, 0.0, OOS).tolist() == [0, 1, 3]
+    assert RejectBelowThreshold(OOS, 0.5)(proba).tolist() == [0, OOS, 3]
+    assert RejectBelowThreshold(OOS, 0.0)(proba).tolist() == [0, 1, 3]
 
 
 # --- the figures ----------------------------------------------------------------------------------------------------
@@ -196,11 +196,3 @@ def test_a_figure_of_rows_that_are_not_there_is_left_out_and_there_is_nothing_to
     found = {name: float(value) for name, value in collected(proba, target, [200]).compute().items()}
     expected = sklearn_figures(proba.argmax(axis=1), target)
     assert found == pytest.approx({name: expected[name] for name in names}, abs=1e-6)
-
-
-def test_a_reset_forgets_all_rows():
-    proba, target = random_rows(2)
-    metrics = collected(proba, target, [200])
-    metrics.reset()
-    metrics.update(torch.tensor([[0.1, 0.1, 0.7, 0.1]]), torch.tensor([OOS]))
-    assert float(metrics.compute()["oos_recall"]) == 1

@@ -46,8 +46,8 @@ def test_one_batch_of_nan_makes_the_loss_nan():
 
 
 def test_the_next_epoch_starts_afresh():
-    evaluation, log = Evaluation("test", {}), Log()
-    for loss in (1.0, 3.0):
-        evaluation.update(torch.tensor(loss), target=torch.tensor([0]))
+    evaluation, log = Evaluation("test", {"accuracy": MulticlassAccuracy(2, average="micro")}), Log()
+    for loss, label in ((1.0, 0), (3.0, 1)):
+        evaluation.update(torch.tensor(loss), preds=torch.tensor([1]), target=torch.tensor([label]))
         evaluation.log(log)
-        assert log.values == {"test/loss": loss}
+        assert log.values == {"test/loss": loss, "test/accuracy": label}

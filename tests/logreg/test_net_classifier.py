@@ -6,16 +6,7 @@ import torch
 from torch import nn
 
 from logreg.net_classifier import MLP, NetClassifier
-
-PLAIN = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False, "enable_checkpointing": False}
-
-
-def iris_data(**options):
-    return pytest.importorskip("datamodules.table.iris").IrisDataModule(**options)
-
-
-def xor_data(**options):
-    return pytest.importorskip("datamodules.table.xor").XORDataModule(**options)
+from tests.logreg.helpers import iris_data, trainer, xor_data
 
 
 def adam(parameters):
@@ -25,10 +16,10 @@ def adam(parameters):
 @pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2))])
 def test_two_layers_separate_the_corners_of_xor(seed):
     L.seed_everything(seed, verbose=False)
-    model, data = NetClassifier(MLP(2, 2), num_classes=2, optimizer=adam), xor_data(rows_per_corner=25, noise=0.1)
-    trainer = L.Trainer(accelerator="cpu", max_epochs=100, **PLAIN)
-    trainer.fit(model, data)
-    (metrics,) = trainer.test(model, data, verbose=False)
+    model = NetClassifier(MLP(2, 2), num_classes=2, optimizer=adam)
+    data, run = xor_data(rows_per_corner=25, noise=0.1, batch_size=100), trainer(max_epochs=100, limit_val_batches=0)
+    run.fit(model, data)
+    (metrics,) = run.test(model, data, verbose=False)
     assert metrics["test/accuracy"] == 1.0
     assert metrics["test/loss"] < 0.1
 
@@ -39,8 +30,7 @@ def test_a_resumed_net_drops_out_what_an_unbroken_run_does(tmp_path):
         net = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.5), nn.Linear(8, 3))
         model = NetClassifier(net, num_classes=3, optimizer=adam)
         saves = L.pytorch.callbacks.LambdaCallback(on_train_batch_end=save, on_train_epoch_end=save)
-        trainer = L.Trainer(accelerator="cpu", max_epochs=3, callbacks=[saves], **PLAIN)
-        trainer.fit(model, iris_data(), **options)
+        trainer(max_epochs=3, callbacks=[saves]).fit(model, iris_data(), **options)
         return model.state_dict()
 
     def save(trainer, *_):
@@ -63,10 +53,9 @@ def test_a_single_linear_layer_is_softmax_regression():
 
 
 def test_a_checkpoint_is_loaded_into_the_callers_net(tmp_path):
-    model, data = NetClassifier(MLP(4, 3), num_classes=3), iris_data()
-    trainer = L.Trainer(accelerator="cpu", max_epochs=1, **PLAIN)
-    trainer.fit(model, data)
-    trainer.save_checkpoint(tmp_path / "mlp.ckpt")
+    model, run = NetClassifier(MLP(4, 3), num_classes=3), trainer(max_epochs=1)
+    run.fit(model, iris_data())
+    run.save_checkpoint(tmp_path / "mlp.ckpt")
     loaded = NetClassifier.load_from_checkpoint(tmp_path / "mlp.ckpt", net=MLP(4, 3))
     x = torch.randn(3, 4)
     assert torch.equal(loaded(x), model(x))

@@ -3,73 +3,45 @@
 import math
 from functools import partial
 
-import lightning as L
 import numpy as np
 import pytest
 import torch
-from sklearn.linear_model import LogisticRegression as SklearnLogit
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, f1_score
 from sklearn.multiclass import OneVsRestClassifier
-from torch.utils.data import DataLoader
 
-from datamodules.batches import Batch
 from logreg.binary import BinaryLogit
 from logreg.one_vs_all import OneVsAll
-
-newton = partial(
-    torch.optim.LBFGS, lr=1.0, max_iter=500, tolerance_grad=1e-9, tolerance_change=0, line_search_fn="strong_wolfe"
+from tests.logreg.helpers import (
+    batches_of,
+    converged,
+    grid_over,
+    iris_data,
+    newton,
+    rows_of,
+    sklearn_fit,
+    trainer,
+    weights_of,
 )
-plain = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False, "enable_checkpointing": False}
 
 
-def iris_data(**options):
-    return pytest.importorskip("datamodules.table.iris").IrisDataModule(**options)
-
-
-def flowers(features=("petal length", "petal width"), **options):
-    """Standardised training rows of all three species."""
-    data = iris_data(features=features, **options)
-    x, target = data.points("train")
-    return data.transform(x), target
-
-
-def converge(model, x, target):
-    """Minimise the model's own objective over all rows, in float64, with the optimizer of its configuration."""
-    model = model.double()
-    optimizer = model.configure_optimizers()
-
-    def closure():
-        optimizer.zero_grad()
-        loss = model.nll(model(x.double()), target, len(target)) + model.penalty()
-        loss.backward()
-        return loss
-
-    optimizer.step(closure)
-    return model
+def flowers(**options):
+    """All three species by petal length and width."""
+    return rows_of(iris_data(features=("petal length", "petal width"), **options))
 
 
 def weights(model):
     """(K, D + 1): each classifier's weights and bias."""
-    rows = [torch.cat([m.linear.weight.detach().squeeze(0), m.linear.bias.detach()]) for m in model.classifiers]
-    return torch.stack(rows).double().numpy()
-
-
-def sklearn_fit(x, target, l2, class_weight=None):
-    logit = SklearnLogit(C=1 / (2 * len(target) * l2), tol=1e-10, max_iter=10_000, class_weight=class_weight)
-    fitted = OneVsRestClassifier(logit).fit(x.double().numpy(), target.numpy())
-    return fitted, np.stack([np.concatenate([m.coef_[0], m.intercept_]) for m in fitted.estimators_])
-
-
-def grid_over(x):
-    axes = [torch.linspace(float(c.min()) - 1, float(c.max()) + 1, 101, dtype=torch.float64) for c in x.T]
-    return torch.cartesian_prod(*axes)
+    return np.stack([weights_of(classifier.linear) for classifier in model.classifiers])
 
 
 @pytest.mark.parametrize("l2", [1e-3, 1e-1])
 def test_converged_weights_are_scikit_learns_and_so_is_every_answer_on_the_grid(l2):
     x, target = flowers()
-    model = converge(OneVsAll(2, 3, l2=l2, optimizer=newton), x, target)
-    fitted, expected = sklearn_fit(x, target, l2)
+    model = converged(OneVsAll(2, 3, l2=l2, optimizer=newton), x, target)
+    logit = LogisticRegression(C=1 / (2 * len(target) * l2), tol=1e-10, max_iter=10_000)
+    fitted = OneVsRestClassifier(logit).fit(x.double().numpy(), target.numpy())
+    expected = [np.concatenate([m.coef_[0], m.intercept_]) for m in fitted.estimators_]
     np.testing.assert_allclose(weights(model), expected, rtol=1e-3)
     grid = grid_over(x)
     with torch.no_grad():
@@ -81,23 +53,18 @@ def test_converged_weights_are_scikit_learns_and_so_is_every_answer_on_the_grid(
     assert len(model.predict_label(proba).unique()) == 3
 
 
-def test_balanced_class_weights_are_scikit_learns():
+@pytest.mark.parametrize("choice", ["balanced", [1.0, 3.0, 0.5]])
+def test_class_weights_of_each_classifier_are_scikit_learns(choice):
+    """A given weight counts a classifier's own class so often."""
     x, target = flowers(imbalance={"virginica": 0.3})
     counts = torch.bincount(target).tolist()
-    model = OneVsAll(2, 3, l2=1e-2, class_weight="balanced", class_counts=counts, optimizer=newton)
-    _, expected = sklearn_fit(x, target, 1e-2, "balanced")
-    np.testing.assert_allclose(weights(converge(model, x, target)), expected, rtol=1e-3)
-    assert np.abs(sklearn_fit(x, target, 1e-2)[1] - expected).max() > 0.1
-
-
-def test_given_class_weights_count_each_classifiers_own_class_so_often():
-    x, target = flowers()
-    model = OneVsAll(2, 3, l2=1e-2, class_weight=[1.0, 3.0, 0.5], optimizer=newton)
-    ends = weights(converge(model, x, target))
-    for k, own in enumerate([1.0, 3.0, 0.5]):
-        logit = SklearnLogit(C=1 / (2 * len(target) * 1e-2), tol=1e-10, max_iter=10_000, class_weight={0: 1.0, 1: own})
-        logit.fit(x.double().numpy(), (target == k).long().numpy())
-        np.testing.assert_allclose(ends[k], np.concatenate([logit.coef_[0], logit.intercept_]), rtol=1e-3)
+    model = OneVsAll(2, 3, l2=1e-2, class_weight=choice, class_counts=counts, optimizer=newton)
+    ends = weights(converged(model, x, target))
+    for k, end in enumerate(ends):
+        class_weight = choice if choice == "balanced" else {0: 1.0, 1: choice[k]}
+        _, expected = sklearn_fit(x, (target == k).long(), 1e-2, class_weight)
+        np.testing.assert_allclose(end, expected, rtol=1e-3)
+    assert np.abs(sklearn_fit(x, (target == 2).long(), 1e-2)[1] - ends[2]).max() > 0.1
 
 
 def test_classifiers_train_as_if_each_were_alone():
@@ -116,15 +83,15 @@ def test_classifiers_train_as_if_each_were_alone():
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-    expected = [torch.cat([m.model.linear.weight.squeeze(0), m.model.linear.bias]) for m in alone]
-    np.testing.assert_allclose(weights(trio), torch.stack(expected).detach(), rtol=1e-5, atol=1e-6)
+    expected = [weights_of(model.model.linear) for model in alone]
+    np.testing.assert_allclose(weights(trio), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_global_step_counts_each_batch_once():
     data = iris_data(batch_size=16)  # 90 training rows: 6 batches
-    trainer = L.Trainer(max_epochs=3, accelerator="cpu", devices=1, **plain)
-    trainer.fit(OneVsAll(4, 3), data)
-    assert trainer.global_step == 3 * 6
+    run = trainer(max_epochs=3)
+    run.fit(OneVsAll(4, 3), data)
+    assert run.global_step == 3 * 6
 
 
 def test_rows_of_proba_sum_to_one_and_are_the_sigmoids_divided_by_their_sum():
@@ -155,10 +122,7 @@ def test_epoch_metrics_are_those_of_all_rows_and_each_classifiers_accuracy_has_i
     x, target = x[rows], target[rows]
     torch.manual_seed(3)
     model = OneVsAll(2, 3, class_names=["a", "b", "c"], l2=0.1)
-    pieces = [slice(0, 8), slice(8, 12), slice(12, 13)]
-    loader = DataLoader([Batch(x[p], target[p], torch.arange(13)[p]) for p in pieces], batch_size=None)
-    trainer = L.Trainer(accelerator="cpu", devices=1, **plain)
-    (logged,) = trainer.test(model, loader, verbose=False)
+    (logged,) = trainer().test(model, batches_of(x, target, [8, 4, 1]), verbose=False)
     with torch.no_grad():
         predicted, sigmoids = model.predict_label(model.predict_proba(x)), model.predict_proba_per_class(x).double()
         own = torch.nn.functional.one_hot(target, 3)
@@ -171,18 +135,6 @@ def test_epoch_metrics_are_those_of_all_rows_and_each_classifiers_accuracy_has_i
         right = ((sigmoids[:, k] > 0.5) == (target == k)).double().mean()
         assert logged[f"test/accuracy_{name}"] == pytest.approx(float(right))
     assert 0 < logged["test/accuracy"] < 1
-
-
-def test_accuracies_of_the_classifiers_start_afresh_with_every_validation():
-    x, target = flowers()
-    model = OneVsAll(2, 3, class_names=["a", "b", "c"])
-    loader = DataLoader([Batch(x, target, torch.arange(len(x)))], batch_size=None)
-    trainer = L.Trainer(accelerator="cpu", devices=1, **plain)
-    trainer.validate(model, loader, verbose=False)
-    converged = converge(OneVsAll(2, 3, class_names=["a", "b", "c"], l2=1e-3, optimizer=newton), x, target)
-    model.load_state_dict(converged.state_dict())
-    (logged,) = trainer.validate(model.float(), loader, verbose=False)
-    assert logged["val/accuracy_a"] == 1.0  # setosa is separated perfectly
 
 
 @pytest.mark.parametrize(

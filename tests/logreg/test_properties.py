@@ -24,6 +24,7 @@ from logreg.functional import (
     log_softmax,
     sigmoid,
 )
+from tests.logreg.helpers import without_trainer
 
 QUICK = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 THOROUGH = settings(QUICK, max_examples=2000)
@@ -51,7 +52,7 @@ def scored_rows(draw, columns=None):
     return torch.tensor(numbers, dtype=torch.float32).reshape(rows, classes), torch.tensor(target)
 
 
-Step = namedtuple("Step", "indptr indices data target lr l2 scale clip seed features classes")
+Step = namedtuple("Step", "indptr indices data target lr l2 scale clip bias seed features classes")
 
 
 @st.composite
@@ -70,6 +71,7 @@ def steps(draw):
         l2=draw(st.sampled_from([0.0, 1e-4, 0.02])),
         scale=draw(st.sampled_from([1.0, 0.9, 0.01])),
         clip=draw(st.sampled_from([None, 0.1, 1e6])),
+        bias=draw(st.sampled_from([1.0, 0.05])),
         seed=draw(st.integers(0, 2**31)),
         features=features,
         classes=classes,
@@ -95,38 +97,18 @@ def softmax_and_rows(step):
     return model, rows.gather(BatchIndices(torch.arange(len(step.target)), epoch=0))
 
 
-class Counter:
-    """As much of Lightning's optimizer as an update asks for."""
-
-    def __init__(self, lr):
-        self.param_groups, self.steps = [{"lr": lr}], 0
-
-    def step(self):
-        self.steps += 1
-
-
-class Trainer:
-    """As much of Lightning's Trainer as an update asks for; no step is logged."""
-
-    global_step, is_last_batch, world_size, log_every_n_steps, lr_scheduler_configs = 0, False, 1, 1000, ()
-
-
 def updated(step):
     """A model and the dense W and b it started from, and the model after one training_step on the batch."""
     SoftmaxRegression, x = softmax_and_rows(step)
-    model = SoftmaxRegression(step.features, step.classes, lr=step.lr, l2=step.l2, clip_norm=step.clip, seed=step.seed)
+    options = {"lr": step.lr, "l2": step.l2, "clip_norm": step.clip, "bias_lr_factor": step.bias, "seed": step.seed}
+    model = SoftmaxRegression(step.features, step.classes, **options)
     model.W.scale = step.scale
     with torch.no_grad():
         model.b.copy_(torch.randn(step.classes, generator=torch.Generator().manual_seed(step.seed)))
         model.W.weight.mul_(100)
     W, b = model.W.dense().detach().clone(), model.b.detach().clone()
-    counter, trainer = Counter(step.lr), Trainer()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(SoftmaxRegression, "trainer", trainer)
-        patch.setattr(SoftmaxRegression, "global_step", 0)
-        patch.setattr(SoftmaxRegression, "optimizers", lambda self: counter)
-        patch.setattr(SoftmaxRegression, "manual_backward", lambda self, loss: loss.backward())
-        model.training_step((x, torch.tensor(step.target), torch.arange(len(step.target))), 0)
+    with without_trainer(SoftmaxRegression, step.lr) as counter:
+        model.training_step((x, torch.tensor(step.target)), 0)
     assert counter.steps == 1
     return W, b, model
 
@@ -176,16 +158,6 @@ def article_1s_loss_and_its_gradient_are_finite_even_where_a_probability_is_0_or
     assert torch.isfinite(logits.grad).all()
 
 
-@twice
-@given(scored_rows(columns=1))
-def two_forms_of_the_binary_loss_and_softmax_of_two_classes_agree(rows):
-    logits, target = rows[0].squeeze(1).clamp(-10, 10), rows[1]
-    one = binary_cross_entropy_with_logits(logits, target)
-    torch.testing.assert_close(binary_cross_entropy(sigmoid(logits), target), one, atol=1e-2, rtol=0)
-    two_columns = torch.stack([torch.zeros_like(logits), logits], dim=1)
-    torch.testing.assert_close(cross_entropy(two_columns, target), one, atol=1e-5, rtol=1e-5)
-
-
 # The update
 
 
@@ -203,7 +175,10 @@ def logits_of_any_csr_batch_are_those_of_the_dense_product(step):
 @twice
 @given(steps())
 def one_update_on_any_csr_batch_is_the_dense_closed_form(step):
-    """W ← W − lr · c · (xᵀ(p − y)/N + 2 · l2 · W), b ← b − lr · c · mean(p − y), c what clipping leaves."""
+    """W ← W − lr · c · (xᵀ(p − y)/N + 2 · l2 · W), b ← b − lr · c · f · mean(p − y).
+
+    c is what clipping leaves, and f the bias's share of the rate.
+    """
     W, b, model = updated(step)
     x, target = torch.from_numpy(matrix(step).toarray()).double(), torch.tensor(step.target)
     W, b = W.double(), b.double()
@@ -214,7 +189,8 @@ def one_update_on_any_csr_batch_is_the_dense_closed_form(step):
     shortened = 1.0 if step.clip is None else min(1.0, step.clip / max(norm, 1e-12))
     size = max(1.0, float(W.abs().max()), step.lr * norm)
     torch.testing.assert_close(model.W.dense().double(), W - step.lr * shortened * grad_W, atol=1e-5 * size, rtol=0)
-    torch.testing.assert_close(model.b.double(), b - step.lr * shortened * grad_b, atol=1e-5 * size, rtol=0)
+    moved = step.bias * step.lr * shortened * grad_b
+    torch.testing.assert_close(model.b.double(), b - moved, atol=1e-5 * size, rtol=0)
 
 
 @twice

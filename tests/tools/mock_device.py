@@ -1,20 +1,17 @@
 """A device that is none: its tensors are computed on the CPU but may not meet the CPU's own, and waits are counted.
 
-python tests/tools/mock_device.py JOBS.json
-
-JOBS.json is a list of jobs, {"device": "gpu", "arguments": ["fit", "--config", ...]}, run one after another, each in a
-process forked from this one. The device is "cpu", the real one; "gpu"; or "mps", a GPU without CSR tensors, float64 and
-copies that nobody waits for. A job on a mock leaves waits.json in its run directory: how often the CPU would have
-waited for the GPU, by the place in the code. The first job that fails ends the script with its output.
-
-It needs torch 2.10, the first with devices in Python.
+It is a "gpu", or an "mps": a GPU without CSR tensors, float64 and copies that nobody waits for. It needs torch 2.10,
+the first with devices in Python.
 """
 
 import json
+import multiprocessing
+import os
 import sys
 import traceback
+import warnings
 from collections import Counter
-from functools import partial
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -174,31 +171,41 @@ def install(device: str) -> None:
     Everywhere().__enter__()
 
 
-def install_for_cli(device: str) -> None:
-    """As above, for the command line that comes next."""
-    install(device)
-    options = {"accelerator": "mock", "devices": 1, "strategy": "mock"}
-    sys.argv += [str(word) for name, value in options.items() for word in (f"--trainer.{name}", value)]
+def run_on(device: str, arguments: list[str], log: Path) -> str:
+    """Run `train.py` in a process forked from this one, on the real "cpu" or a mock; the output of one that failed.
+
+    On a mock it leaves waits.json in its run directory: how often the CPU would have waited for the GPU, by the place
+    in the code.
+    """
+    run = Path(arguments[arguments.index("--trainer.default_root_dir") + 1])
+
+    def first() -> None:
+        if device != "cpu":
+            install(device)
+            sys.argv += ["--trainer.accelerator", "mock", "--trainer.devices", "1", "--trainer.strategy", "mock"]
+
+    def last() -> None:
+        if device != "cpu":
+            (run / "waits.json").write_text(json.dumps(waits, indent=1))
+
+    [status] = run_cli(arguments, log, first=first, last=last)
+    return f"{device} {arguments}: status {status}\n{log.read_text()[-4000:]}" if status else ""
 
 
-def write_waits(file: Path) -> None:
-    file.write_text(json.dumps(waits, indent=1))
+def start_server() -> Connection:
+    """Fork a process that takes the arguments of `run_on` and sends what it returns, until this process ends.
 
+    To be called before anything is differentiated: after its first backward pass, torch's autograd takes no new device.
+    """
+    ours, theirs = multiprocessing.Pipe()
 
-def main() -> None:
-    """The command line."""
-    jobs = Path(sys.argv[1])
-    for number, job in enumerate(json.loads(jobs.read_text())):
-        log, arguments = jobs.with_name(f"job_{number}.log"), [*map(str, job["arguments"])]
-        if job["device"] == "cpu":
-            statuses = run_cli(arguments, log)
-        else:
-            file = Path(arguments[arguments.index("--trainer.default_root_dir") + 1], "waits.json")
-            first, last = partial(install_for_cli, job["device"]), partial(write_waits, file)
-            statuses = run_cli(arguments, log, first=first, last=last)
-        if any(statuses):
-            sys.exit(f"{job}: statuses {statuses}\n{log.read_text()[-4000:]}")
+    def serve() -> None:
+        ours.close()
+        os.chdir(ROOT)
+        while True:
+            theirs.send(run_on(*theirs.recv()))
 
-
-if __name__ == "__main__":
-    main()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a fork beside threads
+        multiprocessing.get_context("fork").Process(target=serve, daemon=True).start()
+    return ours
