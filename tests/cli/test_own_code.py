@@ -1,6 +1,5 @@
 """Code of the user's own under train.py: where a bug in it is shown, and what stops it."""
 
-import os
 import re
 import signal
 import subprocess
@@ -89,11 +88,6 @@ class WrongCallback(L.Callback):
         float("fast")  # line of WrongCallback
 
 
-class NoHyperparameter(Model):
-    def training_step(self, batch, batch_idx):
-        return self.hparams.rate
-
-
 class Asked(BatchedDataModule):
     asked: list[str] = []  # noqa: RUF012 - of all instances
     class_names = ("no", "yes")
@@ -127,13 +121,7 @@ MISTAKES = {
     "NoFile": ("Model", "NoFile", "No such file or directory: '/nowhere/rows.csv'"),
     "NoSizes": ("Model", "NoSizes", "No such file or directory: '/nowhere/sizes'"),
     "OnPurpose": ("Model", "OnPurpose", "rows.csv: expected a column of dates"),
-    "WrongCallback": (
-        "Model",
-        "Data",
-        "could not convert string to float",
-        "--trainer.callbacks",
-        "mine.WrongCallback",
-    ),
+    "WrongCallback": ("Model", "Data", "not convert string to float", "--trainer.callbacks", "mine.WrongCallback"),
 }
 
 
@@ -155,19 +143,10 @@ def test_an_error_while_a_file_of_ones_own_is_imported_shows_its_line(cli, monke
         cli("fit", "--model", "broken.Model", "--data", "datamodules.IrisDataModule")
 
 
-def test_what_only_a_programmer_can_mend_keeps_its_traceback(train, monkeypatch):
-    with pytest.raises(AttributeError, match="rate"):
-        train("fit", "NoHyperparameter", "Data")
+def test_the_whole_traceback_is_shown_on_request(train, monkeypatch):
     monkeypatch.setenv("LOGREG_DEBUG", "1")
     with pytest.raises(ValueError, match="not enough values"):
         train("fit", "WrongTuple", "Data")
-
-
-def test_wrong_input_stays_one_line_without_a_place(cli, tmp_path):
-    place = ("--trainer.default_root_dir", tmp_path)
-    with pytest.raises(SystemExit) as end:
-        cli("fit", "--config", "configs/iris_binary.yaml", *place, "--model.optimizer.init_args.lr", "-1")
-    assert re.fullmatch(r"error: model.optimizer: .* Invalid learning rate: -1\.0", end.value.code)
 
 
 def test_an_error_of_the_data_asks_for_them_once(train):
@@ -215,16 +194,8 @@ def test_a_command_runs_in_a_thread(train, capsys, tmp_path, command):
 @pytest.mark.slow
 @pytest.mark.parametrize("module", ["train.py", "selection.cross_validate"])
 def test_warnings_that_are_errors_end_no_command(tmp_path, module):
-    command = [
-        *([module, "fit"] if module == "train.py" else ["-m", module]),
-        "--config",
-        "configs/iris_binary.yaml",
-    ]
-    options = ["--trainer.max_epochs", "1"]
-    options += ["--trainer.default_root_dir", str(tmp_path)]
-    environment = {name: value for name, value in os.environ.items() if name != "PL_GLOBAL_SEED"}
-    done = subprocess.run(
-        [sys.executable, "-W", "error", *command, *options],
-        **{"cwd": ROOT, "env": environment, "capture_output": True, "text": True, "timeout": 300},
-    )
+    command = [module, "fit"] if module == "train.py" else ["-m", module]
+    options = ["--config", "configs/iris_binary.yaml", "--trainer.max_epochs", "1", "--trainer.default_root_dir"]
+    words = [sys.executable, "-W", "error", *command, *options, str(tmp_path)]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert (done.returncode, re.findall("Warning|Traceback", done.stderr)) == (0, []), done.stderr[-2000:]
