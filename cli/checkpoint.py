@@ -34,36 +34,38 @@ def class_names(model: L.LightningModule, data: L.LightningDataModule) -> dict[s
     return {"model_class": type(model).__qualname__, "data_class": type(data).__qualname__}
 
 
-def require_same_class(checkpoint: dict[str, Any], kind: str, configured: str) -> None:
-    """Refuse, with a ValueError, a checkpoint of another class; one that a plain Trainer has written names none."""
-    name = configured.rpartition(".")[2]
-    trained = checkpoint.get(f"{kind}_class", name)
-    if trained != name:
-        raise ValueError(
-            f"the checkpoint holds a {trained!s:.100}, but the configuration asks for a {name}; "
-            "use the run's config.yaml"
-        )
+def require_same_classes(checkpoint: dict[str, Any], options: Any) -> None:
+    """Refuse, with a ValueError, a checkpoint of other classes; one that a plain Trainer has written names none."""
+    for kind in ("model", "data"):
+        name = options[kind].class_path.rpartition(".")[2]
+        trained = checkpoint.get(f"{kind}_class", name)
+        if trained != name:
+            raise ValueError(
+                f"the checkpoint holds a {trained!s:.100}, but the configuration asks for a {name}; "
+                "use the run's config.yaml"
+            )
 
 
 def restore_state(
     data: L.LightningDataModule, checkpoint: dict[str, Any] | None, subcommand: str
 ) -> L.LightningDataModule:
-    """A datamodule with its state from the checkpoint, if there is one, compared with its rows.
+    """A datamodule with its state from the checkpoint, if there is one.
 
     Raises:
-        ValueError: there is none, and the datamodule is one of this project's, which all keep some. Others need not:
-            Lightning stores no empty state. Or the rows are not those that the state goes with.
+        ValueError: the checkpoint has no state of a datamodule of this project's, or that of other rows.
     """
     name = type(data).__qualname__
     if checkpoint is not None and name in checkpoint:
         data.load_state_dict(checkpoint[name])
-    elif checkpoint is not None and isinstance(data, BatchedDataModule):
+    if checkpoint is None or not isinstance(data, BatchedDataModule):
+        return data
+    if name not in checkpoint:
         raise ValueError(f"the checkpoint holds no state of a {name}; use one that fit has written")
-    if isinstance(data, BatchedDataModule) and subcommand == "fit" and data.trains_on_validation != data.refit:
+    if subcommand == "fit" and data.trains_on_validation != data.refit:
         raise ValueError(
             "the checkpoint is of a fit on all rows (data.refit): to go on, give its own options, --config "
             "RUN/config.yaml; to evaluate it or predict, any configuration of the data will do"
         )
-    if checkpoint is not None and isinstance(data, BatchedDataModule) and subcommand in SPLITS:
+    if subcommand in SPLITS:
         data.require_known_rows(SPLITS[subcommand])
     return data
