@@ -85,11 +85,7 @@ def test_a_fit_ends_with_pictures_of_the_validation_rows_as_its_best_state_answe
     assert rows.temperature == float(best["calibration._extra_state"]) != 1
     W, _ = classifier.coefficients
     torch.testing.assert_close(rows.scores, W - W.mean(dim=1, keepdim=True))
-
-    def epoch_of(state):
-        return state["epoch"] + 1
-
-    number = epoch_of(torch.load(run / "checkpoints/best.ckpt", weights_only=True))
+    number = torch.load(run / "checkpoints/best.ckpt", weights_only=True)["epoch"] + 1
     assert rows.caption == f"{len(target)} validation rows, answered by best.ckpt of epoch {number}"
     with (run / "metrics.csv").open(newline="") as file:
         curves = [row for row in csv.DictReader(file) if row["val/loss"]]
