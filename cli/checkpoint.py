@@ -12,10 +12,9 @@ SPLITS = {"fit": "train", "validate": "val", "test": "test"}  # what a subcomman
 
 
 def read_checkpoint(path: str, resumes: bool) -> dict[str, Any]:
-    """The content of a checkpoint; nothing in it is run.
+    """The content of a checkpoint, of which nothing is run.
 
-    Raises:
-        ValueError: no such file, no checkpoint, or one without what Lightning reads, to resume or to evaluate.
+    A ValueError refuses what is no checkpoint, or lacks what Lightning reads, to resume or to evaluate.
     """
     try:
         checkpoint = load_checkpoint(path)
@@ -51,8 +50,7 @@ def restore_state(
 ) -> L.LightningDataModule:
     """A datamodule with its state from the checkpoint, if there is one.
 
-    Raises:
-        ValueError: the checkpoint has no state of a datamodule of this project's, or that of other rows.
+    A ValueError refuses a checkpoint without state for a datamodule of this project's, or with that of other rows.
     """
     name = type(data).__qualname__
     if checkpoint is not None and name in checkpoint:

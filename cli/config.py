@@ -56,11 +56,7 @@ def forget_options(parser: Any, before: Any, after: Any) -> None:
 
 
 def read_config(path: Any) -> str:
-    """The text of a configuration file.
-
-    Raises:
-        ValueError: it is not in UTF-8; names it.
-    """
+    """The text of a configuration file; a ValueError names one that is not in UTF-8."""
     try:
         return path.read_text(encoding="utf-8") if isinstance(path, Path) else read_path(path)
     except UnicodeDecodeError as error:
@@ -70,8 +66,7 @@ def read_config(path: Any) -> str:
 def load_yaml(text: str, path: str = "") -> Any:
     """Read a value, or, where there is a path, a whole configuration file.
 
-    Raises:
-        ValueError: not YAML, or a list or word where a map of options belongs; names the file, and line or section.
+    A ValueError names the line that is no YAML, or the section that is no map of options.
     """
     try:
         value = load_value(text)
@@ -110,8 +105,7 @@ def _absolute(path: str | None) -> str | None:
 def expand_paths(config: Any, name: str = "") -> None:
     """Put the user's folder for ~ and environment variables for $NAME in options that name files or folders.
 
-    Raises:
-        ValueError: names the option with a variable that is not set.
+    A ValueError names the option with a variable that is not set.
     """
     items = vars(config) if isinstance(config, Namespace) else config
     for key, value in list(items.items() if isinstance(items, dict) else enumerate(items)):
@@ -127,10 +121,8 @@ def expand_paths(config: Any, name: str = "") -> None:
 def require_options(config: Any) -> None:
     """Refuse options of model and data that jsonargparse passes on: null where a value belongs, and any callable.
 
-    It reads null as "not given", and calls a function or a class of any kind where an optimizer belongs.
-
-    Raises:
-        ValueError: names the option.
+    It reads null as "not given", and calls a function or a class of any kind where an optimizer belongs. A ValueError
+    names the option.
     """
     for section in ("model", "data"):
         for name, value in vars(config[section].get("init_args", Namespace())).items():

@@ -42,9 +42,6 @@ class RunDirectory:
         """Make a directory for one run that no other run has, not even one that starts at the same moment.
 
         It is `base` if the user named that and it is empty or not there, else version_0, version_1, ... below it.
-
-        Raises:
-            OSError: the directory cannot be made.
         """
         own = [base] if named and not (base.is_dir() and any(base.iterdir())) else []
         for path in chain(own, (base / f"version_{number}" for number in count())):
@@ -90,11 +87,7 @@ class RunDirectory:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Keep any other fit out of a run; the lock of a process that has died is gone with it.
-
-    Raises:
-        ValueError: another process has it.
-    """
+    """Keep any other fit out of a run, with a ValueError; the lock of a process that has died is gone with it."""
     lock = FileLock(path / LOCK, timeout=0)
     try:
         lock.acquire()
@@ -111,11 +104,7 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def make_directory(path: Path) -> None:
-    """Make a directory to write into, and those above it.
-
-    Raises:
-        OSError: it cannot be made or written into; names it, the reason and the remedy.
-    """
+    """Make a directory to write into, and those above it; an OSError names it, the reason and the remedy."""
     try:
         path.mkdir(parents=True, exist_ok=True)
         if not os.access(path, os.W_OK):
@@ -127,11 +116,7 @@ def make_directory(path: Path) -> None:
 
 
 def base_directory(options: Namespace) -> Path:
-    """Where the runs of a configuration go: --trainer.default_root_dir, or a folder by the name of the configuration.
-
-    Raises:
-        ValueError: an address instead of a folder.
-    """
+    """Where the runs of a configuration go: --trainer.default_root_dir, or a folder by the name of the file."""
     if named := options.trainer.default_root_dir:
         if "://" in named:
             raise ValueError(f"trainer.default_root_dir: expected a folder on this machine, got {named}")
@@ -169,11 +154,7 @@ def run_of(checkpoint: Path) -> Path:
 
 
 def named_checkpoint(name: str, options: Namespace) -> Path:
-    """The checkpoint "best" or "last": of a run's own config.yaml that run's, else the newest of the configuration's.
-
-    Raises:
-        ValueError: there is none.
-    """
+    """The checkpoint "best" or "last": with a run's own config.yaml that run's, else the newest one."""
     own = _config_file(options).parent / "checkpoints" / f"{name}.ckpt"
     is_own = own.is_file() and not options.trainer.default_root_dir
     return own if is_own else newest_checkpoint(base_directory(options), name)
@@ -182,8 +163,7 @@ def named_checkpoint(name: str, options: Namespace) -> Path:
 def newest_checkpoint(base: Path, name: str) -> Path:
     """The checkpoint "best" or "last" of the run of the highest version, and of several such runs the highest step.
 
-    Raises:
-        ValueError: there is none.
+    A ValueError names the other one where there is none.
     """
     found = _checkpoints(base, name)
     if not found:

@@ -83,11 +83,7 @@ def as_list(value: Any) -> list[Any]:
 
 
 def describe_best(trainer: L.Trainer) -> str:
-    """Which state best.ckpt holds, in one line, with the metric that decided.
-
-    Raises:
-        ValueError: the fit saved nothing, as it ended before its first step, or its checkpoint had all of its epochs.
-    """
+    """Which state best.ckpt holds, with the metric that decided; a ValueError for a fit that saved nothing."""
     if trainer.global_step == 0:
         raise ValueError("nothing was trained: the fit ended before its first step; see trainer.max_time and callbacks")
     if not any(Path(trainer.default_root_dir, "checkpoints").glob("*.ckpt")):
