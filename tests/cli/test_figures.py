@@ -113,18 +113,6 @@ def test_a_fit_ends_with_pictures_of_the_validation_rows_as_its_best_state_answe
     assert {path.name: path.read_bytes() for path in (run / "figures").iterdir()} == before
 
 
-def test_a_fit_without_its_pictures_ends_with_the_same_bits(cli, tmp_path):
-    for name in ("with", "without"):
-        drawing = ("--figures.enabled", str(name == "with").lower())
-        place = ("--trainer.max_epochs", 2, "--trainer.default_root_dir", tmp_path / name)
-        cli("fit", *TEXT, *place, *drawing)
-    one, other = (torch.load(tmp_path / f"{n}/checkpoints/last.ckpt", weights_only=True) for n in ("with", "without"))
-    for name, value in one["state_dict"].items():
-        assert torch.equal(value, other["state_dict"][name]), name
-    assert (tmp_path / "with/figures").is_dir()
-    assert not (tmp_path / "without/figures").exists()
-
-
 def test_only_the_rows_that_a_validation_takes_are_drawn(cli, tmp_path, drawn, monkeypatch):
     monkeypatch.setattr("datamodules.batches.BatchedDataModule.eval_batch_size", 5)
     short = (*TEXT, "--data.batch_size", 5, "--trainer.max_epochs", 1, "--trainer.default_root_dir")

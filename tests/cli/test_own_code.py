@@ -9,11 +9,10 @@ from pathlib import Path
 
 import lightning as L
 import pytest
-import torch
 from torch import nn
-from torch.utils.data import DataLoader, TensorDataset
 
 from datamodules.batches import BatchedDataModule
+from tests.cli.test_contracts import PlainData, PlainModel
 
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).relative_to(ROOT)
@@ -21,35 +20,18 @@ QUIET = ("--trainer.enable_progress_bar", "false", "--trainer.max_epochs", "1", 
 QUIET += ("--seed_everything", "42", "--trainer.log_every_n_steps", "1")
 
 
-class Data(L.LightningDataModule):
+class Data(PlainData):
     num_features = 4
 
-    def setup(self, stage):
-        x = torch.randn(32, 4, generator=torch.Generator().manual_seed(0))
-        self.pairs = TensorDataset(x, (x[:, 0] > 0).long())
 
-    def train_dataloader(self):
-        return DataLoader(self.pairs, batch_size=8)
-
-    val_dataloader = test_dataloader = predict_dataloader = train_dataloader
-
-
-class Model(L.LightningModule):
+class Model(PlainModel):
     def __init__(self, num_features: int):
-        super().__init__()
-        self.layer = nn.Linear(num_features, 2)
+        super().__init__(num_outputs=2)
 
     def training_step(self, batch, batch_idx):
-        x, target = batch
-        return nn.functional.cross_entropy(self.layer(x), target)
+        return super().training_step(batch, batch_idx)
 
     test_step = validation_step = training_step
-
-    def predict_step(self, batch, batch_idx):
-        return self.layer(batch[0])
-
-    def configure_optimizers(self):
-        return torch.optim.SGD(self.parameters(), lr=0.1)
 
 
 class WrongShape(Model):

@@ -146,16 +146,3 @@ def test_only_last_resumes_a_run_and_only_in_its_place(finished, tmp_path):
     for number, checkpoint in enumerate((last, best)):
         chosen = choose_run("fit", options(tmp_path / f"else {number}", ckpt_path=checkpoint), writes=True)
         assert chosen.is_new and chosen.path != finished
-
-
-@pytest.mark.parametrize("subcommand", ["validate", "test", "predict"])
-def test_reports_go_beside_the_checkpoint_or_where_the_user_says(finished, tmp_path, subcommand):
-    best = str(finished / "checkpoints/best.ckpt")
-    assert choose_run(subcommand, options(None, ckpt_path=best), writes=True) == RunDirectory(finished)
-    elsewhere = choose_run(subcommand, options(tmp_path / "else", ckpt_path=best), writes=True)
-    assert elsewhere == RunDirectory(tmp_path / "else")
-
-
-def test_a_process_that_writes_nothing_claims_nothing(tmp_path):
-    assert choose_run("fit", options(tmp_path / "runs"), writes=False) == RunDirectory(tmp_path / "runs")
-    assert list(tmp_path.iterdir()) == []
