@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LIBRARIES = re.compile(rf"<|.*\W(site|dist)-packages\W|{re.escape(sysconfig.get_path('stdlib'))}\W")
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the disk, the user's share of it, a file's largest size
 LONGEST = 1000  # characters of a message
-# What jsonargparse tells beside the option, the reasons, and the value that came.
+# All but the option, the reasons and the value in a message of jsonargparse.
 BESIDE = re.compile(
     r"Problems parsing config:|Parser key \S+|Does not validate against any of the Union subtypes|Subtypes: .*|Errors:|"
     r"Given value.*|\.? ?Got value: .*|Problem with given class_path \S+|Type typing.* callable class:|"
@@ -77,7 +77,7 @@ def one_line(error: BaseException) -> str:
 
 
 def _reasons(text: str) -> str:
-    """The option, the reasons and the value in a text of jsonargparse's, which lists all that it has tried."""
+    """The option, the reasons and the value in a message of jsonargparse, which lists all that it has tried."""
     options = re.findall(r'Parser key "(\S+)"', text)
     reasons = [line.strip(" -.") for line in BESIDE.sub("", text).splitlines()]
     values = re.findall(r"(?:Given|Got) value: (?!\w+\()(.*?)(?:\. Got value.*)?$", text, re.MULTILINE)
