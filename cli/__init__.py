@@ -27,17 +27,3 @@ first one has chosen, and `fit --refit folds` one with what cross-validation has
 configuration and on the command line, the later one wins, and both win over a checkpoint. A configuration names classes
 to import and call: trust it as you would trust a script.
 """
-
-import sys
-from types import TracebackType
-
-
-def _end_of_command(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
-    if issubclass(kind, KeyboardInterrupt):
-        print("stopped before anything was done", file=sys.stderr)
-    else:
-        sys.__excepthook__(kind, error, traceback)
-
-
-if sys.argv[:1] == ["-m"]:  # `python -m selection...`: imports take seconds, in which Ctrl-C must be no traceback
-    sys.excepthook = _end_of_command

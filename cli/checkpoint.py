@@ -12,10 +12,9 @@ SPLITS = {"fit": "train", "validate": "val", "test": "test"}  # what a subcomman
 
 
 def read_checkpoint(path: str, resumes: bool) -> dict[str, Any]:
-    """The content of a checkpoint; nothing in it is run.
+    """The content of a checkpoint, of which nothing is run.
 
-    Raises:
-        ValueError: no such file, no checkpoint, or one without what Lightning reads, to resume or to evaluate.
+    A ValueError refuses what is no checkpoint, or lacks what Lightning reads, to resume or to evaluate.
     """
     try:
         checkpoint = load_checkpoint(path)
@@ -34,41 +33,40 @@ def class_names(model: L.LightningModule, data: L.LightningDataModule) -> dict[s
     return {"model_class": type(model).__qualname__, "data_class": type(data).__qualname__}
 
 
-def require_same_class(checkpoint: dict[str, Any], kind: str, configured: str) -> None:
-    """Refuse, with a ValueError, a checkpoint of another class; one that a plain Trainer has written names none."""
-    name = configured.rpartition(".")[2]
-    trained = checkpoint.get(f"{kind}_class", name)
-    if trained != name:
-        raise ValueError(
-            f"the checkpoint holds a {trained!s:.100}, but the configuration asks for a {name}; "
-            "use the run's config.yaml"
-        )
+def require_same_classes(checkpoint: dict[str, Any], options: Any) -> None:
+    """Refuse, with a ValueError, a checkpoint of other classes; one that a plain Trainer has written names none."""
+    for kind in ("model", "data"):
+        name = options[kind].class_path.rpartition(".")[2]
+        trained = checkpoint.get(f"{kind}_class", name)
+        if trained != name:
+            raise ValueError(
+                f"the checkpoint holds a {trained!s:.100}, but the configuration asks for a {name}; "
+                "use the run's config.yaml"
+            )
 
 
 def restore_state(
     data: L.LightningDataModule, checkpoint: dict[str, Any] | None, subcommand: str
 ) -> L.LightningDataModule:
-    """A datamodule set up, with its state from the checkpoint, if there is one, compared with its rows.
+    """A datamodule with its state from the checkpoint, if there is one, set up for the command.
 
-    Only one of this project's is set up here, as the model is built from its sizes; Lightning sets up any other.
-
-    Raises:
-        ValueError: there is none, and the datamodule is one of this project's, which all keep some. Others need not:
-            Lightning stores no empty state. Or the rows are not those that the state goes with.
+    Only one of this project's is set up here, as the model is built from its sizes; Lightning sets up any other. A
+    ValueError refuses a checkpoint without state for a datamodule of this project's, or with that of other rows.
     """
     name = type(data).__qualname__
     if checkpoint is not None and name in checkpoint:
         data.load_state_dict(checkpoint[name])
-    elif checkpoint is not None and isinstance(data, BatchedDataModule):
+    if not isinstance(data, BatchedDataModule):
+        return data
+    if checkpoint is not None and name not in checkpoint:
         raise ValueError(f"the checkpoint holds no state of a {name}; use one that fit has written")
-    if isinstance(data, BatchedDataModule) and subcommand == "fit" and data.trains_on_validation != data.refit:
+    if checkpoint is not None and subcommand == "fit" and data.trains_on_validation != data.refit:
         raise ValueError(
             "the checkpoint is of a fit on all rows (data.refit): to go on, give its own options, --config "
             "RUN/config.yaml; to evaluate it or predict, any configuration of the data will do"
         )
-    if isinstance(data, BatchedDataModule):
-        data.prepare_data()
-        data.setup(subcommand)
-        if checkpoint is not None and subcommand in SPLITS:
-            data.require_known_rows(SPLITS[subcommand])
+    data.prepare_data()
+    data.setup(subcommand)
+    if checkpoint is not None and subcommand in SPLITS and hasattr(data, "require_known_rows"):
+        data.require_known_rows(SPLITS[subcommand])
     return data

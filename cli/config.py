@@ -1,27 +1,89 @@
-"""Configurations: their sections, and checks of options before anything that they name is called."""
+"""Configurations: read as UTF-8 YAML, laid over each other, checked before a class is called, and written."""
 
 import inspect
 import os
 import re
-from collections.abc import Iterator
+from enum import Enum
 from pathlib import Path
 from pydoc import locate
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_args
 
-from jsonargparse import Namespace
+import torch
+import yaml
+from jsonargparse import Namespace, _typehints, get_loader, set_loader
+from jsonargparse import Path as ConfigPath
+from jsonargparse.typing import register_type
 from lightning.pytorch.cli import LightningArgumentParser
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from callbacks.run.checkpoints import RelocatableModelCheckpoint
 from cli.capabilities import callbacks_of
+from cli.links import parameter_of
 
 # Callbacks that every run has, by the section that holds their options.
 CALLBACKS: dict[str, Any] = {"checkpoint": RelocatableModelCheckpoint}
 for callback in callbacks_of("figures"):
     CALLBACKS["figures"] = callback
 SECTIONS = ("trainer", *CALLBACKS, "model", "data")
+BASES: dict[str, type] = {"optimizer": Optimizer, "lr_scheduler": LRScheduler}  # of what these options name
 OF_PATHS = re.compile(r"(.*_)?(file|files|dir|dirpath|root|path)")  # names of options
+
+load_value = get_loader("yaml")  # jsonargparse's own
+read_path = ConfigPath.read_text
+
+
+def install_loader() -> None:
+    """Let jsonargparse read YAML through `load_yaml`, write what can be read, and begin a class's options afresh.
+
+    By itself it keeps those options of a replaced class that the new one happens to accept: another optimizer would
+    train with the rate of the one in the file. It writes "Unable to serialize instance l1_unstructured" for a text
+    where a function could stand too, and nothing at all for an enum. It offers no switch, hence two private names,
+    which tests/cli/test_config.py watches.
+    """
+    set_loader("yaml", load_yaml, exceptions=(ValueError,))
+    ConfigPath.read_text = read_config  # type: ignore[method-assign, assignment]
+    yaml.SafeDumper.add_multi_representer(Enum, lambda dumper, value: dumper.represent_data(value.value))
+    register_type(torch.device)
+    _typehints.serialize_as_import_path = _typehints.object_path_serializer
+    _typehints.discard_init_args_on_class_path_change = forget_options
+
+
+def forget_options(parser: Any, before: Any, after: Any) -> None:
+    """Empty the options of the class `before`, which a later file or the command line replaces by another."""
+    if before and before.get("init_args") and before["class_path"] != after["class_path"]:
+        vars(before["init_args"]).clear()
+
+
+def read_config(path: Any) -> str:
+    """The text of a configuration file; a ValueError names one that is not in UTF-8."""
+    try:
+        return path.read_text(encoding="utf-8") if isinstance(path, Path) else read_path(path)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: expected a configuration in UTF-8, got {error}; save it as UTF-8") from error
+
+
+def load_yaml(text: str, path: str = "") -> Any:
+    """Read a value, or, where there is a path, a whole configuration file.
+
+    A ValueError names the line that is no YAML, or the section that is no map of options.
+    """
+    try:
+        value = load_value(text)
+    except yaml.YAMLError as error:
+        reason = " ".join(str(error).split()).replace('in "<unicode string>", ', "at ")
+        raise ValueError(f"{path}: expected YAML: {reason}") from error
+    if path and value in (None, ""):
+        raise ValueError(f"{path}: expected a configuration, the file is empty")
+    if path:
+        sections = {name: value[name] for name in SECTIONS if name in value} if isinstance(value, dict) else {}
+        maps = {name: section for name, section in sections.items() if isinstance(section, dict)}
+        inner = {f"{name}.init_args": section["init_args"] for name, section in maps.items() if "init_args" in section}
+        # jsonargparse reads some lists as if they were not there.
+        for name, options in {"the whole file": value, **sections, **inner}.items():
+            if not isinstance(options, dict) and not (name in ("model", "data") and isinstance(options, str)):
+                raise ValueError(f'{path}: expected a map of options (name: value) as "{name}", got {options}')
+    return value
 
 
 def config_text(parser: LightningArgumentParser, options: Namespace, skip_default: bool = False) -> str:
@@ -43,8 +105,7 @@ def _absolute(path: str | None) -> str | None:
 def expand_paths(config: Any, name: str = "") -> None:
     """Put the user's folder for ~ and environment variables for $NAME in options that name files or folders.
 
-    Raises:
-        ValueError: names the option with a variable that is not set.
+    A ValueError names the option with a variable that is not set.
     """
     items = vars(config) if isinstance(config, Namespace) else config
     for key, value in list(items.items() if isinstance(items, dict) else enumerate(items)):
@@ -57,64 +118,25 @@ def expand_paths(config: Any, name: str = "") -> None:
                 raise ValueError(f"{place.replace('.init_args', '')}: the variable {unset[0]} is not set, got {value}")
 
 
-def require_classes(config: Any) -> None:
-    """Refuse to call anything but a class, and as optimizer or scheduler anything but torch's.
+def require_options(config: Any) -> None:
+    """Refuse options of model and data that jsonargparse passes on: null where a value belongs, and any callable.
 
-    jsonargparse accepts any function as a class_path where a callable is expected, and calls it.
-
-    Raises:
-        ValueError: names the option and what came.
-    """
-    bases = {"optimizer": Optimizer, "lr_scheduler": LRScheduler}
-    for name, key, value in _named_values(config, "", ""):
-        base = bases.get(key, object)
-        if isinstance(value, str) and name.endswith(".class_path"):
-            value = locate(value)
-        elif not (inspect.isclass(value) or inspect.isroutine(value)):
-            continue
-        if not (inspect.isclass(value) and issubclass(value, base)):
-            expected = "a class" if base is object else f"a subclass of {base.__module__}.{base.__name__}"
-            got = getattr(value, "__qualname__", value)
-            raise ValueError(f"{name}: expected {expected}, got {got}; functions are not taken from a configuration")
-
-
-def require_values(config: Any) -> None:
-    """Refuse null for an option of model or data that has a value by default and cannot do without.
-
-    jsonargparse reads null as "not given", and would pass it on.
-
-    Raises:
-        ValueError: names the option.
+    It reads null as "not given", and calls a function or a class of any kind where an optimizer belongs. A ValueError
+    names the option.
     """
     for section in ("model", "data"):
         for name, value in vars(config[section].get("init_args", Namespace())).items():
-            if value is None and not _may_be_none(locate(config[section].class_path), name):
+            parameter = parameter_of(locate(config[section].class_path), name)
+            if value is None and parameter is not None and not _may_be_none(parameter):
                 raise ValueError(f"{section}.{name}: expected a value, got null; leave it out for its default")
+            if name in BASES and isinstance(value, Namespace):
+                kind: Any = locate(value.class_path)
+                if not (inspect.isclass(kind) and issubclass(kind, BASES[name])):
+                    raise ValueError(f"{section}.{name}: expected an {BASES[name].__name__}, got {value.class_path}")
 
 
-def _may_be_none(owner: Any, name: str) -> bool:
-    for parent in inspect.getmro(owner):  # an option may be one that the class passes on to its parent
-        init = vars(parent).get("__init__")
-        parameter = inspect.signature(init).parameters.get(name) if init else None
-        if parameter is not None:
-            if parameter.default is None or parameter.default is parameter.empty:
-                return True
-            try:
-                allowed = get_type_hints(init).get(name, Any)
-            except NameError:  # a name that is imported for type checkers alone
-                return True
-            return allowed is Any or type(None) in get_args(allowed)
-    return True
-
-
-def _named_values(value: Any, name: str, key: str) -> Iterator[tuple[str, str, Any]]:
-    """Every value that is no container: its full name, the option that it belongs to, and itself."""
-    if isinstance(value, Namespace | dict):
-        for inner, item in (vars(value) if isinstance(value, Namespace) else value).items():
-            owner = key if inner == "class_path" else inner
-            yield from _named_values(item, f"{name}.{inner}".lstrip("."), owner)
-    elif isinstance(value, list | tuple):
-        for number, item in enumerate(value):
-            yield from _named_values(item, f"{name}[{number}]", key)
-    else:
-        yield name, key, value
+def _may_be_none(parameter: inspect.Parameter) -> bool:
+    if parameter.default is None or parameter.default is parameter.empty:
+        return True
+    allowed = parameter.annotation  # a text where a name is imported for type checkers alone
+    return allowed in (Any, parameter.empty) or isinstance(allowed, str) or type(None) in get_args(allowed)

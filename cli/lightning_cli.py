@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,13 +18,12 @@ from callbacks.run.lightning_callbacks import refuse_own_names, refuse_stateless
 from callbacks.run.metrics import evaluated_part
 from callbacks.run.no_profiler import NoProfiler
 from callbacks.run.stopping import UNFINISHED, GracefulStop, slurm_job, torchrun_job
-from cli.checkpoint import class_names, read_checkpoint, require_same_class, restore_state
-from cli.config import CALLBACKS, config_text, expand_paths, require_classes, require_values
+from cli.checkpoint import class_names, read_checkpoint, require_same_classes, restore_state
+from cli.config import CALLBACKS, config_text, expand_paths, require_options
 from cli.links import link_data_to_model
 from cli.processes import require_commands, spare_threads
 from cli.refit import require_refittable
-from cli.run_directory import locked
-from cli.run_paths import base_directory, choose_run, config_file, newest_checkpoint, unfinished_run
+from cli.run_directory import RunDirectory, base_directory, choose_run, locked, named_checkpoint, unfinished_run
 from cli.trainer_defaults import as_list, describe_best, refuse_impossible, trainer_settings
 
 REFIT = "fit again on all rows, once all is chosen on the validation rows (true) or by cross-validation (folds)"
@@ -61,7 +61,6 @@ class TemplateCLI(LightningCLI):
         self.trainer.predict(**options, return_predictions=False)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Declare --refit, the sections of callbacks, and the links from data to model."""
         parser.add_argument("--refit", type=bool | Literal["folds"], default=False, help=REFIT)
         for section, callback in CALLBACKS.items():
             parser.add_lightning_class_args(callback, section)
@@ -79,28 +78,28 @@ class TemplateCLI(LightningCLI):
         options, subcommand = self.options, self.config.subcommand
         expand_paths(options)
         if subcommand == "fit" and (slurm_job() or torchrun_job()):
-            trained = options.clone()
-            trained.pop("figures", None)  # which change nothing that is trained
-            self.graceful_stop.command = self._parser("fit").dump(trained, skip_unset=False)
-            run = unfinished_run(self._base_directory(), self.graceful_stop.command)
-            if run is not None and (last := run / "checkpoints" / "last.ckpt").is_file():
-                options.ckpt_path = str(last)
-            elif run is not None:
-                self.unfinished = run
-        if options.ckpt_path is None:
-            if subcommand != "fit":
-                raise ValueError(f"{subcommand} needs a trained model: add --ckpt_path best, last or a file")
-            return
+            self._find_unfinished_run()
+        if options.ckpt_path is None and subcommand != "fit":
+            raise ValueError(f"{subcommand} needs a trained model: add --ckpt_path best, last or a file")
         if options.ckpt_path in ("best", "last"):
-            config = None if options.trainer.default_root_dir else config_file(self.options)
-            options.ckpt_path = str(newest_checkpoint(self._base_directory(), options.ckpt_path, config))
-        self.checkpoint = read_checkpoint(options.ckpt_path, resumes=self.config.subcommand == "fit")
-        require_same_class(self.checkpoint, "model", options.model.class_path)
-        require_same_class(self.checkpoint, "data", options.data.class_path)
+            options.ckpt_path = str(named_checkpoint(options.ckpt_path, options))
+        if options.ckpt_path is not None:
+            self.checkpoint = read_checkpoint(options.ckpt_path, resumes=subcommand == "fit")
+            require_same_classes(self.checkpoint, options)
+
+    def _find_unfinished_run(self) -> None:
+        """Go on with the run that this command began before its job was started again, if it has."""
+        trained = self.options.clone()
+        trained.pop("figures", None)  # which change nothing that is trained
+        self.graceful_stop.command = self._parser("fit").dump(trained, skip_unset=False)
+        run = unfinished_run(base_directory(self.options), self.graceful_stop.command)
+        if run is not None and (last := run / "checkpoints" / "last.ckpt").is_file():
+            self.options.ckpt_path = str(last)
+        else:
+            self.unfinished = run
 
     def before_instantiate_classes(self) -> None:
-        require_classes(self.options)
-        require_values(self.options)
+        require_options(self.options)
 
     def instantiate_classes(self) -> None:
         """Like LightningCLI's, which calls deprecated names of jsonargparse."""
@@ -116,53 +115,70 @@ class TemplateCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """Only now, with data and model in order, claim the run directory, and log and save into it."""
-        options, configured = self.options, self._get(self.config_init, "trainer")
-        refuse_impossible(str(self.subcommand), self.model, options.trainer)
+        subcommand, options, rank = str(self.subcommand), self.options, rank_zero_only.rank  # type: ignore[attr-defined]
+        configured = self._get(self.config_init, "trainer")
+        refuse_impossible(subcommand, self.model, options.trainer)
         spare_threads(self.model)
-        writes = (rank := rank_zero_only.rank) == 0 and not options.trainer.fast_dev_run  # type: ignore[attr-defined]
-        named = bool(options.trainer.default_root_dir)
-        base, saves = self._base_directory(), self.subcommand == "fit" and writes
-        run = choose_run(str(self.subcommand), base, named, options.ckpt_path, writes, self.unfinished)
-        if saves:
-            self.enter(locked(run.path))
-            if self.unfinished is not None:
-                run.clear()
-        self.run = self.enter(run)
-        if saves and run.is_new and options.ckpt_path:
-            print(f"note: a new run begins from {options.ckpt_path}, in {run.path}", file=sys.stderr)
-        step = None if run.is_new or self.checkpoint is None else self.checkpoint["global_step"]
-        if saves and (job := torchrun_job()):
-            atomic_write_text(run.path / UNFINISHED, f"{job}\n{self.graceful_stop.command}")
-        elif saves and int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", 0)):
-            print("note: without --rdzv-id NAME, a restart by torchrun begins a new run", file=sys.stderr)
-        after_save = run.save_config(config_text(self._parser("fit"), options)) if saves else None
+        self.writes = rank == 0 and not options.trainer.fast_dev_run
+        self.run = self._enter_run()
         # The Trainer gets the very content that was checked, and drops it once it has restored from it.
         checkpoint, self.checkpoint = self.checkpoint, None
         loaded = {} if checkpoint is None else {options.ckpt_path: checkpoint}
-        checkpoint_io = AtomicCheckpointIO(loaded, after_save, class_names(self.model, self.datamodule))
-        kwargs["profiler"] = configured.profiler or NoProfiler()
+        checkpoint_io = AtomicCheckpointIO(loaded, self._save_config(), class_names(self.model, self.datamodule))
         kwargs["plugins"] = [*as_list(configured.plugins), checkpoint_io]
-        kwargs |= trainer_settings(str(self.subcommand), configured, self.model, self.datamodule, run.path, step)
+        kwargs["profiler"] = configured.profiler or NoProfiler()
+        step = None if checkpoint is None or self.run.is_new else checkpoint["global_step"]
+        kwargs |= trainer_settings(subcommand, configured, self.model, self.datamodule, self.run.path, step)
         trainer = super().instantiate_trainer(**kwargs)
         require_commands(trainer, rank)
-        if self.subcommand == "fit":
+        if subcommand == "fit":
             refuse_own_names(trainer)
             refuse_stateless(trainer, resumes=checkpoint is not None)
         require_refittable(options, trainer)
         return trainer
 
+    def _enter_run(self) -> RunDirectory:
+        """The directory of this command; one of a fit is locked, and torchrun's is marked until the end."""
+        if self.unfinished is not None and self.writes:
+            run = RunDirectory(self.unfinished, is_new=True)
+        else:
+            run = choose_run(str(self.subcommand), self.options, self.writes)
+        if self.subcommand != "fit" or not self.writes:
+            return self.enter(run)
+        self.enter(locked(run.path))
+        if self.unfinished is not None:
+            run.clear()
+        self.enter(run)
+        if run.is_new and self.options.ckpt_path:
+            print(f"note: a new run begins from {self.options.ckpt_path}, in {run.path}", file=sys.stderr)
+        if job := torchrun_job():
+            atomic_write_text(run.path / UNFINISHED, f"{job}\n{self.graceful_stop.command}")
+        elif int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", 0)):
+            print("note: without --rdzv-id NAME, a restart by torchrun begins a new run", file=sys.stderr)
+        return run
+
+    def _save_config(self) -> Callable[[], None] | None:
+        """Write config.yaml of a new run; of a resumed one, return what writes it once a checkpoint has been saved.
+
+        Until then config.yaml describes what last.ckpt was trained with, also if the new options prove impossible.
+        """
+        if self.subcommand != "fit" or not self.writes:
+            return None
+        write = partial(self.run.write_config, config_text(self._parser("fit"), self.options))
+        if not self.run.is_new:
+            return write
+        write()
+        return None
+
     def after_fit(self) -> None:
-        if self.trainer.is_global_zero and not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
+        if self.writes and self.trainer.is_global_zero:
             print(describe_best(self.trainer))
             print(f"run directory: {self.run.path}")
             (self.run.path / UNFINISHED).unlink(missing_ok=True)
 
     def after_test(self) -> None:
         part = evaluated_part(self.trainer)
-        if part is not None and self.trainer.is_global_zero and not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
+        if part is not None and self.writes and self.trainer.is_global_zero:
             print(f"of a part of the rows: {part}")
 
     after_validate = after_predict = after_test
-
-    def _base_directory(self) -> Path:
-        return base_directory(config_file(self.options), self.options.trainer.default_root_dir)

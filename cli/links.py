@@ -27,8 +27,7 @@ def link_data_to_model(parser: LightningArgumentParser, configured_model: Callab
 def linked_value(name: str, model: Namespace, data: L.LightningDataModule) -> Any:
     """The model's argument `name`: what the datamodule offers, else what is configured, else the argument's default.
 
-    Raises:
-        ValueError: nothing of the three, or a configured value that differs from the datamodule's.
+    A ValueError names what is nowhere, or a configured value that differs from the datamodule's.
     """
     parameter = parameter_of(locate(model.class_path), name)
     if parameter is None:

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
-from cli.config_files import install_loader
+from cli.config import install_loader
 from cli.errors import hide_user_errors_of_threads, is_user_error, one_line, place_of_bug
 from cli.lightning_cli import TemplateCLI
 from cli.refit import refit_arguments
@@ -46,7 +46,7 @@ def main() -> None:
 
 
 def run_as_command(main: Callable[[list[str]], None], arguments: list[str]) -> None:
-    """Run a command beside train.py; bad input ends in one line on standard error and exit status 1."""
+    """Run a command beside train.py; its errors are those of `main`."""
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)  # silences Lightning's hardware banner
     try:
         with user_errors_in_one_line():

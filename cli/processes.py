@@ -10,19 +10,14 @@ from callbacks.protocols import offers
 
 
 def require_commands(trainer: L.Trainer, rank: int) -> None:
-    """Refuse processes that this command would copy from itself, and a process that only seems to be one of several.
+    """Refuse, with a ValueError, copies of this process, and a `rank` in the environment that the Trainer has not.
 
-    Copies (ddp_spawn, ddp_fork, ddp_notebook) hand back no signal, no error as one line, and no state of a callback:
-    after a fit this process would not know how many steps were taken, or whether there is a best.ckpt. A rank that the
-    Trainer does not share would not claim a directory.
-
-    Raises:
-        ValueError: names which, and what to do; `rank` is that of the environment.
+    Copies (ddp_spawn, ddp_fork, ddp_notebook) hand back no signal, no error as one line, and no state of a callback.
     """
     if isinstance(trainer.strategy.launcher, _MultiProcessingLauncher):
         raise ValueError(
-            "trainer.strategy: expected one whose processes are commands of their own, got one that forks or spawns "
-            "them, and they hand back neither errors nor results: use --trainer.strategy ddp"
+            "trainer.strategy: processes that are forked or spawned hand back neither errors nor results: "
+            "use --trainer.strategy ddp"
         )
     if rank != 0 and trainer.is_global_zero:
         raise ValueError(
@@ -34,8 +29,8 @@ def require_commands(trainer: L.Trainer, rank: int) -> None:
 def spare_threads(model: L.LightningModule) -> None:
     """One thread for a linear model on a CPU, unless OMP_NUM_THREADS asks for another number.
 
-    A step of it takes a millisecond or two. More threads save a tenth to a third of that where all cores are idle, and
-    double it where one is not, as they wait for each other. With one, the bits are the same on any number of cores.
+    More threads save a tenth to a third of its step where all cores are idle, and double it where one is not, as they
+    wait for each other. With one, the bits are the same on any number of cores.
     """
     if offers(model, "coefficients") and "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(1)

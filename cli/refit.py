@@ -1,10 +1,7 @@
-"""`fit --refit true`: once all is chosen on the validation rows, a second run that trains on them as well.
+"""A second run of `fit --refit`, on training and validation rows, with what the first or cross-validation has chosen.
 
-`fit --refit folds` chooses by cross-validation over training and validation rows instead, for data so small that few
-rows are held out; it needs the folder selection/.
-
-The second run is an ordinary one, beside the first or, where the first has a directory of its own, in it. Its
-config.yaml holds what was chosen: epochs, threshold and temperature. It has no validation, and best.ckpt is its end.
+It is an ordinary run, beside the first or, where the first has a directory of its own, in it. Its config.yaml holds
+what was chosen: epochs, threshold and temperature. It has no validation, and best.ckpt is its end.
 """
 
 import json

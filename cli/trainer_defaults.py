@@ -1,13 +1,13 @@
 """Defaults of the Trainer: directory, callbacks and loggers that the configuration leaves open."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import lightning as L
 from lightning.pytorch.callbacks import LearningRateMonitor, ProgressBar
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
-from callbacks.run.checkpoints import own_checkpoint
+from callbacks.run.checkpoints import RelocatableModelCheckpoint, own_checkpoint
 from callbacks.run.divergence import StopOnDivergence
 from callbacks.run.lightning_callbacks import KeepEarlyStop
 from callbacks.run.loggers import ResumableCSVLogger, ThrottledTensorBoardLogger
@@ -29,24 +29,17 @@ def refuse_impossible(subcommand: str, model: L.LightningModule, options: Any) -
         endless = name in ("max_epochs", "max_steps") and value == -1
         if isinstance(value, int | float) and value <= 0 and not endless:
             raise ValueError(f"trainer.{name}: expected more than 0, got {value}")
-    if subcommand != "fit":
-        return
-    if options.barebones:
+    if subcommand == "fit" and options.barebones:
         raise ValueError("trainer.barebones writes nothing, and fit is there to write a run; leave it out")
     # The model refuses this too, but on a CPU Lightning makes it bf16-mixed before the model can see it.
-    if not model.automatic_optimization and str(options.precision) in ("16", "16-mixed"):
+    if subcommand == "fit" and not model.automatic_optimization and str(options.precision) in ("16", "16-mixed"):
         raise ValueError(
             "trainer.precision 16-mixed does not reach an update written by hand: use --trainer.precision bf16-mixed"
         )
 
 
 def trainer_settings(
-    subcommand: str,
-    configured: Any,
-    model: L.LightningModule,
-    data: L.LightningDataModule,
-    run: Path,
-    resumed_at: int | None,
+    subcommand: str, configured: Any, model: Any, data: Any, run: Path, resumed_at: int | None
 ) -> dict[str, Any]:
     """Directory, callbacks and loggers: those of the configuration, and defaults for what it leaves open.
 
@@ -74,14 +67,13 @@ def report_callbacks(subcommand: str, model: L.LightningModule, data: L.Lightnin
     `fit` gets none, but prints the line: then there is still time to add the method.
     """
     callbacks: list[L.Callback] = [MetricsWriter()] if subcommand == "test" else []
-    reports = [("test", report) for report in callbacks_of("test")]
-    reports += [("predict", report) for report in callbacks_of("predict")]
-    for command, report in reports:
-        unmet = report.unmet(model, data)
-        if unmet is not None and subcommand in ("fit", command):
-            rank_zero_only(print)(f"`{command}` leaves out {report.__name__}: {unmet}")
-        elif unmet is None and subcommand == command:
-            callbacks += [report()]
+    for command in ("test", "predict"):
+        for report in callbacks_of(command):
+            unmet = report.unmet(model, data)
+            if unmet is not None and subcommand in ("fit", command):
+                rank_zero_only(print)(f"`{command}` leaves out {report.__name__}: {unmet}")
+            elif unmet is None and subcommand == command:
+                callbacks.append(report())
     return callbacks
 
 
@@ -91,17 +83,11 @@ def as_list(value: Any) -> list[Any]:
 
 
 def describe_best(trainer: L.Trainer) -> str:
-    """Which state best.ckpt holds, in one line, with the metric that decided.
-
-    Raises:
-        ValueError: the fit saved nothing, as it ended before its first step, or its checkpoint had all of its epochs.
-    """
+    """Which state best.ckpt holds, with the metric that decided; a ValueError for a fit that saved nothing."""
     if trainer.global_step == 0:
         raise ValueError("nothing was trained: the fit ended before its first step; see trainer.max_time and callbacks")
     if not any(Path(trainer.default_root_dir, "checkpoints").glob("*.ckpt")):
         raise ValueError(
             f"nothing was trained: the checkpoint has all {trainer.current_epoch} epochs; raise --trainer.max_epochs"
         )
-    own = own_checkpoint(trainer)
-    assert own is not None  # its section of the configuration makes one
-    return own.describe_best()
+    return cast(RelocatableModelCheckpoint, own_checkpoint(trainer)).describe_best()

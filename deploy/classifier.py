@@ -20,10 +20,10 @@ from callbacks.linear import class_scores, contributions
 from callbacks.protocols import Classifier as ClassifierModel
 from callbacks.protocols import EncodableData, lack, offers, optional_of
 from checkpoint_file import load_checkpoint
-from cli.config_files import load_yaml, read_config
+from cli.config import load_yaml, read_config
 from cli.errors import one_line
 from cli.processes import spare_threads
-from cli.run_paths import newest_checkpoint, run_of
+from cli.run_directory import newest_checkpoint, run_of
 from datamodules.batches import BatchedDataModule, parts_on_device
 from logreg.classifier_module import ClassifierModule
 

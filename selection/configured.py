@@ -16,12 +16,10 @@ from jsonargparse import ActionConfigFile, Namespace
 from lightning.pytorch.cli import LightningArgumentParser
 
 from callbacks.run.no_profiler import NoProfiler
-from cli.config import CALLBACKS, expand_paths, require_classes, require_values
-from cli.config_files import install_loader
+from cli.config import CALLBACKS, expand_paths, install_loader, require_options
 from cli.links import link_data_to_model
 from cli.processes import spare_threads
-from cli.run_directory import make_directory
-from cli.run_paths import base_directory, config_file
+from cli.run_directory import base_directory, make_directory
 from datamodules.batches import BatchedDataModule
 from logreg.classifier_module import ClassifierModule
 
@@ -54,12 +52,11 @@ class Configured:
         link_data_to_model(self.parser, lambda: self.config.model)
         self.config: Namespace = self.parser.parse_args([*arguments])
         expand_paths(self.config)
-        require_classes(self.config)
-        require_values(self.config)
+        require_options(self.config)
 
     def directory(self) -> Path:
         """Where the runs of the configuration go; made before an hour of fits, and not after it."""
-        path = base_directory(config_file(self.config), self.config.trainer.default_root_dir)
+        path = base_directory(self.config)
         make_directory(path)
         return path
 

@@ -17,7 +17,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 
 from cli.errors import one_line
 from cli.links import parameter_of
-from cli.run_paths import newest_checkpoint, run_of
+from cli.run_directory import newest_checkpoint, run_of
 from deploy.classifier import Classifier
 from selection.configured import LOCK, Configured, as_text
 from selection.rows import Rows, fill, forget

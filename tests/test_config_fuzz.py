@@ -14,7 +14,7 @@ CONFIGS = ["iris_binary", "iris_ova", "xor_mlp", "text_csv", "clinc150"]
 @pytest.mark.parametrize(
     ("name", "edits"),
     [
-        *(("iris_binary", 3), ("text_csv", 3)),
+        ("iris_binary", 3),
         *(pytest.param(name, 8, marks=pytest.mark.slow) for name in CONFIGS),
         *(pytest.param(name, 500, marks=pytest.mark.nightly) for name in CONFIGS),
     ],

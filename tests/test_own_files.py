@@ -5,6 +5,7 @@ import csv
 import io
 import json
 import random
+import re
 import sys
 from collections import Counter
 from pathlib import Path
@@ -57,11 +58,8 @@ def warnings(said):
 
 @pytest.mark.parametrize(("labels", "rows"), [(10, 2), (40, 5)])
 def test_a_few_rows_for_each_label_train_as_they_are(fit, tmp_path, labels, rows):
-    texts = [
-        (f"{verb} the thing{k}", f"intent {k}")
-        for k in range(labels)
-        for verb in ("buy", "see", "ask", "get", "do")[:rows]
-    ]
+    verbs = ("buy", "see", "ask", "get", "do")[:rows]
+    texts = [(f"{verb} the thing{k}", f"intent {k}") for k in range(labels) for verb in verbs]
     run, _ = fit(write(tmp_path / "faq.csv", texts))
     assert (run / "checkpoints/best.ckpt").is_file()
 
@@ -120,20 +118,15 @@ def test_what_is_likely_to_be_a_mistake_is_said_in_one_line_each(fit, tmp_path):
 
 
 def test_a_label_with_nearly_all_rows_is_warned_of(fit, tmp_path):
-    rows = [(f"thing {n} in box {n % 7}", "usual") for n in range(398)] + [
-        ("a red one", "rare"),
-        ("a blue one", "rare"),
-    ]
-    _, said = fit(write(tmp_path / "a.csv", rows))
+    rows = [(f"thing {n} in box {n % 7}", "usual") for n in range(398)]
+    _, said = fit(write(tmp_path / "a.csv", [*rows, ("a red one", "rare"), ("a blue one", "rare")]))
     [line] = warnings(said)
     assert "398 of 400 rows (99.5%) have the label 'usual'" in line
 
 
 def test_a_language_without_spaces_is_told_of_characters_and_trains_with_them(fit, tmp_path):
-    weather, music = (
-        "今天会下雨吗 明天天气怎么样 外面冷不冷 后天有雪吗 气温多少度",
-        "放一首歌 播放音乐 下一首歌 声音大一点 暂停播放",
-    )
+    weather = "今天会下雨吗 明天天气怎么样 外面冷不冷 后天有雪吗 气温多少度"
+    music = "放一首歌 播放音乐 下一首歌 声音大一点 暂停播放"
     rows = [(text, "天气") for text in weather.split()] + [(text, "音乐") for text in music.split()]
     file = write(tmp_path / "zh.csv", rows)
     _, said = fit(file)
@@ -153,35 +146,17 @@ def test_ordinary_sentences_are_warned_of_nothing(cli, tmp_path, capsys):
 # What is refused
 
 
-@pytest.mark.parametrize(
-    ("rows", "options", "message"),
-    [
-        (
-            [*ROWS, ("sing", "birthday")],
-            [],
-            r"single row has the label 'birthday'; .* or give a test_file and a val_file",
-        ),
-        (
-            [("好 美", "a"), ("坏 差", "b")] * 4,
-            [],
-            r"empty vocabulary.* --data\.words\.token_pattern '.*', .*--data\.chars",
-        ),
-    ],
-    ids=["one row of a label", "words of one character"],
-)
-def test_what_cannot_be_trained_on_is_refused_with_a_remedy(fit, tmp_path, rows, options, message):
-    said = refusal(fit, write(tmp_path / "a.csv", rows), *options)
-    with pytest.raises(ValueError, match=message):
-        raise ValueError(said)
+def test_a_single_row_of_a_label_is_refused_with_remedies(fit, tmp_path):
+    said = refusal(fit, write(tmp_path / "a.csv", [*ROWS, ("sing", "birthday")]))
+    assert re.search(r"single row has the label 'birthday'; .* or give a test_file and a val_file", said)
 
 
-def test_the_remedy_for_words_of_one_character_works(fit, tmp_path):
-    rows = [(f"{a} {b}", "甲") for a, b in ("好美", "美佳", "佳优", "优好")] + [
-        ("坏 差", "乙"),
-        ("差 烂", "乙"),
-        ("烂 坏", "乙"),
-    ]
-    run, _ = fit(write(tmp_path / "a.csv", rows), "--data.words.token_pattern", r"(?u)\b\w+\b")
+def test_words_of_one_character_are_refused_with_a_remedy_that_works(fit, tmp_path):
+    rows = [(pair, "甲") for pair in ("好 美", "美 佳", "佳 优", "优 好")]
+    file = write(tmp_path / "a.csv", [*rows, *((pair, "乙") for pair in ("坏 差", "差 烂", "烂 坏"))])
+    said = refusal(fit, file)
+    assert re.search(r"empty vocabulary.* --data\.words\.token_pattern '.*', .*--data\.chars", said)
+    run, _ = fit(file, "--data.words.token_pattern", r"(?u)\b\w+\b")
     assert (run / "checkpoints/best.ckpt").is_file()
 
 
@@ -194,11 +169,8 @@ def test_an_out_of_scope_label_in_two_spellings_is_refused_by_both(fit, tmp_path
 
 def coins(number):
     """Texts with labels that nobody can predict."""
-    random_ = random.Random(0)
-    return [
-        (" ".join(random_.sample(["snow", "rain", "song", "tune", "fog", "solo"], 3)) + f" {n}", random_.choice("ab"))
-        for n in range(number)
-    ]
+    draw, words = random.Random(0), ["snow", "rain", "song", "tune", "fog", "solo"]
+    return [(" ".join(draw.sample(words, 3)) + f" {n}", draw.choice("ab")) for n in range(number)]
 
 
 @pytest.fixture
@@ -238,15 +210,11 @@ def test_a_fit_is_not_resumed_on_other_rows(grown, cli):
 
 def test_labels_that_the_model_does_not_know_are_named(fit, cli, tmp_path):
     run, _ = fit(write(tmp_path / "a.csv", ROWS))
-    new = write(
-        tmp_path / "b.csv", [*ROWS, ("go home", "taxi"), ("a car", "taxi"), ("sing", "party"), ("cake", "party")]
-    )
+    others = [("go home", "taxi"), ("a car", "taxi"), ("sing", "party"), ("cake", "party")]
+    new = write(tmp_path / "b.csv", [*ROWS, *others])
     config = ["--config", run / "config.yaml", "--ckpt_path"]
     said = refusal(cli, "fit", *config, "last", "--data.train_file", new, "--trainer.max_epochs", 2)
-    assert (
-        "label 'party', 'taxi' of the train rows is none of the 2 that the model was trained on (music, weather)"
-        in said
-    )
+    assert "label 'party', 'taxi' of the train rows is none of the 2 that the model was trained on (music, w" in said
     said = refusal(cli, "test", *config, "best", "--data.test_file", write(tmp_path / "c.csv", [("a table", "food")]))
     assert "label 'food' of the test rows is none of the 2" in said
 
@@ -271,11 +239,8 @@ def test_predictions_come_back_with_the_columns_of_their_file(fit, cli, tmp_path
     assert records[1]["label"] is records[1]["probability"] is records[1]["out_of_scope"] is None
     for record, row in zip(records[::2], found[::2], strict=True):
         label, p, second, second_p, out_of_scope = row[3:]
-        assert (label, float(p), out_of_scope == "True") == (
-            record["label"],
-            record["probability"],
-            record["out_of_scope"],
-        )
+        assert [label, float(p)] == [record["label"], record["probability"]]
+        assert (out_of_scope == "True") is record["out_of_scope"]
         other, *_ = [top for top in record["top_k"] if top["label"] != label]
         assert (second, float(second_p)) == (other["label"], other["probability"])
     assert "with all columns of the input in predictions.csv" in capsys.readouterr().out
@@ -290,10 +255,8 @@ def test_columns_of_the_same_names_as_answers_and_nested_values_are_kept(fit, cl
         found = list(csv.DictReader(written))
     answers = ["predicted_label", "probability", "second_label", "second_probability"]
     assert list(found[0]) == ["text", "label", "tags", "day", *answers]
-    assert [(row["label"], row["tags"], row["day"]) for row in found] == [
-        ("weather", '["a", {"b": null}]', ""),
-        ("", "", "1.5"),
-    ]
+    kept = [(row["label"], row["tags"], row["day"]) for row in found]
+    assert kept == [("weather", '["a", {"b": null}]', ""), ("", "", "1.5")]
 
 
 def test_lines_of_text_get_an_answer_each_blank_ones_an_empty_one(fit, cli, tmp_path, monkeypatch):
@@ -326,11 +289,8 @@ def test_a_table_of_two_columns_is_drawn_and_its_coefficients_are_written(cli, t
     with (run / "coefficients.csv").open() as lines:
         features = [row["feature"] for row in csv.DictReader(lines)]
     assert features == ["sepal length", "petal length", "(intercept)"]
-    rows = write(
-        tmp_path / "new.csv",
-        [("F1", 1.5, 5.1), ("F2", "", ""), ("F3", 4.6, 5.2)],
-        ("name", "petal length", "sepal length"),
-    )
+    new = [("F1", 1.5, 5.1), ("F2", "", ""), ("F3", 4.6, 5.2)]
+    rows = write(tmp_path / "new.csv", new, ("name", "petal length", "sepal length"))
     cli("predict", "--config", run / "config.yaml", "--ckpt_path", "best", "--data.predict_file", rows)
     with (run / "predictions.csv").open() as lines:
         found = [(row["name"], row["sepal length"], row["label"]) for row in csv.DictReader(lines)]

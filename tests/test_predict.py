@@ -42,11 +42,8 @@ class Trained:
         checkpoint = torch.load(self.best, weights_only=True)
         data, state = checkpoint["TextDataModule"], checkpoint["state_dict"]
         words = data["vectorizers"]["words"]
-        self.names, self.vocabulary, self.idf = (
-            data["class_names"],
-            json.loads(words["vocabulary"]),
-            words["idf"].numpy(),
-        )
+        self.names, self.vocabulary = data["class_names"], json.loads(words["vocabulary"])
+        self.idf = words["idf"].numpy()
         self.W = state["W.weight"].double().numpy() * float(state["W._extra_state"])
         self.b, self.threshold = state["b"].double().numpy(), float(state["decision._extra_state"])
 
@@ -65,20 +62,8 @@ class Trained:
         return np.where(in_scope.max(axis=1) < self.threshold, len(self.names) - 1, in_scope.argmax(axis=1))
 
 
-def command(*arguments):
-    """The `cli` fixture for fixtures that live longer than one test; returns what was printed."""
-    from cli.main import main
-
-    printed = io.StringIO()
-    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed):
-        patch.setattr(sys, "argv", ["train.py", *map(str, arguments)])
-        patch.chdir(ROOT)
-        main()
-    return printed.getvalue()
-
-
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
+def trained(cli, tmp_path_factory):
     """A short fit and a test on a copy of the sentences, which is then taken away."""
     folder = tmp_path_factory.mktemp("predict")
     file, run = folder / "sentences.csv", folder / "run"
@@ -87,10 +72,11 @@ def trained(tmp_path_factory):
     # What is computed by hand below knows no temperature; and a fit at this rate makes an error to be reported.
     short += ["--model.calibrate", "false", "--model.lr", 40, "--model.bias_lr_factor", 0.025, "--data.batch_size", 32]
     short += ["--model.lr_scheduler.init_args.power", 1, "--data.feature_dropout", 0]
-    command("fit", "--config", CONFIG, "--data.train_file", file, "--trainer.default_root_dir", run, *short)
-    printed = command("test", "--config", run / "config.yaml", "--ckpt_path", run / "checkpoints" / "best.ckpt")
+    cli("fit", "--config", CONFIG, "--data.train_file", file, "--trainer.default_root_dir", run, *short)
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        cli("test", "--config", run / "config.yaml", "--ckpt_path", run / "checkpoints" / "best.ckpt")
     file.unlink()
-    return Trained(run, printed)
+    return Trained(run, printed.getvalue())
 
 
 @pytest.fixture
@@ -259,32 +245,8 @@ def test_predictions_are_scikit_learns_vectors_times_the_weights_by_hand(trained
 def test_unknown_words_alone_are_out_of_scope_and_nothing_spoke_for_it(trained, predict):
     (found,) = predict("--data.predict_inputs", '["zzz qqq"]')
     assert (found["words_for"], found["words_against"]) == ([], [])
-    assert found["probability"] == pytest.approx(
-        trained.proba(["zzz qqq"])[0][trained.names.index(found["label"])], abs=2e-6
-    )
-
-
-def test_predictions_go_beside_the_run_and_leave_the_fit_as_it_was(trained, cli):
-    before = snapshot(trained.run)
-    cli(
-        "predict",
-        "--config",
-        trained.run / "config.yaml",
-        "--ckpt_path",
-        trained.best,
-        "--data.predict_inputs",
-        '["snow"]',
-    )
-    after = snapshot(trained.run)
-    written = trained.run / "predictions.jsonl"
-    assert after.pop(written) and after == before
-    written.unlink()
-
-
-def test_a_place_named_for_predictions_leaves_the_run_alone(trained, predict):
-    before = snapshot(trained.run)
-    assert len(predict("--data.predict_inputs", '["snow"]')) == 1
-    assert snapshot(trained.run) == before
+    expected = trained.proba(["zzz qqq"])[0][trained.names.index(found["label"])]
+    assert found["probability"] == pytest.approx(expected, abs=2e-6)
 
 
 def test_the_terminal_shows_the_first_rows_and_says_where_all_are(predict, tmp_path, capsys, monkeypatch):
@@ -300,9 +262,8 @@ def test_the_terminal_shows_the_first_rows_and_says_where_all_are(predict, tmp_p
 
 def test_texts_that_look_like_markup_or_formulas_are_kept_as_they_are(predict):
     texts = ["[bold]snow[/bold] [/red]", "=cmd|' /C calc'!A0", "{curly} %s \\n", "<b>song</b>", "two\nlines", "🎵"]
-    assert [
-        record["text"] for record in predict("--data.predict_inputs", json.dumps(texts, ensure_ascii=False))
-    ] == texts
+    found = predict("--data.predict_inputs", json.dumps(texts, ensure_ascii=False))
+    assert [record["text"] for record in found] == texts
 
 
 def test_more_texts_than_a_batch_holds_come_back_in_their_order(trained, predict, tmp_path):
@@ -335,10 +296,7 @@ def bad_file(name, content):
         (["--data.predict_inputs", '["snow", " "]'], r"predict_inputs: expected no empty text"),
         (["--data.predict_inputs", '["half \\ud83d"]'], r"predict_inputs"),
         (["--data.predict_file", "missing.csv"], r"missing\.csv"),
-        (
-            ["--data.predict_inputs", '["snow"]', "--data.predict_file", "-"],
-            r"predict_inputs or predict_file, got both",
-        ),
+        (["--data.predict_inputs", '["snow"]', "--data.predict_file", "-"], r"inputs or predict_file, got both"),
         ([], r"sentences\.csv"),  # neither: the test rows, whose file is gone
         (bad_file("q.csv", b"sentence\nsnow\n"), r"q\.csv line 2: expected a column 'text'"),
         (bad_file("q.txt", b""), r"q\.txt: expected at least one text"),
@@ -369,18 +327,8 @@ def test_a_checkpoint_without_data_is_refused_in_one_line(trained, predict, tmp_
     assert snapshot(tmp_path) == before
 
 
-@pytest.mark.slow
-def test_a_checkpoint_of_flowers_is_refused_in_one_line(predict, cli, tmp_path):
-    short = ["--trainer.max_epochs", 1, "--trainer.log_every_n_steps", 1, "--trainer.callbacks", "[]"]
-    run = tmp_path / "iris"
-    cli("fit", "--config", ROOT / "configs" / "iris_ova.yaml", "--trainer.default_root_dir", run, *short)
-    before = snapshot(tmp_path)
-    said = refusal(lambda: predict("--data.predict_inputs", '["snow"]', checkpoint=run / "checkpoints" / "last.ckpt"))
-    assert "holds a OneVsAll, but the configuration asks for a SoftmaxRegression" in said
-    assert snapshot(tmp_path) == before
-
-
-WEATHER, MUSIC = b"snow today,weather\nrain soon,weather\nsun again,weather\n", b"play song,music\nplay tune,music\n"
+TEXTS = b"text,label\n" + b"snow today,weather\nrain soon,weather\nplay song,music\nplay tune,music\n" * 9
+ONE_LABEL = b"text,label\n" + b"snow today,weather\n" * 9
 
 
 @pytest.mark.parametrize(
@@ -390,19 +338,11 @@ WEATHER, MUSIC = b"snow today,weather\nrain soon,weather\nsun again,weather\n", 
         (b"", [], r"train\.csv: expected at least one row"),
         (b"text,label\n,weather\n", [], r"line 2: expected text in 'text', got an empty field"),
         (b"text,label\ncaf\xe9,drinks\n", [], r"train\.csv: expected UTF-8"),
-        (
-            b"text,label\n" + (WEATHER + MUSIC) * 9,
-            ["--data.test_file", SENTENCES],
-            r"label '.*' is in the test rows but not in",
-        ),
-        (b"text,label\n" + WEATHER * 9, [], r"expected at least 2 labels to tell apart, got \['weather'\]"),
-        (b"text,label\n" + (WEATHER + MUSIC) * 9, ["--data.words", "{min_df: 0.9}"], r"data\.words: .*no terms remain"),
-        (
-            b"text,label\n" + (WEATHER + MUSIC) * 9,
-            ["--data.oos_label", "oos"],
-            r"oos_label 'oos' is the label of no row",
-        ),
-        (b"text,label\n" + (WEATHER + MUSIC) * 9, ["--model.threshold", "validation"], r"threshold .* data\.oos_label"),
+        (TEXTS, ["--data.test_file", SENTENCES], r"label '.*' is in the test rows but not in"),
+        (ONE_LABEL, [], r"expected at least 2 labels to tell apart, got \['weather'\]"),
+        (TEXTS, ["--data.words", "{min_df: 0.9}"], r"data\.words: .*no terms remain"),
+        (TEXTS, ["--data.oos_label", "oos"], r"oos_label 'oos' is the label of no row"),
+        (TEXTS, ["--model.threshold", "validation"], r"threshold .* data\.oos_label"),
     ],
     ids=[
         *("missing column", "empty file", "empty text", "Latin-1", "label only in test", "one label"),

@@ -28,27 +28,15 @@ def many_labels(path, labels=60, rows=900):
 def test_the_best_epoch_is_the_one_with_the_lowest_loss_on_the_data(cli, tmp_path):
     file, run = many_labels(tmp_path / "intents.csv"), tmp_path / "run"
     quiet = ("--trainer.callbacks", "null", "--trainer.enable_progress_bar", "false")
-    options = (
-        "--data.train_file",
-        file,
-        "--data.oos_label",
-        "null",
-        "--model.l2",
-        1e-3,
-        "--trainer.default_root_dir",
-        run,
-    )
-    cli("fit", "--config", "configs/text_csv.yaml", *quiet, *options)
+    options = ("--data.train_file", file, "--data.oos_label", "null", "--model.l2", 1e-3)
+    cli("fit", "--config", "configs/text_csv.yaml", *quiet, *options, "--trainer.default_root_dir", run)
 
     with (run / "metrics.csv").open(newline="") as rows:
         epochs = [row for row in csv.DictReader(rows) if row["val/loss"]]
     loss, objective = ([float(row[name]) for row in epochs] for name in ("val/loss", "val/objective"))
     best = 1 + loss.index(min(loss))
     assert best != 1 + objective.index(min(objective))  # else this data shows nothing
-    [state] = [
-        state
-        for name, state in torch.load(run / "checkpoints/best.ckpt", weights_only=True)["callbacks"].items()
-        if "Checkpoint" in name and state
-    ]
+    states = torch.load(run / "checkpoints/best.ckpt", weights_only=True)["callbacks"]
+    [state] = [state for name, state in states.items() if "Checkpoint" in name and state]
     assert state["best_state"] == f"epoch {best}"
     assert float(state["best"]) == pytest.approx(min(loss), rel=1e-5)

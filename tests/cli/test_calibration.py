@@ -36,9 +36,8 @@ def run(cli, tmp_path):
 @pytest.mark.slow
 def test_the_trios_temperature_is_that_of_its_validation_rows_and_its_metrics_are_scikit_learns(run):
     checkpoint, metrics, plain, plain_metrics = run(*IRIS)
-    data = pytest.importorskip("datamodules.table.iris").IrisDataModule(
-        features=["petal length", "petal width"], seed=0
-    )
+    iris = pytest.importorskip("datamodules.table.iris")
+    data = iris.IrisDataModule(features=["petal length", "petal width"], seed=0)
     state = checkpoint["state_dict"]
     weights, biases = (
         [state[f"classifiers.{k}.linear.{name}"].double().numpy() for k in range(3)] for name in ("weight", "bias")
@@ -55,9 +54,8 @@ def test_the_trios_temperature_is_that_of_its_validation_rows_and_its_metrics_ar
     assert temperature != 1
     scores, target = log_proba("test")
     assert metrics["test/nll"] == pytest.approx(log_loss(target, np.exp(scores)), abs=1e-4)
-    assert metrics["test_calibrated/nll"] == pytest.approx(
-        log_loss(target, softmax(scores / temperature, axis=1)), abs=1e-4
-    )
+    expected = log_loss(target, softmax(scores / temperature, axis=1))
+    assert metrics["test_calibrated/nll"] == pytest.approx(expected, abs=1e-4)
     assert metrics["test_calibrated/temperature"] == pytest.approx(temperature)
     assert metrics["test_calibrated/nll"] < metrics["test/nll"]
 
@@ -72,13 +70,8 @@ def test_the_out_of_scope_threshold_is_chosen_after_the_temperature(run):
     from logreg.decision import best_threshold, max_in_scope_proba
 
     checkpoint, metrics, _, plain_metrics = run(*TEXT)
-    options = {
-        "train_file": "tests/data/sentences.csv",
-        "val_fraction": 0.2,
-        "test_fraction": 0.2,
-        "oos_label": "other",
-    }
-    data = ready(TextDataModule(seed=42, **options))
+    shares = {"val_fraction": 0.2, "test_fraction": 0.2}
+    data = ready(TextDataModule("tests/data/sentences.csv", seed=42, oos_label="other", **shares))
     model = SoftmaxRegression(data.num_features, data.num_classes, oos_class=data.oos_class)
     model.load_state_dict(checkpoint["state_dict"])
     temperature, threshold = (float(checkpoint["state_dict"][f"{n}._extra_state"]) for n in ("calibration", "decision"))

@@ -1,92 +1,138 @@
-"""What a configuration may hold: classes instead of functions, and no null where a value belongs."""
+"""Configurations: read, one laid over another, checked, and written so that they can be read."""
 
-import pathlib
+import sys
 
+import lightning as L
 import pytest
-import torch
+import yaml
 from jsonargparse import Namespace
 
-from cli.config import require_classes, require_values
+from cli.config import load_yaml, require_options
+
+BINARY = "configs/iris_binary.yaml"  # its optimizer is torch.optim.SGD with lr: 0.5
 
 
-def options(**values):
-    return Namespace(model=Namespace(class_path="logreg.binary.BinaryLogit", init_args=Namespace(**values)))
+def test_a_value_of_an_option_is_no_configuration():
+    assert load_yaml("[1, 2]") == [1, 2]
+
+
+# A class that replaces another
+
+
+@pytest.fixture
+def resolved(cli, capsys, tmp_path):
+    """What becomes of a config, an overlay of it, and further words of the command line."""
+
+    def resolve(overlay, *words, config=BINARY):
+        path = tmp_path / "overlay.yaml"
+        path.write_text(yaml.safe_dump(overlay))
+        with pytest.raises(SystemExit) as end:
+            cli("fit", "--config", config, "--config", path, *words, "--print_config")
+        assert end.value.code == 0
+        return yaml.safe_load(capsys.readouterr().out)
+
+    return resolve
+
+
+def optimizer(value):
+    return {"model": {"init_args": {"optimizer": value}}}
+
+
+@pytest.mark.parametrize(
+    ("overlay", "words"),
+    [
+        (optimizer("torch.optim.AdamW"), ()),
+        (optimizer({"class_path": "AdamW"}), ()),
+        ({}, ("--model.optimizer", "torch.optim.AdamW")),
+        ({}, ("--model.optimizer=AdamW",)),
+    ],
+)
+def test_another_optimizer_starts_from_its_own_defaults(resolved, overlay, words):
+    spec = resolved(overlay, *words)["model"]["init_args"]["optimizer"]
+    assert spec["class_path"] == "torch.optim.AdamW"
+    assert (spec["init_args"]["lr"], spec["init_args"]["weight_decay"]) == (1e-3, 1e-2)
+
+
+def test_what_is_given_with_it_stays(resolved):
+    spec = resolved(optimizer({"class_path": "torch.optim.Adam", "init_args": {"lr": 7.0}}))
+    assert spec["model"]["init_args"]["optimizer"]["init_args"]["lr"] == 7.0
+    words = ("--model.optimizer", "torch.optim.Adam", "--model.optimizer.lr", "7")
+    assert resolved({}, *words)["model"]["init_args"]["optimizer"]["init_args"]["lr"] == 7.0
+
+
+@pytest.mark.parametrize("same", ["torch.optim.SGD", "torch.optim.sgd.SGD"])
+def test_of_the_same_class_the_other_options_stay(resolved, same):
+    spec = resolved(optimizer({"class_path": same, "init_args": {"momentum": 0.9}}))["model"]["init_args"]["optimizer"]
+    assert (spec["init_args"]["lr"], spec["init_args"]["momentum"]) == (0.5, 0.9)
+
+
+def test_callbacks_are_compared_by_their_place_in_the_list(resolved):
+    boundary = {"class_path": "callbacks.figures.boundary.DecisionBoundary", "init_args": {"every_n_epochs": 7}}
+    surface = "callbacks.figures.loss_surface.LossSurface"
+    stopping = {"class_path": "lightning.pytorch.callbacks.EarlyStopping", "init_args": {"monitor": "val/loss"}}
+    found = resolved({"trainer": {"callbacks": [boundary, {"class_path": surface}, stopping]}})["trainer"]["callbacks"]
+    assert [spec["class_path"] for spec in found] == [boundary["class_path"], surface, stopping["class_path"]]
+    assert found[0]["init_args"]["every_n_epochs"] == 7
+    assert "every_n_epochs" not in found[1].get("init_args", {})
+
+
+@pytest.mark.parametrize("words", [(), ("--model", "logreg.one_vs_all.OneVsAll")])
+def test_another_model_takes_over_nothing_either(resolved, words):
+    overlay = {} if words else {"model": {"class_path": "logreg.one_vs_all.OneVsAll"}}
+    model = resolved(overlay, *words)["model"]
+    assert model["class_path"] == "logreg.one_vs_all.OneVsAll"
+    assert model["init_args"]["l2"] == 0
+    assert model["init_args"]["optimizer"]["init_args"]["lr"] != 0.5
+
+
+def test_a_required_option_of_the_new_class_is_not_taken_from_the_old_one(cli, tmp_path):
+    path = tmp_path / "overlay.yaml"
+    exponential = {"class_path": "torch.optim.lr_scheduler.ExponentialLR", "init_args": {"gamma": 0.5}}
+    path.write_text(yaml.safe_dump({"model": {"init_args": {"lr_scheduler": exponential}}}))
+    with pytest.raises(SystemExit) as end:
+        cli("fit", "--config", BINARY, "--config", path, "--model.lr_scheduler", "torch.optim.lr_scheduler.StepLR")
+    assert str(end.value.code).startswith("error: ")
+    assert "step_size" in str(end.value.code)
+
+
+BY_DEFAULT = {
+    "Timer": ("--trainer.callbacks.duration=00:12:00:00", {"interval": "step"}),  # an enum
+    "ModelPruning": ("--trainer.callbacks.pruning_fn=l1_unstructured", {"pruning_fn": "l1_unstructured"}),
+}
+
+
+@pytest.mark.parametrize("name", BY_DEFAULT)
+def test_options_of_lightnings_callbacks_are_written_as_what_can_be_read(cli, tmp_path, name):
+    required, expected = BY_DEFAULT[name]
+    words = ("--trainer.callbacks", f"lightning.pytorch.callbacks.{name}", required)
+    short = ("--trainer.max_epochs", 1, "--trainer.default_root_dir")
+    cli("fit", "--config", BINARY, *words, *short, tmp_path / "first")
+    cli("fit", "--config", tmp_path / "first/config.yaml", *short, tmp_path / "second")
+    texts = [(tmp_path / run / "config.yaml").read_text() for run in ("first", "second")]
+    assert texts[0] == texts[1]
+    [written] = yaml.safe_load(texts[0])["trainer"]["callbacks"]
+    assert expected.items() <= written["init_args"].items()
+
+
+class Odd(L.Callback):
+    def __init__(self, thing: object = object()):
+        """Cannot be written: no name leads to the value."""
+
+
+def test_an_option_that_cannot_be_written_is_refused_before_training(cli, monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "mine", sys.modules[__name__])
+    place = ("--trainer.default_root_dir", tmp_path / "run")
+    with pytest.raises(SystemExit, match=r"^error: .*Only possible to serialize an importable object.*") as end:
+        cli("fit", "--config", BINARY, "--trainer.callbacks", "mine.Odd", *place)
+    assert "\n" not in end.value.code
+    assert list(tmp_path.iterdir()) == []
+
+
+# Null where a value belongs
 
 
 def spec(class_path, **arguments):
     return Namespace(class_path=class_path, init_args=Namespace(**arguments))
-
-
-@pytest.mark.parametrize(
-    "value",
-    [
-        options(optimizer=torch.optim.SGD, lr_scheduler=None),
-        options(optimizer=spec("torch.optim.Adam", lr=0.1)),
-        options(lr_scheduler=spec("torch.optim.lr_scheduler.StepLR", step_size=1)),
-        options(lr_scheduler=spec("logreg.optimizers.DecayToZero")),
-        options(net=spec("torch.nn.Linear", in_features=1, out_features=1)),
-        Namespace(trainer=Namespace(callbacks=[spec("callbacks.figures.boundary.DecisionBoundary")])),
-    ],
-)
-def test_classes_are_taken(value):
-    require_classes(value)
-
-
-@pytest.mark.parametrize(
-    ("value", "message"),
-    [
-        (
-            options(optimizer=print),
-            r"model\.init_args\.optimizer: expected a subclass of torch\.optim\S*Optimizer, got p",
-        ),
-        (
-            options(optimizer=spec("os.system", command="x")),
-            r"optimizer\.class_path: expected a subclass .* got system",
-        ),
-        (options(optimizer=spec("pathlib.Path")), "expected a subclass"),
-        (options(optimizer=pathlib.Path), "expected a subclass"),
-        (
-            options(lr_scheduler=spec("torch.optim.SGD")),
-            r"lr_scheduler\S+: expected a subclass of \S+LRScheduler, got SGD",
-        ),
-        (options(lr_scheduler=spec("torch.optim.lr_scheduler.LambdaLR", lr_lambda=abs)), "lr_lambda: expected a class"),
-        (options(activation=torch.relu), r"activation: expected a class, got \S*relu; functions are not taken"),
-        (
-            Namespace(trainer=Namespace(callbacks=[spec("os.getcwd")])),
-            r"trainer\.callbacks\[0\]\.class_path: expected a c",
-        ),
-    ],
-)
-def test_functions_and_other_classes_are_refused(value, message):
-    with pytest.raises(ValueError, match=message):
-        require_classes(value)
-
-
-@pytest.mark.parametrize(
-    ("model", "options", "message"),
-    [
-        ("logreg.binary.BinaryLogit", {"l2": None}, r"model\.l2: expected a value, got null; leave it out"),
-        ("logreg.binary.BinaryLogit", {"optimizer": None}, r"model\.optimizer: expected a value"),
-        ("logreg.softmax.SoftmaxRegression", {"lr": 0.1, "bias_lr_factor": None}, r"model\.bias_lr_factor: expected a"),
-    ],
-)
-def test_null_is_refused_where_an_option_has_a_value_by_default(model, options, message):
-    pytest.importorskip(model.rpartition(".")[0], reason="deleted with its tasks")
-    with pytest.raises(ValueError, match=message):
-        require_values(Namespace(model=spec(model, **options), data=spec("datamodules.table.files.TableDataModule")))
-
-
-def test_null_is_taken_where_the_option_says_so_or_the_data_gives_the_value():
-    pytest.importorskip("logreg.softmax", reason="deleted with its tasks")
-    model = spec("logreg.softmax.SoftmaxRegression", clip_norm=None, seed=None, num_features=None, lr_scheduler=None)
-    require_values(Namespace(model=model, data=spec("datamodules.batches.BatchedDataModule", seed=None)))
-
-
-def test_an_inherited_option_is_looked_up_where_it_is_declared():
-    pytest.importorskip("datamodules.table.xor", reason="deleted with its task")
-    data = spec("datamodules.table.xor.XORDataModule", batch_size=None)
-    with pytest.raises(ValueError, match=r"data\.batch_size: expected a value"):
-        require_values(Namespace(model=spec("logreg.binary.BinaryLogit"), data=data))
 
 
 class WithForeignHint:
@@ -94,6 +140,24 @@ class WithForeignHint:
         self.number = number
 
 
-def test_a_type_that_cannot_be_looked_up_leaves_null_to_the_class_itself():
-    data = spec(f"{__name__}.WithForeignHint", number=None)
-    require_values(Namespace(model=spec("logreg.binary.BinaryLogit"), data=data))
+LOGIT, XOR, SOFTMAX = "logreg.binary.BinaryLogit", "datamodules.table.xor.XORDataModule", "logreg.SoftmaxRegression"
+
+
+@pytest.mark.parametrize(
+    ("model", "data", "option"),
+    [
+        (spec(LOGIT, l2=None), spec(XOR), "model.l2"),
+        (spec(LOGIT, optimizer=None), spec(XOR), "model.optimizer"),
+        (spec(SOFTMAX, lr=0.1, bias_lr_factor=None), spec(XOR), "model.bias_lr_factor"),
+        (spec(LOGIT), spec(XOR, batch_size=None), "data.batch_size"),  # an option of the parent's
+    ],
+)
+def test_null_is_refused_where_an_option_has_a_value_by_default(model, data, option):
+    with pytest.raises(ValueError, match=f"{option}: expected a value, got null; leave it out"):
+        require_options(Namespace(model=model, data=data))
+
+
+@pytest.mark.parametrize("data", [spec(XOR, seed=None), spec(f"{__name__}.WithForeignHint", number=None)])
+def test_null_is_taken_where_the_option_says_so_or_the_data_gives_the_value(data):
+    model = spec(SOFTMAX, clip_norm=None, seed=None, num_features=None, lr_scheduler=None)
+    require_options(Namespace(model=model, data=data))

@@ -50,11 +50,7 @@ class PlainData(L.LightningDataModule):
     def train_dataloader(self):
         return DataLoader(self.pairs, batch_size=8)
 
-    def val_dataloader(self):
-        return DataLoader(self.pairs, batch_size=8)
-
-    def test_dataloader(self):
-        return DataLoader(self.pairs, batch_size=8)
+    val_dataloader = test_dataloader = train_dataloader
 
     def predict_dataloader(self):
         return DataLoader(self.x, batch_size=8)

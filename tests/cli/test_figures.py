@@ -86,11 +86,7 @@ def test_a_fit_ends_with_pictures_of_the_validation_rows_as_its_best_state_answe
     assert rows.temperature == float(best["calibration._extra_state"]) != 1
     W, _ = classifier.coefficients
     torch.testing.assert_close(rows.scores, W - W.mean(dim=1, keepdim=True))
-
-    def epoch_of(state):
-        return state["epoch"] + 1
-
-    number = epoch_of(torch.load(run / "checkpoints/best.ckpt", weights_only=True))
+    number = torch.load(run / "checkpoints/best.ckpt", weights_only=True)["epoch"] + 1
     assert rows.caption == f"{len(target)} validation rows, answered by best.ckpt of epoch {number}"
     with (run / "metrics.csv").open(newline="") as file:
         curves = [row for row in csv.DictReader(file) if row["val/loss"]]
@@ -116,18 +112,6 @@ def test_a_fit_ends_with_pictures_of_the_validation_rows_as_its_best_state_answe
     shutil.rmtree(run / "figures")
     cli("fit", *options, "--ckpt_path", run / "checkpoints/last.ckpt")
     assert {path.name: path.read_bytes() for path in (run / "figures").iterdir()} == before
-
-
-def test_a_fit_without_its_pictures_ends_with_the_same_bits(cli, tmp_path):
-    for name in ("with", "without"):
-        drawing = ("--figures.enabled", str(name == "with").lower())
-        place = ("--trainer.max_epochs", 2, "--trainer.default_root_dir", tmp_path / name)
-        cli("fit", *TEXT, *place, *drawing)
-    one, other = (torch.load(tmp_path / f"{n}/checkpoints/last.ckpt", weights_only=True) for n in ("with", "without"))
-    for name, value in one["state_dict"].items():
-        assert torch.equal(value, other["state_dict"][name]), name
-    assert (tmp_path / "with/figures").is_dir()
-    assert not (tmp_path / "without/figures").exists()
 
 
 def test_only_the_rows_that_a_validation_takes_are_drawn(cli, tmp_path, drawn, monkeypatch):

@@ -1,4 +1,4 @@
-"""What a model is told of its data: found, configured, or missed loudly."""
+"""Model arguments from the data: found, configured, or missed loudly."""
 
 import lightning as L
 import pytest
@@ -40,9 +40,10 @@ def found_by_its_class_path(monkeypatch):
     monkeypatch.setattr("cli.links.locate", lambda path: Needy)
 
 
-def test_what_the_datamodule_offers_reaches_the_model():
+def test_what_the_datamodule_offers_reaches_the_model_and_what_it_does_not_take_is_left_out():
     assert value("num_features", Flowers()) == 4
     assert value("num_classes", Flowers(), num_features=None) == 3
+    assert value("class_names", Flowers()) is None
 
 
 def test_it_reaches_a_parent_to_which_the_options_of_a_subclass_go(monkeypatch):
@@ -51,21 +52,14 @@ def test_it_reaches_a_parent_to_which_the_options_of_a_subclass_go(monkeypatch):
     assert value("class_names", Flowers()) is None
 
 
-def test_a_missing_attribute_that_the_model_needs_is_named():
-    with pytest.raises(
-        ValueError, match=r"Needy needs num_features, which Misspelt does not offer: define it there, or"
-    ):
-        value("num_features", Misspelt())
-
-
-def test_a_missing_attribute_leaves_what_is_configured_or_the_default():
+def test_a_missing_attribute_leaves_what_is_configured_or_the_default_or_is_named():
     assert value("num_features", Misspelt(), num_features=3) == 3
     assert value("num_classes", Misspelt()) == 7
     assert value("oos_class", Misspelt()) is None
-
-
-def test_an_argument_that_the_model_does_not_take_is_left_out():
-    assert value("class_names", Flowers()) is None
+    with pytest.raises(
+        ValueError, match=r"Needy needs num_features, which Misspelt does not offer: define it there, o"
+    ):
+        value("num_features", Misspelt())
 
 
 def test_a_configured_value_that_contradicts_the_data_is_refused():

@@ -1,6 +1,5 @@
 """Code of the user's own under train.py: where a bug in it is shown, and what stops it."""
 
-import os
 import re
 import signal
 import subprocess
@@ -10,11 +9,10 @@ from pathlib import Path
 
 import lightning as L
 import pytest
-import torch
 from torch import nn
-from torch.utils.data import DataLoader, TensorDataset
 
 from datamodules.batches import BatchedDataModule
+from tests.cli.test_contracts import PlainData, PlainModel
 
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).relative_to(ROOT)
@@ -22,35 +20,18 @@ QUIET = ("--trainer.enable_progress_bar", "false", "--trainer.max_epochs", "1", 
 QUIET += ("--seed_everything", "42", "--trainer.log_every_n_steps", "1")
 
 
-class Data(L.LightningDataModule):
+class Data(PlainData):
     num_features = 4
 
-    def setup(self, stage):
-        x = torch.randn(32, 4, generator=torch.Generator().manual_seed(0))
-        self.pairs = TensorDataset(x, (x[:, 0] > 0).long())
 
-    def train_dataloader(self):
-        return DataLoader(self.pairs, batch_size=8)
-
-    val_dataloader = test_dataloader = predict_dataloader = train_dataloader
-
-
-class Model(L.LightningModule):
+class Model(PlainModel):
     def __init__(self, num_features: int):
-        super().__init__()
-        self.layer = nn.Linear(num_features, 2)
+        super().__init__(num_outputs=2)
 
     def training_step(self, batch, batch_idx):
-        x, target = batch
-        return nn.functional.cross_entropy(self.layer(x), target)
+        return super().training_step(batch, batch_idx)
 
     test_step = validation_step = training_step
-
-    def predict_step(self, batch, batch_idx):
-        return self.layer(batch[0])
-
-    def configure_optimizers(self):
-        return torch.optim.SGD(self.parameters(), lr=0.1)
 
 
 class WrongShape(Model):
@@ -89,11 +70,6 @@ class WrongCallback(L.Callback):
         float("fast")  # line of WrongCallback
 
 
-class NoHyperparameter(Model):
-    def training_step(self, batch, batch_idx):
-        return self.hparams.rate
-
-
 class Asked(BatchedDataModule):
     asked: list[str] = []  # noqa: RUF012 - of all instances
     class_names = ("no", "yes")
@@ -127,13 +103,7 @@ MISTAKES = {
     "NoFile": ("Model", "NoFile", "No such file or directory: '/nowhere/rows.csv'"),
     "NoSizes": ("Model", "NoSizes", "No such file or directory: '/nowhere/sizes'"),
     "OnPurpose": ("Model", "OnPurpose", "rows.csv: expected a column of dates"),
-    "WrongCallback": (
-        "Model",
-        "Data",
-        "could not convert string to float",
-        "--trainer.callbacks",
-        "mine.WrongCallback",
-    ),
+    "WrongCallback": ("Model", "Data", "not convert string to float", "--trainer.callbacks", "mine.WrongCallback"),
 }
 
 
@@ -155,19 +125,10 @@ def test_an_error_while_a_file_of_ones_own_is_imported_shows_its_line(cli, monke
         cli("fit", "--model", "broken.Model", "--data", "datamodules.IrisDataModule")
 
 
-def test_what_only_a_programmer_can_mend_keeps_its_traceback(train, monkeypatch):
-    with pytest.raises(AttributeError, match="rate"):
-        train("fit", "NoHyperparameter", "Data")
+def test_the_whole_traceback_is_shown_on_request(train, monkeypatch):
     monkeypatch.setenv("LOGREG_DEBUG", "1")
     with pytest.raises(ValueError, match="not enough values"):
         train("fit", "WrongTuple", "Data")
-
-
-def test_wrong_input_stays_one_line_without_a_place(cli, tmp_path):
-    place = ("--trainer.default_root_dir", tmp_path)
-    with pytest.raises(SystemExit) as end:
-        cli("fit", "--config", "configs/iris_binary.yaml", *place, "--model.optimizer.init_args.lr", "-1")
-    assert re.fullmatch(r"error: model.optimizer: .* Invalid learning rate: -1\.0", end.value.code)
 
 
 def test_an_error_of_the_data_asks_for_them_once(train):
@@ -215,16 +176,8 @@ def test_a_command_runs_in_a_thread(train, capsys, tmp_path, command):
 @pytest.mark.slow
 @pytest.mark.parametrize("module", ["train.py", "selection.cross_validate"])
 def test_warnings_that_are_errors_end_no_command(tmp_path, module):
-    command = [
-        *([module, "fit"] if module == "train.py" else ["-m", module]),
-        "--config",
-        "configs/iris_binary.yaml",
-    ]
-    options = ["--trainer.max_epochs", "1"]
-    options += ["--trainer.default_root_dir", str(tmp_path)]
-    environment = {name: value for name, value in os.environ.items() if name != "PL_GLOBAL_SEED"}
-    done = subprocess.run(
-        [sys.executable, "-W", "error", *command, *options],
-        **{"cwd": ROOT, "env": environment, "capture_output": True, "text": True, "timeout": 300},
-    )
+    command = [module, "fit"] if module == "train.py" else ["-m", module]
+    options = ["--config", "configs/iris_binary.yaml", "--trainer.max_epochs", "1", "--trainer.default_root_dir"]
+    words = [sys.executable, "-W", "error", *command, *options, str(tmp_path)]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert (done.returncode, re.findall("Warning|Traceback", done.stderr)) == (0, []), done.stderr[-2000:]

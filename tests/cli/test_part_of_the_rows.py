@@ -13,14 +13,10 @@ QUIET = ("--trainer.callbacks", "null", "--trainer.enable_progress_bar", "false"
 def evaluate(cli, tmp_path_factory):
     """`evaluate(command, ...)` in one run, whose test rows are two batches: 4,096 in scope, and one out of scope."""
     folder = tmp_path_factory.mktemp("part")
-    rows = {
-        "train": [*ROWS * 4, ("hm", "other")],
-        "val": [*ROWS, ("hm", "other")],
-        "test": [*ROWS * 1024, ("hm", "other")],
-    }
     files = []
-    for split, pairs in rows.items():
-        (folder / f"{split}.csv").write_text("text,label\n" + "".join(f"{text},{label}\n" for text, label in pairs))
+    for split, times in {"train": 4, "val": 1, "test": 1024}.items():
+        lines = [f"{text},{label}\n" for text, label in (*ROWS * times, ("hm", "other"))]
+        (folder / f"{split}.csv").write_text("text,label\n" + "".join(lines))
         files += [f"--data.{split}_file", folder / f"{split}.csv"]
     run = ("--config", "configs/text_csv.yaml", *files, *QUIET, "--trainer.default_root_dir", folder / "run")
     cli("fit", *run, "--trainer.max_epochs", 1)

@@ -17,11 +17,6 @@ def two_threads(monkeypatch):
     torch.set_num_threads(before)
 
 
-def test_a_linear_model_takes_one_thread():
-    spare_threads(BinaryLogit(2))
-    assert torch.get_num_threads() == 1
-
-
 def test_a_network_takes_as_many_as_torch_finds():
     spare_threads(NetClassifier(MLP(2, 2), num_features=2, num_classes=2))
     assert torch.get_num_threads() == 2

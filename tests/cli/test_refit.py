@@ -9,14 +9,7 @@ import torch
 import yaml
 from scipy.optimize import minimize_scalar
 
-QUIET = (
-    "--trainer.callbacks",
-    "null",
-    "--trainer.enable_progress_bar",
-    "false",
-    "--trainer.enable_model_summary",
-    "false",
-)
+QUIET = ("--trainer.callbacks", "null", "--trainer.enable_progress_bar", "false")
 TEXT = ("--config", "configs/text_csv.yaml", *QUIET)
 TABLE = ("--config", "configs/table_csv.yaml", *QUIET)
 
@@ -74,14 +67,12 @@ def test_its_best_state_is_its_last(runs):
 
 @pytest.mark.parametrize("command", ["test", "predict", "validate"])
 def test_it_is_used_with_the_first_configuration(cli, runs, tmp_path, command):
-    cli(
-        command, *TEXT, "--ckpt_path", runs[1] / "checkpoints/best.ckpt", "--trainer.default_root_dir", tmp_path / "out"
-    )
+    place = ("--ckpt_path", runs[1] / "checkpoints/best.ckpt", "--trainer.default_root_dir", tmp_path / "out")
+    cli(command, *TEXT, *place)
     if command == "test":
         found = json.loads((tmp_path / "out/test_metrics.json").read_text())
-        assert found["test_at_threshold/threshold"] == pytest.approx(
-            float(checkpoint(runs[0])["state_dict"]["decision._extra_state"])
-        )
+        chosen = float(checkpoint(runs[0])["state_dict"]["decision._extra_state"])
+        assert found["test_at_threshold/threshold"] == pytest.approx(chosen)
 
 
 def test_it_is_resumed_with_its_own_configuration_and_with_no_other(cli, runs):
@@ -98,11 +89,9 @@ def test_a_callback_that_watches_the_validation_takes_part_in_the_first_fit_alon
     watch = {"class_path": stopping, "init_args": {"monitor": "val/loss", "patience": 1, "mode": "max"}}
     callbacks = ("--trainer.callbacks", json.dumps([watch, idle]), "--trainer.max_epochs", 6)
     cli("fit", *TEXT, *callbacks, "--refit", "true", "--trainer.default_root_dir", tmp_path / "run")
-    named = [
-        [spec["class_path"].rpartition(".")[2] for spec in options(run)["trainer"]["callbacks"]]
-        for run in (tmp_path / "run", tmp_path / "run/version_0")
-    ]
-    assert named == [["EarlyStopping", "LambdaCallback"], ["LambdaCallback"]]
+    for run, names in (("run", ["EarlyStopping", "LambdaCallback"]), ("run/version_0", ["LambdaCallback"])):
+        callbacks = options(tmp_path / run)["trainer"]["callbacks"]
+        assert [spec["class_path"].rpartition(".")[2] for spec in callbacks] == names
 
 
 def test_folds_choose_epochs_temperature_and_threshold_by_rows_that_their_fits_have_not_seen(cli, tmp_path, capsys):

@@ -4,9 +4,9 @@ import os
 import threading
 
 import pytest
+from jsonargparse import Namespace
 
-from cli.run_directory import RunDirectory
-from cli.run_paths import base_directory, choose_run, newest_checkpoint, run_of
+from cli.run_directory import RunDirectory, base_directory, choose_run, newest_checkpoint, run_of
 
 STARTED = ("config.yaml", "hparams.yaml", "metrics.csv", "events.out.tfevents.1.host.2.0", "figures/boundary.gif")
 STARTED += ("data_report.json", "data_issues.csv", "figures/loss_surface.png")
@@ -29,15 +29,11 @@ def files(folder):
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
-def test_a_failed_run_leaves_nothing(tmp_path):
+@pytest.mark.parametrize("was_there", [False, True])
+def test_a_failed_run_leaves_nothing_but_the_empty_folder_that_was_there(tmp_path, was_there):
+    (tmp_path / "run").mkdir() if was_there else None
     fail(RunDirectory.claim(tmp_path / "run", named=True))
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_failed_run_leaves_the_empty_folder_that_was_there(tmp_path):
-    (tmp_path / "run").mkdir()
-    fail(RunDirectory.claim(tmp_path / "run", named=True))
-    assert list((tmp_path / "run").iterdir()) == []
+    assert list(tmp_path.rglob("*")) == [tmp_path / "run"] * was_there
 
 
 def test_a_failed_run_leaves_every_file_that_is_not_its_own(tmp_path):
@@ -89,39 +85,36 @@ def test_claims_at_the_same_moment_get_directories_of_their_own(tmp_path):
     assert sorted(claimed) == [tmp_path / f"runs/version_{number}" for number in range(8)]
 
 
-def test_the_config_of_a_resumed_run_is_replaced_only_when_asked_to_and_kept_beside(tmp_path):
-    new = RunDirectory.claim(tmp_path / "run", named=True)
-    assert new.save_config("lr: 1\n") is None
-    resumed = RunDirectory(new.path)
-    accept = resumed.save_config("lr: 2\n")
-    assert (new.path / "config.yaml").read_text() == "lr: 1\n"
+def test_the_config_that_another_replaces_is_kept_beside_once(tmp_path):
+    run = RunDirectory.claim(tmp_path / "run", named=True)
+    run.write_config("lr: 1\n")
     for _ in range(2):  # at every checkpoint; only the first changes anything
-        accept()
-    assert (new.path / "config.yaml").read_text() == "lr: 2\n"
-    assert (new.path / "config.before_resume_1.yaml").read_text() == "lr: 1\n"
-    assert not (new.path / "config.before_resume_2.yaml").exists()
+        run.write_config("lr: 2\n")
+    assert (run.path / "config.yaml").read_text() == "lr: 2\n"
+    assert (run.path / "config.before_resume_1.yaml").read_text() == "lr: 1\n"
+    assert not (run.path / "config.before_resume_2.yaml").exists()
 
 
 # Paths
 
 
-def test_runs_go_below_the_name_of_their_config_or_where_the_user_says(tmp_path):
-    assert str(base_directory(tmp_path / "iris.yaml", None)) == os.path.join("runs", "iris")
-    assert base_directory(tmp_path / "iris.yaml", str(tmp_path / "x")) == tmp_path / "x"
-    assert str(base_directory(None, None)) == os.path.join("runs", "run")
+def options(named=None, config=None, ckpt_path=None):
+    return Namespace(trainer=Namespace(default_root_dir=named and str(named)), config=config, ckpt_path=ckpt_path)
 
 
-def test_a_home_directory_is_understood_and_an_address_is_refused(monkeypatch, tmp_path):
+def test_runs_go_below_the_name_of_their_config_or_where_the_user_says(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert base_directory(None, "~/runs") == tmp_path / "runs"
-    for address in ("s3://bucket/x", "file:///tmp/x", "https://host/x"):
-        with pytest.raises(ValueError, match=r"default_root_dir: expected a folder on this machine, got \w+://"):
-            base_directory(None, address)
+    assert str(base_directory(options(config=["iris.yaml"]))) == os.path.join("runs", "iris")
+    assert str(base_directory(options())) == os.path.join("runs", "run")
+    assert base_directory(options(tmp_path / "x", ["iris.yaml"])) == tmp_path / "x"
+    assert base_directory(options("~/runs")) == tmp_path / "runs"
+    with pytest.raises(ValueError, match=r"default_root_dir: expected a folder on this machine, got file://"):
+        base_directory(options("file:///tmp/x"))
 
 
 def test_runs_of_a_runs_own_config_go_beside_it(tmp_path):
     run = RunDirectory.claim(tmp_path / "runs/iris", named=False).path
-    assert base_directory(run / "config.yaml", None) == tmp_path / "runs/iris"
+    assert base_directory(options(config=[run / "config.yaml"])) == tmp_path / "runs/iris"
 
 
 def test_the_newest_checkpoint_is_that_of_the_highest_version_whatever_the_times_of_the_files(tmp_path):
@@ -131,8 +124,10 @@ def test_the_newest_checkpoint_is_that_of_the_highest_version_whatever_the_times
         path.write_text("x")
         os.utime(path, (time, time))
     assert newest_checkpoint(tmp_path, "best") == tmp_path / "version_10/checkpoints/best.ckpt"
-    with pytest.raises(ValueError, match=r"--ckpt_path last: no last\.ckpt below .*; run fit first"):
+    with pytest.raises(ValueError, match=r"last: no last\.ckpt below .*; there is best\.ckpt: --ckpt_path best$"):
         newest_checkpoint(tmp_path, "last")
+    with pytest.raises(ValueError, match=r"--ckpt_path last: no last\.ckpt below .*; run fit first"):
+        newest_checkpoint(tmp_path / "elsewhere", "last")
 
 
 @pytest.fixture
@@ -146,20 +141,8 @@ def finished(tmp_path):
 def test_only_last_resumes_a_run_and_only_in_its_place(finished, tmp_path):
     last, best = (str(finished / f"checkpoints/{name}.ckpt") for name in ("last", "best"))
     assert run_of(finished / "checkpoints/last.ckpt") == finished
-    assert choose_run("fit", tmp_path / "runs", False, last, writes=True) == RunDirectory(finished)
-    assert choose_run("fit", finished, True, last, writes=True) == RunDirectory(finished)
-    for base, named, checkpoint in ((tmp_path / "else", True, last), (tmp_path / "runs", False, best)):
-        chosen = choose_run("fit", base, named, checkpoint, writes=True)
+    assert choose_run("fit", options(None, ckpt_path=last), writes=True) == RunDirectory(finished)
+    assert choose_run("fit", options(finished, ckpt_path=last), writes=True) == RunDirectory(finished)
+    for number, checkpoint in enumerate((last, best)):
+        chosen = choose_run("fit", options(tmp_path / f"else {number}", ckpt_path=checkpoint), writes=True)
         assert chosen.is_new and chosen.path != finished
-
-
-@pytest.mark.parametrize("subcommand", ["validate", "test", "predict"])
-def test_reports_go_beside_the_checkpoint_or_where_the_user_says(finished, tmp_path, subcommand):
-    best = str(finished / "checkpoints/best.ckpt")
-    assert choose_run(subcommand, tmp_path / "runs", False, best, writes=True) == RunDirectory(finished)
-    assert choose_run(subcommand, tmp_path / "else", True, best, writes=True) == RunDirectory(tmp_path / "else")
-
-
-def test_a_process_that_writes_nothing_claims_nothing(tmp_path):
-    assert choose_run("fit", tmp_path / "runs", False, None, writes=False) == RunDirectory(tmp_path / "runs")
-    assert list(tmp_path.iterdir()) == []

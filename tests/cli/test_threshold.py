@@ -11,16 +11,10 @@ TEXT = ("--config", "configs/text_csv.yaml", *QUIET)
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    return {"run": tmp_path_factory.mktemp("fit") / "run"}
-
-
-@pytest.fixture
-def checkpoint(cli, trained):
-    path = trained["run"] / "checkpoints/best.ckpt"
-    if not path.exists():
-        cli("fit", *TEXT, "--trainer.max_epochs", 5, "--trainer.default_root_dir", trained["run"])
-    return path
+def checkpoint(cli, tmp_path_factory):
+    run = tmp_path_factory.mktemp("fit") / "run"
+    cli("fit", *TEXT, "--trainer.max_epochs", 5, "--trainer.default_root_dir", run)
+    return run / "checkpoints/best.ckpt"
 
 
 def metrics(cli, checkpoint, folder, *options):
@@ -51,18 +45,5 @@ def test_none_beats_the_checkpoint(cli, capsys, checkpoint, tmp_path):
 
 @pytest.mark.parametrize("threshold", ["1.5", "-0.1", "often"])
 def test_what_is_no_threshold_is_refused(cli, checkpoint, tmp_path, threshold):
-    with pytest.raises(SystemExit) as exit:
+    with pytest.raises(SystemExit, match=r"^error: [^\n]*threshold[^\n]*$"):
         metrics(cli, checkpoint, tmp_path, "--model.threshold", threshold)
-    assert "threshold" in exit.value.code
-    assert "\n" not in exit.value.code
-
-
-@pytest.mark.parametrize("command", ["test", "validate"])
-def test_a_label_that_the_model_does_not_know_is_named(cli, checkpoint, tmp_path, command):
-    file = tmp_path / "new.csv"
-    file.write_text("text,label\nwill it snow,weather\nsell my shares,finance\n")
-    files = ("--data.test_file", file, "--data.val_file", file)
-    with pytest.raises(SystemExit) as exit:
-        cli(command, *TEXT, *files, "--ckpt_path", checkpoint, "--trainer.default_root_dir", tmp_path / "out")
-    assert "label 'finance' of the" in exit.value.code
-    assert "none of the 4 that the model was trained on" in exit.value.code

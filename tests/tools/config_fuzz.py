@@ -33,19 +33,8 @@ STEPS = 6  # of training, then a Ctrl-C
 MEMORY = 4 << 30  # bytes of addresses more than the imports take: a MemoryError instead of the machine's last page
 SECONDS = 30
 
-WORDS = [
-    "",
-    "x",
-    "../x",
-    "~",
-    "/nowhere/x",
-    "os.system",
-    "torch.optim.Adam",
-    "torch.nn.ReLU",
-    "null",
-    "1e3",
-    "ü\u202e\x1b[2J",
-]
+WORDS = ["", "x", "../x", "~", "/nowhere/x", "os.system", "torch.optim.Adam", "torch.nn.ReLU", "null", "1e3"]
+WORDS += ["ü\u202e\x1b[2J"]
 NUMBERS = [0, -1, 1, 2, 10**9, -(10**30), 10**30, 0.5, -0.5, 1e-300, 1e308, float("inf"), float("-inf"), float("nan")]
 GARBAGE = [None, True, False, [], {}, [[]], [None], [1, "x"], {"x": {"y": [{}]}}, {"class_path": "x"}, "x" * 100_000]
 NESTED = [{"class_path": "os.system", "init_args": {"command": "true"}}, {"class_path": "logreg.BinaryLogit"}]
@@ -137,17 +126,13 @@ def files(folder: Path) -> dict[Path, tuple[int, int, int]]:
     return {path: (stat.st_ino, stat.st_size, stat.st_mtime_ns) for path, stat in found.items()}
 
 
-def fuzz(name: str, number: int, seed: int = 0) -> tuple[Counter[str], list[str]]:
-    """Try edits of configs/`name`.yaml, in a folder with a finished run and the data that it trains on.
-
-    Returns:
-        How often each outcome came, and a description of each that is neither "fit" nor "refused".
-    """
+def fuzz(name: str, number: int) -> tuple[Counter[str], list[str]]:
+    """Outcomes of edits of configs/`name`.yaml beside a finished run, and each that is neither "fit" nor "refused"."""
     shipped = yaml.safe_load((ROOT / f"configs/{name}.yaml").read_text())
     shipped["trainer"] |= {"enable_progress_bar": False}
     if name == "clinc150":
         shipped["data"]["init_args"]["variant"] = "small"
-    choose, outcomes, wrong = random.Random(f"{name} {seed}"), Counter[str](), []
+    choose, outcomes, wrong = random.Random(f"{name} 0"), Counter[str](), []
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary, "work")
         folder.mkdir()
@@ -181,11 +166,7 @@ def fuzz(name: str, number: int, seed: int = 0) -> tuple[Counter[str], list[str]
 
 
 def limit_memory() -> None:
-    """Leave this process MEMORY bytes to ask for.
-
-    A build of torch for GPUs maps 3 GB of addresses when it is imported, one for CPUs 1 GB: a limit on the whole
-    would mean another thing on each machine.
-    """
+    """Leave this process MEMORY bytes to ask for, whatever torch has mapped when it was imported."""
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     limit = pages * resource.getpagesize() + MEMORY
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
