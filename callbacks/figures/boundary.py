@@ -20,7 +20,7 @@ import lightning as L
 import torch
 from torch import Tensor
 
-from callbacks.figures.canvas import COLOURS, GREY, INK, one_line_for, paint, show
+from callbacks.figures.canvas import COLOURS, GREY, INK, one_line_for, publish
 from callbacks.files import write_then_rename
 from callbacks.protocols import PlottableData, PlottableModel, datamodule_of, lack, offers
 from callbacks.rows import evaluating
@@ -267,8 +267,8 @@ class DecisionBoundary(L.Callback):
         if best is not None and best.best_model_score is not None:
             with weights_of(best.best_model_path, pl_module):
                 figure = f"{str(best.monitor).replace('/', ' ')} {float(best.best_model_score):.3f}"
-                pixels = self._draw(trainer, pl_module, f"Best: {best.best_state} · {figure}", "boundary_best.png")
-            show(trainer, "decision_boundary_best", pixels, trainer.global_step)
+                title = f"Best: {best.best_state} · {figure}"
+                self._draw(trainer, pl_module, title, "boundary_best", trainer.global_step, "decision_boundary_best")
         ended = trainer.fit_loop.epoch_progress.current.processed  # type: ignore[attr-defined]  # number of epochs
         gif = Path(trainer.default_root_dir, "figures", "boundary.gif")
         with one_line_for(gif):
@@ -277,16 +277,16 @@ class DecisionBoundary(L.Callback):
     def _draw_epoch(self, trainer: L.Trainer, model: L.LightningModule, epoch: int) -> None:
         if not self._is_drawable or trainer.fast_dev_run or not trainer.is_global_zero:  # type: ignore[attr-defined]
             return  # from here on one process works alone, so nothing may wait for the others
-        pixels = self._draw(trainer, model, self._title(trainer, epoch), f"boundary_epoch_{epoch:05d}.png")
+        step = trainer.global_step - 1  # loss curves count steps from 0
+        name = f"boundary_epoch_{epoch:05d}"
+        self._draw(trainer, model, self._title(trainer, epoch), name, step, "decision_boundary")
         self._drawn.add(epoch)
-        show(trainer, "decision_boundary", pixels, trainer.global_step - 1)  # loss curves count steps from 0
 
-    def _draw(self, trainer: L.Trainer, model: L.LightningModule, title: str, name: str) -> Any:
-        """Write a picture of the model as it is, and return its pixels."""
+    def _draw(self, trainer: L.Trainer, model: L.LightningModule, title: str, name: str, step: int, tag: str) -> None:
+        """Draw the model as it is."""
         with evaluating(model):
             scene = self._scene(datamodule_of(trainer), model)
-        path = Path(trainer.default_root_dir, "figures", name)
-        return paint(path, lambda figure: draw(figure.add_subplot(), **scene, title=title))
+        publish(trainer, name, lambda figure: draw(figure.add_subplot(), **scene, title=title), step, tag)
 
     def _scene(self, data: PlottableData, model: Any) -> dict[str, Any]:
         weight = next(model.parameters())

@@ -7,14 +7,13 @@ from the path: a slice through the objective over all training rows, with b as i
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import lightning as L
 import torch
 from torch import Tensor
 
-from callbacks.figures.canvas import COLOURS, INK, paint, show
+from callbacks.figures.canvas import COLOURS, INK, publish
 from callbacks.protocols import DescendingModel, PlottableData, datamodule_of, lack
 
 if TYPE_CHECKING:
@@ -131,9 +130,8 @@ class LossSurface(L.Callback):
             x, target = data.transform(x).to(weight.device, weight.dtype), target.to(weight.device)
             grid = surface(pl_module, x.double(), target, path)
         names, title = tuple(data.feature_names), f"Gradient descent, {len(path) - 1} epochs"
-        picture = Path(trainer.default_root_dir, "figures", "loss_surface.png")
-        pixels = paint(picture, lambda figure: draw(figure.add_subplot(), grid, path, names, title))
-        show(trainer, "loss_surface", pixels, trainer.global_step)
+        scene = (grid, path, names, title)
+        publish(trainer, "loss_surface", lambda figure: draw(figure.add_subplot(), *scene), trainer.global_step)
 
     def _remember(self, model: Any) -> None:
         self.path.append(model.coefficients()[0][:, 0].tolist())

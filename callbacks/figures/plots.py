@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from callbacks.figures.canvas import BLUE, GREY, INK, ORANGE
-from callbacks.figures.curves import Array, before_scaling, confused_pairs, grouped, risk_coverage, threshold_curve
+from callbacks.figures.curves import Array, before_scaling, confused_pairs, risk_coverage, threshold_curve
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,7 +31,7 @@ CALIBRATION_BINS, ECE_BINS = 10, 15  # the latter as in the metric `test/ece`
 NUM_CLASSES, NUM_FEATURES = 6, 8  # in the picture of the strongest features
 
 
-@dataclass(frozen=True)
+@dataclass
 class EvaluatedRows:
     """N classified rows of a split with K classes.
 
@@ -59,7 +59,7 @@ class EvaluatedRows:
     threshold: float | None = None
     temperature: float = 1.0
     scores: Tensor | None = None
-    feature_names: Sequence[str] = field(default_factory=list)
+    feature_names: Sequence[str] = ()
 
 
 def pictures(rows: EvaluatedRows, classes: Sequence[str] | None = None) -> dict[str, Callable[[Figure], Any]]:
@@ -101,8 +101,9 @@ def confusion(rows: EvaluatedRows, figure: Figure) -> None:
 def confusion_of_groups(rows: EvaluatedRows, figure: Figure) -> None:
     """The confusion matrix of the groups of many classes."""
     assert rows.groups is not None
-    (target, names), (predicted, _) = (grouped(labels, rows.groups) for labels in (rows.target, rows.predicted))
-    _draw_matrix(figure, target, predicted, names, "in the right group")
+    names = list(dict.fromkeys(rows.groups))
+    group_of_class = np.array([names.index(group) for group in rows.groups])
+    _draw_matrix(figure, group_of_class[rows.target], group_of_class[rows.predicted], names, "in the right group")
 
 
 def _draw_matrix(figure: Figure, target: Array, predicted: Array, names: Sequence[str], right: str) -> None:
