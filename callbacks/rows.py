@@ -42,14 +42,10 @@ class RowCollector:
         self._num_rows = 0
 
     def classify(self, trainer: L.Trainer, model: Any, outputs: Any, batch: Any, step: str) -> ClassifiedBatch | None:
-        """A batch with the predictions of `step`; None, and a `problem`, unless it returned probabilities (N, K).
+        """A batch with the outputs of a step of a `Classifier`; None, and a `problem`, unless they are probabilities.
 
-        Args:
-            trainer: of the run.
-            model: a `Classifier` of `callbacks.protocols`.
-            outputs: of the step.
-            batch: as the step got it.
-            step: name of the step.
+        Raises:
+            ValueError: rows without indices, which several processes cannot number.
         """
         x, target, indices = batch_parts(batch)
         shape = (len(x), len(datamodule_of(trainer).class_names))
@@ -73,7 +69,7 @@ class RowCollector:
         self._batches.append((indices, *columns))
 
     def gather(self) -> tuple[Tensor, ...]:
-        """Indices and columns, of all batches and processes, in the order of the indices; empty if there was no row.
+        """Indices and columns, of all batches and processes, by ascending index; empty if there was no row.
 
         All processes must call it.
         """

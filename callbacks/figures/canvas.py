@@ -77,17 +77,9 @@ def paint(path: Path, draw: Callable[[Figure], Any]) -> Any:
 
 
 def publish(trainer: L.Trainer, name: str, draw: Callable[[Figure], Any], step: int, tag: str | None = None) -> bool:
-    """Draw figures/NAME.png in the run directory, and send it to every TensorBoard logger of the run.
+    """Draw figures/NAME.png of the run and send it to TensorBoard, as `tag` or NAME; false where it fails.
 
-    Args:
-        trainer: of the run; call it on the first process alone.
-        name: of the file, without its end.
-        draw: draws on an empty figure.
-        step: in TensorBoard.
-        tag: name in TensorBoard, that of the file if None.
-
-    Returns:
-        Whether there is a picture.
+    Call it on the first process alone.
     """
     pixels = paint(Path(trainer.default_root_dir, "figures", f"{name}.png"), draw)
     for logger in trainer.loggers if pixels is not None else []:
