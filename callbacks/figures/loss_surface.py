@@ -43,8 +43,9 @@ def surface(model: DescendingModel, x: Tensor, target: Tensor, path: Tensor) -> 
     low, high = path.amin(dim=0), path.amax(dim=0)
     span = (high - low).clamp(min=1e-3)
     span = torch.maximum(span, span.max() / 2)  # a path along one axis still has a map of some height
-    middle = (low + high) / 2
-    w1, w2 = (torch.linspace(*_ends(middle[i], span[i]), RESOLUTION, dtype=x.dtype) for i in (0, 1))
+    middle, reach = (low + high) / 2, (0.5 + MARGIN) * span
+    low, high = middle - reach, middle + reach
+    w1, w2 = (torch.linspace(float(low[i]), float(high[i]), RESOLUTION, dtype=x.dtype) for i in (0, 1))
     weights = torch.stack([w1.repeat(RESOLUTION), w2.repeat_interleave(RESOLUTION)], dim=1)  # (R², 2)
     bias = model.coefficients()[1].to(x)
 
@@ -52,10 +53,6 @@ def surface(model: DescendingModel, x: Tensor, target: Tensor, path: Tensor) -> 
         return model.nll(x @ w + bias, target, len(target)) + model.l2 * w.square().sum()
 
     return Surface(w1, w2, torch.vmap(objective)(weights.to(x)).unflatten(0, (RESOLUTION, RESOLUTION)).cpu())
-
-
-def _ends(middle: Tensor, span: Tensor) -> tuple[float, float]:
-    return float(middle - (0.5 + MARGIN) * span), float(middle + (0.5 + MARGIN) * span)
 
 
 def draw(ax: Axes, grid: Surface, path: Tensor, names: tuple[str, str], title: str) -> None:

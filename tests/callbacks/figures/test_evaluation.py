@@ -258,11 +258,6 @@ def test_a_model_or_data_without_what_a_picture_needs_is_left_alone(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_unknown_class_is_refused_before_anything_runs(tmp_path):
-    with pytest.raises(ValueError, match=r"figures\.classes: expected names of classes, got \['yellow'\]"):
-        run_test(tmp_path, Figures(classes=["red", "yellow"]))
-
-
 def test_groups_that_cannot_be_downloaded_cost_one_picture_and_a_line(tmp_path, capsys):
     class Offline(Answers):
         @property
