@@ -3,7 +3,7 @@
 import csv
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -53,13 +53,20 @@ def as_json(value: Any, **options: Any) -> str:
         return json.dumps(json.loads(json.dumps(value, **options), parse_constant=lambda name: None), **options)
 
 
+@contextmanager
+def writing(path: Path) -> Iterator[TextIO]:
+    """A UTF-8 text file to be filled; it gets its name at the end, and after an error it is removed."""
+    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        yield file
+
+
 def atomic_write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """Write a CSV file with a header line.
 
     Spreadsheets run a cell that starts with = + - @ (or a tab or carriage return) as a formula. Such a text gets a
     leading apostrophe, which they take for "this is text"; a number such as -1.5 stays as it is.
     """
-    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+    with writing(path) as file:
         csv_writer(file).writerows([_not_a_formula(cell) for cell in row] for row in (header, *rows))
 
 
@@ -68,6 +75,20 @@ def csv_writer(file: TextIO) -> Any:
     # Told that they end in \r\n, csv quotes a cell that holds either; before Python 3.13 it would leave out \r.
     lines = SimpleNamespace(write=lambda line: file.write(line.removesuffix("\r\n") + "\n"))
     return csv.writer(lines, lineterminator="\r\n")
+
+
+def disambiguate(names: Collection[str], taken: Collection[str], prefix: str) -> list[str]:
+    """Names of a report's columns beside those of the user: with the prefix, as often as it takes, where one is taken.
+
+    >>> disambiguate(["label", "probability"], ["text", "label"], "predicted_")
+    ['predicted_label', 'probability']
+    """
+    unique: list[str] = []
+    for name in names:
+        while name in taken or name in unique:
+            name = prefix + name
+        unique.append(name)
+    return unique
 
 
 def _not_a_formula(cell: Any) -> Any:

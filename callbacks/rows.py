@@ -16,10 +16,10 @@ from callbacks.protocols import datamodule_of
 
 
 class ClassifiedBatch(NamedTuple):
-    """N rows with their predictions; `target` and `indices` are None where the batch has none."""
+    """N rows with their predictions."""
 
-    indices: Tensor | None  # numbers of the rows within their split, (N,)
-    target: Tensor | None  # true classes, (N,)
+    indices: Tensor  # numbers of the rows within their split, (N,)
+    target: Tensor | None  # true classes, (N,); None where the batch has none
     label: Tensor  # (N,), as the model's decision rule gives it
     confidence: Tensor  # probability of that label, (N,)
     proba: Tensor  # (N, K)
@@ -42,40 +42,36 @@ class RowCollector:
         self._num_rows = 0
 
     def classify(self, trainer: L.Trainer, model: Any, outputs: Any, batch: Any, step: str) -> ClassifiedBatch | None:
-        """A batch with the predictions of `step`; None, and a `problem`, unless it returned probabilities (N, K).
+        """A batch with the outputs of a step of a `Classifier`; None, and a `problem`, unless they are probabilities.
 
-        Args:
-            trainer: of the run.
-            model: a `Classifier` of `callbacks.protocols`.
-            outputs: of the step.
-            batch: as the step got it.
-            step: name of the step.
+        Raises:
+            ValueError: rows without indices, which several processes cannot number.
         """
         x, target, indices = batch_parts(batch)
         shape = (len(x), len(datamodule_of(trainer).class_names))
         if (got := _other_than_probabilities(outputs, shape)) is not None:
             self.problem = self.problem or f"expected {step} to return probabilities (N, K), here {shape}, got {got}"
             return None
-        label = model.predict_label(outputs)
-        confidence = outputs.gather(1, label.unsqueeze(1)).squeeze(1)
-        return ClassifiedBatch(indices, target, label, confidence, outputs)
-
-    def add(self, trainer: L.Trainer, indices: Tensor | None, *columns: Tensor) -> None:
-        """Keep tensors of N rows each."""
         if indices is None:
             if trainer.world_size > 1:
                 raise ValueError(
                     f"{self.reporter} expected batches (x, target, indices), got no indices, and several "
                     "processes cannot number their rows without: add them, or use --trainer.devices 1"
                 )
-            indices = torch.arange(self._num_rows, self._num_rows + len(columns[0]))
-        self._num_rows += len(indices)
+            indices = torch.arange(self._num_rows, self._num_rows + len(x))
+        self._num_rows += len(x)
+        label = model.predict_label(outputs)
+        confidence = outputs.gather(1, label.unsqueeze(1)).squeeze(1)
+        return ClassifiedBatch(indices, target, label, confidence, outputs)
+
+    def add(self, indices: Tensor, *columns: Tensor) -> None:
+        """Keep tensors of N rows each."""
         self._batches.append((indices, *columns))
 
     def gather(self) -> tuple[Tensor, ...]:
-        """Indices and columns, of all batches and processes, in the order of the indices; empty if there was no row.
+        """Indices and columns, of all batches and processes, by ascending index; empty if there was no row.
 
-        All processes must call it; rows that are added after it are kept for the next call.
+        All processes must call it.
         """
         columns = [torch.cat([part.cpu() for part in column]) for column in zip(*self._batches, strict=True)]
         if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:

@@ -300,7 +300,7 @@ def test_ctrl_c_while_pictures_are_drawn_says_where_the_run_is_and_a_resume_draw
 ):
     run = ("--trainer.max_epochs", 2, "--trainer.default_root_dir", tmp_path, "--figures.enabled", "true")
     with monkeypatch.context() as patch, pytest.raises(SystemExit) as stopped:
-        patch.setattr("callbacks.figures.evaluation.paint", lambda *_: signal.raise_signal(signal.SIGINT))
+        patch.setattr("callbacks.figures.evaluation.publish", lambda *_: signal.raise_signal(signal.SIGINT))
         cli(*IRIS, *run)
     assert stopped.value.code == 130
     assert f"stopped by SIGINT after step 12; saved {tmp_path}/checkpoints/last.ckpt\n" in capsys.readouterr().out

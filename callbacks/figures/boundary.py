@@ -1,10 +1,7 @@
 """The decision boundary of a model with two features, drawn while it trains.
 
-Three separate things, in this order:
-
-* `boundary_grid` computes a model's probabilities on a grid; no picture is involved.
-* `draw` puts such a grid and the data points on a matplotlib Axes; no training is involved.
-* `DecisionBoundary`, the Lightning callback, decides when to draw and where the picture goes.
+`boundary_grid` computes a model's probabilities on a grid, `draw` puts such a grid and the data points on a matplotlib
+Axes, `DecisionBoundary`, the Lightning callback, decides when to draw and where the picture goes.
 
 N rows, K classes, R grid points along each axis; `proba` has one column per class.
 """
@@ -20,7 +17,7 @@ import lightning as L
 import torch
 from torch import Tensor
 
-from callbacks.figures.canvas import COLOURS, GREY, INK, one_line_for, paint, show
+from callbacks.figures.canvas import COLOURS, GREY, INK, one_line_for, publish
 from callbacks.files import write_then_rename
 from callbacks.protocols import PlottableData, PlottableModel, datamodule_of, lack, offers
 from callbacks.rows import evaluating
@@ -48,9 +45,7 @@ Points = tuple[Tensor, Tensor, Tensor]  # x (N, 2) in raw units, target (N,) cla
 
 
 def boundary_grid(x: Tensor, predict: Callable[[Tensor], Tensor], resolution: int = 200, margin: float = 0.1) -> Grid:
-    """Evaluate a model on a grid that covers the given points.
-
-    The grid's position depends on the points alone, so that pictures of different epochs match.
+    """Evaluate a model on a grid that depends on the points alone, so that pictures of different epochs match.
 
     Args:
         x: (N, 2) all points that the picture shows, in raw units.
@@ -182,14 +177,13 @@ def _draw_legends(ax: Axes, splits: list[str], class_names: Sequence[str], with_
 class DecisionBoundary(L.Callback):
     """Draws the decision boundary every few epochs and after the last one.
 
-    Writes `figures/boundary_epoch_00030.png` in the run directory (`trainer.default_root_dir`), where 30 is the number
-    of epochs completed, and at the end of training `figures/boundary.gif`, made of all of them, and
-    `figures/boundary_best.png` of the state in best.ckpt. The same pixels go to TensorBoard, under the tags
-    "decision_boundary" and "decision_boundary_best". A `fast_dev_run` draws nothing.
+    Writes figures/boundary_epoch_00030.png in the run directory, where 30 is the number of epochs completed, and at the
+    end of training figures/boundary.gif, made of all of them, and figures/boundary_best.png of the state in best.ckpt.
+    The same pixels go to TensorBoard, as "decision_boundary" and "decision_boundary_best". The title has `val/loss` if
+    this epoch was validated, else the `train/loss` logged in `training_step`.
 
-    The model must be a `PlottableModel`, the datamodule `PlottableData` with two features (see
-    `callbacks.protocols`). For one-vs-all the border of each class's own classifier is drawn too. The
-    title shows `val/loss` if this epoch was validated, else the `train/loss` logged in `training_step`.
+    The model must be a `PlottableModel`, the datamodule `PlottableData` with two features (see `callbacks.protocols`).
+    For one-vs-all the border of each class's own classifier is drawn too.
 
     Args:
         every_n_epochs: draw after every so many epochs; the last epoch is drawn in any case.
@@ -213,7 +207,6 @@ class DecisionBoundary(L.Callback):
         self.every_n_epochs, self.resolution, self.margin, self.required = every_n_epochs, resolution, margin, required
         self._start: float = math.inf  # epochs completed before this fit, once it trains
         self._drawn: set[int] = set()
-        self._is_drawable = True
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Refuse what cannot be drawn, with a ValueError, before training starts and on every rank."""
@@ -224,14 +217,16 @@ class DecisionBoundary(L.Callback):
         if unmet:
             raise ValueError(f"DecisionBoundary does not apply: {unmet}; add it, or remove the callback")
         names, num_classes = data.feature_names, len(data.class_names)
-        self._is_drawable = self.required or len(names) == data.points("train")[0].shape[1] == 2
-        if self._is_drawable and len(names) != 2:
+        is_drawable = self.required or len(names) == data.points("train")[0].shape[1] == 2
+        # One process draws, so nothing there may wait for the others.
+        self._draws = is_drawable and trainer.is_global_zero and not trainer.fast_dev_run  # type: ignore[attr-defined]
+        if is_drawable and len(names) != 2:
             listed = ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
             raise ValueError(
                 f"DecisionBoundary draws exactly 2 features, got {len(names)} ({listed}): "
                 "set data.init_args.features to two names, or remove the callback"
             )
-        if self._is_drawable and not 2 <= num_classes <= len(COLOURS):
+        if is_drawable and not 2 <= num_classes <= len(COLOURS):
             raise ValueError(
                 f"DecisionBoundary has colours for 2 to {len(COLOURS)} classes, got {num_classes}: "
                 "choose fewer classes, or remove the callback"
@@ -261,32 +256,37 @@ class DecisionBoundary(L.Callback):
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Draw the best state and make the GIF; also where a resume finds that the training had been completed."""
-        if not self._is_drawable or trainer.fast_dev_run or not trainer.is_global_zero:  # type: ignore[attr-defined]
+        if not self._draws:
             return
         best = own_checkpoint(trainer)
         if best is not None and best.best_model_score is not None:
+            figure = f"{str(best.monitor).replace('/', ' ')} {float(best.best_model_score):.3f}"
+            title = f"Best: {best.best_state} · {figure}"
             with weights_of(best.best_model_path, pl_module):
-                figure = f"{str(best.monitor).replace('/', ' ')} {float(best.best_model_score):.3f}"
-                pixels = self._draw(trainer, pl_module, f"Best: {best.best_state} · {figure}", "boundary_best.png")
-            show(trainer, "decision_boundary_best", pixels, trainer.global_step)
-        ended = trainer.fit_loop.epoch_progress.current.processed  # type: ignore[attr-defined]  # number of epochs
+                self._draw(trainer, pl_module, title, "boundary_best", trainer.global_step, "decision_boundary_best")
         gif = Path(trainer.default_root_dir, "figures", "boundary.gif")
         with one_line_for(gif):
+            ended = trainer.fit_loop.epoch_progress.current.processed  # type: ignore[attr-defined]  # number of epochs
             self._write_gif(gif, ended)
 
     def _draw_epoch(self, trainer: L.Trainer, model: L.LightningModule, epoch: int) -> None:
-        if not self._is_drawable or trainer.fast_dev_run or not trainer.is_global_zero:  # type: ignore[attr-defined]
-            return  # from here on one process works alone, so nothing may wait for the others
-        pixels = self._draw(trainer, model, self._title(trainer, epoch), f"boundary_epoch_{epoch:05d}.png")
+        if not self._draws:
+            return
+        title = f"Epoch {epoch}"
+        # An earlier validation loss is not the loss of these weights.
+        losses = ["val/loss", "train/loss"] if self._validated_step == trainer.global_step else ["train/loss"]
+        logged = [name for name in losses if name in trainer.callback_metrics]
+        if logged:
+            title += f" · {logged[0].replace('/', ' ')} {trainer.callback_metrics[logged[0]]:.3f}"
+        step = trainer.global_step - 1  # loss curves count steps from 0
+        self._draw(trainer, model, title, f"boundary_epoch_{epoch:05d}", step, "decision_boundary")
         self._drawn.add(epoch)
-        show(trainer, "decision_boundary", pixels, trainer.global_step - 1)  # loss curves count steps from 0
 
-    def _draw(self, trainer: L.Trainer, model: L.LightningModule, title: str, name: str) -> Any:
-        """Write a picture of the model as it is, and return its pixels."""
+    def _draw(self, trainer: L.Trainer, model: L.LightningModule, title: str, name: str, step: int, tag: str) -> None:
+        """Draw the model as it is."""
         with evaluating(model):
             scene = self._scene(datamodule_of(trainer), model)
-        path = Path(trainer.default_root_dir, "figures", name)
-        return paint(path, lambda figure: draw(figure.add_subplot(), **scene, title=title))
+        publish(trainer, name, lambda figure: draw(figure.add_subplot(), **scene, title=title), step, tag)
 
     def _scene(self, data: PlottableData, model: Any) -> dict[str, Any]:
         weight = next(model.parameters())
@@ -294,22 +294,17 @@ class DecisionBoundary(L.Callback):
         def on_raw_rows(method: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
             return lambda x: method(data.transform(x).to(weight.device, weight.dtype)).cpu().double()
 
-        predict = on_raw_rows(model.predict_proba)
-        splits = {"train": _whole(data.points("train")), "validation": _whole(data.points("val"))}
-        points = {name: (x, target, predict(x)) for name, (x, target) in splits.items() if len(x) > 0}
+        points = {}
+        for name, split in (("train", "train"), ("validation", "val")):
+            x, target = data.points(split)
+            known = x.isfinite().all(dim=1)
+            if known.any():
+                points[name] = x[known], target[known], on_raw_rows(model.predict_proba)(x[known])
         x, size = torch.cat([x for x, _, _ in points.values()]), (self.resolution, self.margin)
         scene: dict[str, Any] = {"points": points, "feature_names": data.feature_names, "class_names": data.class_names}
         if offers(model, "predict_proba_per_class"):
             scene["per_class"] = boundary_grid(x, on_raw_rows(model.predict_proba_per_class), *size)
-        return scene | {"grid": boundary_grid(x, predict, *size)}
-
-    def _title(self, trainer: L.Trainer, epoch: int) -> str:
-        # An earlier validation loss is not the loss of these weights.
-        validated = self._validated_step == trainer.global_step
-        for name in ["val/loss", "train/loss"] if validated else ["train/loss"]:
-            if name in trainer.callback_metrics:
-                return f"Epoch {epoch} · {name.replace('/', ' ')} {trainer.callback_metrics[name]:.3f}"
-        return f"Epoch {epoch}"
+        return scene | {"grid": boundary_grid(x, on_raw_rows(model.predict_proba), *size)}
 
     def _write_gif(self, path: Path, last: int) -> None:
         from PIL import Image
@@ -320,15 +315,7 @@ class DecisionBoundary(L.Callback):
             if epoch <= min(self._start, last) or epoch in self._drawn:
                 with Image.open(frame) as image:
                     frames.append(image.quantize(256, dither=Image.Dither.NONE))
-        if not frames:
-            return
-        durations = [FRAME_MS] * (len(frames) - 1) + [LAST_FRAME_MS]
-        options = {"save_all": True, "append_images": frames[1:], "duration": durations, "loop": 0}
-        write_then_rename(path, lambda temporary: frames[0].save(temporary, "GIF", **options))
-
-
-def _whole(points: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    """The points of which both features are known."""
-    x, target = points
-    known = x.isfinite().all(dim=1)
-    return x[known], target[known]
+        if frames:
+            durations = [FRAME_MS] * (len(frames) - 1) + [LAST_FRAME_MS]
+            options = {"save_all": True, "append_images": frames[1:], "duration": durations, "loop": 0}
+            write_then_rename(path, lambda temporary: frames[0].save(temporary, "GIF", **options))

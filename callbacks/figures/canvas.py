@@ -1,4 +1,7 @@
-"""The canvas of every picture: palette, style, fonts, new figures, saving."""
+"""The canvas of every picture: palette, style, fonts, new figures, saving.
+
+A new picture is a function that draws on a `Figure`, and a callback that gives it to `publish`.
+"""
 
 from __future__ import annotations
 
@@ -73,8 +76,13 @@ def paint(path: Path, draw: Callable[[Figure], Any]) -> Any:
     return None
 
 
-def show(trainer: L.Trainer, tag: str, pixels: Any, step: int) -> None:
-    """Send the pixels of a picture, where there is one, to every TensorBoard logger of the run."""
+def publish(trainer: L.Trainer, name: str, draw: Callable[[Figure], Any], step: int, tag: str | None = None) -> bool:
+    """Draw figures/NAME.png of the run and send it to TensorBoard, as `tag` or NAME; false where it fails.
+
+    Call it on the first process alone.
+    """
+    pixels = paint(Path(trainer.default_root_dir, "figures", f"{name}.png"), draw)
     for logger in trainer.loggers if pixels is not None else []:
         if isinstance(logger, TensorBoardLogger):
-            logger.experiment.add_image(tag, pixels, step, dataformats="HWC")
+            logger.experiment.add_image(tag or name, pixels, step, dataformats="HWC")
+    return pixels is not None

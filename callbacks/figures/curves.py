@@ -4,7 +4,6 @@ N rows, K classes. `target` and `predicted` are class indices (N,).
 """
 
 from collections import Counter
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -39,17 +38,6 @@ def confused_pairs(target: Array, predicted: Array) -> list[tuple[int, int, int]
     return sorted(((t, p, n) for (t, p), n in pairs.items()), key=lambda pair: (-pair[2], *pair))
 
 
-def grouped(labels: Array, groups: Sequence[str]) -> tuple[Array, list[str]]:
-    """Class indices (N,) as indices of their classes' groups, and the names of the groups.
-
-    Args:
-        labels: class indices.
-        groups: the group of each class, K names.
-    """
-    names = list(dict.fromkeys(groups))
-    return np.array([names.index(group) for group in groups])[labels], names
-
-
 def threshold_curve(proba: Array, target: Array, oos_class: int) -> ThresholdCurve:
     """The results of every threshold: a row keeps its most probable in-scope class if that reaches it, or is rejected.
 
@@ -60,15 +48,11 @@ def threshold_curve(proba: Array, target: Array, oos_class: int) -> ThresholdCur
     """
     in_scope = proba.copy()
     in_scope[:, oos_class] = -1
-    score, label = in_scope.max(axis=1), in_scope.argmax(axis=1)
-    order = score.argsort(kind="stable")
-    score, oos, kept_right = score[order], (target == oos_class)[order], (label == target)[order]
-    # A threshold of score[i] rejects the i rows before it, or fewer where some of them have the same score.
-    first = np.searchsorted(score, score, side="left")
-    rejected_oos = np.concatenate([[0], oos.cumsum()])[first]
-    rejected_right = np.concatenate([[0], kept_right.cumsum()])[first]
-    accuracy = (kept_right.sum() - rejected_right) / max((~oos).sum(), 1)
-    return ThresholdCurve(score, accuracy, rejected_oos / max(oos.sum(), 1))
+    score, oos, right = in_scope.max(axis=1), target == oos_class, in_scope.argmax(axis=1) == target
+    threshold = np.sort(score)
+    rejected_oos, rejected_right = (np.searchsorted(np.sort(score[rows]), threshold) for rows in (oos, right))
+    accuracy = (right.sum() - rejected_right) / max((~oos).sum(), 1)
+    return ThresholdCurve(threshold, accuracy, rejected_oos / max(oos.sum(), 1))
 
 
 def risk_coverage(confidence: Array, right: Array) -> tuple[Array, Array]:

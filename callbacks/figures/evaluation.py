@@ -1,11 +1,9 @@
 """Pictures of an evaluation: for which model and data they are drawn, when, and where they go."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import lightning as L
 import torch
@@ -13,17 +11,15 @@ from lightning.pytorch.utilities import CombinedLoader
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.utilities.seed import isolate_rng
 
-from callbacks.figures.canvas import paint, show
+from callbacks.figures.canvas import paint, publish
+from callbacks.figures.curves import confused_pairs
+from callbacks.figures.plots import EvaluatedRows, pictures
 from callbacks.files import atomic_write_csv
 from callbacks.linear import class_scores, name_of
 from callbacks.protocols import Classifier, LabelledData, datamodule_of, lack, offers, optional_of
 from callbacks.rows import RowCollector, batch_parts, evaluating
 from callbacks.run.checkpoint_io import weights_of
 from callbacks.run.checkpoints import own_checkpoint
-
-# matplotlib, numpy and scikit-learn are imported where they are used, to keep `train.py --help` fast.
-if TYPE_CHECKING:
-    from callbacks.figures.plots import EvaluatedRows
 
 CSV_FEATURES = 20  # of each class, in top_features.csv
 
@@ -33,7 +29,7 @@ class Figures(L.Callback):
 
     The pictures and precision-recall curves also go to TensorBoard, as a run of their own, `test/` in the run
     directory. What a model or its data does not offer is left out; all of it where `test_step` returns no
-    probabilities. They are drawn after the last row, in 2 to 4 seconds.
+    probabilities.
 
     After `fit`: the same pictures of the validation rows, as the model in best.ckpt classifies them, in
     figures/val_*.png and among the images of the run; without groups of classes, which may have to be downloaded. They
@@ -51,20 +47,18 @@ class Figures(L.Callback):
     def __init__(self, enabled: bool = True, classes: list[str] | None = None) -> None:
         super().__init__()
         self.enabled, self.classes = enabled, classes
-        self._groups: Sequence[str] | None = None
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Refuse what cannot be drawn, before anything runs; a model without labels or names has no pictures."""
         data = datamodule_of(trainer)
         self._rows = RowCollector(type(self).__name__)
+        self._groups: Sequence[str] | None = None
         self._applies = self.enabled and stage in ("fit", "test") and not trainer.fast_dev_run  # type: ignore[attr-defined]
         self._applies = self._applies and (lack(pl_module, Classifier) or lack(data, LabelledData)) is None
         if not self._applies:
             return
-        unknown = set(self.classes or []) - set(data.class_names)
-        if unknown:
+        if unknown := set(self.classes or []) - set(data.class_names):
             raise ValueError(f"figures.classes: expected names of classes, got {sorted(unknown)}")
-        self._groups = None
         try:
             self._groups = data.class_groups() if stage == "test" and offers(data, "class_groups") else None
         except OSError as error:
@@ -84,7 +78,9 @@ class Figures(L.Callback):
         write_confusions(run / "confusions.csv", rows)
         if rows.scores is not None:
             write_top_features(run / "top_features.csv", rows)
-        images = self._paint(rows, run / "figures", "")
+        drawn = pictures(rows, self.classes)
+        painted = {name: paint(run / f"figures/{name}.png", draw) for name, draw in drawn.items()}
+        images = {name: pixels for name, pixels in painted.items() if pixels is not None}
         log_to_tensorboard(run / "test", rows, images, trainer.global_step)
         print(f"{len(images)} pictures in {run / 'figures'}")
 
@@ -103,56 +99,33 @@ class Figures(L.Callback):
                     self._keep(trainer, pl_module, proba, batch, "predict_proba")
             except ValueError as error:  # of batches that `test` will refuse; the fit is done, and is none the worse
                 return rank_zero_only(print)(f"no pictures of the validation rows: {error}")
-            which = f"validation rows, answered by best.ckpt of {best.best_state}"
-            rows = self._evaluated(trainer, pl_module, which)
+            rows = self._evaluated(trainer, pl_module, f"validation rows, answered by best.ckpt of {best.best_state}")
         if rows is None:
             return
-        folder = Path(trainer.default_root_dir, "figures")
-        images = self._paint(rows, folder, "val_")
-        for name, pixels in images.items():
-            show(trainer, name, pixels, trainer.global_step)
-        print(f"{len(images)} pictures of the validation rows: {folder / 'val_*.png'}")
+        drawn = pictures(rows, self.classes)
+        number = sum(publish(trainer, f"val_{name}", draw, trainer.global_step) for name, draw in drawn.items())
+        print(f"{number} pictures of the validation rows: {Path(trainer.default_root_dir, 'figures', 'val_*.png')}")
 
     def _keep(self, trainer: L.Trainer, model: Any, outputs: Any, batch: Any, step: str) -> None:
         """Keep the true classes of a batch, the predicted ones and the probabilities."""
         rows = self._rows.classify(trainer, model, outputs, batch, step)
         if rows is not None and rows.target is not None:
-            self._rows.add(trainer, rows.indices, rows.target, rows.label, rows.proba.float())
+            self._rows.add(rows.indices, rows.target, rows.label, rows.proba.float())
 
     def _evaluated(self, trainer: L.Trainer, model: Any, which: str) -> EvaluatedRows | None:
         """All that was kept, of all processes; None on others than the first, and where there is nothing."""
         columns, data = self._rows.gather(), datamodule_of(trainer)
         if not columns or not trainer.is_global_zero or self._rows.problem is not None:
             return None
-        from callbacks.figures.plots import EvaluatedRows
-
         _, target, predicted, proba = (column.numpy() for column in columns)
-        scores, feature_names = None, []
+        rows = EvaluatedRows(target, predicted, proba, data.class_names, f"{len(target):,} {which}", self._groups)
+        rows.oos_class, rows.threshold = optional_of(data, "oos_class"), optional_of(model, "threshold")
+        rows.temperature = optional_of(model, "temperature") or 1.0
         if offers(model, "coefficients") and offers(data, "feature_names"):
             with torch.no_grad():
-                scores = class_scores(model, model.coefficients()[0]).cpu().float()
-            feature_names = [name_of(data.feature_names, column) for column in range(len(scores))]
-        return EvaluatedRows(
-            target,
-            predicted,
-            proba,
-            data.class_names,
-            f"{len(target):,} {which}",
-            self._groups,
-            optional_of(data, "oos_class"),
-            optional_of(model, "threshold"),
-            optional_of(model, "temperature") or 1.0,
-            scores,
-            feature_names,
-        )
-
-    def _paint(self, rows: EvaluatedRows, folder: Path, prefix: str) -> dict[str, Any]:
-        """Write each picture as NAME.png, and return its pixels by name."""
-        from callbacks.figures.plots import pictures
-
-        names = {f"{prefix}{name}": draw for name, draw in pictures(rows, self.classes).items()}
-        painted = {name: paint(folder / f"{name}.png", draw) for name, draw in names.items()}
-        return {name: pixels for name, pixels in painted.items() if pixels is not None}
+                rows.scores = class_scores(model, model.coefficients()[0]).cpu().float()
+            rows.feature_names = [name_of(data.feature_names, column) for column in range(len(rows.scores))]
+        return rows
 
 
 def validation_batches(trainer: L.Trainer) -> Iterator[Any]:
@@ -168,8 +141,6 @@ def validation_batches(trainer: L.Trainer) -> Iterator[Any]:
 
 def write_confusions(path: Path, rows: EvaluatedRows) -> None:
     """Every pair of a true class and another predicted one, its rows, and their share of the rows of that class."""
-    from callbacks.figures.curves import confused_pairs
-
     total = Counter(rows.target.tolist())
     pairs = confused_pairs(rows.target, rows.predicted)
     lines = ((rows.names[t], rows.names[p], count, f"{count / total[t]:.4f}") for t, p, count in pairs)
@@ -190,14 +161,14 @@ def write_top_features(path: Path, rows: EvaluatedRows) -> None:
 
 def log_to_tensorboard(folder: Path, rows: EvaluatedRows, images: Mapping[str, Any], step: int) -> None:
     """Images and precision-recall curves, in place of those of an earlier test."""
-    from torch.utils.tensorboard import SummaryWriter
+    from torch.utils.tensorboard import SummaryWriter  # slow to import, so not at the top
 
     for earlier in folder.glob("events.out.tfevents.*"):
         earlier.unlink()
-    positive = rows.oos_class if rows.oos_class is not None else 1 if len(rows.names) == 2 else None
     with SummaryWriter(str(folder)) as writer:
         for name, pixels in images.items():
             writer.add_image(name, pixels, step, dataformats="HWC")
-        if positive is not None:
-            name = rows.names[1] if rows.oos_class is None else "out_of_scope"
-            writer.add_pr_curve(name, rows.target == positive, rows.proba[:, positive], step)
+        if rows.oos_class is not None:
+            writer.add_pr_curve("out_of_scope", rows.target == rows.oos_class, rows.proba[:, rows.oos_class], step)
+        elif len(rows.names) == 2:
+            writer.add_pr_curve(rows.names[1], rows.target == 1, rows.proba[:, 1], step)

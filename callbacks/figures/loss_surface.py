@@ -7,14 +7,13 @@ from the path: a slice through the objective over all training rows, with b as i
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import lightning as L
 import torch
 from torch import Tensor
 
-from callbacks.figures.canvas import COLOURS, INK, paint, show
+from callbacks.figures.canvas import COLOURS, INK, publish
 from callbacks.protocols import DescendingModel, PlottableData, datamodule_of, lack
 
 if TYPE_CHECKING:
@@ -44,8 +43,9 @@ def surface(model: DescendingModel, x: Tensor, target: Tensor, path: Tensor) -> 
     low, high = path.amin(dim=0), path.amax(dim=0)
     span = (high - low).clamp(min=1e-3)
     span = torch.maximum(span, span.max() / 2)  # a path along one axis still has a map of some height
-    middle = (low + high) / 2
-    w1, w2 = (torch.linspace(*_ends(middle[i], span[i]), RESOLUTION, dtype=x.dtype) for i in (0, 1))
+    middle, reach = (low + high) / 2, (0.5 + MARGIN) * span
+    low, high = middle - reach, middle + reach
+    w1, w2 = (torch.linspace(float(low[i]), float(high[i]), RESOLUTION, dtype=x.dtype) for i in (0, 1))
     weights = torch.stack([w1.repeat(RESOLUTION), w2.repeat_interleave(RESOLUTION)], dim=1)  # (R², 2)
     bias = model.coefficients()[1].to(x)
 
@@ -53,10 +53,6 @@ def surface(model: DescendingModel, x: Tensor, target: Tensor, path: Tensor) -> 
         return model.nll(x @ w + bias, target, len(target)) + model.l2 * w.square().sum()
 
     return Surface(w1, w2, torch.vmap(objective)(weights.to(x)).unflatten(0, (RESOLUTION, RESOLUTION)).cpu())
-
-
-def _ends(middle: Tensor, span: Tensor) -> tuple[float, float]:
-    return float(middle - (0.5 + MARGIN) * span), float(middle + (0.5 + MARGIN) * span)
 
 
 def draw(ax: Axes, grid: Surface, path: Tensor, names: tuple[str, str], title: str) -> None:
@@ -131,9 +127,8 @@ class LossSurface(L.Callback):
             x, target = data.transform(x).to(weight.device, weight.dtype), target.to(weight.device)
             grid = surface(pl_module, x.double(), target, path)
         names, title = tuple(data.feature_names), f"Gradient descent, {len(path) - 1} epochs"
-        picture = Path(trainer.default_root_dir, "figures", "loss_surface.png")
-        pixels = paint(picture, lambda figure: draw(figure.add_subplot(), grid, path, names, title))
-        show(trainer, "loss_surface", pixels, trainer.global_step)
+        scene = (grid, path, names, title)
+        publish(trainer, "loss_surface", lambda figure: draw(figure.add_subplot(), *scene), trainer.global_step)
 
     def _remember(self, model: Any) -> None:
         self.path.append(model.coefficients()[0][:, 0].tolist())

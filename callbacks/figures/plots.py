@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from callbacks.figures.canvas import BLUE, GREY, INK, ORANGE
-from callbacks.figures.curves import Array, before_scaling, confused_pairs, grouped, risk_coverage, threshold_curve
+from callbacks.figures.curves import Array, before_scaling, confused_pairs, risk_coverage, threshold_curve
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,35 +31,21 @@ CALIBRATION_BINS, ECE_BINS = 10, 15  # the latter as in the metric `test/ece`
 NUM_CLASSES, NUM_FEATURES = 6, 8  # in the picture of the strongest features
 
 
-@dataclass(frozen=True)
+@dataclass
 class EvaluatedRows:
-    """N classified rows of a split with K classes.
+    """N classified rows of a split with K classes."""
 
-    Attributes:
-        target: true classes, (N,).
-        predicted: classes as `predict` gives them, (N,).
-        proba: (N, K).
-        names: K names.
-        caption: which rows they are, printed below each picture.
-        groups: the group of each class, K names; None where there are none.
-        oos_class: index of the class that means "none of the others".
-        threshold: below which the largest in-scope probability means out of scope.
-        temperature: at which `proba` are; 1 where they are as trained.
-        scores: of a linear model the `class_scores` of W, (D, K).
-        feature_names: D names, where there are `scores`.
-    """
-
-    target: Array
-    predicted: Array
-    proba: Array
-    names: Sequence[str]
-    caption: str = ""
-    groups: Sequence[str] | None = None
-    oos_class: int | None = None
-    threshold: float | None = None
-    temperature: float = 1.0
-    scores: Tensor | None = None
-    feature_names: Sequence[str] = field(default_factory=list)
+    target: Array  # true classes, (N,)
+    predicted: Array  # classes as `predict` gives them, (N,)
+    proba: Array  # (N, K)
+    names: Sequence[str]  # K
+    caption: str = ""  # which rows they are, printed below each picture
+    groups: Sequence[str] | None = None  # the group of each class, K names
+    oos_class: int | None = None  # index of the class that means "none of the others"
+    threshold: float | None = None  # below which the largest in-scope probability means out of scope
+    temperature: float = 1.0  # at which `proba` are; 1 where they are as trained
+    scores: Tensor | None = None  # of a linear model the `class_scores` of W, (D, K)
+    feature_names: Sequence[str] = ()  # D, where there are `scores`
 
 
 def pictures(rows: EvaluatedRows, classes: Sequence[str] | None = None) -> dict[str, Callable[[Figure], Any]]:
@@ -85,12 +71,12 @@ def pictures(rows: EvaluatedRows, classes: Sequence[str] | None = None) -> dict[
         drawn["precision_recall_roc"] = precision_recall_and_roc
     if rows.scores is not None:
         drawn["top_features"] = partial(top_features, classes=classes)
-    return {name: partial(_with_caption, draw, rows) for name, draw in drawn.items()}
 
+    def with_caption(draw: Callable[[EvaluatedRows, Figure], Any], figure: Figure) -> None:
+        draw(rows, figure)
+        figure.supxlabel(rows.caption, x=0.99, ha="right", fontsize=9, color=GREY)
 
-def _with_caption(draw: Callable[[EvaluatedRows, Figure], Any], rows: EvaluatedRows, figure: Figure) -> None:
-    draw(rows, figure)
-    figure.supxlabel(rows.caption, x=0.99, ha="right", fontsize=9, color=GREY)
+    return {name: partial(with_caption, draw) for name, draw in drawn.items()}
 
 
 def confusion(rows: EvaluatedRows, figure: Figure) -> None:
@@ -101,8 +87,9 @@ def confusion(rows: EvaluatedRows, figure: Figure) -> None:
 def confusion_of_groups(rows: EvaluatedRows, figure: Figure) -> None:
     """The confusion matrix of the groups of many classes."""
     assert rows.groups is not None
-    (target, names), (predicted, _) = (grouped(labels, rows.groups) for labels in (rows.target, rows.predicted))
-    _draw_matrix(figure, target, predicted, names, "in the right group")
+    names = list(dict.fromkeys(rows.groups))
+    group_of_class = np.array([names.index(group) for group in rows.groups])
+    _draw_matrix(figure, group_of_class[rows.target], group_of_class[rows.predicted], names, "in the right group")
 
 
 def _draw_matrix(figure: Figure, target: Array, predicted: Array, names: Sequence[str], right: str) -> None:
@@ -135,8 +122,7 @@ def draw_confused_pairs(rows: EvaluatedRows, figure: Figure) -> None:
     bars = ax.barh(range(len(pairs)), counts, color=BLUE, height=0.7)
     ax.bar_label(bars, padding=4, fontsize=10, color=INK)
     _list_down(ax, [f"{shortened(rows.names[t])}  →  {shortened(rows.names[p])}" for t, p, _ in pairs])
-    whole_numbers: Any = ax.xaxis.get_major_locator()
-    whole_numbers.set_params(integer=True)
+    ax.locator_params(axis="x", integer=True)
     ax.set_xlabel("rows (true class → predicted class)")
     which = "" if rows.oos_class is None else " within the scope"
     total = sum(count for *_, count in between)
@@ -179,6 +165,8 @@ def reliability(rows: EvaluatedRows, figure: Figure) -> None:
 
 def draw_risk_coverage(rows: EvaluatedRows, figure: Figure) -> None:
     """Accuracy over the rows that the model classifies, against the share of rows that go to a person."""
+    from matplotlib.ticker import PercentFormatter
+
     ax = figure.add_subplot()
     handed_over, accuracy = risk_coverage(rows.proba.max(axis=1), rows.predicted == rows.target)
     ax.plot(handed_over, accuracy, color=BLUE)
@@ -190,7 +178,7 @@ def draw_risk_coverage(rows: EvaluatedRows, figure: Figure) -> None:
             labelled = y
             ax.annotate(f"{share:.0%}: {y:.1%}", (share, y), (8, -5), textcoords="offset points", va="top", fontsize=11)
     for axis in (ax.xaxis, ax.yaxis):
-        axis.set_major_formatter(_percent())
+        axis.set_major_formatter(PercentFormatter(xmax=1))
     ax.set(xlim=(-0.02, 1), ylim=(lowest, 1 + 0.03 * (1 - lowest)))
     ax.set(xlabel="share of rows that go to a person, the least certain", ylabel="accuracy on the rest")
     ax.set_title("Accuracy if a person takes the least certain rows")
@@ -301,9 +289,3 @@ def _list_down(ax: Axes, names: Sequence[str]) -> None:
 
 def _title_above(figure: Figure, title: str) -> None:
     figure.suptitle(title, x=0.01, ha="left")  # beside long names there is no room for the title of an Axes
-
-
-def _percent() -> Any:
-    from matplotlib.ticker import PercentFormatter
-
-    return PercentFormatter(xmax=1)

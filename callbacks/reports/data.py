@@ -4,7 +4,7 @@
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,21 +80,16 @@ class DataReport(L.Callback):
         data = datamodule_of(trainer)
         if lack(data, InspectableData) or not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
-        splits = {}
-        for split in SPLITS:
-            contents, target = data.contents(split)
-            splits[split] = contents, target.tolist()
+        found = {split: data.contents(split) for split in SPLITS}
+        splits = {split: (contents, target.tolist()) for split, (contents, target) in found.items()}
         report, issues = inspect_splits(splits, data.class_names)
         run = Path(trainer.default_root_dir)
         atomic_write_text(run / "data_report.json", as_json(report, indent=2) + "\n")
         print_table(report)
         if issues:
-            header = ("problem", "split", "row", "label", "content")
-            atomic_write_csv(run / "data_issues.csv", header, _lines(issues, data.class_names))
+            lines = [
+                (problem, split, row, data.class_names[label], " ".join(map(str, c)) if isinstance(c, tuple) else c)
+                for split, row, label, c, problem in issues
+            ]
+            atomic_write_csv(run / "data_issues.csv", ("problem", "split", "row", "label", "content"), lines)
             print(f"{len(issues)} rows to look at in {run / 'data_issues.csv'}")
-
-
-def _lines(issues: list[Issue], class_names: Sequence[str]) -> Iterator[tuple[Any, ...]]:
-    for split, row, label, content, problem in issues:
-        text = " ".join(map(str, content)) if isinstance(content, tuple) else content
-        yield problem, split, row, class_names[label], text

@@ -5,9 +5,8 @@ from typing import Any
 
 import lightning as L
 
-from callbacks.files import atomic_write_csv
+from callbacks.files import atomic_write_csv, disambiguate
 from callbacks.protocols import Classifier, LabelledData, datamodule_of, lack
-from callbacks.reports.column_names import disambiguate
 from callbacks.rows import RowCollector
 
 
@@ -43,7 +42,7 @@ class EvaluationReport(Report):
             return
         if rows.target is None:
             raise ValueError("EvaluationReport expected batches (x, target) or (x, target, indices), got x alone")
-        self._rows.add(trainer, rows.indices, rows.target, rows.label, rows.confidence)
+        self._rows.add(rows.indices, rows.target, rows.label, rows.confidence)
 
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         columns = self._rows.gather()

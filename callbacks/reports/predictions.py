@@ -5,7 +5,7 @@ N rows of a batch, K classes.
 
 import json
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
 from operator import itemgetter
@@ -17,24 +17,17 @@ import lightning as L
 import torch
 from torch import Tensor
 
-from callbacks.files import as_json, csv_writer, replacing
+from callbacks.files import as_json, csv_writer, disambiguate, writing
 from callbacks.linear import class_scores, contributions, name_of
 from callbacks.protocols import datamodule_of, offers, optional_of
-from callbacks.reports.column_names import disambiguate
 from callbacks.reports.evaluation import Report
-from callbacks.rows import RowCollector
+from callbacks.rows import RowCollector, batch_parts
 
-Columns = tuple[Tensor, ...]  # each of N rows
 Record = tuple[dict[str, Any], dict[str, Any]]  # the datamodule's description of a row, and the prediction
 MAX_DESCRIBED_COLUMNS = 3  # in the table on the terminal, of the description
 JOINED_NAMES = ("label", "probability", "second_label", "second_probability", "out_of_scope")  # in predictions.csv
-PRINTED_NAMES = {
-    "label": "label",
-    "probability": "p",
-    "out_of_scope": "oos",
-    "words_for": "for",
-    "words_against": "against",
-}
+PRINTED_NAMES = {"label": "label", "probability": "p", "out_of_scope": "oos"}
+PRINTED_NAMES |= {"words_for": "for", "words_against": "against"}
 
 
 class PredictionWriter(Report):
@@ -44,11 +37,13 @@ class PredictionWriter(Report):
     the data has such a class; `words_for` and `words_against`, the features that contributed most to the label and most
     against it, where the model is linear and the features have names.
 
-    Lines are written as the rows come, those of several processes after each batch: millions of rows take little
-    memory. Rows that come from a file are also written to predictions.csv: all columns of the file, then label,
-    probability, second_label and second_probability, the most probable of the other classes, and out_of_scope. In both
-    files `label` becomes `predicted_label`, and so on, where the user has a column of that name. Where `predict_step`
-    returns anything but probabilities (N, K), one line replaces them.
+    Rows that come from a file are also written to predictions.csv: all columns of the file, then label, probability,
+    second_label and second_probability, the most probable of the other classes, and out_of_scope. In both files `label`
+    becomes `predicted_label`, and so on, where the user has a column of that name. Where `predict_step` returns
+    anything but probabilities (N, K), one line replaces them.
+
+    Lines are written as the rows come: millions take little memory. Rows of several processes, and those that come
+    before their turn, wait for the end, with some 100 bytes each.
 
     Args:
         top_k: number of classes to list, the most probable first.
@@ -57,12 +52,9 @@ class PredictionWriter(Report):
     """
 
     def __init__(self, top_k: int = 5, num_features: int = 3, num_printed: int = 20) -> None:
-        if min(top_k, num_features, num_printed) < 0:
-            given = f"{top_k}, {num_features} and {num_printed}"
-            raise ValueError(f"top_k, num_features and num_printed must not be negative, got {given}")
         super().__init__()
         self.top_k, self.num_features, self.num_printed = top_k, num_features, num_printed
-        self._open = ExitStack()  # files to be closed, and renamed, at the end
+        self._files: PredictionFiles | None = None  # on the process that writes
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Refuse as well to replace the file that the rows come from, or that a link of its name leads to."""
@@ -78,161 +70,144 @@ class PredictionWriter(Report):
                 )
 
     def on_predict_start(self, trainer: L.Trainer, pl_module: Any) -> None:
+        data, run = datamodule_of(trainer), Path(trainer.default_root_dir)
         self._rows = RowCollector(type(self).__name__)
-        self._waiting: list[Columns] = []  # pieces whose turn has not come
-        self._num_written = 0
-        data = datamodule_of(trainer)
         is_linear = offers(pl_module, "coefficients") and offers(data, "feature_names")
         self._W = pl_module.coefficients()[0] if is_linear else None
-        self._files: PredictionFiles | None = None  # on the process that writes
         if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
-            run = Path(trainer.default_root_dir)
-            self._files = PredictionFiles(self._open, run, data, self._W is not None, self.num_printed)
+            self._files = PredictionFiles(run, data, is_linear, self.top_k, self.num_printed)
 
     def on_predict_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, *rest: Any
     ) -> None:
         rows = self._rows.classify(trainer, pl_module, outputs, batch, "predict_step")
-        if rows is not None:
-            label, proba = rows.label, rows.proba
-            top = proba.topk(min(self.top_k, proba.shape[1]), dim=1)
-            second = proba.scatter(1, label.unsqueeze(1), -1).max(dim=1)
-            strongest = torch.zeros(len(label), 0, 2)
-            if self._W is not None:
-                x, scores = batch if isinstance(batch, Tensor) else batch[0], partial(class_scores, pl_module)
-                strongest = _strongest(contributions(x, self._W, label, scores), self.num_features)
-            columns = (label, rows.confidence, top.indices, top.values, strongest, second.indices, second.values)
-            self._rows.add(trainer, rows.indices, *columns)
-        self._write_in_order(self._rows.gather())
+        if rows is None:
+            return
+        top = rows.proba.topk(min(max(self.top_k, 2), rows.proba.shape[1]), dim=1)  # two, for the second label
+        features = amounts = torch.zeros(len(rows.label), 0)
+        if self._W is not None:
+            scores = partial(class_scores, pl_module)
+            pairs = contributions(batch_parts(batch)[0], self._W, rows.label, scores)
+            features, amounts = _strongest(pairs, self.num_features, self._W.dtype)
+        columns = (rows.indices, rows.label, rows.confidence, top.indices.int(), top.values, features, amounts)
+        written = self._files.num_rows if self._files else 0
+        turn = torch.arange(written, written + len(rows.indices))
+        if self._files is not None and trainer.world_size == 1 and torch.equal(rows.indices.cpu(), turn):
+            self._files.write(columns)
+        else:
+            self._rows.add(*columns)
 
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        while columns := self._rows.gather():  # of processes that have more batches
-            self._write_in_order(columns)
+        columns = self._rows.gather()
         if self._files is None:
             return
         if (problem := self._rows.problem) is not None:
             self.on_exception(trainer, pl_module, ValueError(problem))
             return print(f"`predict` leaves out its predictions: {problem}")
-        if self._waiting:  # rows that did not come in order
-            columns = tuple(map(torch.cat, zip(*self._waiting, strict=True)))
-            order = columns[0].argsort()
-            self._files.write(tuple(column[order] for column in columns))
+        if columns:
+            self._files.write(columns)
         self._files.finish()
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         """Leave an earlier file as it was."""
-        self._open.__exit__(type(exception), exception, exception.__traceback__)
-
-    def _write_in_order(self, columns: Columns) -> None:
-        """Write the rows whose turn it is, and let the others wait; the columns begin with the numbers of the rows."""
-        if self._files is None or not columns:
-            return
-        self._waiting = sorted([*self._waiting, columns], key=lambda piece: int(piece[0][0]))
-        while self._waiting:
-            first, last = self._waiting[0][0][[0, -1]].tolist()
-            if first != self._num_written or last != first + len(self._waiting[0][0]) - 1:
-                break
-            self._num_written = last + 1
-            self._files.write(self._waiting.pop(0))
+        if self._files is not None:
+            self._files.open.__exit__(type(exception), exception, exception.__traceback__)
 
 
 class PredictionFiles:
-    """predictions.jsonl and, of rows from a file, predictions.csv, written as the rows come.
+    """predictions.jsonl and, of rows from a file, predictions.csv, written as the rows come."""
 
-    Args:
-        files: closes and renames them at its end.
-        run: directory of the run.
-        data: `LabelledData`.
-        is_linear: whether there are contributions of features.
-        num_printed: rows in the table on the terminal.
-    """
-
-    def __init__(self, files: ExitStack, run: Path, data: Any, is_linear: bool, num_printed: int) -> None:
-        self.files, self.path, self.data, self.num_printed = files, run / "predictions.jsonl", data, num_printed
-        self.oos_class = optional_of(data, "oos_class")
-        self.feature_names = data.feature_names if is_linear else None
-        self._lines = files.enter_context(files.enter_context(replacing(self.path)).open("w", encoding="utf-8"))
-        self._first: list[Record] = []  # for the table
-        self._num_rows = 0
+    def __init__(self, run: Path, data: Any, is_linear: bool, top_k: int, num_printed: int) -> None:
+        self.path, self.data, self.is_linear = run / "predictions.jsonl", data, is_linear
+        self.top_k, self.num_printed, self.num_rows = top_k, num_printed, 0
+        self.oos_class, self.is_empty = optional_of(data, "oos_class"), optional_of(data, "is_empty")
+        self.open = ExitStack()  # files to be closed, and renamed, at the end
+        self._lines = self.open.enter_context(writing(self.path))
+        self._printed: list[Record] = []
         # The columns of predictions.csv are known when the last row is: until then its cells wait as JSON.
         self._columns: dict[str, None] = {}
         self._cells: Any = None
         if offers(data, "input_rows") and optional_of(data, "predict_file") is not None:
-            self._cells = files.enter_context(TemporaryFile("w+", dir=run, encoding="utf-8"))  # noqa: SIM115
+            self._cells = self.open.enter_context(TemporaryFile("w+", dir=run, encoding="utf-8"))  # noqa: SIM115
 
-    def write(self, columns: Columns) -> None:
+    def write(self, columns: Sequence[Tensor]) -> None:
         """Write rows, in pieces, since all of them as Python objects would need much memory."""
         for piece in zip(*(column.split(4096) for column in columns), strict=True):
             indices = piece[0].tolist()
-            rows = [{}] * len(indices) if self._cells is None else self.data.input_rows(indices)
-            for described, row, prediction in zip(
-                self.data.describe(indices, "predict"), rows, self._predictions(piece), strict=True
-            ):
-                if self._cells is not None:
+            predictions = [self._prediction(*row) for row in zip(*map(Tensor.tolist, piece), strict=True)]
+            for described, prediction in zip(self.data.describe(indices, "predict"), predictions, strict=True):
+                shown = {name: value for name, value in prediction.items() if not name.startswith("second_")}
+                names = disambiguate(shown, described, "predicted_")
+                print(as_json(described | dict(zip(names, shown.values(), strict=True))), file=self._lines)
+                if len(self._printed) < self.num_printed:
+                    self._printed.append((described, shown))
+            if self._cells is not None:
+                for row, prediction in zip(self.data.input_rows(indices), predictions, strict=True):
                     self._columns |= dict.fromkeys(row)
                     cells = [_plain(row.get(name)) for name in self._columns]
                     joined = [prediction[name] for name in JOINED_NAMES if name in prediction]
                     print(as_json([cells, joined]), file=self._cells)
-                shown = {name: value for name, value in prediction.items() if not name.startswith("second_")}
-                names = disambiguate(shown, described, "predicted_")
-                line = described | dict(zip(names, shown.values(), strict=True))
-                print(as_json(line), file=self._lines)
-                if len(self._first) < self.num_printed:
-                    self._first.append((described, shown))
-        self._num_rows += len(columns[0])
+            self.num_rows += len(indices)
 
-    def _predictions(self, piece: Columns) -> Iterator[dict[str, Any]]:
-        names, is_empty = self.data.class_names, optional_of(self.data, "is_empty")
-        for index, label, p, top, top_p, strongest, second, second_p in zip(*map(Tensor.tolist, piece), strict=True):
-            prediction: dict[str, Any] = {"label": names[label], "probability": round(p, 6)}
-            prediction["top_k"] = [
-                {"label": names[k], "probability": round(q, 6)} for k, q in zip(top, top_p, strict=True)
-            ]
-            prediction |= {"second_label": names[second], "second_probability": round(second_p, 6)}
-            if self.oos_class is not None:
-                prediction["out_of_scope"] = label == self.oos_class
-            if self.feature_names is not None:
-                pairs = [(name_of(self.feature_names, int(feature)), round(amount, 3)) for feature, amount in strongest]
-                prediction["words_for"] = [pair for pair in pairs if pair[1] > 0]
-                prediction["words_against"] = [pair for pair in pairs if pair[1] < 0]
-            if is_empty is not None and is_empty(index):
-                prediction = {name: [] if isinstance(value, list) else None for name, value in prediction.items()}
-            yield prediction
+    def _prediction(
+        self, index: int, label: int, p: float, top: list[int], top_p: list[float], *words: list[Any]
+    ) -> dict[str, Any]:
+        names = self.data.class_names
+        ranked = [(names[k], round(q, 6)) for k, q in zip(top, top_p, strict=True)]
+        second, second_p = ranked[1] if top[0] == label else ranked[0]
+        prediction: dict[str, Any] = {
+            "label": names[label],
+            "probability": round(p, 6),
+            "top_k": [{"label": name, "probability": q} for name, q in ranked[: self.top_k]],
+            "second_label": second,
+            "second_probability": second_p,
+        }
+        if self.oos_class is not None:
+            prediction["out_of_scope"] = label == self.oos_class
+        if self.is_linear:
+            features = self.data.feature_names
+            pairs = [(name_of(features, j), round(amount, 3)) for j, amount in zip(*words, strict=True)]
+            prediction["words_for"] = [pair for pair in pairs if pair[1] > 0]
+            prediction["words_against"] = [pair for pair in pairs if pair[1] < 0]
+        if self.is_empty is not None and self.is_empty(index):
+            return {name: [] if isinstance(value, list) else None for name, value in prediction.items()}
+        return prediction
 
     def finish(self) -> None:
         """Write predictions.csv, give the files their names, and print the table."""
         joined = ""
-        if self._cells is not None and self._num_rows:
-            self._write_joined(self.path.with_suffix(".csv"))
+        if self._columns:
             joined = "; with all columns of the input in predictions.csv"
-        self.files.close()
-        _print_table(self._first)
-        total = self._num_rows
-        more = f"... and {total - len(self._first)} more; " if total > len(self._first) else ""
-        print(f"{more}{total} prediction{'' if total == 1 else 's'} in {self.path}{joined}")
+            self._write_csv(self.path.with_suffix(".csv"))
+        self.open.close()
+        _print_table(self._printed)
+        more = self.num_rows - len(self._printed)
+        and_more = f"... and {more} more; " if more else ""
+        print(f"{and_more}{self.num_rows} prediction{'' if self.num_rows == 1 else 's'} in {self.path}{joined}")
 
-    def _write_joined(self, path: Path) -> None:
-        self._cells.seek(0)
+    def _write_csv(self, path: Path) -> None:
         names = [name for name in JOINED_NAMES if name != "out_of_scope" or self.oos_class is not None]
-        with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        self._cells.seek(0)
+        with writing(path) as file:
             writer = csv_writer(file)
             writer.writerow([*self._columns, *disambiguate(names, self._columns, "predicted_")])
             for cells, prediction in map(json.loads, self._cells):
                 writer.writerow([*cells, *[None] * (len(self._columns) - len(cells)), *prediction])
 
 
-def _strongest(contributions: list[list[tuple[int, float]]], number: int) -> Tensor:
+def _strongest(pairs_of_rows: list[list[tuple[int, float]]], number: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """Of N rows the features with the highest amounts above 0, then those with the lowest below 0.
 
-    (N, 2 · number, 2) pairs of feature index and amount; those that a row lacks have amount 0.
+    (N, 2 · number) feature indices, and their amounts; those that a row lacks have amount 0.
     """
     rows = []
-    for pairs in contributions:
+    for pairs in pairs_of_rows:
         ordered = sorted(pairs, key=itemgetter(1))
         chosen = [pair for pair in ordered[::-1][:number] if pair[1] > 0]
         chosen += [pair for pair in ordered[:number] if pair[1] < 0]
         rows.append(chosen + [(0, 0.0)] * (2 * number - len(chosen)))
-    return torch.tensor(rows, dtype=torch.float64).reshape(len(rows), 2 * number, 2)
+    table = torch.tensor(rows, dtype=torch.float64).reshape(len(rows), 2 * number, 2)
+    return table[..., 0].int(), table[..., 1].to(dtype)
 
 
 def _plain(value: Any) -> Any:

@@ -4,7 +4,7 @@ import csv
 
 import pytest
 
-from callbacks.files import atomic_write_csv, atomic_write_text
+from callbacks.files import atomic_write_csv, atomic_write_text, disambiguate
 
 
 def test_a_failed_write_leaves_the_old_file_whole_and_nothing_beside_it(tmp_path):
@@ -37,3 +37,16 @@ def test_numbers_and_ordinary_text_stay_as_they_are(tmp_path, cell):
     atomic_write_csv(tmp_path / "a.csv", ("name",), [("x",), (cell,)])
     with (tmp_path / "a.csv").open(newline="") as file:
         assert [row for row in csv.reader(file)][2] == [str(cell)]
+
+
+@pytest.mark.parametrize(
+    ("taken", "expected"),
+    [
+        ([], ["label", "predicted_label", "row"]),
+        (["row"], ["label", "predicted_label", "predicted_row"]),
+        (["label"], ["predicted_label", "predicted_predicted_label", "row"]),
+        (["label", "predicted_label"], ["predicted_predicted_label", "predicted_predicted_predicted_label", "row"]),
+    ],
+)
+def test_a_name_that_is_taken_gets_the_prefix_until_it_is_free(taken, expected):
+    assert disambiguate(["label", "predicted_label", "row"], taken, "predicted_") == expected

@@ -16,13 +16,16 @@ def line(figure):
     "own", [{"text.usetex": True}, {"font.family": "no such font"}, {"figure.autolayout": True, "axes.facecolor": "k"}]
 )
 def test_the_users_options_do_not_matter_and_are_left_alone(tmp_path, own):
-    expected = paint(tmp_path / "expected.png", line)
+    expected, precious = paint(tmp_path / "expected.png", line), tmp_path / "precious"
+    precious.write_text("keep")
+    (tmp_path / "own.png").symlink_to(precious)
     with matplotlib.rc_context(own):
         before = dict(matplotlib.rcParams)
         assert np.array_equal(paint(tmp_path / "own.png", line), expected)
         assert dict(matplotlib.rcParams) == before
     with Image.open(tmp_path / "own.png") as image:
         assert np.array_equal(np.asarray(image), expected)
+    assert precious.read_text() == "keep"  # a link is replaced, not followed
 
 
 def test_a_picture_that_fails_costs_one_line(tmp_path, capsys):

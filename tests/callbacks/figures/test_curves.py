@@ -5,7 +5,7 @@ import pytest
 import torch
 from sklearn.metrics import accuracy_score, confusion_matrix
 
-from callbacks.figures.curves import before_scaling, confused_pairs, grouped, risk_coverage, threshold_curve
+from callbacks.figures.curves import before_scaling, confused_pairs, risk_coverage, threshold_curve
 
 
 def answers(seed, number=400, classes=5):
@@ -28,11 +28,6 @@ def test_confused_pairs_are_the_cells_beside_the_diagonal_the_largest_first():
         (t, p): matrix[t, p] for t in range(5) for p in range(5) if t != p and matrix[t, p]
     }
     assert [n for *_, n in pairs] == sorted((n for *_, n in pairs), reverse=True)
-
-
-def test_groups_are_numbered_as_they_first_come():
-    labels, names = grouped(np.array([0, 1, 2, 3]), ["food", "travel", "food", "oos"])
-    assert (labels.tolist(), names) == ([0, 1, 0, 2], ["food", "travel", "oos"])
 
 
 @pytest.mark.parametrize("ties", [False, True])

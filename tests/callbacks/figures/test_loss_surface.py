@@ -49,8 +49,8 @@ class Data(L.LightningDataModule):
         return DataLoader(TensorDataset(X, TARGET), batch_size=4)
 
 
-def fit(folder, epochs, **options):
-    callback, model = LossSurface(), Logit()
+def fit(folder, epochs, model=None, **options):
+    callback, model = LossSurface(), model or Logit()
     plain = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
     trainer = L.Trainer(accelerator="cpu", default_root_dir=folder, max_epochs=epochs, callbacks=[callback], **plain)
     trainer.fit(model, datamodule=Data(), **options)
@@ -105,11 +105,8 @@ def test_a_model_with_other_than_two_weights_is_refused(tmp_path, shape):
         def coefficients(self):
             return torch.zeros(shape), torch.zeros(shape[1])
 
-    trainer = L.Trainer(
-        accelerator="cpu", default_root_dir=tmp_path, callbacks=[LossSurface()], logger=False, max_epochs=1
-    )
     with pytest.raises(ValueError, match=rf"a model of exactly 2 weights, got \({shape[0]}, {shape[1]}\)"):
-        trainer.fit(Wide(), datamodule=Data())
+        fit(tmp_path, 1, model=Wide())
 
 
 def test_axes_are_named_without_the_unit_because_the_weights_are_of_features_that_have_none():

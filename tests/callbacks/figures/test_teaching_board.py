@@ -76,29 +76,26 @@ def test_gradients_are_those_of_the_last_batch_before_the_update_uses_them_up(tm
     assert written[0].num == 4
 
 
+class SparsePoints(FourPoints):
+    x = torch.tensor([[0.0, 0.0, 1.0], [0.0, 0.0, 2.0]])
+
+    def train_dataloader(self):
+        return DataLoader([(self.x.to_sparse_csr(), torch.tensor([0, 1]))], batch_size=None)
+
+    def val_dataloader(self):
+        return DataLoader([(torch.eye(3), torch.tensor([0, 1, 0]))], batch_size=None)
+
+
 def test_a_sparse_gradient_is_shown_by_the_features_of_the_batch(tmp_path):
-    class SparsePoints(FourPoints):
-        def train_dataloader(self):
-            first = torch.tensor([[0.0, 0.0, 1.0], [0.0, 0.0, 2.0]]).to_sparse_csr()
-            return DataLoader([(first, torch.tensor([0, 1]))], batch_size=None)
-
-        def val_dataloader(self):
-            return DataLoader([(torch.eye(3), torch.tensor([0, 1, 0]))], batch_size=None)
-
     found = fit(tmp_path, by_hand(3, 2, seed=0), SparsePoints())
     assert found.Histograms("gradients/W.weight")[0].histogram_value.num == 2  # one feature, two classes
     assert found.Histograms("weights/W.weight")[0].histogram_value.num == 6
 
 
 def test_a_batch_without_features_has_no_gradient_to_show(tmp_path):
-    class EmptyRows(FourPoints):
-        def train_dataloader(self):
-            return DataLoader([(torch.zeros(2, 3).to_sparse_csr(), torch.tensor([0, 1]))], batch_size=None)
-
-        def val_dataloader(self):
-            return DataLoader([(torch.eye(3), torch.tensor([0, 1, 0]))], batch_size=None)
-
-    found = fit(tmp_path, by_hand(3, 2, seed=0), EmptyRows())
+    data = SparsePoints()
+    data.x = torch.zeros(2, 3)
+    found = fit(tmp_path, by_hand(3, 2, seed=0), data)
     assert "gradients/W.weight" not in found.Tags()["histograms"]
     assert "gradients/b" in found.Tags()["histograms"]
 
