@@ -67,6 +67,6 @@ def restore_state(
         )
     data.prepare_data()
     data.setup(subcommand)
-    if checkpoint is not None and subcommand in SPLITS and hasattr(data, "require_known_rows"):
+    if checkpoint is not None and subcommand in SPLITS:
         data.require_known_rows(SPLITS[subcommand])
     return data

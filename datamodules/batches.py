@@ -101,9 +101,10 @@ class BatchedDataModule(L.LightningDataModule):
         feature_names: what reports and pictures call the features, a list of plain str.
         oos_class: number of the class that means "none of the others", or None.
 
-    It may replace `num_classes`, `describe`, `train_weights`, `eval_batch_size`, and both of `state_dict` and
-    `load_state_dict`, which must extend the inherited ones: these keep `trains_on_validation`, what `refit` did. It may
-    add what `callbacks.protocols` lists, such as `points` and `transform` for pictures, or `encode` for `deploy`.
+    It may replace `num_classes`, `describe`, `train_weights`, `require_known_rows`, `eval_batch_size`, and both of
+    `state_dict` and `load_state_dict`, which must extend the inherited ones: these keep `trains_on_validation`, what
+    `refit` did. It may add what `callbacks.protocols` lists, such as `points` and `transform` for pictures, or `encode`
+    for `deploy`.
 
     `prepare_data` fetches, `setup` reads, splits and encodes, each at most once; the command line calls both before it
     builds a model of these sizes. A checkpoint's state, taken before, replaces what `setup` would learn from the rows.
@@ -167,6 +168,9 @@ class BatchedDataModule(L.LightningDataModule):
     @property
     def num_features(self) -> int:
         return self.dataset("train")[0].x.shape[1]
+
+    def require_known_rows(self, split: str) -> None:
+        """Refuse rows of "train", "val" or "test" with a ValueError, if a restored state does not go with them."""
 
     def describe(self, indices: Sequence[int], split: str) -> list[dict[str, Any]]:
         """What reports write about these samples of a split, one dict for each."""

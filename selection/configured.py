@@ -69,7 +69,7 @@ class Configured:
                 data.seed = self.config.seed_everything if seed is None else seed
             data = with_rows(data)
             if isinstance(data, BatchedDataModule):  # the model asks it for sizes
-                data.oddities = lambda stage: []  # `fit` tells of them
+                data.oddities = lambda stage: []  # type: ignore[method-assign]  # `fit` tells of them
                 data.prepare_data()
                 data.setup("fit")
             return data
