@@ -3,7 +3,7 @@
 import csv
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -68,6 +68,20 @@ def csv_writer(file: TextIO) -> Any:
     # Told that they end in \r\n, csv quotes a cell that holds either; before Python 3.13 it would leave out \r.
     lines = SimpleNamespace(write=lambda line: file.write(line.removesuffix("\r\n") + "\n"))
     return csv.writer(lines, lineterminator="\r\n")
+
+
+def disambiguate(names: Collection[str], taken: Collection[str], prefix: str) -> list[str]:
+    """Names of a report's columns beside those of the user: with the prefix, as often as it takes, where one is taken.
+
+    >>> disambiguate(["label", "probability"], ["text", "label"], "predicted_")
+    ['predicted_label', 'probability']
+    """
+    unique: list[str] = []
+    for name in names:
+        while name in taken or name in unique:
+            name = prefix + name
+        unique.append(name)
+    return unique
 
 
 def _not_a_formula(cell: Any) -> Any:
