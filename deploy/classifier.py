@@ -1,4 +1,4 @@
-"""A trained model for Python, without a Trainer or a command line; docs/use.md shows how."""
+"""A trained model from Python, without a Trainer or a command line; docs/use.md shows how."""
 
 import os
 from copy import deepcopy
@@ -17,7 +17,7 @@ from torch import Tensor
 import datamodules
 import logreg
 from callbacks.linear import class_scores, contributions
-from callbacks.protocols import Classifier as ClassifierModel
+from callbacks.protocols import Classifier as Predictor
 from callbacks.protocols import EncodableData, lack, offers, optional_of
 from checkpoint_file import load_checkpoint
 from cli.config import load_yaml, read_config
@@ -46,14 +46,12 @@ class Classifier:
     """
 
     def __init__(self, model: Any, data: Any, device: str | torch.device = "cpu") -> None:
-        for unmet in (lack(model, ClassifierModel), lack(data, EncodableData)):
-            if unmet:
-                raise ValueError(f"Classifier does not apply: {unmet}")
+        if unmet := lack(model, Predictor) or lack(data, EncodableData):
+            raise ValueError(f"Classifier does not apply: {unmet}")
         self.device = torch.device(device)
         self.model: Any = model.eval().to(self.device)
         spare_threads(model)
-        self.data = data
-        self.class_names = list(data.class_names)
+        self.data, self.class_names = data, list(data.class_names)
 
     @classmethod
     def load(cls, path: str | Path, device: str | torch.device = "cpu", **options: Any) -> "Classifier":
@@ -105,10 +103,10 @@ class Classifier:
 
     def top_k(self, inputs: Any, k: int = 5) -> list[list[tuple[str, float]]]:
         """Of each input the k most probable classes (all, where K is smaller) with their probabilities, best first."""
-        proba = self.predict_proba(inputs)
-        order = np.argsort(-proba, axis=1, kind="stable")[:, :k].tolist()
-        rows = zip(order, proba, strict=True)
-        return [[(self.class_names[label], float(row[label])) for label in labels] for labels, row in rows]
+        return [
+            [(self.class_names[label], float(row[label])) for label in np.argsort(-row, kind="stable")[:k]]
+            for row in self.predict_proba(inputs)
+        ]
 
     def unseen(self, inputs: Any) -> list[list[str]]:
         """Of each input a line for each part that no training row has: a category, or all n-grams of a text."""
@@ -126,12 +124,9 @@ class Classifier:
         """
         W, _ = self.coefficients
         names, x = self._feature_names, self._encode(inputs)
-        label = self.model.predict_label(self._proba(x))
-        explanations = []
-        for parts in contributions(x, W, label, partial(class_scores, self.model)):
-            top = sorted(parts, key=lambda part: -abs(part[1]))[:num_features]
-            explanations.append([(names[feature], amount) for feature, amount in top])
-        return explanations
+        parts = contributions(x, W, self.model.predict_label(self._proba(x)), partial(class_scores, self.model))
+        top = [sorted(of_input, key=lambda part: -abs(part[1]))[:num_features] for of_input in parts]
+        return [[(names[feature], amount) for feature, amount in of_input] for of_input in top]
 
     @cached_property
     def coefficients(self) -> tuple[Tensor, Tensor]:
@@ -168,8 +163,7 @@ class Classifier:
             ValueError: scikit-learn cannot encode the data.
         """
         if not offers(self.data, "sklearn_transformer"):
-            kind = type(self.data).__name__
-            raise ValueError(f"expected data that scikit-learn can encode, {kind} has no sklearn_transformer() -> Any")
+            raise ValueError(f"expected data with sklearn_transformer() -> Any, {type(self.data).__name__} has none")
         return self.data.sklearn_transformer()
 
     def _proba(self, x: Tensor) -> Tensor:
@@ -192,7 +186,7 @@ def _data_options(data_class: type, config: Path) -> dict[str, Any]:
     """The datamodule's arguments in a run's config.yaml, as the command line reads them; none without such a file."""
     section = load_yaml(read_config(config), str(config)).get("data") if config.is_file() else None
     options = section.get("init_args", {}) if isinstance(section, dict) else {}
-    if _names_a_class(options):
+    if "class_path" in str(options):  # jsonargparse would instantiate it, from a text of YAML too
         raise ValueError(f"{config}: expected plain options of the data, got a class_path to instantiate")
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(data_class)
@@ -200,13 +194,6 @@ def _data_options(data_class: type, config: Path) -> dict[str, Any]:
         return vars(parser.instantiate(parser.parse_object(options)))
     except ArgumentError as error:
         raise ValueError(f"{config}: {one_line(error)}") from error
-
-
-def _names_a_class(value: Any) -> bool:
-    """Whether jsonargparse would find something to instantiate anywhere in a value."""
-    if isinstance(value, dict):
-        return "class_path" in value or "_instantiator" in value or any(map(_names_a_class, value.values()))
-    return isinstance(value, list | tuple | set) and any(map(_names_a_class, value))
 
 
 def _class_of(package: ModuleType, base: type[T], name: object) -> type[T]:

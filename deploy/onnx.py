@@ -51,16 +51,15 @@ def to_onnx(classifier: Classifier, path: str | Path) -> None:
         logits = graph.add("Neg", graph.add("Softplus", graph.add("Neg", logits)))  # log σ(z)
     scaled = graph.add("Div", logits, np.float32(classifier.temperature))
     proba = graph.add("Softmax", scaled, axis=-1, output="probabilities")
-    if classifier.threshold is None:
-        number = graph.add("ArgMax", proba, axis=1, keepdims=0)
-    else:
-        oos_class, penalty = classifier.data.oos_class, np.zeros(len(names), np.float32)
-        penalty[oos_class] = 2
-        in_scope = graph.add("Sub", proba, penalty)
+    in_scope = proba
+    if classifier.threshold is not None:
+        oos_class = classifier.data.oos_class
+        in_scope = graph.add("Sub", proba, 2 * np.eye(len(names), dtype=np.float32)[oos_class])
+    number = graph.add("ArgMax", in_scope, axis=1, keepdims=0)
+    if classifier.threshold is not None:
         confidence = graph.add("ReduceMax", in_scope, axes=[1], keepdims=0)
-        label = graph.add("ArgMax", in_scope, axis=1, keepdims=0)
         below = graph.add("Less", confidence, np.float32(classifier.threshold))
-        number = graph.add("Where", below, np.int64(oos_class), label)
+        number = graph.add("Where", below, np.int64(oos_class), number)
     graph.add("Gather", np.array(names, dtype=object), number, output="label")
     outputs = [
         make_tensor_value_info("label", onnx.TensorProto.STRING, ["N"]),
@@ -82,25 +81,20 @@ class _Graph:
 
     def add(self, operator: str, *inputs: Any, output: str = "", **attributes: Any) -> str:
         """Add a node of inputs by name, or constant ones as arrays; its output's name."""
-        names = []
-        for value in inputs:
-            names.append(value if isinstance(value, str) else f"constant_{len(self.constants)}")
-            if not isinstance(value, str):
-                self.constants.append(onnx.numpy_helper.from_array(np.asarray(value), names[-1]))
+        names = [value if isinstance(value, str) else self._constant(value) for value in inputs]
         output = output or f"value_{len(self.nodes)}"
         self.nodes.append(make_node(operator, names, [output], **attributes))
         return output
 
+    def _constant(self, value: Any) -> str:
+        self.constants.append(onnx.numpy_helper.from_array(np.asarray(value), f"constant_{len(self.constants)}"))
+        return self.constants[-1].name
+
 
 def _add_tfidf(graph: _Graph, vectorizer: Any) -> str:
     """TF-IDF rows (N, D) of the input `text`, as scikit-learn's TfidfVectorizer computes them."""
-    accepted: dict[str, list[Any]] = {
-        "analyzer": ["word"],
-        "token_pattern": [*TOKENS],
-        "strip_accents": [None],
-        "stop_words": [None],
-    }
-    for option, values in accepted.items():
+    needed: dict[str, Any] = {"analyzer": ["word"], "token_pattern": [*TOKENS]}
+    for option, values in {**needed, "strip_accents": [None], "stop_words": [None]}.items():
         if getattr(vectorizer, option) not in values:
             raise ValueError(f"ONNX gets n-grams of words of {option} {values}, got {getattr(vectorizer, option)!r}")
     case = "LOWER" if vectorizer.lowercase else "NONE"
@@ -108,8 +102,8 @@ def _add_tfidf(graph: _Graph, vectorizer: Any) -> str:
     text = graph.add("StringNormalizer", "text", case_change_action=case, is_case_sensitive=1, locale="C.UTF-8")
     tokens, domain = TOKENS[vectorizer.token_pattern], "com.microsoft"
     words = graph.add("Tokenizer", text, domain=domain, tokenexp=tokens, mark=0, mincharnum=1, pad_value="")
-    ngrams = sorted((ngram.split(" "), column) for ngram, column in vectorizer.vocabulary_.items())
-    ngrams.sort(key=lambda ngram: len(ngram[0]))  # the operator wants those of one length together
+    ngrams = [(ngram.split(" "), column) for ngram, column in vectorizer.vocabulary_.items()]
+    ngrams.sort(key=lambda ngram: (len(ngram[0]), ngram))  # the operator wants those of one length together
     longest = len(ngrams[-1][0])
     sizes = [n * sum(len(words) == n for words, _ in ngrams) for n in range(1, longest + 1)]
     x = graph.add(

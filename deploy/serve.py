@@ -3,9 +3,9 @@
     curl localhost:8000/predict --json '{"inputs": ["will it snow on friday"]}'
 
 A row of a table is a list in the order of its columns, or a map from column to value. Requests that come within 2 ms
-are answered together; one holds up to 256 inputs in 1 MB. A bad one alone gets one line and a status of 4xx. GET
-/health answers 200 once all is ready. `unseen` of a prediction lists the parts of the input that no training row has: a
-category, or all words.
+are predicted together; one holds up to 256 inputs in 1 MB, and a bad one alone gets one line and a status of 4xx.
+`unseen` of a prediction lists the parts of the input that no training row has: a category, or all words. GET /health
+returns 200 once all is ready.
 """
 
 import gc
@@ -39,7 +39,7 @@ Value = Text | int | float | bool | None
 
 
 class Service(litserve.LitAPI):
-    """Answers the inputs of several requests at once."""
+    """Predicts the inputs of several requests at once."""
 
     def __init__(self, classifier: Classifier) -> None:
         super().__init__(max_batch_size=64, batch_timeout=0.002)
@@ -49,14 +49,14 @@ class Service(litserve.LitAPI):
         return request  # checked by now: of a batch that fails here, all requests would
 
     def predict(self, requests: list[list[Any]]) -> list[dict[str, Any]]:
-        classifier, inputs = self.classifier, list(chain(*requests))
-        answered = zip(classifier.predict(inputs), classifier.top_k(inputs), classifier.unseen(inputs), strict=True)
-        answers = ({"label": label, "probabilities": dict(best), "unseen": unseen} for label, best, unseen in answered)
-        return [{"predictions": list(islice(answers, len(request)))} for request in requests]
+        model, inputs = self.classifier, list(chain(*requests))
+        columns = zip(model.predict(inputs), model.top_k(inputs), model.unseen(inputs), strict=True)
+        rows = ({"label": label, "probabilities": dict(best), "unseen": unseen} for label, best, unseen in columns)
+        return [{"predictions": list(islice(rows, len(request)))} for request in requests]
 
 
 def in_one_line(request: Any, error: Any) -> responses.JSONResponse:
-    """What pydantic finds, without the input, which it would send back, and without the types that it tries."""
+    """The error of pydantic without the input, which it would send back, and without the types that it tries."""
     found = max(error.errors(), key=lambda found: len(found["loc"]))  # that of the type that fits best
     message = " ".join(f"{'.'.join(map(str, found['loc'][:3]))}: {found['msg']}".split())
     return responses.JSONResponse({"detail": message}, 422)
@@ -73,8 +73,9 @@ def main(run: str, port: str = "8000") -> None:
     server.app.add_exception_handler(exceptions.RequestValidationError, in_one_line)
     process = os.getpid()
 
-    def end(*_: Any) -> None:  # LitServe takes the first as Ctrl-C, and ends its workers; the other is the HTTP server
+    def end(*_: Any) -> None:
         logging.disable()  # of a thread of LitServe's that would miss its manager
+        # LitServe takes the first as Ctrl-C, and ends its workers; the other ends the HTTP server.
         raise KeyboardInterrupt if os.getpid() == process else SystemExit
 
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -37,11 +37,11 @@ def main(arguments: list[str]) -> None:
     sample, folds = cross_validated(configured, configured.config.folds)
     rows = np.concatenate([fold.rows for fold in folds])
     rows, proba = np.sort(rows), np.concatenate([fold.proba for fold in folds])[rows.argsort()]
-    lines = []
-    order, suggested, confident = suspects(proba, sample.target[rows])
+    target, lines = sample.target[rows], []
+    order, suggested, confident = suspects(proba, target)
     for n, k, sure in zip(order, suggested, confident, strict=True):
-        row, content = rows[n], " ".join(str(value) for value in sample.described[rows[n]].values())
-        judged = f"{proba[n, sample.target[row]]:.4f}", f"{proba[n, k]:.4f}", "yes" if sure else "no"
+        row, content = rows[n], " ".join(map(str, sample.described[rows[n]].values()))
+        judged = f"{proba[n, target[n]]:.4f}", f"{proba[n, k]:.4f}", "yes" if sure else "no"
         lines.append((*sample.places[row], content, sample.names[row], sample.class_names[k], *judged))
     atomic_write_csv(path, HEADER, lines)
     print(f"{len(order)} of {len(rows)} labels are doubtful, {int(confident.sum())} of them suspect: {path}")

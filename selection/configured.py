@@ -23,7 +23,7 @@ from cli.run_directory import base_directory, make_directory
 from datamodules.batches import BatchedDataModule
 from logreg.classifier_module import ClassifierModule
 
-NEVER, LOGGING = 10**9, ("log", "log_dict")
+NEVER = 10**9
 SETTINGS: dict[str, Any] = {  # of the Trainer, in place of the configured ones
     **{"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False},
     **{"devices": 1, "num_nodes": 1, "strategy": "auto", "log_every_n_steps": NEVER, "profiler": NoProfiler()},
@@ -65,6 +65,7 @@ class Configured:
 
         def instantiate(kind: type[Any], *args: Any, **options: Any) -> Any:
             data = kind(*args, **options)
+            data.refit = False  # of a refitted run's config; it would train on the rows that are to judge
             if hasattr(data, "seed") and (seed is not None or options.get("seed") is None):
                 data.seed = self.config.seed_everything if seed is None else seed
             data = with_rows(data)
@@ -81,21 +82,25 @@ class Configured:
     def fit(
         self, with_rows: WithRows, seed: int | None = None, callbacks: Sequence[L.Callback] = ()
     ) -> tuple[L.Trainer, Any, Any]:
-        """Trainer, model and data after a fit; the model is its last state. The configured callbacks are left out."""
-        with LOCK, quiet(), torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        """Trainer, model and data after a fit; the model is its last state. The configured callbacks are left out.
+
+        Raises:
+            ValueError: the fit diverged.
+        """
+        threads = torch.get_num_threads()
+        with quiet(), torch.random.fork_rng(devices=range(torch.cuda.device_count())):
             torch.manual_seed(self.config.seed_everything if seed is None else seed)
             model, data = self.build(with_rows, seed)
-            if isinstance(model, ClassifierModule):  # nobody reads it, and it takes half of a step's time
-                vars(model).update(dict.fromkeys(LOGGING, lambda *args, **options: None))
-            threads = torch.get_num_threads()
+            if is_ours := isinstance(model, ClassifierModule):  # nobody reads its log, which takes half of a step
+                vars(model).update(dict.fromkeys(("log", "log_dict"), lambda *args, **options: None))
             try:
                 spare_threads(model)
                 trainer = L.Trainer(**{**self.config.trainer.as_dict(), **SETTINGS, "callbacks": [*callbacks]})
                 trainer.fit(model, datamodule=data)
             finally:
                 torch.set_num_threads(threads)
-        for name in LOGGING:
-            vars(model).pop(name, None)
+        if is_ours:
+            del model.log, model.log_dict
         if not all(bool(weight.isfinite().all()) for weight in model.parameters()):
             raise ValueError("the fit diverged, its weights are no numbers: lower the rate, or scale the data")
         return trainer, model, data
@@ -103,20 +108,20 @@ class Configured:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Neither Lightning's tips nor its handling of Ctrl-C, which exits and ignores any further one."""
-    logger, handler = logging.getLogger("lightning.pytorch"), signal.getsignal(signal.SIGINT)
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+    """One thread at a time, without Lightning's tips and its handling of Ctrl-C, which exits and ignores a second."""
+    with LOCK, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        logger, handler = logging.getLogger("lightning.pytorch"), signal.getsignal(signal.SIGINT)
+        level = logger.level
+        logger.setLevel(logging.ERROR)
+        try:
             yield
-    except SystemExit as stopped:
-        raise KeyboardInterrupt from stopped
-    finally:
-        logger.setLevel(level)
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGINT, handler)
+        except SystemExit as stopped:
+            raise KeyboardInterrupt from stopped
+        finally:
+            logger.setLevel(level)
+            if threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGINT, handler)
 
 
 def as_text(value: Any) -> str:

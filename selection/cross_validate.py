@@ -9,12 +9,12 @@ out_of_fold.csv, the prediction of each row by the model that has not seen it.
 import sys
 from math import nan
 from statistics import fmean, stdev
+from typing import Any
 
-from matplotlib.figure import Figure
-
-from callbacks.files import atomic_write_csv, disambiguate, write_then_rename
+from callbacks.files import atomic_write_csv, disambiguate
 from cli.main import run_as_command
 from selection.configured import Configured
+from selection.picture import write_picture
 from selection.sample import Fold, Sample, cross_validated
 
 OUT_OF_FOLD = ("split", "row", "fold", "label", "predicted", "p_label", "p_predicted")  # columns besides the user's
@@ -39,26 +39,27 @@ def main(arguments: list[str]) -> None:
     path = configured.directory() / "cross_validation.csv"
     sample, folds = cross_validated(configured, configured.config.folds)
     metrics = list(dict.fromkeys(name for fold in folds for name in fold.metrics))
-    found = [[fold.metrics[name] for fold in folds if name in fold.metrics] for name in metrics]
-    mean, deviation = [fmean(of) for of in found], [stdev(of) if len(of) > 1 else nan for of in found]
-    lines: list[list[object]] = [
-        [n, len(fold.rows), *(round(fold.metrics[name], 6) if name in fold.metrics else "" for name in metrics)]
-        for n, fold in enumerate(folds, start=1)
-    ]
-    for summary, values in (("mean", mean), ("std", deviation)):
-        lines.append([summary, len(sample.target), *(round(value, 6) for value in values)])
-    atomic_write_csv(path, ("fold", "rows", *metrics), lines)
+    found = {name: [fold.metrics[name] for fold in folds if name in fold.metrics] for name in metrics}
+    mean = {name: fmean(values) for name, values in found.items()}
+    deviation = {name: stdev(values) if len(values) > 1 else nan for name, values in found.items()}
+    lines = [(str(n), len(fold.rows), fold.metrics) for n, fold in enumerate(folds, start=1)]
+    lines += [("mean", len(sample.target), mean), ("std", len(sample.target), deviation)]
+    cells = [(n, rows, *(round(of[name], 6) if name in of else "" for name in metrics)) for n, rows, of in lines]
+    atomic_write_csv(path, ("fold", "rows", *metrics), cells)
     atomic_write_csv(path.with_name("out_of_fold.csv"), *out_of_fold(sample, folds))
-    figure = Figure(figsize=(7.5, 1 + 0.35 * len(metrics)), layout="constrained")
-    ax = figure.add_subplot(title="Each fold, and mean ± standard deviation", ylim=(len(metrics), -1))
-    for n, fold in enumerate(folds, start=1):
-        ax.plot([fold.metrics.get(name, nan) for name in metrics], metrics, "o", alpha=0.5, label=f"fold {n}")
-    ax.errorbar(mean, metrics, xerr=deviation, fmt="k|", capsize=5)
-    figure.legend(loc="outside right upper")
-    write_then_rename(path.with_suffix(".png"), lambda file: figure.savefig(file, format="png", dpi=150))
-    for name, of_folds, spread in zip(metrics, mean, deviation, strict=True):
-        print(f"{name:<{max(map(len, metrics))}}  {of_folds:.4f} ± {spread:.4f}")
-    print(f"every fold and every row: {path}, cross_validation.png, out_of_fold.csv")
+
+    def draw(figure: Any) -> None:
+        figure.set_figheight(1 + 0.35 * len(metrics))
+        ax = figure.add_subplot(title="Each fold, and mean ± standard deviation", ylim=(len(metrics), -1))
+        for n, fold in enumerate(folds, start=1):
+            ax.plot([fold.metrics.get(name, nan) for name in metrics], metrics, "o", alpha=0.5, label=f"fold {n}")
+        ax.errorbar([*mean.values()], metrics, xerr=[*deviation.values()], fmt="k|", capsize=5)
+        figure.legend(loc="outside right upper")
+
+    for name in metrics:
+        print(f"{name:<{max(map(len, metrics))}}  {mean[name]:.4f} ± {deviation[name]:.4f}")
+    print(f"every fold and every row: {path}, out_of_fold.csv")
+    write_picture(path.with_suffix(".png"), draw)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from jsonargparse import ArgumentError
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import _safe_indexing, check_consistent_length, check_random_state, column_or_1d
-from sklearn.utils.multiclass import check_classification_targets, type_of_target
+from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from cli.errors import one_line
@@ -47,7 +47,8 @@ class LightningClassifier(ClassifierMixin, BaseEstimator):
     def from_run(cls, path: str | Path) -> "LightningClassifier":
         """A fitted one, of the newest best.ckpt below a folder of runs or of a checkpoint file."""
         file = newest_checkpoint(Path(path), "best") if Path(path).is_dir() else Path(path)
-        return cls(str(run_of(file) / "config.yaml"))._fitted(Classifier.load(file), None)
+        classifier = Classifier.load(file)
+        return cls(str(run_of(file) / "config.yaml"))._fitted(classifier, np.unique(classifier.class_names))
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         return {**super().get_params(deep), **self._options}
@@ -77,8 +78,7 @@ class LightningClassifier(ClassifierMixin, BaseEstimator):
                 X, y = validate_data(self, X, y, accept_sparse="csr", dtype=np.float32)
             check_classification_targets(y)
             if sample_weight is not None:
-                every = np.empty((len(y), 0))
-                weight = _check_sample_weight(sample_weight, every, dtype=np.float64, ensure_non_negative=True)
+                weight = _check_sample_weight(sample_weight, y[:, None], dtype=np.float64, ensure_non_negative=True)
                 kept = np.flatnonzero(weight)  # rows of weight 0 are no rows: neither class nor spread counts
                 if not len(kept):
                     raise ValueError("Sample weights must contain at least one non-zero number.")
@@ -86,8 +86,8 @@ class LightningClassifier(ClassifierMixin, BaseEstimator):
             classes, target = np.unique(y, return_inverse=True)
             if len(classes) < 2:
                 raise ValueError(f"Classifier can't train when only one class is present, got {classes.tolist()[0]!r}")
-            if not takes_many_classes(configured) and (kind := type_of_target(y, input_name="y")) != "binary":
-                raise ValueError(f"Only binary classification is supported. The type of the target is {kind}.")
+            if len(classes) > 2 and not takes_many_classes(configured):
+                raise ValueError("Only binary classification is supported. The type of the target is multiclass.")
             names = getattr(self, "feature_names_in_", [f"x{n}" for n in range(getattr(X, "shape", (0, 0))[1])])
             rows = Rows(X, target, [str(label) for label in classes], list(names), sample_weight)
             seed = self.random_state
@@ -97,17 +97,18 @@ class LightningClassifier(ClassifierMixin, BaseEstimator):
         forget(model, data)
         return self._fitted(Classifier(model.cpu(), data), classes)
 
-    def _fitted(self, classifier: Classifier, classes: Any) -> "LightningClassifier":
-        names = np.array(classifier.class_names)
-        self.classes_ = np.unique(names) if classes is None else classes
-        self._order = np.array([classifier.class_names.index(str(label)) for label in self.classes_])
+    def _fitted(self, classifier: Classifier, classes: NDArray[Any]) -> "LightningClassifier":
         classifier.model.double()  # in float32 the prediction of a row depends, by 1e-7, on the rows beside it
-        self.classifier_ = classifier
+        self.classifier_, self.classes_ = classifier, classes
+        self._order = np.array([classifier.class_names.index(str(label)) for label in classes])
         return self
 
     def predict_proba(self, X: Any) -> NDArray[Any]:
         """Probabilities (N, K), in the order of `classes_`."""
-        return self._proba(X)[:, self._order]
+        check_is_fitted(self)
+        if hasattr(self, "n_features_in_"):
+            X = validate_data(self, X, accept_sparse="csr", dtype=np.float32, reset=False)
+        return self.classifier_.predict_proba(X)[:, self._order]
 
     def decision_function(self, X: Any) -> NDArray[Any]:
         """Log-probabilities (N, K); of two classes the log-odds of the second, (N,)."""
@@ -117,16 +118,10 @@ class LightningClassifier(ClassifierMixin, BaseEstimator):
 
     def predict(self, X: Any) -> NDArray[Any]:
         """The label of each row; of a model with a threshold perhaps the out-of-scope label."""
-        proba = torch.from_numpy(self._proba(X))
-        label = self.classifier_.model.predict_label(proba).numpy()
-        return self.classes_[self._order.argsort()[label]]
-
-    def _proba(self, X: Any) -> NDArray[Any]:
-        """In the order of the model's classes."""
-        check_is_fitted(self)
-        if hasattr(self, "n_features_in_"):
-            X = validate_data(self, X, accept_sparse="csr", dtype=np.float32, reset=False)
-        return self.classifier_.predict_proba(X)
+        proba = self.predict_proba(X)
+        place = self._order.argsort()  # of the model's classes in classes_
+        label = self.classifier_.model.predict_label(torch.from_numpy(proba[:, place]))
+        return self.classes_[place[label.numpy()]]
 
     def _configured(self) -> Configured:
         file = Path(self.config).resolve()

@@ -7,13 +7,13 @@ times. Shares of fewer rows than labels are left out.
 import sys
 
 import numpy as np
-from matplotlib.figure import Figure
-from rich.progress import Progress
+from rich.progress import track
 from sklearn.model_selection import LearningCurveDisplay
 
-from callbacks.files import atomic_write_csv, write_then_rename
+from callbacks.files import atomic_write_csv
 from cli.main import run_as_command
 from selection.configured import Configured
+from selection.picture import write_picture
 from selection.sample import Array, Sample
 
 SHARES, DRAWS = (0.1, 0.2, 0.4, 0.7, 1.0), 3
@@ -33,29 +33,25 @@ def main(arguments: list[str]) -> None:
     configured = Configured(arguments)
     path, sample = configured.directory() / "learning_curve.csv", Sample(configured, "train", "test")
     is_test = np.array([split == "test" for split, _ in sample.places])
-    train, test, target = np.flatnonzero(~is_test), np.flatnonzero(is_test), sample.target
-    number, sizes = len(np.unique(target[train])), [round(share * len(train)) for share in SHARES]
+    train, test = np.flatnonzero(~is_test), np.flatnonzero(is_test)
+    number, sizes = len(np.unique(sample.target[train])), [round(share * len(train)) for share in SHARES]
     if small := [f"{100 * share:g}" for share, size in zip(SHARES, sizes, strict=True) if size < number]:
         print(f"left out: {', '.join(small)} % of {len(train)} training rows, which are fewer than the {number} labels")
-    figure, sizes = Figure(layout="constrained"), sizes[len(small) :]
-    ax, draws = figure.add_subplot(), [(train[drawn(target[train], draw)], test) for draw in range(DRAWS)]
-    with Progress() as bar:
-        task = bar.add_task("fits", total=len(sizes) * DRAWS)
-
-        def accuracy(fitted: Sample, rows: Array, target: Array) -> float:
-            bar.advance(task, 0.5)  # each is scored twice, also on the rows that it has learned from
-            return fitted.score(rows, target)
-
-        options = {"scoring": accuracy, "score_name": "test accuracy", "score_type": "test", "error_score": "raise"}
-        curve = LearningCurveDisplay.from_estimator(
-            sample, np.arange(len(target)), target, train_sizes=sizes, cv=draws, ax=ax, **options
-        )
-    lines = [(sizes[n], draw, score) for (n, draw), score in np.ndenumerate(curve.test_scores)]
+    sizes = sizes[len(small) :]
+    orders = [train[drawn(sample.target[train], draw)] for draw in range(DRAWS)]
+    fits = [(size, draw) for size in sizes for draw in range(DRAWS)]
+    folds = [sample.judge(orders[draw][:size], test) for size, draw in track(fits, "fits")]
+    scores = [np.mean(fold.proba.argmax(axis=1) == sample.target[test]) for fold in folds]
+    lines = [(*fit, score) for fit, score in zip(fits, scores, strict=True)]
     atomic_write_csv(path, ("rows", "draw", "test_accuracy"), lines)
-    write_then_rename(path.with_suffix(".png"), lambda file: figure.savefig(file, format="png", dpi=150))
-    means = zip(curve.test_scores.mean(axis=1), sizes, strict=True)
+    of_sizes = np.reshape(scores, (len(sizes), DRAWS))
+    means = zip(of_sizes.mean(axis=1), sizes, strict=True)
     print("test accuracy: " + ", ".join(f"{mean:.3f} with {size} rows" for mean, size in means))
-    print(f"table and picture: {path}, {path.with_suffix('.png').name}")
+    print(f"table: {path}")
+    curve = LearningCurveDisplay(
+        train_sizes=np.array(sizes), train_scores=of_sizes, test_scores=of_sizes, score_name="test accuracy"
+    )
+    write_picture(path.with_suffix(".png"), lambda figure: curve.plot(figure.add_subplot(), score_type="test"))
 
 
 if __name__ == "__main__":

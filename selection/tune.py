@@ -10,17 +10,16 @@ import hashlib
 import shlex
 import sys
 import warnings
-from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from statistics import fmean
-from time import monotonic, sleep
+from time import monotonic
 from typing import Any, Literal
 
 import lightning as L
+from filelock import FileLock
 from jsonargparse import Namespace
 from jsonargparse.typing import PositiveFloat, PositiveInt
-from sklearn.base import clone
 
 from callbacks.files import atomic_write_csv, atomic_write_text
 from cli.config import config_text
@@ -28,14 +27,14 @@ from cli.errors import is_user_error, one_line
 from cli.main import run_as_command
 from datamodules.splits import stratified_folds
 from selection.configured import Configured, as_text
-from selection.sample import Fold, Sample
+from selection.sample import Sample
 
 OPTIONS: dict[str, Any] = {
     "minutes": (PositiveFloat, 1.0),
     "folds": (int, 3),
     "trials": (PositiveInt | Literal[-1], -1),
+    "metric": (Literal["nll", "accuracy", "macro_f1"], "nll"),
 }
-OPTIONS["metric"] = (Literal["nll", "accuracy", "macro_f1"], "nll")
 LARGEST_C, SMALLEST_C = 1000, 0.3  # scikit-learn's measure of the penalty: l2 is 1 / (2 · rows · C)
 PENALTIES = ("model.l2", "model.optimizer.weight_decay")  # the first of them that there is
 RATES, DROPOUT = ("model.lr", "model.optimizer.lr"), "data.feature_dropout"
@@ -61,20 +60,26 @@ class Clock(L.Callback):
 
 
 def search_space(config: Namespace, num_rows: int) -> Space:
-    """The options to search that a configuration has, for N rows to learn from; the lowest penalty stands for none."""
+    """The options to search that a configuration has, for N rows to learn from; the lowest penalty stands for none.
+
+    Raises:
+        ValueError: it has none of them.
+    """
 
     def value_of(name: str) -> Any:
         return config.get(name.replace(".", ".init_args.", 1).replace("optimizer.", "optimizer.init_args."))
 
     space: Space = {}
-    for name in (*PENALTIES, *RATES, DROPOUT):
-        if (value := value_of(name)) is None or (name == PENALTIES[1] and PENALTIES[0] in space):
-            continue
-        low, high = (0.0, max(0.8, value)) if name == DROPOUT else (value / 10, value * 10)
-        if name in PENALTIES:
+    for name in PENALTIES:
+        if not space and (value := value_of(name)) is not None:
             smallest, largest = (1 / (2 * num_rows * c) for c in (LARGEST_C, SMALLEST_C))
-            low, high = min(smallest, low) if value else smallest, max(largest, value)
-        space[name] = max(value, low), (low, high)
+            low = min(smallest, value / 10) if value else smallest
+            space[name] = max(value, low), (low, max(largest, value))
+    for name in RATES:
+        if (value := value_of(name)) is not None:
+            space[name] = value, (value / 10, value * 10)
+    if (value := value_of(DROPOUT)) is not None:
+        space[DROPOUT] = value, (0.0, max(0.8, value))
     # Chars come and go beside words; without words they stay.
     left_out = "data.chars" if value_of("data.words") is None else "data.chars.ngram_range"
     for name, others in CATEGORIES.items():
@@ -93,32 +98,26 @@ def as_arguments(chosen: dict[str, Any], space: Space) -> list[str]:
     return [word for name, value in chosen.items() for word in (f"--{name}", "0" if name in is_none else str(value))]
 
 
-def open_study(file: Path, direction: Any, seed: int) -> Any:
-    """The trials in a SQLite file, a new one where there is none; a kill can leave Optuna's journals unreadable."""
+def open_study(file: Path, direction: str, seed: int) -> Any:
+    """The trials in a SQLite file, a new one where there is none; a kill can leave Optuna's journals unreadable.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
     import optuna
     from sqlalchemy.exc import SQLAlchemyError  # which comes with Optuna
-    from sqlalchemy.pool import NullPool
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     file.parent.mkdir(parents=True, exist_ok=True)
-    # Closed after each use, as a pool would leave the file open to the end of the process.
-    engine = {"poolclass": NullPool, "connect_args": {"timeout": 60}}
-    first = optuna.pruners.MedianPruner(n_startup_trials=1)  # the config as it is
-    options = {"study_name": "tune", "load_if_exists": True, "direction": direction, "pruner": first}
-    for tries_left in reversed(range(5)):
-        try:
-            study = optuna.create_study(
-                storage=optuna.storages.RDBStorage(f"sqlite:///{file.resolve()}", engine), **options
-            )
-            break
-        except SQLAlchemyError as error:
-            if tries_left:  # another search may be making the same tables
-                sleep(0.3)
-                continue
-            reason = str(error).partition("\n")[0]
-            raise ValueError(
-                f"{file}: expected the trials of a search, got {reason}; remove it to begin anew"
-            ) from error
+    pruner = optuna.pruners.MedianPruner(n_startup_trials=1)  # the config as it is
+    options: Any = {"study_name": "tune", "load_if_exists": True, "direction": direction, "pruner": pruner}
+    try:
+        with FileLock(file.with_name(".lock")):  # another search may be making the same tables
+            storage = optuna.storages.RDBStorage(f"sqlite:///{file.resolve()}", {"connect_args": {"timeout": 60}})
+            study = optuna.create_study(storage=storage, **options)
+    except SQLAlchemyError as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"{file}: expected the trials of a search, got {reason}; remove it to begin anew") from error
     study.sampler = optuna.samplers.TPESampler(seed=seed + len(study.trials))  # else it would draw the same ones again
     return study
 
@@ -130,8 +129,9 @@ class Search:
         self.arguments, configured = arguments, Configured(arguments, **OPTIONS)
         if find_spec("optuna") is None:
             raise ValueError('a search needs Optuna: pip install -e ".[tune]"')
-        self.options, self.sample = configured.config, Sample(configured, "train", "val")
-        self.metric, self.sample.callbacks = self.options.metric, [Clock(60 * self.options.minutes)]
+        self.options = configured.config
+        self.seconds, self.metric = 60 * self.options.minutes, self.options.metric
+        self.sample = Sample(configured, "train", "val", callbacks=[Clock(self.seconds)])
         self.divided = stratified_folds(self.sample.names, self.options.folds, self.options.seed_everything)
         self.space = search_space(self.options, len(self.divided[0][0]))
         self.own = {name: value for name, (value, _) in self.space.items()}
@@ -149,43 +149,40 @@ class Search:
     def is_enough(self) -> bool:
         return 0 < self.options.trials <= len(self.trials("COMPLETE", "PRUNED"))
 
-    def run(self) -> bool:
-        """Trial after trial, until the time is over or there are as many as asked for; True if Ctrl-C ended it."""
-        ends: Any = {"timeout": 60 * self.options.minutes, "catch": (TimeoutError,), "show_progress_bar": True}
+    def run(self) -> None:
+        """Trial after trial, until the time is over or there are as many as asked for."""
         warnings.filterwarnings("ignore", "clamping frac")  # the progress bar's, of a fit that ends after its time
-        try:
-            if not self.is_enough():
-                self.study.optimize(
-                    self.measure, callbacks=[lambda study, _: self.is_enough() and study.stop()], **ends
-                )
-        except KeyboardInterrupt:
-            return True
-        return False
+        if not self.is_enough():
+            stop = [lambda study, _: self.is_enough() and study.stop()]
+            ends: Any = {"timeout": self.seconds, "catch": TimeoutError, "show_progress_bar": True}
+            self.study.optimize(self.measure, callbacks=stop, **ends)
 
     def measure(self, trial: Any) -> float:
         """Mean of the metric over the folds; options that cannot be fitted count as worse than all others."""
         from optuna import TrialPruned
 
-        def after_fold(folds: list[Fold]) -> None:
-            trial.report(fmean(fold.metrics[self.metric] for fold in folds), len(folds))
-            if len(folds) < len(self.divided) and trial.should_prune():
-                raise TrialPruned
-
-        values, tried = {}, clone(self.sample)
+        values: dict[str, Any] = {}
         for name, (_, of) in self.space.items():
-            is_text = isinstance(of, list)
-            suggest = trial.suggest_categorical if is_text else partial(trial.suggest_float, log=name != DROPOUT)
-            values[name] = suggest(name, of) if is_text else suggest(name, *of)
+            if isinstance(of, list):
+                values[name] = trial.suggest_categorical(name, of)
+            else:
+                values[name] = trial.suggest_float(name, *of, log=name != DROPOUT)
+        found: list[float] = []
         try:
-            tried.configured = Configured([*self.arguments, *as_arguments(values, self.space)], **OPTIONS)
-            return fmean(fold.metrics[self.metric] for fold in tried.judge(self.divided, after_fold))
-        except (TimeoutError, TrialPruned):
-            raise
+            self.sample.configured = Configured([*self.arguments, *as_arguments(values, self.space)], **OPTIONS)
+            for seen, held_out in self.divided:
+                found.append(self.sample.judge(seen, held_out).metrics[self.metric])
+                trial.report(fmean(found), len(found))
+                if len(found) < len(self.divided) and trial.should_prune():
+                    raise TrialPruned
         except Exception as error:
+            if isinstance(error, TimeoutError | TrialPruned):
+                raise
             trial.set_user_attr("error", one_line(error))
             if values == self.own or not is_user_error(error):
                 raise
             raise TrialPruned from error
+        return fmean(found)
 
     def write_trials(self) -> None:
         """All trials, in their order."""
@@ -207,20 +204,23 @@ class Search:
         gain = "as before: nothing better was found" if best.params == self.own else f"instead of {own.value:.4f}"
         outcome = f"{self.metric} {best.value:.4f} {gain}"
         name = Path(str((self.options.config or ["run"])[0])).stem
-        use = f"python train.py fit --config {self.folder / f'{name}_tuned.yaml'}"
+        file = self.folder / f"{name}_tuned.yaml"
+        use = f"python train.py fit --config {file}"
+        made = f"python -m selection.tune {' '.join(shlex.join(self.arguments).split())}"
         head = f"# Tuned: {outcome}, mean of {len(self.divided)} folds; trials: {number}.\n#   {use}\n"
-        head += f"# Made by: python -m selection.tune {' '.join(shlex.join(self.arguments).split())}\n"
         tuned = Configured([*self.arguments, *as_arguments(best.params, self.space)], **OPTIONS)
-        atomic_write_text(self.folder / f"{name}_tuned.yaml", head + as_file(tuned))
-        print(
-            f"trials: {number}, all in {self.folder / 'trials.csv'}; the same command goes on\n{outcome}\nuse it: {use}"
-        )
+        atomic_write_text(file, f"{head}# Made by: {made}\n{as_file(tuned)}")
+        print(f"trials: {number}, all in {self.folder / 'trials.csv'}; the same command goes on")
+        print(f"{outcome}\nuse it: {use}")
 
 
 def main(arguments: list[str]) -> None:
     """Search, print the best trials, write all of them and a config; Ctrl-C ends the search, and not the rest."""
-    search = Search(arguments)
-    interrupted = search.run()
+    search, interrupted = Search(arguments), False
+    try:
+        search.run()
+    except KeyboardInterrupt:
+        interrupted = True
     search.write_trials()
     if not search.trials("COMPLETE"):
         raise ValueError("no trial was completed" + ("" if interrupted else ": give more time with --minutes"))

@@ -18,25 +18,34 @@ TEXT = ("--config", "configs/text_csv.yaml", "--trainer.max_epochs", "3", "--mod
 def sample():
     """`sample("--data.words", ...)`: the training and validation rows of text_csv with these options."""
     pytest.importorskip("datamodules.text.sentences")
-    return lambda *options: Sample(Configured([*TEXT, *options]), "train", "val")
+    return lambda *options, callbacks=(): Sample(Configured([*TEXT, *options]), "train", "val", callbacks=callbacks)
 
 
 def test_no_threshold_and_no_temperature_is_chosen_on_rows_that_will_judge(sample):
-    model = sample().fit(np.arange(60)).model_
-    assert model.decision.threshold is None
-    assert model.calibration.temperature == 1
+    class Fitted(L.Callback):
+        def on_fit_end(self, trainer, model):
+            self.model = model
+
+    fitted = Fitted()
+    rows = sample(callbacks=[fitted])
+    rows.judge(np.arange(60), np.arange(60, 80))
+    assert fitted.model.decision.threshold is None
+    assert fitted.model.calibration.temperature == 1
 
 
-def test_all_rows_are_judged_whatever_the_limits_of_the_config(sample):
+def test_all_rows_are_judged_whatever_the_limits_of_the_config(sample, capsys):
     limits = ("--trainer.limit_val_batches", "0", "--trainer.limit_predict_batches", "0")
-    fitted = sample(*limits).fit(np.arange(60))
-    assert len(fitted.predict_proba(np.arange(60, 80))) == 20
-    assert fitted.evaluate("validate", np.arange(60, 80), verbose=False)[0]["val/loss"] > 0
+    fold = sample(*limits).judge(np.arange(60), np.arange(60, 80))
+    assert len(fold.proba) == 20
+    assert fold.metrics["loss"] > 0
+    assert capsys.readouterr().err == ""  # mistakes in the data are left to fit
 
 
-def test_what_is_odd_about_the_data_is_left_to_fit(sample, capsys):
-    sample().fit(np.arange(5, 81)).predict(np.arange(5))
-    assert capsys.readouterr().err == ""
+def test_rows_held_out_take_no_part_in_a_fit_of_a_refitted_run(sample):
+    """Its config.yaml has data.refit, by which the validation rows are trained on."""
+    seen, held_out = np.arange(60), np.arange(60, 80)
+    plain, refit = sample().judge(seen, held_out), sample("--data.refit", "true").judge(seen, held_out)
+    assert np.array_equal(plain.proba, refit.proba)
 
 
 def test_rows_are_split_by_the_seed_of_the_run_as_in_train_py(sample):
@@ -48,13 +57,12 @@ def test_ctrl_c_is_a_keyboard_interrupt_and_the_next_one_too(sample):
         def on_train_batch_end(self, *_):
             signal.raise_signal(signal.SIGINT)
 
-    rows = sample()
-    rows.callbacks = [CtrlC()]
+    rows = sample(callbacks=[CtrlC()])
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     try:
         for _ in range(2):
             with pytest.raises(KeyboardInterrupt):
-                rows.fit(np.arange(60))
+                rows.judge(np.arange(60), np.arange(60, 80))
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     finally:
         signal.signal(signal.SIGINT, before)

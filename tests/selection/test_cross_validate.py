@@ -62,6 +62,7 @@ def test_folds_are_scikit_learns_and_the_table_is_what_the_rows_say(validated, c
     mean, deviation = statistics.fmean(accuracies[:3]), statistics.stdev(accuracies[:3])
     assert accuracies[3:] == pytest.approx([mean, deviation], abs=1e-5)
     assert f"{mean:.4f} ± {deviation:.4f}" in capsys.readouterr().out
+    pytest.importorskip("callbacks.figures.canvas")
     with Image.open(tmp_path / "cross_validation.png") as image:
         assert len(image.convert("RGB").getcolors(maxcolors=1 << 24)) > 10
 
@@ -72,7 +73,8 @@ def test_the_probabilities_are_those_of_scikit_learn_fitted_on_the_other_folds()
     sample = Sample(Configured(["--config", "configs/iris_binary.yaml", *short]), "train", "val")
     divided = stratified_folds(sample.names, 2, seed=0)
     x, labels = sample.x.numpy(), sample.target
-    for (seen, held_out), fold in zip(divided, sample.judge(divided, len), strict=True):
+    for seen, held_out in divided:
+        fold = sample.judge(seen, held_out)
         scaler = StandardScaler().fit(x[seen])
         peer = LogisticRegression(C=1 / (2 * len(seen) * 0.01)).fit(scaler.transform(x[seen]), labels[seen])
         np.testing.assert_allclose(fold.proba, peer.predict_proba(scaler.transform(x[held_out])), atol=0.02)
@@ -118,6 +120,13 @@ def test_texts_with_an_out_of_scope_label_are_judged_by_all_metrics_without_a_th
 def test_a_threshold_that_is_a_number_is_judged_too(validated):
     table, _ = validated("text_csv", "--folds", "2", "--trainer.max_epochs", "2", "--model.threshold", "0.4")
     assert float(table[0]["val_at_threshold/threshold"]) == pytest.approx(0.4)
+
+
+def test_without_the_folder_of_figures_one_line_replaces_the_picture(validated, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("cli.capabilities.find_spec", lambda name: None)
+    validated("iris_binary", "--folds", "2", "--trainer.max_epochs", "1")
+    assert "no cross_validation.png: it needs the folder callbacks/figures/\n" in capsys.readouterr().out
+    assert {path.name for path in tmp_path.iterdir()} == {"cross_validation.csv", "out_of_fold.csv"}
 
 
 def test_a_runs_own_config_is_judged_as_well(cli, tmp_path):
