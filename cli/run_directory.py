@@ -13,7 +13,7 @@ from types import TracebackType
 from filelock import FileLock, Timeout
 
 from callbacks.files import atomic_write_text, write_then_rename
-from callbacks.run.stopping import UNFINISHED
+from callbacks.run.requeue import UNFINISHED
 
 # What a fit writes, checkpoints apart.
 OWN_FILES = (

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from jsonargparse import Namespace
 
-from callbacks.run.stopping import UNFINISHED, slurm_job, torchrun_job
+from callbacks.run.requeue import UNFINISHED, slurm_job, torchrun_job
 from checkpoint_file import load_checkpoint
 from cli.run_directory import RunDirectory
 

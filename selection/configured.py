@@ -15,7 +15,7 @@ import torch
 from jsonargparse import ActionConfigFile, Namespace
 from lightning.pytorch.cli import LightningArgumentParser
 
-from callbacks.run.no_profiler import NoProfiler
+from callbacks.run.overhead import NoProfiler
 from cli.config import CALLBACKS, expand_paths, require_classes, require_values
 from cli.config_files import install_loader
 from cli.links import link_data_to_model
