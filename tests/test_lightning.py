@@ -89,44 +89,46 @@ def files(run):
     return {path.relative_to(run): path.read_bytes() for path in run.rglob("*") if path.is_file()}
 
 
-# A second ModelCheckpoint
-
-
 @pytest.fixture
-def two_best(cli, tmp_path):
-    """Fits with another ModelCheckpoint, whose best state is another one, and with further callbacks."""
+def interrupted(cli, tmp_path, capsys):
+    """`interrupted(options, callbacks, event)` is a run that an event ended, and that ends like a straight one."""
 
-    def fit(*callbacks):
-        rate = ("--model.l2", 0, "--model.optimizer.init_args.lr", 20, "--trainer.max_epochs", 9)
-        mine = ("ModelCheckpoint", {"monitor": "train/loss", "filename": "mine"})
-        cli(*IRIS, *rate, "--trainer.default_root_dir", tmp_path / "run", *listed(mine, *callbacks))
-        assert load(tmp_path / "run", "mine")["epoch"] != load(tmp_path / "run", "best")["epoch"] < 8
+    def fit(options, callbacks, event):
+        run, straight = ("--trainer.default_root_dir", tmp_path / "run"), tmp_path / "straight"
+        last = run[1] / "checkpoints/last.ckpt"
+        cli(*IRIS, *options, *listed(*callbacks), "--trainer.default_root_dir", straight)
+        interrupt(cli, *IRIS, *options, *listed(*callbacks, event), *run)
+        assert load(run[1])["global_step"] < load(straight)["global_step"]
+        capsys.readouterr()
+        cli(*IRIS, *options, *listed(*callbacks), *run, "--ckpt_path", last)
+        assert_same_end(run[1], straight)
+        return run[1]
 
     return fit
 
 
-def test_coefficients_are_those_of_best_ckpt_beside_another_checkpoint_callback(two_best, tmp_path):
-    two_best()
-    with (tmp_path / "run/coefficients.csv").open() as file:
+# A second ModelCheckpoint
+
+
+def test_reports_are_those_of_best_ckpt_beside_another_checkpoint_callback(cli, tmp_path):
+    rate = ("--model.l2", 0, "--model.optimizer.init_args.lr", 20, "--trainer.max_epochs", 9)
+    mine = ("ModelCheckpoint", {"monitor": "train/loss", "filename": "mine"})
+    boundary = ("callbacks.DecisionBoundary", {"every_n_epochs": 100, "resolution": 5})
+    run = tmp_path / "run"
+    cli(*IRIS, *rate, "--trainer.default_root_dir", run, *listed(mine, boundary))
+    assert load(run, "mine")["epoch"] != load(run, "best")["epoch"] < 8
+    with (run / "coefficients.csv").open() as file:
         table = [float(row["weight_standardised"]) for row in csv.DictReader(file)]
-    w = next(value for value in weights(tmp_path / "run", "best").values() if value.numel() == 2)
+    w = next(value for value in weights(run, "best").values() if value.numel() == 2)
     assert table[:2] == pytest.approx(w.flatten().tolist(), rel=1e-5)
-
-
-@pytest.mark.slow
-def test_the_boundary_of_best_ckpt_is_drawn_beside_another_checkpoint_callback(two_best, tmp_path):
-    two_best(("callbacks.DecisionBoundary", {"every_n_epochs": 100, "resolution": 5}))
-    assert (tmp_path / "run/figures/boundary_best.png").is_file()
+    assert (run / "figures/boundary_best.png").is_file()
 
 
 TAKEN = {
     "best": ("ModelCheckpoint", {"monitor": "train/loss", "filename": "best"}),
     "last": ("ModelCheckpoint", {"save_last": True, "every_n_train_steps": 1}),
     "a linked last": ("ModelCheckpoint", {"save_last": "link"}),
-    "an epoch": (
-        "ModelCheckpoint",
-        {"filename": "epoch_{epoch:05d}", "auto_insert_metric_name": False, "save_top_k": -1},
-    ),
+    "an epoch": ("ModelCheckpoint", {"filename": "epoch_{epoch:05d}", "auto_insert_metric_name": False}),
     "through another folder": ("ModelCheckpoint", {"dirpath": "RUN", "filename": "checkpoints/best"}),
     "last, on an exception": ("OnExceptionCheckpoint", {"dirpath": "RUN/checkpoints", "filename": "last"}),
 }
@@ -186,15 +188,8 @@ WINDOWS |= {name: pytest.param(*case, marks=pytest.mark.slow) for name, case in 
 
 
 @pytest.mark.parametrize(("options", "callbacks", "event"), WINDOWS.values(), ids=WINDOWS)
-def test_a_resume_loses_no_gradient_that_was_accumulated(cli, tmp_path, options, callbacks, event):
-    plan = (*IRIS, "--trainer.max_epochs", 3, *options)
-    run, straight = tmp_path / "run", tmp_path / "straight"
-    cli(*plan, *listed(*callbacks), "--trainer.default_root_dir", straight)
-    interrupt(cli, *plan, *listed(*callbacks, event), "--trainer.default_root_dir", run)
-    resume = ("--ckpt_path", run / "checkpoints/last.ckpt")
-    assert load(run)["global_step"] < load(straight)["global_step"]
-    cli(*plan, *listed(*callbacks), "--trainer.default_root_dir", run, *resume)
-    assert_same_end(run, straight)
+def test_a_resume_loses_no_gradient_that_was_accumulated(interrupted, options, callbacks, event):
+    interrupted(("--trainer.max_epochs", 3, *options), callbacks, event)
 
 
 def test_a_fit_from_a_checkpoint_without_its_gradients_is_refused(cli, tmp_path):
@@ -240,13 +235,8 @@ def test_an_average_that_no_checkpoint_would_hold_is_refused(cli, tmp_path):
 @pytest.mark.parametrize(
     "callback", [("EMAWeightAveraging", {"decay": 0.9}), ("WeightAveraging", {})], ids=lambda callback: callback[0]
 )
-def test_an_average_of_weights_goes_on_to_the_same_bits(cli, tmp_path, callback):
-    plan = (*IRIS, "--trainer.max_epochs", 4, "--checkpoint.every_n_train_steps", 3)
-    run, straight = tmp_path / "run", tmp_path / "straight"
-    cli(*plan, *listed(callback), "--trainer.default_root_dir", straight)
-    interrupt(cli, *plan, *listed(callback, at(12, "kill")), "--trainer.default_root_dir", run)
-    cli(*plan, *listed(callback), "--trainer.default_root_dir", run, "--ckpt_path", run / "checkpoints/last.ckpt")
-    assert_same_end(run, straight)
+def test_an_average_of_weights_goes_on_to_the_same_bits(interrupted, callback):
+    interrupted(("--trainer.max_epochs", 4, "--checkpoint.every_n_train_steps", 3), [callback], at(12, "kill"))
 
 
 # Early stopping
@@ -288,17 +278,11 @@ def test_a_run_goes_on_with_more_patience_as_if_it_had_had_it_from_the_beginning
 
 
 @pytest.mark.slow
-def test_with_min_epochs_a_run_is_not_said_to_have_ended(cli, capsys, tmp_path):
-    plan = (*IRIS, "--trainer.max_epochs", 20, "--trainer.min_epochs", 8)
+def test_with_min_epochs_a_run_is_not_said_to_have_ended(interrupted, capsys):
     early = ("EarlyStopping", {"monitor": "val/loss", "patience": 1, "min_delta": 5.0})
-    run, straight = tmp_path / "run", tmp_path / "straight"
-    cli(*plan, *listed(early), "--trainer.default_root_dir", straight)
-    interrupt(cli, *plan, *listed(early, at(23, "kill")), "--trainer.default_root_dir", run)
-    capsys.readouterr()
-    cli(*plan, *listed(early), "--trainer.default_root_dir", run, "--ckpt_path", run / "checkpoints/last.ckpt")
+    run = interrupted(("--trainer.max_epochs", 20, "--trainer.min_epochs", 8), [early], at(23, "kill"))
     assert "had ended this run" not in capsys.readouterr().out
     assert load(run)["epoch"] == 7
-    assert_same_end(run, straight)
 
 
 # Modules of one's own
@@ -336,15 +320,10 @@ def own_net(cli, own_modules, tmp_path):
 
     def fit(validation="pass", more="", *options):
         name = f"{tmp_path.name}_{len([*own_modules.iterdir()])}"
-        source = NET.replace("{validation}", validation).replace(
-            "{more}", textwrap.indent(textwrap.dedent(more), " " * 4)
-        )
-        (own_modules / f"{name}.py").write_text(source)
-        config = tmp_path / "own.yaml"
-        config.write_text(
-            f"{{seed_everything: 1, model: {name}.Net, data: {name}.Data, "
-            "trainer: {max_epochs: 2, log_every_n_steps: 1}}"
-        )
+        more = textwrap.indent(textwrap.dedent(more), " " * 4)
+        (own_modules / f"{name}.py").write_text(NET.replace("{validation}", validation).replace("{more}", more))
+        config, trainer = tmp_path / "own.yaml", "{max_epochs: 2, log_every_n_steps: 1}"
+        config.write_text(f"{{seed_everything: 1, model: {name}.Net, data: {name}.Data, trainer: {trainer}}}")
         cli("fit", "--config", config, "--trainer.default_root_dir", tmp_path / "run", *QUIET, *options)
         return tmp_path / "run"
 
@@ -388,11 +367,7 @@ def configure_optimizers(self):
 CANNOT_COME = {
     "checkpoint.monitor": ("", ("--checkpoint.monitor", "val_loss"), "checkpoint.monitor"),
     "EarlyStopping": ("", listed(("EarlyStopping", {"monitor": "val_loss"})), "monitor of EarlyStopping"),
-    "ModelCheckpoint": (
-        "",
-        listed(("ModelCheckpoint", {"monitor": "val_loss", "filename": "x"})),
-        "monitor of ModelCheckpoint",
-    ),
+    "ModelCheckpoint": ("", listed(("ModelCheckpoint", {"monitor": "val_loss"})), "monitor of ModelCheckpoint"),
     "ReduceLROnPlateau": (PLATEAU, (), "monitor of ReduceLROnPlateau"),
 }
 
@@ -417,13 +392,15 @@ def test_a_metric_that_the_first_epoch_might_have_logged_costs_no_state(own_net,
     assert load(run, "best")["epoch"] == 1
 
 
-def test_a_metric_that_only_a_real_validation_logs_is_waited_for(own_net):
+def test_a_metric_that_the_sanity_check_does_not_log_is_taken_without_it(own_net):
     more = """
     def on_validation_epoch_end(self):
         if not self.trainer.sanity_checking:
             self.log("val_best", float(self.current_epoch))
     """
-    run = own_net("pass", more, "--checkpoint.monitor", "val_best", "--checkpoint.mode", "max")
+    plan = ("--checkpoint.monitor", "val_best", "--checkpoint.mode", "max")
+    assert refusal(own_net, "pass", more, *plan).endswith("sanity check: --trainer.num_sanity_val_steps 0")
+    run = own_net("pass", more, *plan, "--trainer.num_sanity_val_steps", 0)
     assert load(run, "best")["epoch"] == 1
 
 
