@@ -11,6 +11,8 @@ import lightning as L
 import pytest
 import torch
 
+from tests.conftest import refused
+
 QUIET = ("--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false")
 ROOT = Path(__file__).parents[1]
 IRIS = ("fit", "--config", "configs/iris_binary.yaml", *QUIET)
@@ -58,15 +60,6 @@ def interrupt(cli, *arguments):
         cli(*arguments)
     except (SystemExit, RuntimeError) as error:
         assert getattr(error, "code", 143) == 143, error
-
-
-def refusal(cli, *arguments):
-    with pytest.raises(SystemExit) as caught:
-        cli(*arguments)
-    line = str(caught.value.code)
-    assert line.startswith("error: ")
-    assert "\n" not in line
-    return line
 
 
 def load(run, name="last"):
@@ -139,7 +132,7 @@ TAKEN = {
 def test_another_callback_that_would_write_the_run_s_own_files_is_refused(cli, tmp_path, name, options):
     options = json.loads(json.dumps(options).replace("RUN", str(tmp_path / "run")))
     place = ("--trainer.default_root_dir", tmp_path / "run", "--trainer.max_epochs", 1)
-    line = refusal(cli, *IRIS, *place, *listed((name, options)))
+    line = refused(cli, *IRIS, *place, *listed((name, options)))
     assert f"{name} would write " in line
     assert "give it another filename" in line
     assert not (tmp_path / "run").exists()
@@ -199,7 +192,7 @@ def test_a_fit_from_a_checkpoint_without_its_gradients_is_refused(cli, tmp_path)
     plan += ("--trainer.max_epochs",)
     cli(*plan, 1)
     assert load(run, "best")["loops"]["fit_loop"]["epoch_loop.batch_progress"]["current"]["ready"] % 3
-    line = refusal(cli, *plan, 2, "--ckpt_path", run / "checkpoints/best.ckpt")
+    line = refused(cli, *plan, 2, "--ckpt_path", run / "checkpoints/best.ckpt")
     assert "written while gradients waited for further batches" in line
     assert "go on from last.ckpt" in line
 
@@ -219,14 +212,14 @@ def test_what_lightning_does_not_restore_is_refused_on_a_resume_alone(cli, tmp_p
     plan = (*IRIS, *listed((name, options)), "--trainer.default_root_dir", run, "--trainer.max_epochs")
     cli(*plan, 2)
     before = files(run)
-    line = refusal(cli, *plan, 3, "--ckpt_path", run / "checkpoints/last.ckpt")
+    line = refused(cli, *plan, 3, "--ckpt_path", run / "checkpoints/last.ckpt")
     assert f"{name.rpartition('.')[2]} cannot be resumed: it " in line
     assert files(run) == before
 
 
 def test_an_average_that_no_checkpoint_would_hold_is_refused(cli, tmp_path):
     place = ("--trainer.default_root_dir", tmp_path / "run", "--trainer.max_epochs", 4)
-    line = refusal(cli, *IRIS, *place, *listed(("StochasticWeightAveraging", {"swa_lrs": 0.1})))
+    line = refused(cli, *IRIS, *place, *listed(("StochasticWeightAveraging", {"swa_lrs": 0.1})))
     assert "use EMAWeightAveraging or WeightAveraging, which save it" in line
     assert not (tmp_path / "run").exists()
 
@@ -377,14 +370,14 @@ CANNOT_COME = {
 def test_a_metric_that_cannot_come_is_refused_before_the_first_step(own_net, tmp_path, more, options, who, dry):
     options = (*options, "--trainer.fast_dev_run", dry)
     more += "\ndef on_train_batch_start(self, *_):\n    assert self.trainer.fast_dev_run\n"
-    line = refusal(own_net, 'self.log("val/loss", self.loss(batch))', more, *options)
+    line = refused(own_net, 'self.log("val/loss", self.loss(batch))', more, *options)
     assert line.startswith(f"error: expected val_loss ({who}) to be logged, got only: ")
     assert "val/loss" in line
     assert not (tmp_path / "run").exists()
 
 
 def test_a_metric_that_the_first_epoch_might_have_logged_costs_no_state(own_net, tmp_path):
-    line = refusal(own_net, 'self.log("val_loss", self.loss(batch))', "", "--checkpoint.monitor", "train_lost")
+    line = refused(own_net, 'self.log("val_loss", self.loss(batch))', "", "--checkpoint.monitor", "train_lost")
     assert "expected train_lost (checkpoint.monitor) to be logged, got only: " in line
     assert load(tmp_path / "run")["epoch"] == 0
     resume = ("--ckpt_path", tmp_path / "run/checkpoints/last.ckpt", "--checkpoint.monitor", "train_loss")
@@ -399,7 +392,7 @@ def test_a_metric_that_the_sanity_check_does_not_log_is_taken_without_it(own_net
             self.log("val_best", float(self.current_epoch))
     """
     plan = ("--checkpoint.monitor", "val_best", "--checkpoint.mode", "max")
-    assert refusal(own_net, "pass", more, *plan).endswith("sanity check: --trainer.num_sanity_val_steps 0")
+    assert refused(own_net, "pass", more, *plan).endswith("sanity check: --trainer.num_sanity_val_steps 0")
     run = own_net("pass", more, *plan, "--trainer.num_sanity_val_steps", 0)
     assert load(run, "best")["epoch"] == 1
 
@@ -415,7 +408,7 @@ def __init__(self, folder: str = "data"):
 @pytest.mark.parametrize("dry", ["false", "true"])
 def test_hyperparameters_that_cannot_be_saved_are_refused_before_the_first_step(own_net, tmp_path, dry):
     more = HPARAMS % "torch.relu" + "def on_train_batch_start(self, *_):\n    raise AssertionError('a step')\n"
-    line = refusal(own_net, "pass", more, "--trainer.fast_dev_run", dry)
+    line = refused(own_net, "pass", more, "--trainer.fast_dev_run", dry)
     assert "hyper_parameters.act is a " in line
     assert "save_hyperparameters(ignore=['act'])" in line
     assert not (tmp_path / "run").exists()
@@ -489,5 +482,5 @@ def test_a_refused_resume_leaves_no_file(cli, tmp_path, options):
     plan = (*IRIS, *listed(), "--trainer.default_root_dir", run, "--trainer.max_epochs")
     cli(*plan, 1)
     before = files(run)
-    refusal(cli, *plan, 2, "--ckpt_path", run / "checkpoints/last.ckpt", *options)
+    refused(cli, *plan, 2, "--ckpt_path", run / "checkpoints/last.ckpt", *options)
     assert files(run) == before

@@ -21,7 +21,7 @@ import torch
 from torch.utils.tensorboard import SummaryWriter
 
 from callbacks.run.checkpoint_io import AtomicCheckpointIO
-from tests.conftest import MODULES
+from tests.conftest import MODULES, refused
 
 ROOT = Path(__file__).parents[1]
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": ""}
@@ -513,18 +513,6 @@ assert run_cli([*arguments, *place, "--trainer.max_epochs", "4"], log) == [0]
 
 
 # No checkpoint, or a bad one
-
-
-def refused(cli, *arguments):
-    """The one line that a command ends in."""
-    with pytest.raises(SystemExit) as exit:
-        cli(*arguments)
-    line = exit.value.code
-    assert isinstance(line, str), f"expected a message as exit status, got {line!r}"
-    assert line.startswith("error: ")
-    assert "\n" not in line
-    assert len(line) < 500
-    return line
 
 
 @pytest.fixture(scope="module")

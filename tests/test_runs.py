@@ -15,6 +15,7 @@ import yaml
 
 from deploy.classifier import Classifier
 from logreg.one_vs_all import OneVsAll
+from tests.conftest import refused
 
 ROOT = Path(__file__).parents[1]
 SLOW = pytest.mark.slow
@@ -24,15 +25,6 @@ QUIET += ("false", "--trainer.logger", "false")
 
 def contents(folder):
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-def refused(cli, *arguments):
-    """The one line that a command ends in."""
-    with pytest.raises(SystemExit) as exit:
-        cli(*arguments)
-    assert str(exit.value.code).startswith("error: ")
-    assert "\n" not in exit.value.code
-    return exit.value.code
 
 
 def fit(cli, config, run, *options, epochs=1):

@@ -14,7 +14,7 @@ from lightning.pytorch.loggers.logger import Logger, rank_zero_experiment
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from torch import Tensor
 
-from callbacks.files import write_then_rename
+from callbacks.files import replacing, write_then_rename
 
 
 class ThrottledSave(Logger):
@@ -118,7 +118,10 @@ class ResumableCSVLogger(ThrottledSave, CSVLogger):
         else:  # a new metric, or the first write
             rows = [*self._rows_to_keep(), *self._rows]
             columns = sorted(set().union(*rows))
-            write_then_rename(self.path, lambda temporary: _write_table(temporary, columns, rows))
+            with replacing(self.path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+                writer = csv.DictWriter(file, columns)
+                writer.writeheader()
+                writer.writerows(rows)
             self._columns = columns
         self._rows = []
 
@@ -142,10 +145,3 @@ def _lazy_writer(log_dir: str, **options: Any) -> Any:
     writer = LazyWriter(log_dir=log_dir, **options)
     writer.is_made = True
     return writer
-
-
-def _write_table(path: Path, columns: list[str], rows: list[dict[str, Any]]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns)
-        writer.writeheader()
-        writer.writerows(rows)
