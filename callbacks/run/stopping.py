@@ -32,7 +32,7 @@ class GracefulStop(Checkpoint):  # a Checkpoint, because Lightning runs those la
         self.command = ""  # all options of this command, which train.py sets
         self.received: int | None = None  # number of the first signal
         self._saved: Path | None = None  # once stopping, or once the training is over
-        self._asked: tuple[Any, Tensor] | None = None  # of several processes, whether any of them has received one
+        self._reduced: tuple[Any, Tensor] | None = None  # of several processes, whether any of them has received one
         self._notice: signal.Signals | None = None  # with which SLURM announces the end of the job's time
         self._previous_handlers: dict[int, Any] = {}
 
@@ -40,7 +40,7 @@ class GracefulStop(Checkpoint):  # a Checkpoint, because Lightning runs those la
         self._notice, self._saved = requeue_signal(trainer), None
         if trainer.world_size > 1:
             self._group: Any = dist.new_group(backend="gloo")  # on CPUs, so that no GPU is waited for
-            self._asked = None
+            self._reduced = None
             # At every step Lightning too lets all processes wait for each other, over a SIGTERM that is handled here.
             trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
         for number in filter(None, (signal.SIGINT, signal.SIGTERM, self._notice)):
@@ -117,17 +117,17 @@ class GracefulStop(Checkpoint):  # a Checkpoint, because Lightning runs those la
         if trainer.world_size == 1:
             return self.received is not None
         # A signal reaches the processes at different steps, but they must stop after the same one: that after which
-        # all have heard of it. The answer travels while the next step is computed.
-        work, received = self._asked or self._ask()
+        # all know of it. The result travels while the next step is computed.
+        work, received = self._reduced or self._reduce()
         work.wait()
-        self._asked = self._ask()
+        self._reduced = self._reduce()
         return bool(received)
 
     def _listen(self, number: int, handler: Callable[[int, FrameType | None], None]) -> None:
         if threading.current_thread() is threading.main_thread():  # no other receives signals, or may ask for them
             self._previous_handlers.setdefault(number, signal.signal(number, handler))
 
-    def _ask(self) -> tuple[Any, Tensor]:
+    def _reduce(self) -> tuple[Any, Tensor]:
         received = torch.tensor(float(self.received is not None))
         return dist.all_reduce(received, op=dist.ReduceOp.MAX, group=self._group, async_op=True), received
 
