@@ -13,11 +13,11 @@ EXPORTS = {
     "LossSurface": "figures.loss_surface",
     "PredictionWriter": "reports.predictions",
     "RelocatableModelCheckpoint": "run.checkpoints",
-    "NoProfiler": "run.no_profiler",
+    "NoProfiler": "run.overhead",
     "ResumableCSVLogger": "run.loggers",
     "KeepEarlyStop": "run.lightning_callbacks",
     "TeachingBoard": "figures.teaching_board",
-    "ThrottledProgressBar": "run.progress_bar",
+    "ThrottledProgressBar": "run.overhead",
     "ThrottledTensorBoardLogger": "run.loggers",
 }
 

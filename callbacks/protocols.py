@@ -1,25 +1,17 @@
 """The members of a model and of its datamodule that callbacks and `deploy` use: one protocol for each consumer.
 
-Any class with these members fits; it need not inherit from anything here. What needs an optional one is left out
-without it. N rows, D features, K classes. `x` is (N, D) as the model takes it: dense, or sparse CSR.
+Any class with these members fits; it need not inherit from anything here. N rows, D features, K classes. `x` is (N, D)
+as the model takes it: dense, or sparse CSR.
 """
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Hashable, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import lightning as L
 from torch import Tensor
-
-Member = TypeVar("Member", bound=Callable[..., Any])
-
-
-def optional(member: Member) -> Member:
-    """Mark a member of a protocol that may be missing."""
-    member.is_optional = True  # type: ignore[attr-defined]
-    return member
 
 
 class PlottableModel(Protocol):
@@ -28,10 +20,6 @@ class PlottableModel(Protocol):
     def predict_proba(self, x: Tensor) -> Tensor:
         """Probabilities (N, K) whose rows sum to 1."""
 
-    @optional
-    def predict_proba_per_class(self, x: Tensor) -> Tensor:
-        """One-vs-all alone: each binary classifier's own probability, (N, K); rows need not sum to 1."""
-
 
 class Classifier(PlottableModel, Protocol):
     """For reports and pictures of an evaluation; `test_step` and `predict_step` return probabilities (N, K)."""
@@ -39,27 +27,27 @@ class Classifier(PlottableModel, Protocol):
     def predict_label(self, proba: Tensor) -> Tensor:
         """The decision rule: probabilities (N, K) to class indices (N,)."""
 
-    @optional
+
+class ModelExtras(Protocol):
+    """Members that a model may lack: what needs one is left out."""
+
+    threshold: float | None
+    """A row whose largest in-scope probability is lower is called out of scope; None for no such rule."""
+    temperature: float
+    """By which log-probabilities were divided after training; 1 where they are as trained."""
+
     def coefficients(self) -> tuple[Tensor, Tensor]:
         """Linear models alone: W (D, K) and b (K,) of the logits x @ W + b; of a binary logit (D, 1) and (1,)."""
 
-    @property
-    @optional
-    def threshold(self) -> float | None:
-        """A row whose largest in-scope probability is lower is called out of scope; None for no such rule."""
-
-    @property
-    @optional
-    def temperature(self) -> float:
-        """By which log-probabilities were divided after training; 1 where they are as trained."""
+    def predict_proba_per_class(self, x: Tensor) -> Tensor:
+        """One-vs-all alone: each binary classifier's own probability, (N, K); rows need not sum to 1."""
 
 
 class DescendingModel(Protocol):
     """For the loss surface: a binary logit with the objective `nll` + l2 · Σw²."""
 
-    @property
-    def l2(self) -> float:
-        """Strength of the penalty."""
+    l2: float
+    """Strength of the penalty."""
 
     def coefficients(self) -> tuple[Tensor, Tensor]:
         """w (D, 1) and b (1,) of the logits x @ w + b."""
@@ -71,9 +59,8 @@ class DescendingModel(Protocol):
 class NamedClasses(Protocol):
     """Data with K classes."""
 
-    @property
-    def class_names(self) -> Sequence[str]:
-        """K names, in the order of the class indices."""
+    class_names: Sequence[str]
+    """K names, in the order of the class indices."""
 
 
 class LabelledData(NamedClasses, Protocol):
@@ -82,40 +69,12 @@ class LabelledData(NamedClasses, Protocol):
     def describe(self, indices: Sequence[int], split: str) -> list[dict[str, Any]]:
         """The columns of a report for rows of the split "test" or "predict": name to value, for each row."""
 
-    @property
-    @optional
-    def feature_names(self) -> Sequence[str]:
-        """D names, in the order of the columns of x."""
-
-    @property
-    @optional
-    def oos_class(self) -> int | None:
-        """Index of the class that means "none of the others"; None where there is none."""
-
-    @optional
-    def class_groups(self) -> Sequence[str] | None:
-        """The group of each class, such as the domain of an intent, K names; None where there are no groups."""
-
-    @property
-    @optional
-    def predict_file(self) -> str | None:
-        """The file that the rows to predict come from; None where they come from elsewhere."""
-
-    @optional
-    def input_rows(self, indices: Sequence[int]) -> list[dict[str, Any]]:
-        """All columns of rows of `predict_file`, as they are there."""
-
-    @optional
-    def is_empty(self, index: int) -> bool:
-        """Whether a row of `predict_file` holds nothing to classify, so that it gets no label."""
-
 
 class ScaledData(NamedClasses, Protocol):
     """For the table of coefficients."""
 
-    @property
-    def feature_names(self) -> Sequence[str]:
-        """D names, in the order of the columns of x."""
+    feature_names: Sequence[str]
+    """D names, in the order of the columns of x."""
 
     def scaling(self) -> tuple[Tensor, Tensor]:
         """Mean and scale of each feature, (D,) and (D,): x is (raw − mean) / scale; 0 and 1 for raw features."""
@@ -124,9 +83,8 @@ class ScaledData(NamedClasses, Protocol):
 class PlottableData(NamedClasses, Protocol):
     """For pictures of a model while it learns."""
 
-    @property
-    def feature_names(self) -> Sequence[str]:
-        """Names of the raw features."""
+    feature_names: Sequence[str]
+    """Names of the raw features."""
 
     def points(self, split: str) -> tuple[Tensor, Tensor]:
         """Of the split "train" or "val": raw features (N, D), before any scaling, and class indices (N,)."""
@@ -148,11 +106,29 @@ class EncodableData(NamedClasses, Protocol):
     def encode(self, inputs: Any) -> Tensor:
         """Sentences, rows or whatever else the data is made of to x (N, D)."""
 
-    @optional
+
+class DataExtras(Protocol):
+    """Members that data may lack: what needs one is left out."""
+
+    feature_names: Sequence[str]
+    """D names, in the order of the columns of x."""
+    oos_class: int | None
+    """Index of the class that means "none of the others"; None where there is none."""
+    predict_file: str | None
+    """The file that the rows to predict come from; None where they come from elsewhere."""
+
+    def class_groups(self) -> Sequence[str] | None:
+        """The group of each class, such as the domain of an intent, K names; None where there are no groups."""
+
+    def input_rows(self, indices: Sequence[int]) -> list[dict[str, Any]]:
+        """All columns of rows of `predict_file`, as they are there."""
+
+    def is_empty(self, index: int) -> bool:
+        """Whether a row of `predict_file` holds nothing to classify, so that it gets no label."""
+
     def unseen(self, inputs: Any) -> list[list[str]]:
         """For each input a line for each part of it that no training row has, N lists."""
 
-    @optional
     def sklearn_transformer(self) -> Any:
         """The fitted scikit-learn transformer from a user's inputs to x; a ValueError where there can be none."""
 
@@ -167,23 +143,24 @@ def offers(thing: object, *names: str) -> bool:
 
 
 def optional_of(thing: object, name: str) -> Any:
-    """The value of an optional property or method, None where the object has none."""
+    """The value of an optional attribute or method, None where the object has none."""
     return getattr(thing, name) if offers(thing, name) else None
 
 
-def missing(thing: object, protocol: Callable[..., object], optional_too: bool = False) -> list[str]:
+def missing(thing: object, protocol: Callable[..., object]) -> list[str]:
     """The members of a protocol that an object lacks, each with its signature.
 
     >>> missing(object(), Classifier)
     ['predict_proba(x: Tensor) -> Tensor', 'predict_label(proba: Tensor) -> Tensor']
     """
-    return [
-        _signature(name, member)
-        for parent in reversed(inspect.getmro(protocol))  # type: ignore[arg-type]  # a Protocol is a class
-        if parent.__module__ == __name__
-        for name, member in vars(parent).items()
-        if not name.startswith("_") and not offers(thing, name) and (optional_too or not _is_optional(member))
-    ]
+    members: dict[str, str] = {}
+    for parent in reversed(inspect.getmro(protocol)):  # type: ignore[arg-type]  # a Protocol is a class
+        if parent.__module__ == __name__:
+            members |= {name: f"{name}: {kind}" for name, kind in inspect.get_annotations(parent).items()}
+            methods = [name for name in vars(parent) if not name.startswith("_")]
+            members |= {name: f"{name}{inspect.signature(getattr(parent, name))}" for name in methods}
+    lines = [line for name, line in members.items() if not offers(thing, name)]
+    return [line.replace("(self, ", "(").replace("(self)", "()").replace("'", "") for line in lines]
 
 
 def lack(thing: object, protocol: Callable[..., object]) -> str | None:
@@ -196,15 +173,3 @@ def lack(thing: object, protocol: Callable[..., object]) -> str | None:
 def datamodule_of(trainer: L.Trainer) -> Any:
     """The datamodule of this run, None for a run on bare loaders, for which the Trainer has no such attribute."""
     return getattr(trainer, "datamodule", None)
-
-
-def _is_optional(member: Any) -> bool:
-    return hasattr(member.fget if isinstance(member, property) else member, "is_optional")
-
-
-def _signature(name: str, member: Any) -> str:
-    if isinstance(member, property):
-        return f"{name}: {inspect.signature(member.fget).return_annotation}"  # type: ignore[arg-type]
-    signature = inspect.signature(member)
-    parameters = [parameter for parameter in signature.parameters.values() if parameter.name != "self"]
-    return f"{name}{signature.replace(parameters=parameters)}".replace("'", "")  # annotations are strings here

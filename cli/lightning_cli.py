@@ -16,8 +16,9 @@ from callbacks.files import atomic_write_text
 from callbacks.run.checkpoint_io import AtomicCheckpointIO
 from callbacks.run.lightning_callbacks import refuse_own_names, refuse_stateless
 from callbacks.run.metrics import evaluated_part
-from callbacks.run.no_profiler import NoProfiler
-from callbacks.run.stopping import UNFINISHED, GracefulStop, slurm_job, torchrun_job
+from callbacks.run.overhead import NoProfiler
+from callbacks.run.requeue import UNFINISHED, slurm_job, torchrun_job
+from callbacks.run.stopping import GracefulStop
 from cli.checkpoint import class_names, read_checkpoint, require_same_classes, restore_state
 from cli.config import CALLBACKS, config_text, expand_paths, require_options
 from cli.links import link_data_to_model

@@ -13,7 +13,7 @@ from filelock import FileLock, Timeout
 from jsonargparse import Namespace
 
 from callbacks.files import atomic_write_text, write_then_rename
-from callbacks.run.stopping import UNFINISHED, slurm_job, torchrun_job
+from callbacks.run.requeue import UNFINISHED, slurm_job, torchrun_job
 from checkpoint_file import load_checkpoint
 
 # What a fit writes, checkpoints apart.

@@ -12,7 +12,7 @@ from callbacks.run.divergence import StopOnDivergence
 from callbacks.run.lightning_callbacks import KeepEarlyStop
 from callbacks.run.loggers import ResumableCSVLogger, ThrottledTensorBoardLogger
 from callbacks.run.metrics import MetricsWriter
-from callbacks.run.progress_bar import ThrottledProgressBar
+from callbacks.run.overhead import ThrottledProgressBar
 from cli.capabilities import callbacks_of
 
 POSITIVE_OPTIONS = (

@@ -15,7 +15,7 @@ import torch
 from jsonargparse import ActionConfigFile, Namespace
 from lightning.pytorch.cli import LightningArgumentParser
 
-from callbacks.run.no_profiler import NoProfiler
+from callbacks.run.overhead import NoProfiler
 from cli.config import CALLBACKS, expand_paths, install_loader, require_options
 from cli.links import link_data_to_model
 from cli.processes import spare_threads

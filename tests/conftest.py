@@ -27,6 +27,18 @@ settings.register_profile("no deadline", deadline=None)
 settings.load_profile("no deadline")
 
 
+def refused(command: Callable[..., object], *arguments: object) -> str:
+    """The one line that a command, such as `cli`, ends in."""
+    with pytest.raises(SystemExit) as exit:
+        command(*arguments)
+    line = exit.value.code
+    assert isinstance(line, str), f"expected a message as exit status, got {line!r}"
+    assert line.startswith("error: ")
+    assert "\n" not in line
+    assert len(line) < 500
+    return line
+
+
 @pytest.fixture(autouse=True, scope="session")
 def on_one_cpu() -> Iterator[None]:
     """What leaves the device to Lightning takes one CPU here, on a machine with a GPU too; tests marked gpu name it."""

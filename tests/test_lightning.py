@@ -11,6 +11,8 @@ import lightning as L
 import pytest
 import torch
 
+from tests.conftest import refused
+
 QUIET = ("--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false")
 ROOT = Path(__file__).parents[1]
 IRIS = ("fit", "--config", "configs/iris_binary.yaml", *QUIET)
@@ -60,15 +62,6 @@ def interrupt(cli, *arguments):
         assert getattr(error, "code", 143) == 143, error
 
 
-def refusal(cli, *arguments):
-    with pytest.raises(SystemExit) as caught:
-        cli(*arguments)
-    line = str(caught.value.code)
-    assert line.startswith("error: ")
-    assert "\n" not in line
-    return line
-
-
 def load(run, name="last"):
     return torch.load(run / f"checkpoints/{name}.ckpt", weights_only=True)
 
@@ -89,44 +82,46 @@ def files(run):
     return {path.relative_to(run): path.read_bytes() for path in run.rglob("*") if path.is_file()}
 
 
-# A second ModelCheckpoint
-
-
 @pytest.fixture
-def two_best(cli, tmp_path):
-    """Fits with another ModelCheckpoint, whose best state is another one, and with further callbacks."""
+def interrupted(cli, tmp_path, capsys):
+    """`interrupted(options, callbacks, event)` is a run that an event ended, and that ends like a straight one."""
 
-    def fit(*callbacks):
-        rate = ("--model.l2", 0, "--model.optimizer.init_args.lr", 20, "--trainer.max_epochs", 9)
-        mine = ("ModelCheckpoint", {"monitor": "train/loss", "filename": "mine"})
-        cli(*IRIS, *rate, "--trainer.default_root_dir", tmp_path / "run", *listed(mine, *callbacks))
-        assert load(tmp_path / "run", "mine")["epoch"] != load(tmp_path / "run", "best")["epoch"] < 8
+    def fit(options, callbacks, event):
+        run, straight = ("--trainer.default_root_dir", tmp_path / "run"), tmp_path / "straight"
+        last = run[1] / "checkpoints/last.ckpt"
+        cli(*IRIS, *options, *listed(*callbacks), "--trainer.default_root_dir", straight)
+        interrupt(cli, *IRIS, *options, *listed(*callbacks, event), *run)
+        assert load(run[1])["global_step"] < load(straight)["global_step"]
+        capsys.readouterr()
+        cli(*IRIS, *options, *listed(*callbacks), *run, "--ckpt_path", last)
+        assert_same_end(run[1], straight)
+        return run[1]
 
     return fit
 
 
-def test_coefficients_are_those_of_best_ckpt_beside_another_checkpoint_callback(two_best, tmp_path):
-    two_best()
-    with (tmp_path / "run/coefficients.csv").open() as file:
+# A second ModelCheckpoint
+
+
+def test_reports_are_those_of_best_ckpt_beside_another_checkpoint_callback(cli, tmp_path):
+    rate = ("--model.l2", 0, "--model.optimizer.init_args.lr", 20, "--trainer.max_epochs", 9)
+    mine = ("ModelCheckpoint", {"monitor": "train/loss", "filename": "mine"})
+    boundary = ("callbacks.DecisionBoundary", {"every_n_epochs": 100, "resolution": 5})
+    run = tmp_path / "run"
+    cli(*IRIS, *rate, "--trainer.default_root_dir", run, *listed(mine, boundary))
+    assert load(run, "mine")["epoch"] != load(run, "best")["epoch"] < 8
+    with (run / "coefficients.csv").open() as file:
         table = [float(row["weight_standardised"]) for row in csv.DictReader(file)]
-    w = next(value for value in weights(tmp_path / "run", "best").values() if value.numel() == 2)
+    w = next(value for value in weights(run, "best").values() if value.numel() == 2)
     assert table[:2] == pytest.approx(w.flatten().tolist(), rel=1e-5)
-
-
-@pytest.mark.slow
-def test_the_boundary_of_best_ckpt_is_drawn_beside_another_checkpoint_callback(two_best, tmp_path):
-    two_best(("callbacks.DecisionBoundary", {"every_n_epochs": 100, "resolution": 5}))
-    assert (tmp_path / "run/figures/boundary_best.png").is_file()
+    assert (run / "figures/boundary_best.png").is_file()
 
 
 TAKEN = {
     "best": ("ModelCheckpoint", {"monitor": "train/loss", "filename": "best"}),
     "last": ("ModelCheckpoint", {"save_last": True, "every_n_train_steps": 1}),
     "a linked last": ("ModelCheckpoint", {"save_last": "link"}),
-    "an epoch": (
-        "ModelCheckpoint",
-        {"filename": "epoch_{epoch:05d}", "auto_insert_metric_name": False, "save_top_k": -1},
-    ),
+    "an epoch": ("ModelCheckpoint", {"filename": "epoch_{epoch:05d}", "auto_insert_metric_name": False}),
     "through another folder": ("ModelCheckpoint", {"dirpath": "RUN", "filename": "checkpoints/best"}),
     "last, on an exception": ("OnExceptionCheckpoint", {"dirpath": "RUN/checkpoints", "filename": "last"}),
 }
@@ -137,7 +132,7 @@ TAKEN = {
 def test_another_callback_that_would_write_the_run_s_own_files_is_refused(cli, tmp_path, name, options):
     options = json.loads(json.dumps(options).replace("RUN", str(tmp_path / "run")))
     place = ("--trainer.default_root_dir", tmp_path / "run", "--trainer.max_epochs", 1)
-    line = refusal(cli, *IRIS, *place, *listed((name, options)))
+    line = refused(cli, *IRIS, *place, *listed((name, options)))
     assert f"{name} would write " in line
     assert "give it another filename" in line
     assert not (tmp_path / "run").exists()
@@ -186,15 +181,8 @@ WINDOWS |= {name: pytest.param(*case, marks=pytest.mark.slow) for name, case in 
 
 
 @pytest.mark.parametrize(("options", "callbacks", "event"), WINDOWS.values(), ids=WINDOWS)
-def test_a_resume_loses_no_gradient_that_was_accumulated(cli, tmp_path, options, callbacks, event):
-    plan = (*IRIS, "--trainer.max_epochs", 3, *options)
-    run, straight = tmp_path / "run", tmp_path / "straight"
-    cli(*plan, *listed(*callbacks), "--trainer.default_root_dir", straight)
-    interrupt(cli, *plan, *listed(*callbacks, event), "--trainer.default_root_dir", run)
-    resume = ("--ckpt_path", run / "checkpoints/last.ckpt")
-    assert load(run)["global_step"] < load(straight)["global_step"]
-    cli(*plan, *listed(*callbacks), "--trainer.default_root_dir", run, *resume)
-    assert_same_end(run, straight)
+def test_a_resume_loses_no_gradient_that_was_accumulated(interrupted, options, callbacks, event):
+    interrupted(("--trainer.max_epochs", 3, *options), callbacks, event)
 
 
 def test_a_fit_from_a_checkpoint_without_its_gradients_is_refused(cli, tmp_path):
@@ -204,7 +192,7 @@ def test_a_fit_from_a_checkpoint_without_its_gradients_is_refused(cli, tmp_path)
     plan += ("--trainer.max_epochs",)
     cli(*plan, 1)
     assert load(run, "best")["loops"]["fit_loop"]["epoch_loop.batch_progress"]["current"]["ready"] % 3
-    line = refusal(cli, *plan, 2, "--ckpt_path", run / "checkpoints/best.ckpt")
+    line = refused(cli, *plan, 2, "--ckpt_path", run / "checkpoints/best.ckpt")
     assert "written while gradients waited for further batches" in line
     assert "go on from last.ckpt" in line
 
@@ -224,14 +212,14 @@ def test_what_lightning_does_not_restore_is_refused_on_a_resume_alone(cli, tmp_p
     plan = (*IRIS, *listed((name, options)), "--trainer.default_root_dir", run, "--trainer.max_epochs")
     cli(*plan, 2)
     before = files(run)
-    line = refusal(cli, *plan, 3, "--ckpt_path", run / "checkpoints/last.ckpt")
+    line = refused(cli, *plan, 3, "--ckpt_path", run / "checkpoints/last.ckpt")
     assert f"{name.rpartition('.')[2]} cannot be resumed: it " in line
     assert files(run) == before
 
 
 def test_an_average_that_no_checkpoint_would_hold_is_refused(cli, tmp_path):
     place = ("--trainer.default_root_dir", tmp_path / "run", "--trainer.max_epochs", 4)
-    line = refusal(cli, *IRIS, *place, *listed(("StochasticWeightAveraging", {"swa_lrs": 0.1})))
+    line = refused(cli, *IRIS, *place, *listed(("StochasticWeightAveraging", {"swa_lrs": 0.1})))
     assert "use EMAWeightAveraging or WeightAveraging, which save it" in line
     assert not (tmp_path / "run").exists()
 
@@ -240,13 +228,8 @@ def test_an_average_that_no_checkpoint_would_hold_is_refused(cli, tmp_path):
 @pytest.mark.parametrize(
     "callback", [("EMAWeightAveraging", {"decay": 0.9}), ("WeightAveraging", {})], ids=lambda callback: callback[0]
 )
-def test_an_average_of_weights_goes_on_to_the_same_bits(cli, tmp_path, callback):
-    plan = (*IRIS, "--trainer.max_epochs", 4, "--checkpoint.every_n_train_steps", 3)
-    run, straight = tmp_path / "run", tmp_path / "straight"
-    cli(*plan, *listed(callback), "--trainer.default_root_dir", straight)
-    interrupt(cli, *plan, *listed(callback, at(12, "kill")), "--trainer.default_root_dir", run)
-    cli(*plan, *listed(callback), "--trainer.default_root_dir", run, "--ckpt_path", run / "checkpoints/last.ckpt")
-    assert_same_end(run, straight)
+def test_an_average_of_weights_goes_on_to_the_same_bits(interrupted, callback):
+    interrupted(("--trainer.max_epochs", 4, "--checkpoint.every_n_train_steps", 3), [callback], at(12, "kill"))
 
 
 # Early stopping
@@ -288,17 +271,11 @@ def test_a_run_goes_on_with_more_patience_as_if_it_had_had_it_from_the_beginning
 
 
 @pytest.mark.slow
-def test_with_min_epochs_a_run_is_not_said_to_have_ended(cli, capsys, tmp_path):
-    plan = (*IRIS, "--trainer.max_epochs", 20, "--trainer.min_epochs", 8)
+def test_with_min_epochs_a_run_is_not_said_to_have_ended(interrupted, capsys):
     early = ("EarlyStopping", {"monitor": "val/loss", "patience": 1, "min_delta": 5.0})
-    run, straight = tmp_path / "run", tmp_path / "straight"
-    cli(*plan, *listed(early), "--trainer.default_root_dir", straight)
-    interrupt(cli, *plan, *listed(early, at(23, "kill")), "--trainer.default_root_dir", run)
-    capsys.readouterr()
-    cli(*plan, *listed(early), "--trainer.default_root_dir", run, "--ckpt_path", run / "checkpoints/last.ckpt")
+    run = interrupted(("--trainer.max_epochs", 20, "--trainer.min_epochs", 8), [early], at(23, "kill"))
     assert "had ended this run" not in capsys.readouterr().out
     assert load(run)["epoch"] == 7
-    assert_same_end(run, straight)
 
 
 # Modules of one's own
@@ -336,15 +313,10 @@ def own_net(cli, own_modules, tmp_path):
 
     def fit(validation="pass", more="", *options):
         name = f"{tmp_path.name}_{len([*own_modules.iterdir()])}"
-        source = NET.replace("{validation}", validation).replace(
-            "{more}", textwrap.indent(textwrap.dedent(more), " " * 4)
-        )
-        (own_modules / f"{name}.py").write_text(source)
-        config = tmp_path / "own.yaml"
-        config.write_text(
-            f"{{seed_everything: 1, model: {name}.Net, data: {name}.Data, "
-            "trainer: {max_epochs: 2, log_every_n_steps: 1}}"
-        )
+        more = textwrap.indent(textwrap.dedent(more), " " * 4)
+        (own_modules / f"{name}.py").write_text(NET.replace("{validation}", validation).replace("{more}", more))
+        config, trainer = tmp_path / "own.yaml", "{max_epochs: 2, log_every_n_steps: 1}"
+        config.write_text(f"{{seed_everything: 1, model: {name}.Net, data: {name}.Data, trainer: {trainer}}}")
         cli("fit", "--config", config, "--trainer.default_root_dir", tmp_path / "run", *QUIET, *options)
         return tmp_path / "run"
 
@@ -388,11 +360,7 @@ def configure_optimizers(self):
 CANNOT_COME = {
     "checkpoint.monitor": ("", ("--checkpoint.monitor", "val_loss"), "checkpoint.monitor"),
     "EarlyStopping": ("", listed(("EarlyStopping", {"monitor": "val_loss"})), "monitor of EarlyStopping"),
-    "ModelCheckpoint": (
-        "",
-        listed(("ModelCheckpoint", {"monitor": "val_loss", "filename": "x"})),
-        "monitor of ModelCheckpoint",
-    ),
+    "ModelCheckpoint": ("", listed(("ModelCheckpoint", {"monitor": "val_loss"})), "monitor of ModelCheckpoint"),
     "ReduceLROnPlateau": (PLATEAU, (), "monitor of ReduceLROnPlateau"),
 }
 
@@ -402,14 +370,14 @@ CANNOT_COME = {
 def test_a_metric_that_cannot_come_is_refused_before_the_first_step(own_net, tmp_path, more, options, who, dry):
     options = (*options, "--trainer.fast_dev_run", dry)
     more += "\ndef on_train_batch_start(self, *_):\n    assert self.trainer.fast_dev_run\n"
-    line = refusal(own_net, 'self.log("val/loss", self.loss(batch))', more, *options)
+    line = refused(own_net, 'self.log("val/loss", self.loss(batch))', more, *options)
     assert line.startswith(f"error: expected val_loss ({who}) to be logged, got only: ")
     assert "val/loss" in line
     assert not (tmp_path / "run").exists()
 
 
 def test_a_metric_that_the_first_epoch_might_have_logged_costs_no_state(own_net, tmp_path):
-    line = refusal(own_net, 'self.log("val_loss", self.loss(batch))', "", "--checkpoint.monitor", "train_lost")
+    line = refused(own_net, 'self.log("val_loss", self.loss(batch))', "", "--checkpoint.monitor", "train_lost")
     assert "expected train_lost (checkpoint.monitor) to be logged, got only: " in line
     assert load(tmp_path / "run")["epoch"] == 0
     resume = ("--ckpt_path", tmp_path / "run/checkpoints/last.ckpt", "--checkpoint.monitor", "train_loss")
@@ -417,13 +385,15 @@ def test_a_metric_that_the_first_epoch_might_have_logged_costs_no_state(own_net,
     assert load(run, "best")["epoch"] == 1
 
 
-def test_a_metric_that_only_a_real_validation_logs_is_waited_for(own_net):
+def test_a_metric_that_the_sanity_check_does_not_log_is_taken_without_it(own_net):
     more = """
     def on_validation_epoch_end(self):
         if not self.trainer.sanity_checking:
             self.log("val_best", float(self.current_epoch))
     """
-    run = own_net("pass", more, "--checkpoint.monitor", "val_best", "--checkpoint.mode", "max")
+    plan = ("--checkpoint.monitor", "val_best", "--checkpoint.mode", "max")
+    assert refused(own_net, "pass", more, *plan).endswith("sanity check: --trainer.num_sanity_val_steps 0")
+    run = own_net("pass", more, *plan, "--trainer.num_sanity_val_steps", 0)
     assert load(run, "best")["epoch"] == 1
 
 
@@ -438,7 +408,7 @@ def __init__(self, folder: str = "data"):
 @pytest.mark.parametrize("dry", ["false", "true"])
 def test_hyperparameters_that_cannot_be_saved_are_refused_before_the_first_step(own_net, tmp_path, dry):
     more = HPARAMS % "torch.relu" + "def on_train_batch_start(self, *_):\n    raise AssertionError('a step')\n"
-    line = refusal(own_net, "pass", more, "--trainer.fast_dev_run", dry)
+    line = refused(own_net, "pass", more, "--trainer.fast_dev_run", dry)
     assert "hyper_parameters.act is a " in line
     assert "save_hyperparameters(ignore=['act'])" in line
     assert not (tmp_path / "run").exists()
@@ -512,5 +482,5 @@ def test_a_refused_resume_leaves_no_file(cli, tmp_path, options):
     plan = (*IRIS, *listed(), "--trainer.default_root_dir", run, "--trainer.max_epochs")
     cli(*plan, 1)
     before = files(run)
-    refusal(cli, *plan, 2, "--ckpt_path", run / "checkpoints/last.ckpt", *options)
+    refused(cli, *plan, 2, "--ckpt_path", run / "checkpoints/last.ckpt", *options)
     assert files(run) == before

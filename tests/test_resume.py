@@ -21,6 +21,7 @@ import torch
 from torch.utils.tensorboard import SummaryWriter
 
 from callbacks.run.checkpoint_io import AtomicCheckpointIO
+from tests.conftest import MODULES, refused
 
 ROOT = Path(__file__).parents[1]
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": ""}
@@ -61,8 +62,7 @@ print(json.dumps(script.kill_and_resume(folder=folder, **options)))
 
 def kill_and_resume(folder, *arguments, kills, save_every=5, ranks=1, when="in_step", at="steps"):
     """Kill runs at that many steps or times and resume them; returns what then differed from the straight run."""
-    task = re.match(r"configs/([a-z0-9]+)", arguments[1])[1]
-    pytest.importorskip(f"datamodules.{task}")
+    pytest.importorskip(MODULES[re.match(r"configs/([a-z0-9]+)", arguments[1])[1]])
     arguments += QUIET if at == "steps" else ()  # at any time also means: while a picture is drawn
     options = {"folder": str(folder), "arguments": [*map(str, arguments)], "when": when}
     options |= {"kills": kills, "save_every": save_every, "ranks": ranks, "at": at}
@@ -86,62 +86,27 @@ def last(run):
     return torch.load(run / "checkpoints/last.ckpt", weights_only=True)
 
 
-def assert_same_state(run, other):
-    """Weights, threshold, rate and the state of the optimizer, to the bit."""
+def assert_same_weights(run, other):
+    """Weights, and what else the model keeps, to the bit."""
     one, two = last(run), last(other)
     assert one["global_step"] == two["global_step"]
     assert one["state_dict"].keys() == two["state_dict"].keys()
     for name, value in one["state_dict"].items():
-        if isinstance(value, torch.Tensor):
-            assert torch.equal(value, two["state_dict"][name]), name
-        else:
-            assert value == two["state_dict"][name], name
+        expected = two["state_dict"][name]
+        assert torch.equal(value, expected) if isinstance(value, torch.Tensor) else value == expected, name
+
+
+def assert_same_end(run, other):
+    """Weights, threshold, rate and curves, to the bit."""
+    assert_same_weights(run, other)
+    one, two = last(run), last(other)
     assert one["lr_schedulers"] == two["lr_schedulers"]
     rates = [[group["lr"] for s in c["optimizer_states"] for group in s.get("param_groups", [])] for c in (one, two)]
     assert rates[0] == rates[1]
+    assert curves(run) == curves(other)
 
 
 # Killed
-
-
-@pytest.fixture(scope="module")
-def killed(tmp_path_factory):
-    """The folder of a straight run and of two that were killed and resumed, and what the script had to say."""
-    folder = tmp_path_factory.mktemp("killed")
-    arguments = ("--config", "configs/iris_ova.yaml", "--trainer.max_epochs", 4)
-    return folder, kill_and_resume(folder, *arguments, kills=2)
-
-
-@pytest.mark.slow
-def test_a_killed_run_once_resumed_is_bit_identical_to_one_that_nobody_killed(killed):
-    _, differences = killed
-    assert differences == []
-
-
-@pytest.mark.slow
-def test_metrics_of_a_killed_and_resumed_run_have_every_step_once_and_the_same_values(killed):
-    folder, _ = killed
-    expected = curves(folder / "straight")
-    assert [step for step, _ in expected["train/loss"]] == list(range(24))
-    resumed = sorted(path for path in folder.glob("killed_at_*") if path.is_dir())
-    assert len(resumed) == 2
-    for run in resumed:
-        assert curves(run) == expected
-
-
-@pytest.mark.slow
-def test_a_killed_and_resumed_run_stays_one_run(killed):
-    folder, _ = killed
-    for run in (*(path for path in folder.glob("killed_at_*") if path.is_dir()), folder / "straight"):
-        assert {path.name for path in (run / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
-        assert not list(run.glob("version_*"))
-        assert not list(run.glob("config.before_resume*"))
-
-
-@pytest.mark.slow
-def test_a_killed_and_resumed_run_ends_with_the_same_temperature_and_threshold(tmp_path):
-    arguments = ("--config", "configs/text_csv.yaml", "--trainer.max_epochs", 4, "--data.batch_size", 32)
-    assert kill_and_resume(tmp_path, *arguments, kills=3, save_every=1) == []
 
 
 def test_event_files_are_compared_in_the_order_in_which_they_were_begun(tmp_path):
@@ -157,75 +122,60 @@ def test_event_files_are_compared_in_the_order_in_which_they_were_begun(tmp_path
     assert points == [(0, 9), (1, 10), (2, 10), (3, 10)]
 
 
-MANY_KILLS = [pytest.param(3, marks=pytest.mark.slow), pytest.param(20, marks=pytest.mark.nightly)]
+SLOW, NIGHTLY = pytest.mark.slow, pytest.mark.nightly
+SMALL_CLINC150 = ("--data.variant", "small", "--trainer.max_epochs", 2, "--data.words.max_features", 2000)
+TEN = ("--data.batch_size", 10, "--trainer.max_epochs")
+MOMENTUM = ("--trainer.max_epochs", 5, "--model.optimizer", "torch.optim.Adam", "--model.optimizer.lr", 0.1)
+MOMENTUM += ("--model.lr_scheduler", "torch.optim.lr_scheduler.ExponentialLR", "--model.lr_scheduler.gamma", 0.8)
+MOMENTUM += ("--data.weighted_sampler", "true", "--model.class_weight", "none")  # which draws the rows
+EVERY_STEP = {"kills": 3, "save_every": 1}  # which saves an epoch's last step too, before its validation
+OTHERS = [("xor", 12), ("iris_binary", 4), ("text_csv", 8)]
+AT_TIMES = [("iris_binary", 23), ("iris_ova", 23), ("text_csv", 30)]
+KILLS = [
+    # L2, feature dropout, a falling rate and a threshold; 30 steps to an epoch
+    ("clinc150", SMALL_CLINC150, {"kills": 3, "save_every": 7}, [SLOW, NEEDS_CLINC150]),
+    ("clinc150", SMALL_CLINC150, {"kills": 20, "save_every": 7}, [NIGHTLY, NEEDS_CLINC150]),
+    ("iris_ova", ("--trainer.max_epochs", 6), {"kills": 20}, [NIGHTLY]),
+    ("iris_ova", (*TEN, 3), {"kills": 3, "ranks": 2}, [NIGHTLY]),
+    ("text_csv", (*TEN, 3), {"kills": 3, "ranks": 2}, [SLOW]),
+    ("text_csv", ("--trainer.max_epochs", 4, "--data.batch_size", 32), EVERY_STEP, [SLOW]),  # threshold, temperature
+    ("text_csv", (*TEN, 4), EVERY_STEP | {"when": "in_validation"}, [NIGHTLY]),
+    ("text_csv", (*TEN, 4), EVERY_STEP | {"when": "in_save"}, [SLOW]),
+    ("text_csv", (*TEN, 3, "--trainer.val_check_interval", 0.5), {"kills": 5, "save_every": 1}, [NIGHTLY]),
+    (
+        *("text_csv", (*TEN, 3, "--trainer.val_check_interval", 0.5)),
+        *({"kills": 5, "save_every": 1, "when": "in_validation"}, [SLOW]),
+    ),
+    ("iris_imbalanced", MOMENTUM, {"kills": 2, "save_every": 3}, [SLOW]),
+    *((config, ("--trainer.max_epochs", n), {"kills": 2, "save_every": 3}, [NIGHTLY]) for config, n in OTHERS),
+    # At any time, while a picture is drawn too
+    ("iris_binary", ("--trainer.max_epochs", 23), {"kills": 2, "at": "times"}, [SLOW]),
+    ("text_csv", ("--trainer.max_epochs", 30), {"kills": 2, "at": "times"}, [SLOW]),
+    *((config, ("--trainer.max_epochs", n), {"kills": 10, "at": "times"}, [NIGHTLY]) for config, n in AT_TIMES),
+    (
+        "clinc150",
+        (*SMALL_CLINC150[:2], "--trainer.max_epochs", 4),
+        {"kills": 10, "at": "times"},
+        [NIGHTLY, NEEDS_CLINC150],
+    ),
+]
 
 
-@pytest.mark.parametrize("kills", MANY_KILLS)
-def test_iris_ova_all_kills_are_bit_identical(tmp_path, kills):
-    arguments = ("--config", "configs/iris_ova.yaml", "--trainer.max_epochs", 6)
-    assert kill_and_resume(tmp_path, *arguments, kills=kills) == []
-
-
-@NEEDS_CLINC150
-@pytest.mark.parametrize("kills", MANY_KILLS)
-def test_clinc150_all_kills_are_bit_identical(tmp_path, kills):
-    # L2, feature dropout, a falling rate and a threshold; 30 steps to an epoch.
-    arguments = ("--config", "configs/clinc150.yaml", "--data.variant", "small", "--trainer.max_epochs", 2)
-    assert kill_and_resume(tmp_path, *arguments, "--data.words.max_features", 2000, kills=kills, save_every=7) == []
-
-
-@pytest.mark.parametrize(
-    "config", [pytest.param("iris_ova", marks=pytest.mark.nightly), pytest.param("text_csv", marks=pytest.mark.slow)]
-)
-def test_of_two_ranks_all_kills_are_bit_identical(tmp_path, config):
-    arguments = ("--config", f"configs/{config}.yaml", "--trainer.max_epochs", 3, "--data.batch_size", 10)
-    assert kill_and_resume(tmp_path, *arguments, kills=3, ranks=2) == []
-
-
-@pytest.mark.nightly
-@pytest.mark.parametrize(
-    ("config", "epochs"),
-    [("xor", 12), ("iris_binary", 4), ("text_csv", 8)],
-)
-def test_the_other_configs_2_of_2_kills_are_bit_identical(tmp_path, config, epochs):
-    arguments = ("--config", f"configs/{config}.yaml", "--trainer.max_epochs", epochs)
-    assert kill_and_resume(tmp_path, *arguments, kills=2, save_every=3) == []
-
-
-@pytest.mark.parametrize(
-    "when", [pytest.param("in_validation", marks=pytest.mark.nightly), pytest.param("in_save", marks=pytest.mark.slow)]
-)
-def test_a_kill_in_a_validation_or_half_way_through_a_save_changes_nothing_either(tmp_path, when):
-    # A checkpoint every step, so that there is one of an epoch's last step, before the validation that belongs to it.
-    arguments = ("--config", "configs/text_csv.yaml", "--trainer.max_epochs", 4, "--data.batch_size", 10)
-    assert kill_and_resume(tmp_path, *arguments, kills=3, save_every=1, when=when) == []
+@pytest.mark.parametrize(("config", "options", "how"), [pytest.param(*case, marks=marks) for *case, marks in KILLS])
+def test_a_killed_run_once_resumed_is_bit_identical_to_one_that_nobody_killed(tmp_path, config, options, how):
+    assert kill_and_resume(tmp_path, "--config", f"configs/{config}.yaml", *options, **how) == []
 
 
 @pytest.mark.slow
-def test_a_run_with_momentum_a_scheduler_and_drawn_rows_is_bit_identical_after_a_kill(tmp_path):
-    arguments = ("--config", "configs/iris_imbalanced.yaml", "--trainer.max_epochs", 5)
-    optimizer = ("--model.optimizer", "torch.optim.Adam", "--model.optimizer.lr", 0.1)
-    scheduler = ("--model.lr_scheduler", "torch.optim.lr_scheduler.ExponentialLR", "--model.lr_scheduler.gamma", 0.8)
-    drawn = ("--data.weighted_sampler", "true", "--model.class_weight", "none")
-    assert kill_and_resume(tmp_path, *arguments, *optimizer, *scheduler, *drawn, kills=2, save_every=3) == []
-
-
-RUNS = [("iris_binary", 23), ("iris_ova", 23), ("text_csv", 30), ("clinc150", 4)]  # and their epochs
-
-
-@pytest.mark.parametrize(
-    ("config", "epochs", "kills"),
-    [
-        pytest.param("iris_binary", 23, 2, marks=pytest.mark.slow),
-        pytest.param("text_csv", 30, 2, marks=pytest.mark.slow),
-        *(pytest.param(*run, 10, marks=pytest.mark.nightly) for run in RUNS[:3]),
-        pytest.param(*RUNS[3], 10, marks=[pytest.mark.nightly, NEEDS_CLINC150]),
-    ],
-)
-def test_kills_at_any_time_lose_no_curve_and_no_picture(tmp_path, config, epochs, kills):
-    variant = ("--data.variant", "small") if config == "clinc150" else ()
-    arguments = ("--config", f"configs/{config}.yaml", *variant, "--trainer.max_epochs", epochs)
-    assert kill_and_resume(tmp_path, *arguments, kills=kills, at="times") == []
+def test_a_killed_and_resumed_run_stays_one_run_with_every_step_once(tmp_path):
+    arguments = ("--config", "configs/iris_ova.yaml", "--trainer.max_epochs", 4)
+    assert kill_and_resume(tmp_path, *arguments, kills=3) == []
+    resumed = sorted(path for path in tmp_path.glob("killed_at_*") if path.is_dir())
+    assert len(resumed) == 3
+    for run in (*resumed, tmp_path / "straight"):
+        assert [step for step, _ in curves(run)["train/loss"]] == list(range(24))
+        assert {path.name for path in (run / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+        assert not [*run.glob("version_*"), *run.glob("config.before_resume*")]
 
 
 def test_last_is_the_state_after_the_last_epoch_also_where_an_earlier_one_was_better(cli, tmp_path):
@@ -253,35 +203,19 @@ def test_a_run_that_early_stopping_has_ended_stays_ended(cli, capsys, tmp_path):
     assert last(run)["epoch"] == 8
 
 
-def test_a_run_that_accumulates_batches_from_some_epoch_on_is_resumed(cli, tmp_path):
-    scheduler = ("--trainer.callbacks", "lightning.pytorch.callbacks.GradientAccumulationScheduler")
-    plan = (*IRIS, *scheduler, "--trainer.callbacks.scheduling", "{1: 2}", "--trainer.max_epochs")
-    run, straight = tmp_path / "run", tmp_path / "straight"
-    cli(*plan, 4, "--trainer.default_root_dir", straight)
-    for epochs, resume in ((3, ()), (4, ("--ckpt_path", run / "checkpoints/last.ckpt"))):
-        cli(*plan, epochs, "--trainer.default_root_dir", run, *resume)
-    assert last(run)["global_step"] == 6 + 3 * 3
-    assert_same_state(run, straight)
-    assert curves(run) == curves(straight)
-
-
 # Stopped by a signal
 
 
-SIGNALS = (  # the second is Ctrl-C
-    pytest.param(signal.SIGTERM, marks=pytest.mark.slow),
-    pytest.param(signal.SIGINT, marks=pytest.mark.nightly),
-)
 STOPPED = (*TEXT, "--data.batch_size", "1", "--trainer.max_epochs", "10", "--data.feature_dropout", "0.2")
 STOPPED += ("--trainer.log_every_n_steps", "1", "--checkpoint.every_n_train_steps", "20")  # no curve may lose a point
 
 
-def fit_and_signal(number, run, arguments, **environment):
+def fit_and_signal(number, run, arguments):
     """A real `python train.py fit`, sent a signal once it has saved for the first time: exit status and output."""
     pytest.importorskip("datamodules.text.sentences")
     process = subprocess.Popen(
         [sys.executable, "train.py", *arguments, "--trainer.default_root_dir", str(run)],
-        **{"cwd": ROOT, "env": ENVIRONMENT | environment, "text": True},
+        **{"cwd": ROOT, "env": ENVIRONMENT, "text": True},
         **{"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT},
     )
     try:
@@ -308,10 +242,21 @@ def test_ctrl_c_while_pictures_are_drawn_says_where_the_run_is_and_a_resume_draw
     assert (tmp_path / "figures/val_confusion.png").is_file()
 
 
-@pytest.mark.parametrize("number", SIGNALS)
-def test_a_signal_lets_fit_save_and_say_where_and_the_run_goes_on_to_the_same_end(cli, tmp_path, number):
-    run, straight = tmp_path / "run", tmp_path / "straight"
-    status, output = fit_and_signal(number, run, STOPPED)
+ONE_STEP_EPOCHS = ("--data.batch_size", "500", "--trainer.max_epochs", "300")
+SIGNALLED = {
+    "SIGTERM": pytest.param(signal.SIGTERM, (), marks=SLOW),
+    "Ctrl-C": pytest.param(signal.SIGINT, (), marks=NIGHTLY),
+    "an epoch a step": pytest.param(signal.SIGTERM, ONE_STEP_EPOCHS, marks=NIGHTLY),
+    "a validation a step": pytest.param(
+        signal.SIGTERM, ("--trainer.val_check_interval", "1", "--trainer.max_epochs", "5"), marks=NIGHTLY
+    ),
+}
+
+
+@pytest.mark.parametrize(("number", "plan"), SIGNALLED.values(), ids=SIGNALLED)
+def test_a_signal_lets_fit_save_and_say_where_and_the_run_goes_on_to_the_same_end(cli, tmp_path, number, plan):
+    run, straight, plan = tmp_path / "run", tmp_path / "straight", (*STOPPED, *plan)
+    status, output = fit_and_signal(number, run, plan)
     assert status == 128 + number, output
     stopped_at = last(run)["global_step"]
     assert f"stopped by {number.name} after step {stopped_at}" in output
@@ -319,39 +264,10 @@ def test_a_signal_lets_fit_save_and_say_where_and_the_run_goes_on_to_the_same_en
     assert "Traceback" not in output
     assert {path.name for path in (run / "checkpoints").iterdir()} <= {"best.ckpt", "last.ckpt"}
 
-    cli(*STOPPED, "--trainer.default_root_dir", straight)
-    assert stopped_at < last(straight)["global_step"]
-    cli(*STOPPED, "--trainer.default_root_dir", run, "--ckpt_path", run / "checkpoints/last.ckpt")
-    assert_same_state(run, straight)
-    assert curves(run) == curves(straight)
-
-
-ONE_STEP_EPOCHS = ("--data.batch_size", "500", "--trainer.max_epochs", "300", "--trainer.log_every_n_steps", "1")
-VALIDATED_STEPS = ("--trainer.val_check_interval", "1", "--trainer.max_epochs", "5")
-
-
-@pytest.mark.nightly
-@pytest.mark.parametrize("plan", [ONE_STEP_EPOCHS, VALIDATED_STEPS], ids=["an epoch", "a validation"])
-def test_a_signal_is_heard_too_where_every_step_ends_with(cli, tmp_path, plan):
-    run, straight, plan = tmp_path / "run", tmp_path / "straight", (*STOPPED, *plan)
-    status, output = fit_and_signal(signal.SIGTERM, run, plan)
-    assert status == 128 + signal.SIGTERM, output
-    stopped_at = last(run)["global_step"]
-    assert f"stopped by SIGTERM after step {stopped_at}" in output
     cli(*plan, "--trainer.default_root_dir", straight)
     assert stopped_at < last(straight)["global_step"]
     cli(*plan, "--trainer.default_root_dir", run, "--ckpt_path", run / "checkpoints/last.ckpt")
-    assert_same_state(run, straight)
-    assert curves(run) == curves(straight)
-
-
-@pytest.mark.parametrize(
-    "when", [pytest.param("in_step", marks=pytest.mark.nightly), pytest.param("in_validation", marks=pytest.mark.slow)]
-)
-def test_a_kill_between_validations_within_an_epoch_skips_none_of_them(tmp_path, when):
-    arguments = ("--config", "configs/text_csv.yaml", "--trainer.max_epochs", 3, "--data.batch_size", 10)
-    arguments += ("--trainer.val_check_interval", 0.5)
-    assert kill_and_resume(tmp_path, *arguments, kills=5, save_every=1, when=when) == []
+    assert_same_end(run, straight)
 
 
 @pytest.mark.slow
@@ -363,64 +279,6 @@ def test_a_signal_to_one_of_two_ranks_stops_both_after_the_same_step(tmp_path):
     assert output.count("stopped by SIGTERM") == 1
     assert f"after step {last(run)['global_step']}" in output
     assert "Traceback" not in output
-
-
-# Requeued by SLURM
-
-SCONTROL = """#!/bin/sh
-echo "$@" >> "$0.calls"
-exit $SCONTROL_STATUS
-"""
-
-
-@pytest.fixture
-def slurm(tmp_path):
-    """The environment of a SLURM job of one process, with a `scontrol` that only writes down how it is called."""
-    scontrol = tmp_path / "bin/scontrol"
-    scontrol.parent.mkdir()
-    scontrol.write_text(SCONTROL)
-    scontrol.chmod(0o755)
-    job = {"SLURM_JOB_ID": "4711", "SLURM_NTASKS": "1", "SLURM_JOB_NAME": "fit", "SLURM_PROCID": "0"}
-    job |= {"SLURM_LOCALID": "0", "SLURM_NODEID": "0", "SLURM_NTASKS_PER_NODE": "1", "SCONTROL_STATUS": "0"}
-    return job | {"PATH": f"{scontrol.parent}:{os.environ['PATH']}"}
-
-
-@pytest.mark.parametrize(
-    "below",
-    [pytest.param("", marks=pytest.mark.slow), pytest.param("version_0", marks=pytest.mark.nightly)],
-    ids=["named", "numbered"],
-)
-def test_a_job_that_slurm_requeues_goes_on_in_its_own_run_to_the_same_end(cli, tmp_path, monkeypatch, slurm, below):
-    base, straight, plan = tmp_path / "runs", tmp_path / "straight", (*STOPPED, "--data.seed", "1")
-    if below:  # the named place holds another run already
-        cli(*plan, "--trainer.max_epochs", 1, "--trainer.default_root_dir", base)
-        (base / "checkpoints/last.ckpt").unlink()
-    run = base / below
-    status, output = fit_and_signal(signal.SIGUSR1, base, plan, **slurm)
-    assert status == 128 + signal.SIGUSR1, output
-    assert "requeued SLURM job 4711" in output
-    assert Path(slurm["PATH"].split(":")[0], "scontrol.calls").read_text() == "requeue 4711\n"
-    assert not list(tmp_path.glob("**/hpc_ckpt*"))
-
-    cli(*plan, "--trainer.default_root_dir", straight)
-    assert last(run)["global_step"] < last(straight)["global_step"]
-    for name, value in slurm.items():
-        monkeypatch.setenv(name, value)
-    cli(*plan, "--trainer.default_root_dir", base)
-    assert_same_state(run, straight)
-    assert curves(run) == curves(straight)
-    cli(*plan, "--trainer.default_root_dir", base)  # the same job's next fit is a run of its own
-    assert len(list(base.glob("**/last.ckpt"))) == 2
-    assert_same_state(run, straight)
-
-
-@pytest.mark.slow
-def test_a_job_that_slurm_cannot_requeue_says_how_to_go_on(tmp_path, slurm):
-    status, output = fit_and_signal(signal.SIGUSR1, tmp_path / "run", STOPPED, **slurm | {"SCONTROL_STATUS": "1"})
-    assert status == 128 + signal.SIGUSR1, output
-    assert f"go on with: --ckpt_path {tmp_path}/run/checkpoints/last.ckpt" in output
-    assert "SLURM job 4711 could not be requeued: " in output
-    assert not (tmp_path / "run/unfinished_job.txt").exists()
 
 
 # Stopped by an option in the middle of an epoch
@@ -456,26 +314,23 @@ def stopped_fit(config, plan, run):
     return ("fit", "--config", f"configs/{config}.yaml", *QUIET, *smaller, *PLANS[plan], *place)
 
 
-STOPS = [9, pytest.param(4, marks=pytest.mark.slow)]  # 8 ends an epoch, 4 and 8 a validation
-STOPS += [pytest.param(n, marks=pytest.mark.nightly) for n in (1, 2, 3, 5, 7, 8, 10, 11, 12)]
+def marks(config, plan, step):
+    """The step that ends no epoch and no validation stands for all of them, a plan with validations for the texts'."""
+    if step not in (4, 9):  # 8 ends an epoch, 4 and 8 a validation
+        return NIGHTLY
+    return () if step == 9 and (config == "iris_ova" or plan == "validations within epochs") else SLOW
 
 
-@pytest.mark.parametrize("step", STOPS)
-@pytest.mark.parametrize("plan", PLANS)
-@pytest.mark.parametrize("config", ["iris_ova", "text_csv"])
+STOPS = [(config, plan, step) for config in ("iris_ova", "text_csv") for plan in PLANS for step in range(1, 13)]
+
+
+@pytest.mark.parametrize(("config", "plan", "step"), [pytest.param(*stop, marks=marks(*stop)) for stop in STOPS])
 def test_a_run_stopped_by_max_steps_goes_on_to_the_same_end(cli, tmp_path, unbroken, config, plan, step):
     fit = stopped_fit(config, plan, tmp_path / "run")
     cli(*fit, "--trainer.max_epochs", 4, "--trainer.max_steps", step)
     assert last(tmp_path / "run")["global_step"] == step
     cli(*fit, "--trainer.max_epochs", 4, "--ckpt_path", tmp_path / "run/checkpoints/last.ckpt")
     assert_same_weights(tmp_path / "run", unbroken(config, plan))
-
-
-def assert_same_weights(run, other):
-    one, two = last(run), last(other)
-    assert one["global_step"] == two["global_step"]
-    for name, value in one["state_dict"].items():
-        assert torch.equal(value, two["state_dict"][name]), name
 
 
 class StopAfter(L.Callback):
@@ -553,8 +408,7 @@ def test_four_epochs_and_four_more_are_eight_where_the_rate_is_constant(cli, tmp
     run = ("--trainer.default_root_dir", tmp_path / "run")
     cli(*IRIS, "--trainer.max_epochs", 4, *run)
     cli(*IRIS, "--trainer.max_epochs", 8, *run, "--ckpt_path", tmp_path / "run/checkpoints/last.ckpt")
-    assert_same_state(tmp_path / "run", tmp_path / "straight")
-    assert curves(tmp_path / "run") == curves(tmp_path / "straight")
+    assert_same_end(tmp_path / "run", tmp_path / "straight")
 
 
 def test_torchs_own_scheduler_follows_the_new_plan_too(cli, tmp_path):
@@ -573,12 +427,18 @@ def test_torchs_own_scheduler_follows_the_new_plan_too(cli, tmp_path):
 # A resume that fails
 
 
+@pytest.fixture(scope="module")
+def four_and_two_epochs(cli, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("fits")
+    for epochs in (4, 2):
+        cli(*IRIS, "--trainer.max_epochs", epochs, "--trainer.default_root_dir", folder / str(epochs))
+    return folder
+
+
 @pytest.fixture
-def straight_and_half(cli, tmp_path):
-    """Two runs of 2 epochs, one of which goes on to 4 without a stop."""
-    for name, epochs in (("straight", 4), ("half", 2)):
-        cli(*IRIS, "--trainer.max_epochs", epochs, "--trainer.default_root_dir", tmp_path / name)
-    return tmp_path / "straight", tmp_path / "half"
+def straight_and_half(four_and_two_epochs, tmp_path):
+    """A run of 4 epochs, and one of 2 that may go on."""
+    return four_and_two_epochs / "4", Path(shutil.copytree(four_and_two_epochs / "2", tmp_path / "half"))
 
 
 def resume(cli, run, *options):
@@ -608,16 +468,11 @@ def test_after_a_resume_that_failed_the_next_one_ends_like_the_straight_run(cli,
     assert not list(run.glob("version_*"))
 
     resume(cli, run)
-    assert_same_state(run, straight)
-    assert curves(run) == curves(straight)
+    assert_same_end(run, straight)
     assert not list(run.glob("version_*"))
 
 
-@pytest.mark.slow
-def test_a_resume_killed_before_its_first_checkpoint_loses_neither_config_nor_curves(tmp_path):
-    """The killed resume asks for another rate, which must not be taken for that of last.ckpt."""
-    pytest.importorskip("datamodules.table.iris")
-    script = """
+FORKS = """
 import sys
 sys.path.insert(0, "tests/tools")
 from functools import partial
@@ -625,6 +480,21 @@ from pathlib import Path
 from forked_cli import run_cli
 from kill_and_resume import die_at
 folder, *arguments = sys.argv[1:]
+"""
+
+
+def in_forks(script, *arguments):
+    """Run lines that fork, in a process of their own."""
+    command = [sys.executable, "-c", FORKS + script, *map(str, arguments)]
+    done = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+def test_a_resume_killed_before_its_first_checkpoint_loses_neither_config_nor_curves(tmp_path):
+    """The killed resume asks for another rate, which must not be taken for that of last.ckpt."""
+    pytest.importorskip("datamodules.table.iris")
+    script = """
 run, log = Path(folder, "run"), Path(folder, "log")
 fit = [*arguments, "--trainer.default_root_dir", str(run)]
 on = [*fit, "--ckpt_path", str(run / "checkpoints/last.ckpt"), "--trainer.max_epochs"]
@@ -639,26 +509,11 @@ assert run_cli([*on, "4"], log) == [0], log.read_text()
 place = ["--trainer.default_root_dir", folder + "/straight"]
 assert run_cli([*arguments, *place, "--trainer.max_epochs", "4"], log) == [0]
 """
-    command = [sys.executable, "-c", script, str(tmp_path), *IRIS]
-    done = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    assert_same_state(tmp_path / "run", tmp_path / "straight")
-    assert curves(tmp_path / "run") == curves(tmp_path / "straight")
+    in_forks(script, tmp_path, *IRIS)
+    assert_same_end(tmp_path / "run", tmp_path / "straight")
 
 
 # No checkpoint, or a bad one
-
-
-def refused(cli, *arguments):
-    """The one line that a command ends in."""
-    with pytest.raises(SystemExit) as exit:
-        cli(*arguments)
-    line = exit.value.code
-    assert isinstance(line, str), f"expected a message as exit status, got {line!r}"
-    assert line.startswith("error: ")
-    assert "\n" not in line
-    assert len(line) < 500
-    return line
 
 
 @pytest.fixture(scope="module")
@@ -739,8 +594,7 @@ def test_a_run_that_a_full_disk_ended_goes_on_once_there_is_room(cli, monkeypatc
     assert last(run)["global_step"] == 2 * 6
     cli(*IRIS, *resume, "--trainer.max_epochs", 4)
     cli(*IRIS, "--trainer.max_epochs", 4, "--trainer.default_root_dir", tmp_path / "straight")
-    assert_same_state(run, tmp_path / "straight")
-    assert curves(run) == curves(tmp_path / "straight")
+    assert_same_end(run, tmp_path / "straight")
 
 
 def test_a_file_system_that_refuses_more_bytes_leaves_the_file_before_it_whole(tmp_path):
@@ -769,20 +623,11 @@ def half_done(tmp_path_factory):
     pytest.importorskip("datamodules.table.iris")
     folder = tmp_path_factory.mktemp("half_done")
     script = """
-import sys
-sys.path.insert(0, "tests/tools")
-from functools import partial
-from pathlib import Path
-from forked_cli import run_cli
-from kill_and_resume import die_at
-folder, *arguments = sys.argv[1:]
 for name, first, status in (("killed", partial(die_at, 9), 9), ("straight", lambda: None, 0)):
     place = ["--trainer.default_root_dir", f"{folder}/{name}"]
     assert run_cli([*arguments, *place], Path(folder, "log"), first=first) == [status], Path(folder, "log").read_text()
 """
-    command = [sys.executable, "-c", script, str(folder), *WITH_PICTURES]
-    done = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
+    in_forks(script, folder, *WITH_PICTURES)
     return folder
 
 

@@ -15,6 +15,7 @@ import yaml
 
 from deploy.classifier import Classifier
 from logreg.one_vs_all import OneVsAll
+from tests.conftest import refused
 
 ROOT = Path(__file__).parents[1]
 SLOW = pytest.mark.slow
@@ -24,15 +25,6 @@ QUIET += ("false", "--trainer.logger", "false")
 
 def contents(folder):
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-def refused(cli, *arguments):
-    """The one line that a command ends in."""
-    with pytest.raises(SystemExit) as exit:
-        cli(*arguments)
-    assert str(exit.value.code).startswith("error: ")
-    assert "\n" not in exit.value.code
-    return exit.value.code
 
 
 def fit(cli, config, run, *options, epochs=1):
@@ -104,41 +96,26 @@ def steps(run):
     return torch.load(run / "checkpoints/last.ckpt", weights_only=True)["global_step"]
 
 
-def link_the_checkpoints(run, disk):
-    (run / "checkpoints").rename(disk / "moved")
-    (run / "checkpoints").symlink_to(disk / "moved")
+def change(run, disk, part):
+    """The last.ckpt of a run of which a part is on another disk, or, of the configuration, gone."""
+    if part == "config.yaml":
+        (run / part).unlink()
+    elif part == "a second link":
+        (disk / "checkpoints").symlink_to(run / "checkpoints")
+        return disk / "checkpoints/last.ckpt"
+    else:
+        (run / part).rename(disk / "moved")
+        (run / part).symlink_to(disk / "moved")
     return run / "checkpoints/last.ckpt"
 
 
-def link_the_run(run, disk):
-    run.rename(disk / "moved")
-    run.symlink_to(disk / "moved")
-    return run / "checkpoints/last.ckpt"
+PARTS = ["checkpoints", "config.yaml"]
+PARTS += [pytest.param(part, marks=SLOW) for part in (".", "checkpoints/last.ckpt", "a second link")]
 
 
-def link_the_file(run, disk):
-    (run / "checkpoints/last.ckpt").rename(disk / "moved.ckpt")
-    (run / "checkpoints/last.ckpt").symlink_to(disk / "moved.ckpt")
-    return run / "checkpoints/last.ckpt"
-
-
-def link_to_the_checkpoints(run, disk):
-    (disk / "checkpoints").symlink_to(run / "checkpoints")
-    return disk / "checkpoints/last.ckpt"
-
-
-def lose_the_config(run, disk):
-    (run / "config.yaml").unlink()
-    return run / "checkpoints/last.ckpt"
-
-
-CHANGES = [link_the_checkpoints, lose_the_config]
-CHANGES += [pytest.param(c, marks=SLOW) for c in (link_the_run, link_the_file, link_to_the_checkpoints)]
-
-
-@pytest.mark.parametrize("change", CHANGES, ids=lambda change: getattr(change, "__name__", None))
+@pytest.mark.parametrize("part", PARTS)
 @pytest.mark.parametrize("named", [True, pytest.param(False, marks=SLOW)], ids=["by its path", "as last"])
-def test_a_run_goes_on_where_it_is_whatever_is_a_link(cli, tmp_path, change, named):
+def test_a_run_goes_on_where_it_is_whatever_is_a_link(cli, tmp_path, part, named):
     """A link named otherwise than last.ckpt is any other checkpoint."""
     base, disk = tmp_path / "base", tmp_path / "disk"
     disk.mkdir()
@@ -146,7 +123,7 @@ def test_a_run_goes_on_where_it_is_whatever_is_a_link(cli, tmp_path, change, nam
     (base / "notes.txt").touch()
     run = base / "version_0"
     fit(cli, IRIS, base)
-    last = change(run, disk)
+    last = change(run, disk, part)
     before = {path for path in tmp_path.rglob("*") if "before_resume" not in path.name}
     fit(cli, IRIS, base, "--ckpt_path", last if named else "last", epochs=2)
     assert steps(run) == 12
@@ -155,7 +132,7 @@ def test_a_run_goes_on_where_it_is_whatever_is_a_link(cli, tmp_path, change, nam
     assert {path.name for path in new} <= {"config.yaml", "checkpoints", "last.ckpt", "best.ckpt"}  # not through a link
     cli("test", "--config", IRIS, "--ckpt_path", last)
     assert (run / "test_metrics.json").is_file()
-    assert {path.name for path in disk.iterdir()} <= {"moved", "moved.ckpt", "checkpoints"}
+    assert {path.name for path in disk.iterdir()} <= {"moved", "checkpoints"}
 
 
 def test_the_newest_run_is_that_of_the_highest_version_and_step(cli, tmp_path):
@@ -227,14 +204,15 @@ def stop_at(monkeypatch):
 
 @pytest.fixture
 def slurm(tmp_path, monkeypatch):
-    """A SLURM job of one process, with a `scontrol` that does nothing."""
+    """A SLURM job of one process, with a `scontrol` that only writes down how it is called: the file of its calls."""
     (tmp_path / "bin").mkdir()
-    (tmp_path / "bin/scontrol").write_text("#!/bin/sh\n")
+    (tmp_path / "bin/scontrol").write_text('#!/bin/sh\necho "$@" >> "$0.calls"\nexit $SCONTROL_STATUS\n')
     (tmp_path / "bin/scontrol").chmod(0o755)
     job = {"SLURM_JOB_ID": "4711", "SLURM_NTASKS": "1", "SLURM_JOB_NAME": "fit", "SLURM_PROCID": "0"}
-    job |= {"SLURM_LOCALID": "0", "SLURM_NODEID": "0", "SLURM_NTASKS_PER_NODE": "1"}
+    job |= {"SLURM_LOCALID": "0", "SLURM_NODEID": "0", "SLURM_NTASKS_PER_NODE": "1", "SCONTROL_STATUS": "0"}
     for name, value in (job | {"PATH": f"{tmp_path}/bin:{os.environ['PATH']}"}).items():
         monkeypatch.setenv(name, value)
+    return tmp_path / "bin/scontrol.calls"
 
 
 @pytest.fixture
@@ -255,14 +233,27 @@ def plan(seed):
     return ("--seed_everything", seed, "--trainer.callbacks", f"{__name__}.StopAt")
 
 
+@pytest.fixture
+def stopped_fit(cli, stop_at):
+    """`stopped_fit(run, step, signal, ...)` is a fit that a signal ends at a step."""
+
+    def fit_until(run, step, number, *options):
+        stop_at(step, number)
+        with pytest.raises(SystemExit) as stopped:
+            fit(cli, IRIS, run, *options, epochs=4)
+        assert stopped.value.code == 128 + number
+
+    return fit_until
+
+
 @pytest.mark.slow
-def test_each_of_two_fits_in_a_requeued_job_goes_on_in_its_own_run(cli, tmp_path, slurm, stop_at):
+def test_each_of_two_fits_in_a_requeued_job_goes_on_in_its_own_run(cli, tmp_path, slurm, stopped_fit, capsys):
     base = tmp_path / "runs"
     fit(cli, IRIS, base, *plan(1), epochs=4)
-    stop_at(7, signal.SIGUSR1)
-    with pytest.raises(SystemExit) as stopped:
-        fit(cli, IRIS, base, *plan(2), epochs=4)
-    assert stopped.value.code == 128 + signal.SIGUSR1
+    stopped_fit(base, 7, signal.SIGUSR1, *plan(2))
+    assert "requeued SLURM job 4711" in capsys.readouterr().out
+    assert slurm.read_text() == "requeue 4711\n"
+    assert not list(tmp_path.glob("**/hpc_ckpt*"))
     runs = {"first": base, "second": base / "version_0"}
     before = contents(runs["first"] / "checkpoints") | contents(runs["second"])
     fit(cli, IRIS, base, *plan(1), epochs=4)  # the job begins again, with its first line
@@ -275,13 +266,10 @@ def test_each_of_two_fits_in_a_requeued_job_goes_on_in_its_own_run(cli, tmp_path
 
 
 @pytest.mark.parametrize("resumed", [False, pytest.param(True, marks=SLOW)], ids=["new", "from best.ckpt"])
-def test_a_worker_that_torchrun_starts_again_goes_on_in_its_own_run(cli, tmp_path, torchrun, stop_at, resumed):
+def test_a_worker_that_torchrun_starts_again_goes_on_in_its_own_run(cli, tmp_path, torchrun, stopped_fit, resumed):
     best = fit(cli, IRIS, tmp_path / "other") / "checkpoints/best.ckpt"
     options = (*plan(1), *(("--ckpt_path", best) if resumed else ()))
-    stop_at(15, signal.SIGTERM)
-    with pytest.raises(SystemExit) as stopped:
-        fit(cli, IRIS, tmp_path / "run", *options, epochs=4)
-    assert stopped.value.code == 128 + signal.SIGTERM
+    stopped_fit(tmp_path / "run", 15, signal.SIGTERM, *options)
     fit(cli, IRIS, tmp_path / "run", *options, epochs=4)
     assert not list((tmp_path / "run").glob("version_*"))
     assert weights(tmp_path / "run") == weights(fit(cli, IRIS, tmp_path / "straight", *options, epochs=4))
@@ -289,10 +277,20 @@ def test_a_worker_that_torchrun_starts_again_goes_on_in_its_own_run(cli, tmp_pat
     assert (tmp_path / "run/version_0/checkpoints/last.ckpt").is_file()
 
 
-def test_what_ctrl_c_has_ended_torchruns_next_command_does_not_continue(cli, tmp_path, torchrun, stop_at):
-    stop_at(7, signal.SIGINT)
-    with pytest.raises(SystemExit):
-        fit(cli, IRIS, tmp_path / "run", *plan(1), epochs=4)
+def test_a_job_that_slurm_cannot_requeue_says_how_to_go_on(tmp_path, slurm, stopped_fit, monkeypatch, capsys):
+    monkeypatch.setenv("SCONTROL_STATUS", "1")
+    for name in ("ARRAY_JOB_ID", "ARRAY_TASK_ID"):
+        monkeypatch.setenv(f"SLURM_{name}", "3")
+    stopped_fit(tmp_path / "run", 7, signal.SIGUSR1, *plan(2))
+    said = capsys.readouterr().out
+    assert f"go on with: --ckpt_path {tmp_path}/run/checkpoints/last.ckpt" in said
+    assert "SLURM job 3_3 could not be requeued: " in said
+    assert slurm.read_text() == "requeue 3_3\n"
+    assert not (tmp_path / "run/unfinished_job.txt").exists()
+
+
+def test_what_ctrl_c_has_ended_torchruns_next_command_does_not_continue(cli, tmp_path, torchrun, stopped_fit):
+    stopped_fit(tmp_path / "run", 7, signal.SIGINT, *plan(1))
     fit(cli, IRIS, tmp_path / "run", *plan(1), epochs=4)
     assert steps(tmp_path / "run") < steps(tmp_path / "run/version_0") == 24
 

@@ -14,6 +14,7 @@ from callbacks.run.checkpoint_io import AtomicCheckpointIO
 from deploy.classifier import Classifier
 from logreg.binary import BinaryLogit
 from logreg.net_classifier import MLP, NetClassifier
+from tests.conftest import refused as one_line
 from tests.tools.ready import ready
 
 ROOT = Path(__file__).parents[1]
@@ -31,20 +32,10 @@ class Payload:
         return os.mkdir, (self.victim,)
 
 
-@pytest.fixture(scope="module")
-def trained(cli, tmp_path_factory):
+@pytest.fixture
+def trained(short_fit):
     """`trained(config)` is the last.ckpt of one short run of that config; it stays as it is."""
-    done = {}
-
-    def fit(config):
-        if config not in done:
-            run = tmp_path_factory.mktemp(config) / "run"
-            place = ("--trainer.default_root_dir", run, "--trainer.max_epochs", 2)
-            cli("fit", "--config", f"configs/{config}.yaml", *QUIET, *place)
-            done[config] = run / "checkpoints/last.ckpt"
-        return done[config]
-
-    return fit
+    return lambda config: short_fit(config) / "checkpoints/last.ckpt"
 
 
 @pytest.fixture
@@ -53,63 +44,26 @@ def victim(tmp_path):
     return tmp_path / "the_payload_has_run"
 
 
-def in_state_dict(checkpoint, payload):
-    checkpoint["state_dict"][next(iter(checkpoint["state_dict"]))] = payload
+PLACES = {  # how a payload comes into a checkpoint
+    "state_dict": lambda c, payload: c["state_dict"].update({next(iter(c["state_dict"])): payload}),
+    "extra_state": lambda c, payload: c["state_dict"].update({"decision._extra_state": payload}),
+    "hyper_parameters": lambda c, payload: c["hyper_parameters"].update(l2=payload),
+    "class_path": lambda c, payload: c["hyper_parameters"].update(_class_path=payload),
+    "callbacks": lambda c, payload: next(iter(c["callbacks"].values())).update(best_model_path=payload),
+    "datamodule": lambda c, payload: [c[key].update(x=payload) for key in c if key.endswith("DataModule")],
+    "loops": lambda c, payload: c["loops"]["fit_loop"].update(state_dict={"x": payload}),
+    "optimizer_states": lambda c, payload: c.update(optimizer_states=[payload]),
+    "lr_schedulers": lambda c, payload: c.update(lr_schedulers=[payload]),
+    "global_step": lambda c, payload: c.update(global_step=payload),
+    "a place of its own": lambda c, payload: c.update(anything={"deep": [({"down": payload},)]}),
+}
 
 
-def in_extra_state(checkpoint, payload):
-    checkpoint["state_dict"]["decision._extra_state"] = payload
-
-
-def in_hyper_parameters(checkpoint, payload):
-    checkpoint["hyper_parameters"]["l2"] = payload
-
-
-def in_class_path(checkpoint, payload):
-    checkpoint["hyper_parameters"]["_class_path"] = payload
-
-
-def in_callbacks(checkpoint, payload):
-    state = next(iter(checkpoint["callbacks"].values()))
-    state["best_model_path"] = payload
-
-
-def in_datamodule(checkpoint, payload):
-    [name] = [name for name in checkpoint if name.endswith("DataModule")]
-    checkpoint[name]["class_names"] = payload
-
-
-def in_loops(checkpoint, payload):
-    checkpoint["loops"]["fit_loop"]["state_dict"] = {"x": payload}
-
-
-def in_optimizer_states(checkpoint, payload):
-    checkpoint["optimizer_states"] = [payload]
-
-
-def in_lr_schedulers(checkpoint, payload):
-    checkpoint["lr_schedulers"] = [payload]
-
-
-def in_global_step(checkpoint, payload):
-    checkpoint["global_step"] = payload
-
-
-def in_a_place_of_its_own(checkpoint, payload):
-    checkpoint["anything"] = {"deep": [({"down": payload},)]}
-
-
-PLACES = [
-    *(in_state_dict, in_extra_state, in_hyper_parameters, in_class_path, in_callbacks, in_datamodule),
-    *(in_loops, in_optimizer_states, in_lr_schedulers, in_global_step, in_a_place_of_its_own),
-]
-
-
-def poisoned(good, path, place, victim, **options):
+def poisoned(good, path, place, victim):
     """A copy of a good checkpoint with a payload in it, proven to work on whoever loads it unsafely."""
     checkpoint = torch.load(good, weights_only=True)
-    place(checkpoint, Payload(victim))
-    torch.save(checkpoint, path, **options)
+    PLACES[place](checkpoint, Payload(victim))
+    torch.save(checkpoint, path)
     torch.load(path, weights_only=False)
     assert victim.exists()
     victim.rmdir()
@@ -118,21 +72,22 @@ def poisoned(good, path, place, victim, **options):
 
 @pytest.fixture
 def poison(trained, tmp_path, victim):
-    return poisoned(trained("iris_binary"), tmp_path / "poison.ckpt", in_hyper_parameters, victim)
+    return poisoned(trained("iris_binary"), tmp_path / "poison.ckpt", "hyper_parameters", victim)
 
 
-def assert_refused(cli, victim, *arguments):
-    """The command ends in one clear line, and nothing has run; returns the line."""
-    with pytest.raises(SystemExit) as exit:
-        cli(*arguments)
-    assert not victim.exists()
-    line = exit.value.code
-    assert isinstance(line, str), f"expected a message as exit status, got {line!r}"
-    assert line.startswith("error: ")
-    assert "\n" not in line
-    assert "loaded safely" in line
-    assert "weights_only=False" not in line  # torch's own message advises it
-    return line
+@pytest.fixture
+def refused(cli, tmp_path, victim):
+    """`refused(command, checkpoint, config)` is the line that a command ends in; it makes no file and runs nothing."""
+
+    def refuse(command, path, config="iris_binary", *options):
+        arguments = ("--config", f"configs/{config}.yaml", *QUIET, "--trainer.default_root_dir", tmp_path / "run")
+        line = one_line(cli, command, *arguments, "--ckpt_path", path, *options)
+        assert "weights_only=False" not in line  # torch's own message advises it
+        assert not victim.exists()
+        assert not (tmp_path / "run").exists()
+        return line
+
+    return refuse
 
 
 # Damage
@@ -175,12 +130,11 @@ def test_a_flipped_bit_is_refused_or_changes_no_prediction(trained, tmp_path, co
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_no_command_takes_a_checkpoint_with_a_flipped_bit(cli, trained, tmp_path, victim, command):
+def test_no_command_takes_a_checkpoint_with_a_flipped_bit(refused, trained, tmp_path, command):
     good, last = trained("iris_ova"), tmp_path / "last.ckpt"
     weight = next(iter(torch.load(good, weights_only=True)["state_dict"].values()))
     flipped(good, last, 8 * good.read_bytes().index(weight.numpy().tobytes()) + 22)
-    arguments = ("--config", "configs/iris_ova.yaml", *QUIET, "--trainer.default_root_dir", tmp_path / "run")
-    assert f"{last} is no checkpoint" in assert_refused(cli, victim, command, *arguments, "--ckpt_path", last)
+    assert f"{last} is no checkpoint that can be loaded safely" in refused(command, last, "iris_ova")
     for loads in (Classifier.load, *(kind.load_from_checkpoint for kind, _ in (*MODELS, *DATA))):
         with pytest.raises(ValueError, match=f"^{last} is no checkpoint"):
             loads(last)
@@ -194,23 +148,19 @@ SOME = [(COMMANDS[number % 4], place) for number, place in enumerate(PLACES)]  #
 EVERY = [pair if pair in SOME else pytest.param(*pair, marks=pytest.mark.slow) for pair in PAIRS]
 
 
-@pytest.mark.parametrize(("command", "place"), EVERY, ids=lambda value: getattr(value, "__name__", None))
-def test_a_payload_is_not_run(cli, trained, tmp_path, victim, command, place):
+@pytest.mark.parametrize(("command", "place"), EVERY)
+def test_a_payload_is_not_run(refused, trained, tmp_path, victim, command, place):
     path = poisoned(trained("text_csv"), tmp_path / "last.ckpt", place, victim)
-    arguments = ("--config", "configs/text_csv.yaml", *QUIET, "--trainer.default_root_dir", tmp_path / "run")
-    line = assert_refused(cli, victim, command, *arguments, "--ckpt_path", path)
-    assert str(path) in line
-    assert not (tmp_path / "run").exists()
+    assert f"{path} is no checkpoint that can be loaded safely" in refused(command, path, "text_csv")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("how", ["both", *(pytest.param(h, marks=pytest.mark.slow) for h in ("option", "environment"))])
-def test_protection_cannot_be_switched_off(cli, monkeypatch, tmp_path, victim, poison, command, how):
+def test_protection_cannot_be_switched_off(refused, monkeypatch, poison, command, how):
     if how in ("environment", "both"):
         monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
     option = ("--weights_only", "false") if how in ("option", "both") else ()
-    arguments = ("--config", "configs/iris_binary.yaml", *QUIET, "--trainer.default_root_dir", tmp_path / "run")
-    assert_refused(cli, victim, command, *arguments, "--ckpt_path", poison, *option)
+    assert "loaded safely" in refused(command, poison, "iris_binary", *option)
 
 
 def test_a_trainer_that_is_built_by_hand_around_our_checkpoint_files_is_protected(tmp_path, victim, poison):
@@ -237,11 +187,9 @@ def test_a_trainer_that_is_built_by_hand_around_our_checkpoint_files_is_protecte
     ],
     ids=["pickle", "pickle_of_a_dict", "bare", "old_format", "newer_protocol"],
 )
-def test_files_that_are_no_checkpoints_are_not_run_either(cli, tmp_path, victim, write):
-    path = tmp_path / "x.ckpt"
-    write(Payload(victim), path)
-    arguments = ("--config", "configs/iris_binary.yaml", *QUIET, "--trainer.default_root_dir", tmp_path / "run")
-    assert_refused(cli, victim, "test", *arguments, "--ckpt_path", path)
+def test_files_that_are_no_checkpoints_are_not_run_either(refused, tmp_path, victim, write):
+    write(Payload(victim), tmp_path / "x.ckpt")
+    assert "loaded safely" in refused("test", tmp_path / "x.ckpt")
 
 
 # load_from_checkpoint
@@ -268,7 +216,7 @@ each_datamodule = pytest.mark.parametrize(("kind", "config"), DATA, ids=lambda v
 
 
 @pytest.mark.parametrize(("kind", "config"), [*MODELS, *DATA], ids=lambda value: getattr(value, "__name__", None))
-@pytest.mark.parametrize("place", PLACES, ids=lambda place: place.__name__)
+@pytest.mark.parametrize("place", PLACES)
 def test_load_from_checkpoint_does_not_run_a_payload(monkeypatch, trained, tmp_path, victim, kind, config, place):
     path = poisoned(trained(config), tmp_path / "last.ckpt", place, victim)
     for switched_off in (False, True):
@@ -356,17 +304,9 @@ def test_the_command_line_builds_nothing_that_a_checkpoint_names(
     as_instantiated(checkpoint, "hyper_parameters", everything)
     as_instantiated(checkpoint, "datamodule_hyper_parameters", everything)
     torch.save(checkpoint, tmp_path / "evil.ckpt")
-    place = ("--trainer.default_root_dir", tmp_path / "run", "--trainer.max_epochs", 3)  # one more than it has
+    place = ("--trainer.default_root_dir", tmp_path / "run", "--trainer.max_epochs", 4)  # one more than it has
     cli(command, "--config", f"configs/{config}.yaml", *QUIET, *place, "--ckpt_path", tmp_path / "evil.ckpt")
     assert not victim.exists()
-
-
-@pytest.mark.parametrize("config", ["iris_binary", "iris_ova", "text_csv", "xor_mlp"])
-def test_checkpoints_name_nothing_to_instantiate(trained, config):
-    checkpoint = torch.load(trained(config), weights_only=True)
-    keys = [value for where, value in leaves(checkpoint) if "/key" in where]
-    assert not {"_instantiator", "_class_path", "class_path"} & set(keys)
-    assert "datamodule_hyper_parameters" not in checkpoint
 
 
 # A configuration is as trusted as a script, but an optimizer is an optimizer
@@ -389,7 +329,7 @@ def test_nothing_but_torchs_is_called_as_optimizer_or_scheduler(cli, trained, tm
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(saved))
     place = ("--trainer.default_root_dir", tmp_path / "run")
     checkpoint = () if command == "fit" else ("--ckpt_path", trained("iris_binary"))
-    with pytest.raises(SystemExit) as exit:
+    with pytest.raises(SystemExit) as exit:  # in a line that names all types
         cli(command, "--config", tmp_path / "config.yaml", *place, *checkpoint)
     assert str(exit.value.code).startswith("error: ")
     assert "\n" not in exit.value.code
@@ -403,79 +343,61 @@ def test_nothing_but_torchs_is_called_as_optimizer_or_scheduler(cli, trained, tm
 
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("address", ["https://127.0.0.1/best.ckpt", "file:///tmp/best.ckpt", "s3://bucket/best.ckpt"])
-def test_an_address_is_no_checkpoint_file(cli, tmp_path, command, address):
-    line = refused(cli, tmp_path, command, address)
-    assert f"--ckpt_path: expected a checkpoint file, found none at {address}" in line
+def test_an_address_is_no_checkpoint_file(refused, command, address):
+    assert f"--ckpt_path: expected a checkpoint file, found none at {address}" in refused(command, address)
 
 
-def as_bare_state_dict(checkpoint):
-    return checkpoint["state_dict"]
+def without(*keys):
+    return lambda checkpoint: {key: value for key, value in checkpoint.items() if key not in keys}
 
 
-def without_version(checkpoint):
-    return {key: value for key, value in checkpoint.items() if key != "pytorch-lightning_version"}
+def with_weights(change):
+    def edit(checkpoint):
+        name, weight = next(iter(checkpoint["state_dict"].items()))
+        return checkpoint | {"state_dict": checkpoint["state_dict"] | {name: change(weight)}}
 
-
-def of_weights_alone(checkpoint):
-    return {key: value for key, value in checkpoint.items() if key not in ("loops", "optimizer_states")}
-
-
-def with_more_features(checkpoint):
-    name = next(iter(checkpoint["state_dict"]))
-    checkpoint["state_dict"][name] = torch.zeros(9, *checkpoint["state_dict"][name].shape[1:])
-    return checkpoint
-
-
-def with_a_number_that_is_not_finite(checkpoint):
-    name = next(iter(checkpoint["state_dict"]))
-    checkpoint["state_dict"][name].flatten()[0] = float("nan")
-    return checkpoint
+    return edit
 
 
 def of_other_classes(checkpoint):
-    checkpoint["hyper_parameters"]["class_names"] = ["a", "b", "c"]
-    return checkpoint
-
-
-def of_another_class(checkpoint):
-    return checkpoint | {"model_class": "SoftmaxRegression"}
+    return checkpoint | {"hyper_parameters": checkpoint["hyper_parameters"] | {"class_names": ["a", "b", "c"]}}
 
 
 OTHER_FILES = {
-    as_bare_state_dict: "expected a Lightning checkpoint",
-    without_version: "lacks pytorch-lightning_version: use a checkpoint that fit has written",
-    with_more_features: "a param with shape torch.Size([9, ",
-    with_a_number_that_is_not_finite: "with numbers that are not finite: train again",
-    of_other_classes: "hyper_parameters.class_names: expected ['setosa', 'versicolor', 'virginica']",
-    of_another_class: "the checkpoint holds a SoftmaxRegression, but the configuration asks for a OneVsAll",
+    "a bare state_dict": (lambda checkpoint: checkpoint["state_dict"], "expected a Lightning checkpoint"),
+    "no version": (
+        without("pytorch-lightning_version"),
+        "lacks pytorch-lightning_version: use a checkpoint that fit has written",
+    ),
+    "more features": (with_weights(lambda weight: torch.zeros(9, *weight.shape[1:])), "shape torch.Size([9, "),
+    "no finite number": (
+        with_weights(lambda weight: weight * float("nan")),
+        "numbers that are not finite: train again",
+    ),
+    "other classes": (
+        of_other_classes,
+        "hyper_parameters.class_names: expected ['setosa', 'versicolor', 'virginica']",
+    ),
+    "another class": (
+        lambda checkpoint: checkpoint | {"model_class": "SoftmaxRegression"},
+        "the checkpoint holds a SoftmaxRegression, but the configuration asks for a OneVsAll",
+    ),
 }
 
 
 @pytest.mark.parametrize("command", ["fit", "test"])
-@pytest.mark.parametrize("edit", OTHER_FILES, ids=lambda edit: edit.__name__)
-def test_a_checkpoint_that_does_not_fit_is_refused(cli, trained, tmp_path, command, edit):
+@pytest.mark.parametrize(("edit", "said"), OTHER_FILES.values(), ids=OTHER_FILES)
+def test_a_checkpoint_that_does_not_fit_is_refused(refused, trained, tmp_path, command, edit, said):
     torch.save(edit(torch.load(trained("iris_ova"), weights_only=True)), tmp_path / "last.ckpt")
-    assert OTHER_FILES[edit] in refused(cli, tmp_path, command, tmp_path / "last.ckpt", "iris_ova")
+    assert said in refused(command, tmp_path / "last.ckpt", "iris_ova")
 
 
-def test_a_file_of_weights_alone_is_tested_but_not_resumed(cli, trained, tmp_path):
+def test_a_file_of_weights_alone_is_tested_but_not_resumed(cli, refused, trained, tmp_path):
     path = tmp_path / "last.ckpt"
-    torch.save(of_weights_alone(torch.load(trained("iris_ova"), weights_only=True)), path)
-    assert "lacks loops, optimizer_states" in refused(cli, tmp_path, "fit", path, "iris_ova")
-    cli(
-        "test", "--config", "configs/iris_ova.yaml", *QUIET, "--trainer.default_root_dir", tmp_path, "--ckpt_path", path
-    )
-
-
-def refused(cli, tmp_path, command, path, config="iris_binary"):
-    """The one line that a command ends in which is given that checkpoint; it has made no file."""
-    arguments = ("--config", f"configs/{config}.yaml", *QUIET, "--trainer.default_root_dir", tmp_path / "run")
-    with pytest.raises(SystemExit) as exit:
-        cli(command, *arguments, "--ckpt_path", path)
-    assert str(exit.value.code).startswith("error: ")
-    assert "\n" not in exit.value.code
-    assert not (tmp_path / "run").exists()
-    return exit.value.code
+    torch.save(without("loops", "optimizer_states")(torch.load(trained("iris_ova"), weights_only=True)), path)
+    assert "lacks loops, optimizer_states" in refused("fit", path, "iris_ova")
+    place = ("--trainer.default_root_dir", tmp_path, "--ckpt_path", path)
+    cli("test", "--config", "configs/iris_ova.yaml", *QUIET, *place)
 
 
 # What we write ourselves
@@ -506,24 +428,18 @@ def config_cases():
 
 @pytest.mark.parametrize("config", list(config_cases()))
 def test_every_checkpoint_of_every_config_is_plain_data(cli, tmp_path, config):
-    run, limits = tmp_path / "run", ("--trainer.limit_train_batches", 20, "--trainer.limit_val_batches", 1)
-    arguments = ("--config", f"configs/{config}.yaml", "--trainer.enable_progress_bar", "false", *limits)
+    run = tmp_path / "run"
+    plan = ("--trainer.limit_train_batches", 20, "--trainer.limit_val_batches", 1, "--trainer.max_epochs", 1)
+    plan += ("--trainer.enable_progress_bar", "false", "--checkpoint.every_n_train_steps", 1)
     if config != "iris_binary":  # drawing takes time, and nothing new comes of it
-        arguments += ("--trainer.callbacks", "null")
-    cli(
-        "fit",
-        *arguments,
-        "--trainer.max_epochs",
-        1,
-        "--trainer.default_root_dir",
-        run,
-        "--checkpoint.every_n_train_steps",
-        1,
-    )
+        plan += ("--trainer.callbacks", "null")
+    cli("fit", "--config", f"configs/{config}.yaml", *plan, "--trainer.default_root_dir", run)
     names = {path.name for path in (run / "checkpoints").iterdir()}
     assert names == {"best.ckpt", "last.ckpt"}
     for name in names:
         checkpoint = torch.load(run / "checkpoints" / name, weights_only=True)
-        wrong = [(where, type(value)) for where, value in leaves(checkpoint) if type(value) not in PLAIN]
-        assert wrong == []
+        found = list(leaves(checkpoint))
+        assert [(where, type(value)) for where, value in found if type(value) not in PLAIN] == []
+        keys = {value for where, value in found if "/key" in where}
+        assert not {"_instantiator", "_class_path", "class_path", "datamodule_hyper_parameters"} & keys
         assert checkpoint["state_dict"]

@@ -90,7 +90,7 @@ def test_data_and_network_are_as_short_as_the_guide_says():
 
 def test_the_contract_gives_every_member_of_every_protocol_with_its_signature():
     kinds = [kind for kind in vars(protocols).values() if hasattr(kind, "_is_protocol")]
-    signatures = {line for kind in kinds for line in protocols.missing(object(), kind, True)}
+    signatures = {line for kind in kinds for line in protocols.missing(object(), kind)}
     assert len(signatures) >= 9
     assert {line for line in signatures if f"`{line}`" not in GUIDE} == set()
 

@@ -26,12 +26,12 @@ SEQUENCES, MAPS = {list, tuple, set}, {dict, OrderedDict, Counter}
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes checkpoints whole or not at all, and reads them without ever running what is in them.
 
-    Lightning's own writes to the system's temporary folder and moves the file, which on another file system is a copy
-    that a kill can cut short.
+    Lightning's own moves a file from the system's temporary folder, which on another file system is a copy that a kill
+    can cut short.
 
     Args:
-        loaded: checkpoints that are in memory already, by path. `load_checkpoint` removes and returns one of these
-            instead of reading the file again, so that what was checked is what is used, and its memory is freed after.
+        loaded: checkpoints that are in memory already, by path; each is given out once, in place of reading the file
+            again, so that what was checked is what is used.
         after_save: called after each successful save, on the process that writes.
         extra: entries to add to every checkpoint.
     """
@@ -62,7 +62,6 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             self.after_save()
 
     def load_checkpoint(self, path: Any, map_location: Any = "cpu", weights_only: bool | None = True) -> dict[str, Any]:
-        """Read with weights_only=True, whatever was asked for."""
         return self.loaded.pop(str(path), None) or load_checkpoint(path, map_location)
 
 

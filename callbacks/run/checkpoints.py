@@ -1,31 +1,27 @@
 """Model checkpoints of a run: which state is best.ckpt, and which is last.ckpt."""
 
-import re
 import shutil
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 from weakref import proxy
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from torch import Tensor
 
 from callbacks.run.checkpoint_io import as_loadable, write_checkpoint
 from callbacks.run.loggers import ThrottledSave
+from callbacks.run.monitors import AUTO, require_logged, validation_loss
 
-AUTO = "auto"
 PENDING = "gradients_pending"  # in a checkpoint that was written between two steps of the optimizer
-OF_VALIDATION = re.compile(r"(?i)(^|[^a-z])val(id|idation)?([^a-z]|$)")  # in the name of a metric
 
 
 def validates_before_next_batch(trainer: L.Trainer) -> bool:
-    """Whether a validation, or the end of the epoch, comes before the next batch.
+    """Whether a validation, or the end of the epoch, comes before the next batch: a resume from here would skip it.
 
-    A run resumed from a checkpoint written before it would skip it. A validation that is only there because the run is
-    about to stop does not count: a run that goes on has none at this place.
+    A validation that is only there because the run is about to stop does not count.
     """
     loop, stops = trainer.fit_loop, trainer.should_stop
     trainer.should_stop = False
@@ -36,7 +32,7 @@ def validates_before_next_batch(trainer: L.Trainer) -> bool:
 
 
 def stops_within_epoch(trainer: L.Trainer) -> bool:
-    """Whether the fit ends after this batch although the epoch has more: max_steps, max_time, or a callback's stop."""
+    """Whether max_steps, max_time or a callback ends the fit after this batch, although the epoch has more."""
     stops = (trainer.should_stop and trainer.fit_loop._can_stop_early) or trainer.global_step == trainer.max_steps
     return stops and not trainer.is_last_batch
 
@@ -58,11 +54,10 @@ def own_checkpoint(trainer: L.Trainer) -> "RelocatableModelCheckpoint | None":
 class RelocatableModelCheckpoint(ModelCheckpoint):
     """Keeps a run's best state in checkpoints/best.ckpt and its last in checkpoints/last.ckpt.
 
-    Both lie in `trainer.default_root_dir`. That directory may be moved before a run is resumed, because a checkpoint
-    stores the names of the others without their folder. Both are written at the end of every epoch, and after every
-    validation within one; last.ckpt only once no gradient waits for further batches (accumulate_grad_batches). A state
-    is compared with the best so far if it was validated, or if the run has no validation at all; a monitored value that
-    is not finite is never the best.
+    Both are written at the end of every epoch and after every validation within one; last.ckpt only where no gradient
+    waits for further batches (accumulate_grad_batches). A state is compared with the best so far if it was validated,
+    or if the run has no validation at all; a value that is not finite is never the best. The run directory may be moved
+    before a resume, because a checkpoint names the others without their folder.
 
     Args:
         monitor: name of the logged metric that decides which state is the best; auto takes val/loss, or else the one
@@ -73,12 +68,10 @@ class RelocatableModelCheckpoint(ModelCheckpoint):
         every_n_train_steps: writes last.ckpt also every so many updates.
 
     Raises:
-        ValueError: an argument is out of range; or, from the hooks, `monitor` is not logged, or something cannot be
-            saved.
+        ValueError: an argument is out of range; from the hooks, `monitor` is not logged, or a state cannot be saved.
     """
 
-    # Lightning's hooks and state are replaced. To Lightning and to other loggers this stays a ModelCheckpoint, with
-    # best_model_path, best_model_score, best_k_models and last_model_path.
+    # Lightning's hooks and state are replaced; its best_model_path, best_model_score and last_model_path are kept.
 
     def __init__(
         self,
@@ -97,7 +90,7 @@ class RelocatableModelCheckpoint(ModelCheckpoint):
         self.step_before_batch = -1
         self._saved_step = self._validated_step = 0  # a run that has taken no step saves nothing
         self._is_due = self._stops = False  # a save and a stop that wait for the optimizer's step
-        self._is_told = False  # that there is no monitor
+        self._lacks_monitor = False
         self._logged_before: set[str] = set()  # the validation
 
     @property
@@ -107,6 +100,8 @@ class RelocatableModelCheckpoint(ModelCheckpoint):
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         self.dirpath = trainer.strategy.broadcast(str(Path(trainer.default_root_dir, "checkpoints")))
 
+    # How a resumed run goes on
+
     def state_dict(self) -> dict[str, Any]:
         """The scores by file name, without the folder."""
         kept = {Path(path).name: score for path, score in self.best_k_models.items()}
@@ -114,10 +109,10 @@ class RelocatableModelCheckpoint(ModelCheckpoint):
         return {"monitor": self.monitor, "mode": self.mode, **best, "kept": kept}
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Refuse to go on with a fit whose best.ckpt would be forgotten.
+        """Refuse to go on with a fit that would lose gradients, or a best.ckpt that was chosen otherwise.
 
         Raises:
-            ValueError: the checkpoint does not say which state is the best, or it was chosen by another monitor.
+            ValueError: what was different, and what to do.
         """
         if trainer.state.fn != "fit":
             return
@@ -132,17 +127,15 @@ class RelocatableModelCheckpoint(ModelCheckpoint):
                 states[other.state_key] = _in_folder(states[other.state_key], str(other.dirpath))
         if not self._path("best.ckpt").is_file():
             return
-        state, own = states.get(self.state_key) or {}, self.state_dict()
-        if state.keys() != own.keys():  # Lightning passes over one that is empty
-            expected = f"expected a map of {', '.join(own)}, got {list(state)}"
-            raise ValueError(f"callbacks.{self.state_key}: {expected}; use one that fit has written")
+        state = states.get(self.state_key) or {}
+        before, mode = state.get("monitor", AUTO), state.get("mode")
         if self.monitor == AUTO:
-            self.monitor = own["monitor"] = state["monitor"]
-        if (state["monitor"], state["mode"]) != (own["monitor"], own["mode"]):
-            before, now = (f"{s['monitor']!s:.100} ({s['mode']})" for s in (state, own))
+            self.monitor = before
+        if (before, mode) != (self.monitor, self.mode):
             raise ValueError(
-                f"best.ckpt of this run was chosen by monitor {before}, the options say {now}: give "
-                "--checkpoint.monitor and --checkpoint.mode as before, or start a new run from a copy of last.ckpt"
+                f"best.ckpt of this run was chosen by monitor {before} ({mode}), the options say {self.monitor} "
+                f"({self.mode}): give --checkpoint.monitor and --checkpoint.mode as before, or start a new run from a "
+                "copy of last.ckpt"
             )
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -158,13 +151,11 @@ class RelocatableModelCheckpoint(ModelCheckpoint):
         if trainer.state.fn == "fit" and has_pending_gradients(trainer):
             checkpoint[PENDING] = True
 
+    # When a state is saved
+
     def on_sanity_check_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Choose the monitor, and refuse one of the validation's that it does not log."""
         self._choose_monitor(trainer)
-        logged = trainer.callback_metrics
-        for option, name in _monitors(trainer):
-            if OF_VALIDATION.search(name) and name not in logged and not _mentions_sanity_check(pl_module):
-                raise ValueError(_never_logged(option, name, logged))
+        require_logged(trainer, self, of_validation=True)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Refuse what could not be saved, before an epoch is spent on it."""
@@ -196,13 +187,59 @@ class RelocatableModelCheckpoint(ModelCheckpoint):
             self._choose_monitor(trainer)
             self._validated_step = trainer.global_step
             if not trainer.is_last_batch:
-                self._save_and_rank(trainer, f"step_{trainer.global_step:08d}.ckpt", self._waits_for_step(trainer))
+                self._save_and_rank(trainer, "step", trainer.global_step, self._waits_for_step(trainer))
+                require_logged(trainer, self, of_validation=True)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        for option, name in _monitors(trainer) if trainer.fast_dev_run else ():  # type: ignore[attr-defined]
-            if name not in trainer.callback_metrics:
-                raise ValueError(_never_logged(option, name, trainer.callback_metrics))
-        self._save_and_rank(trainer, f"epoch_{trainer.current_epoch + 1:05d}.ckpt")
+        self._save_and_rank(trainer, "epoch", trainer.current_epoch + 1)
+        if trainer.fast_dev_run or self._is_validated(trainer):  # type: ignore[attr-defined]
+            require_logged(trainer, self)  # only now, so that a resume with another monitor loses nothing
+
+    def _waits_for_step(self, trainer: L.Trainer) -> bool:
+        """Whether gradients are pending, so that a stop has to wait for the batch that steps with them."""
+        waits = has_pending_gradients(trainer)
+        if waits and trainer.should_stop and trainer.fit_loop._can_stop_early:
+            trainer.should_stop, self._stops = False, True
+        elif self._stops and not waits:
+            trainer.should_stop, self._stops = True, False
+        return waits
+
+    def _save_and_rank(self, trainer: L.Trainer, unit: str, number: int, waits: bool = False) -> None:
+        """Save under the names that this state deserves; under last.ckpt too, unless gradients are pending."""
+        saved = 0 if waits else self._saved_step  # with last.ckpt alone, before a validation between two steps
+        if trainer.fast_dev_run or trainer.global_step == saved:  # type: ignore[attr-defined]
+            return
+        names = [*self._rank(trainer, unit, number), *([] if waits else ["last.ckpt"])]
+        self._is_due |= waits
+        if names:
+            self._save(trainer, names)
+        while len(self.best_k_models) > self.save_top_k > 0:
+            worst = (max if self.mode == "min" else min)(self.best_k_models, key=self.best_k_models.__getitem__)
+            del self.best_k_models[worst]
+            if trainer.is_global_zero:
+                Path(worst).unlink(missing_ok=True)
+
+    def _save(self, trainer: L.Trainer, names: list[str]) -> None:
+        first, *others = map(self._path, names)
+        for logger in trainer.loggers:
+            if isinstance(logger, ThrottledSave):
+                logger.flush()
+        trainer.save_checkpoint(first, weights_only=False)
+        if "last.ckpt" in names:
+            self._saved_step, self.last_model_path = trainer.global_step, str(self._path("last.ckpt"))
+            self._is_due = False
+        if not trainer.is_global_zero:
+            return
+        # Copies, not hard links: overwriting one file in place must not change the other. Half as long as saving.
+        for other in others:
+            write_checkpoint(other, lambda temporary: shutil.copyfile(first, temporary))
+        for logger in trainer.loggers:
+            logger.after_save_checkpoint(proxy(self))
+
+    def _path(self, name: str) -> Path:
+        return Path(str(self.dirpath), name)
+
+    # Which state is the best
 
     def describe_best(self) -> str:
         """Which state best.ckpt holds, in one line, with the metric that decided."""
@@ -214,51 +251,36 @@ class RelocatableModelCheckpoint(ModelCheckpoint):
             return f"no best.ckpt: {self.monitor} was never logged, or never finite; last.ckpt has the last state"
         return f"best.ckpt: {self.best_state}, {self.monitor} {float(self.best_model_score):.4f}"
 
-    def _waits_for_step(self, trainer: L.Trainer) -> bool:
-        """Whether gradients are pending, so that a stop has to wait for the batch that steps with them."""
-        waits = has_pending_gradients(trainer)
-        if waits and trainer.should_stop and trainer.fit_loop._can_stop_early:
-            trainer.should_stop, self._stops = False, True
-        elif self._stops and not waits:
-            trainer.should_stop, self._stops = True, False
-        return waits
-
     def _choose_monitor(self, trainer: L.Trainer) -> None:
-        if self.monitor != AUTO or self._is_told:
+        if self.monitor != AUTO or self._lacks_monitor:
             return
         logged = set(trainer.callback_metrics) - self._logged_before
-        stems = {name: name.removesuffix("_epoch") for name in logged if "loss" in name.lower()}
-        losses = {stem if stem in logged else name for name, stem in stems.items()}
-        if "val/loss" in losses or len(losses) == 1:
-            self.monitor = "val/loss" if "val/loss" in losses else losses.pop()
-        else:
-            self._is_told = True
+        self.monitor = validation_loss(logged) or AUTO
+        if self.monitor == AUTO:
+            self._lacks_monitor = True
+            found = ", ".join(sorted(logged)) or "nothing"
             rank_zero_only(print)(
-                f"checkpoint.monitor auto: expected one loss of the validation, got {_listed(logged)}; no best.ckpt is "
-                "written, last.ckpt alone: name a metric with --checkpoint.monitor"
+                f"checkpoint.monitor auto: expected one loss of the validation, got {found}; no best.ckpt is written, "
+                "last.ckpt alone: name a metric with --checkpoint.monitor"
             )
 
-    def _save_and_rank(self, trainer: L.Trainer, name: str, waits: bool = False) -> None:
-        """Save under the names that this state deserves; under last.ckpt too, unless gradients are pending."""
-        saved = 0 if waits else self._saved_step  # with last.ckpt alone, before a validation between two steps
-        if trainer.fast_dev_run or trainer.global_step == saved:  # type: ignore[attr-defined]
-            return
-        names: list[str] = []
+    def _rank(self, trainer: L.Trainer, unit: str, number: int) -> list[str]:
+        """The names that a state deserves beside last.ckpt; `unit` and `number` are such as "epoch" and 12."""
         if self.monitor is None:
-            self.best_model_path, names = str(self._path("best.ckpt")), ["best.ckpt"]
-        elif (score := self._score(trainer)) is not None:
-            names = self._names_for(name, score)
-        self._is_due |= waits
-        if names := names if waits else [*names, "last.ckpt"]:
-            self._save(trainer, names)
-        if self.monitor not in (None, AUTO, *trainer.callback_metrics) and self._is_validated(trainer):
-            # Only now, so that a resume with another monitor loses nothing.
-            raise ValueError(_never_logged("checkpoint.monitor", str(self.monitor), trainer.callback_metrics))
-        while len(self.best_k_models) > self.save_top_k > 0:
-            worst = (max if self.mode == "min" else min)(self.best_k_models, key=self.best_k_models.__getitem__)
-            del self.best_k_models[worst]
-            if trainer.is_global_zero:
-                Path(worst).unlink(missing_ok=True)
+            self.best_model_path = str(self._path("best.ckpt"))
+            return ["best.ckpt"]
+        score, best = self._score(trainer), self.best_model_score
+        if score is None:
+            return []
+        names = []
+        if best is None or (score < best if self.mode == "min" else score > best):
+            self.best_model_path, self.best_model_score = str(self._path("best.ckpt")), score
+            self.best_state = f"{unit} {number}"
+            names.append("best.ckpt")
+        if self.save_top_k != 1:
+            names.append(f"epoch_{number:05d}.ckpt" if unit == "epoch" else f"step_{number:08d}.ckpt")
+            self.best_k_models[str(self._path(names[-1]))] = score
+        return names
 
     def _score(self, trainer: L.Trainer) -> Tensor | None:
         """The monitored value of this state; None if it was not validated or logged, or the value is not finite."""
@@ -273,73 +295,9 @@ class RelocatableModelCheckpoint(ModelCheckpoint):
     def _is_validated(self, trainer: L.Trainer) -> bool:
         return any(trainer.num_val_batches) and self._validated_step == trainer.global_step
 
-    def _names_for(self, name: str, score: Tensor) -> list[str]:
-        names = []
-        best = self.best_model_score
-        if best is None or (score < best if self.mode == "min" else score > best):
-            self.best_model_path, self.best_model_score = str(self._path("best.ckpt")), score
-            unit, number = name.removesuffix(".ckpt").split("_")
-            self.best_state = f"{unit} {int(number)}"
-            names.append("best.ckpt")
-        if self.save_top_k != 1:
-            self.best_k_models[str(self._path(name))] = score
-            names.append(name)
-        return names
-
-    def _save(self, trainer: L.Trainer, names: list[str]) -> None:
-        first, *others = map(self._path, names)
-        for logger in trainer.loggers:
-            if isinstance(logger, ThrottledSave):
-                logger.flush()
-        trainer.save_checkpoint(first, weights_only=False)
-        if "last.ckpt" in names:
-            self._saved_step, self.last_model_path = trainer.global_step, str(self._path("last.ckpt"))
-            self._is_due = False
-        if not trainer.is_global_zero:
-            return
-        # Copies, not hard links: overwriting one file in place must not change the other. Copying takes about half as
-        # long as saving: 5 ms for W of 10,000 x 151, 0.6 to 1 s for a million rows.
-        for other in others:
-            write_checkpoint(other, lambda temporary: shutil.copyfile(first, temporary))
-        for logger in trainer.loggers:
-            logger.after_save_checkpoint(proxy(self))
-
-    def _path(self, name: str) -> Path:
-        return Path(str(self.dirpath), name)
-
-
-def _monitors(trainer: L.Trainer) -> Iterator[tuple[str, str]]:
-    """Every metric that something waits for, with the option that names it."""
-    callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
-    watching: list[tuple[str, Any]]
-    watching = [(type(c).__name__, c) for c in callbacks if isinstance(c, EarlyStopping | ModelCheckpoint)]
-    if trainer.lightning_module.automatic_optimization:
-        watching += [(type(c.scheduler).__name__, c) for c in trainer.lr_scheduler_configs if c.reduce_on_plateau]
-    for name, one in watching:
-        if one.monitor not in (None, AUTO) and getattr(one, "strict", True):
-            yield "checkpoint.monitor" if one is own_checkpoint(trainer) else f"monitor of {name}", one.monitor
-
-
-def _never_logged(option: str, name: str, logged: Iterable[str]) -> str:
-    return f"expected {name} ({option}) to be logged, got only: {_listed(logged)}"
-
-
-def _listed(names: Iterable[str]) -> str:
-    return ", ".join(sorted(names)) or "nothing"
-
-
-def _mentions_sanity_check(model: L.LightningModule) -> bool:
-    """Whether a model may log less in the sanity check than in a validation."""
-    own = [parent for parent in type(model).__mro__ if not parent.__module__.startswith(("lightning.", "torch."))]
-    codes = [getattr(item, "__code__", None) for parent in own for item in vars(parent).values()]
-    return any("sanity_checking" in code.co_names for code in codes if code)
-
 
 def _in_folder(state: dict[str, Any], folder: str) -> dict[str, Any]:
-    """The state of Lightning's ModelCheckpoint with only files of its own folder, by their names.
-
-    A run may have been moved; and Lightning deletes the files that are named here.
-    """
+    """The state of a ModelCheckpoint of Lightning's, which deletes the files that it names, in a run that was moved."""
     own = {path.name: str(path) for path in Path(folder).glob("*")}
     paths = {name: own.get(Path(path).name, "") for name, path in state.items() if name.endswith("_model_path")}
     kept = {own[Path(path).name]: score for path, score in state["best_k_models"].items() if Path(path).name in own}

@@ -11,10 +11,9 @@ from torch import Tensor
 class StopOnDivergence(L.Callback):
     """Ends a fit whose loss or weights are not finite any more, before a checkpoint of them is written.
 
-    Looks at the loss that `training_step` returns, at every step of a single process on a CPU, elsewhere at each logged
-    step, as every look waits for the device (of an update by hand, which returns none, at each logged train/loss); and
-    at all weights before a checkpoint is written. Several processes have equal weights, so that all of them stop there;
-    their losses differ, and one that stopped alone would leave the others waiting.
+    The loss is the one that `training_step` returns, or the logged train/loss of an update by hand. It is read at every
+    step on a CPU, elsewhere at each logged step, as reading it waits for the device; of several processes, of which one
+    alone must not stop, the weights alone are.
 
     Raises:
         ValueError: from the hooks: the step, the learning rate, and which checkpoint is the last good one.

@@ -20,18 +20,20 @@ from lightning.pytorch.callbacks.early_stopping import EarlyStoppingReason
 from lightning.pytorch.callbacks.spike import SpikeDetection
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
-from callbacks.run.checkpoints import RelocatableModelCheckpoint, own_checkpoint
+from callbacks.run.checkpoints import own_checkpoint
 
 OWN_NAME = re.compile(r"(best|last|(epoch|step)_\d+)\.ckpt")
-SEARCHES = (
-    "searches anew at every start, and drops the checkpoint: leave it out, and give what it has found as an option"
-)
+REFUSED = {
+    StochasticWeightAveraging: "averages after the last checkpoint, so that no file holds the average: use "
+    "EMAWeightAveraging or WeightAveraging, which save it"
+}
+SEARCHES = "cannot be resumed: it searches anew at every start: leave it out, and give what it has found as an option"
 REFUSED_ON_RESUME = {
     BatchSizeFinder: SEARCHES,
     LearningRateFinder: SEARCHES,
-    BaseFinetuning: "does not keep which weights it has unfrozen, and would leave them frozen: start a new run",
-    SpikeDetection: "does not take back which losses it has seen: leave it out",
-    ModelPruning: "does not keep its masks, and pruned weights would grow again: start a new run",
+    BaseFinetuning: "cannot be resumed: it would leave the weights frozen that it had unfrozen: start a new run",
+    SpikeDetection: "cannot be resumed: it does not take back which losses it has seen: leave it out",
+    ModelPruning: "cannot be resumed: it does not keep its masks, and pruned weights would grow again: start a new run",
 }
 
 
@@ -41,34 +43,29 @@ def refuse_stateless(trainer: Any, resumes: bool) -> None:
     Raises:
         ValueError: names the callback, and what to do.
     """
+    refused = REFUSED | REFUSED_ON_RESUME if resumes else REFUSED
     for callback in trainer.callbacks:
-        if isinstance(callback, StochasticWeightAveraging):
-            raise ValueError(
-                "trainer.callbacks: StochasticWeightAveraging averages after the last checkpoint, so that no file "
-                "holds the average: use EMAWeightAveraging or WeightAveraging, which save it"
-            )
-        for kind, reason in REFUSED_ON_RESUME.items() if resumes else ():
+        for kind, reason in refused.items():
             if isinstance(callback, kind):
-                raise ValueError(f"trainer.callbacks: {type(callback).__name__} cannot be resumed: it {reason}")
+                raise ValueError(f"trainer.callbacks: {type(callback).__name__} {reason}")
 
 
 def refuse_own_names(trainer: Any) -> None:
-    """Refuse another callback that would write into a run's folder of checkpoints under the names of its own.
-
-    To be called before the fit as well: at an exception within it, the other one may save.
+    """Refuse, before the fit too, another callback that would write checkpoints under the names of the run's own.
 
     Raises:
         ValueError: names the callback and the file.
     """
     own, folder = own_checkpoint(trainer), Path(trainer.default_root_dir, "checkpoints").resolve()
     for other in trainer.checkpoint_callbacks:
-        paths: list[Any] = [other.ckpt_path] if isinstance(other, OnExceptionCheckpoint) else []
-        if isinstance(other, ModelCheckpoint) and other is not own:
-            last = [other.CHECKPOINT_NAME_LAST] if other.save_last else []
-            templates = ["best"] if isinstance(other, RelocatableModelCheckpoint) else [other.filename, *last]
-            names = [other.format_checkpoint_name({}, template) for template in templates]
-            paths = [Path(other._ModelCheckpoint__resolve_ckpt_dir(trainer), Path(name)) for name in names]  # type: ignore[attr-defined]
-        for path in map(Path, paths):
+        paths: list[Path] = []
+        if isinstance(other, OnExceptionCheckpoint):
+            paths = [Path(other.ckpt_path)]
+        elif isinstance(other, ModelCheckpoint) and other is not own:
+            templates = [other.filename, *([other.CHECKPOINT_NAME_LAST] if other.save_last else [])]
+            place = Path(other._ModelCheckpoint__resolve_ckpt_dir(trainer))  # type: ignore[attr-defined]
+            paths = [place / other.format_checkpoint_name({}, template) for template in templates]
+        for path in paths:
             if OWN_NAME.fullmatch(path.name) and path.parent.resolve() == folder:
                 raise ValueError(
                     f"trainer.callbacks: {type(other).__name__} would write {path.name} into {folder}, where every run "
@@ -80,10 +77,7 @@ class KeepEarlyStop(L.Callback):
     """Ends a resumed fit at once where EarlyStopping had ended it; by itself Lightning trains for one epoch more.
 
     So a run that was killed after its last epoch, over its pictures, ends with the weights of an unbroken one. More
-    patience than before, or another threshold, lets it train on.
-
-    Raises:
-        ValueError: from the hooks: a callback that the model has added, and that a run cannot have.
+    patience than before, or another threshold, lets it train on. Callbacks that the model adds are checked here too.
     """
 
     def __init__(self) -> None:
@@ -102,11 +96,11 @@ class KeepEarlyStop(L.Callback):
 
     def on_train_start(self, trainer: Any, pl_module: L.LightningModule) -> None:
         for callback, patience in self._patience.items():
-            before, callback.patience = callback.patience, patience  # Lightning takes the checkpoint's
+            callback.patience = patience  # Lightning takes the checkpoint's
             message = str(callback.stopping_reason_message)
             goes_on = {
                 EarlyStoppingReason.NOT_STOPPED: True,
-                EarlyStoppingReason.PATIENCE_EXHAUSTED: before < patience and callback.wait_count < patience,
+                EarlyStoppingReason.PATIENCE_EXHAUSTED: callback.wait_count < patience,
                 EarlyStoppingReason.STOPPING_THRESHOLD: f" {callback.stopping_threshold}. " not in message,
                 EarlyStoppingReason.DIVERGENCE_THRESHOLD: f" {callback.divergence_threshold}. " not in message,
                 EarlyStoppingReason.NON_FINITE_METRIC: not callback.check_finite,

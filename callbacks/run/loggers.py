@@ -3,19 +3,18 @@
 import csv
 import math
 import time
-from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from lightning.fabric.loggers.logger import _DummyExperiment
 from lightning.pytorch.core.saving import save_hparams_to_yaml
-from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.loggers.logger import Logger, rank_zero_experiment
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from torch import Tensor
 
-from callbacks.files import write_then_rename
+from callbacks.files import replacing, write_then_rename
 
 
 class ThrottledSave(Logger):
@@ -51,10 +50,7 @@ class ThrottledSave(Logger):
 
 
 class ThrottledTensorBoardLogger(ThrottledSave, TensorBoardLogger):
-    """TensorBoard events, flushed once a second; the file begins with the first event.
-
-    Lightning opens its loggers before it reads a checkpoint, and a resume that is refused there leaves no file.
-    """
+    """TensorBoard events, flushed once a second; the file begins with the first event, after any refusal to resume."""
 
     @property
     @rank_zero_experiment
@@ -73,50 +69,34 @@ class ThrottledTensorBoardLogger(ThrottledSave, TensorBoardLogger):
     def _write(self) -> None:
         # Lightning would write the file in place, and only if it is not there: a kill would leave it cut for ever.
         path = Path(self.log_dir, self.NAME_HPARAMS_FILE)
-        if path.is_symlink() or not path.is_file():
+        if not path.is_file():
             write_then_rename(path, lambda temporary: save_hparams_to_yaml(temporary, self.hparams))
         TensorBoardLogger.save(self)
 
 
-class ResumableCSVLogger(ThrottledSave):
-    """Writes metrics.csv, in the format of Lightning's CSVLogger: a column for each metric, sorted by name.
+class ResumableCSVLogger(ThrottledSave, CSVLogger):
+    """Lightning's CSVLogger, which also goes on with a metrics.csv that is there.
 
     The file is only ever appended to or replaced whole, so a kill costs at most the line being appended, and the next
     resume drops that.
 
     Args:
         save_dir: the run directory.
-        resumed_at: number of updates done when the run was resumed. Rows from that step on, written by the interrupted
-            run after its last checkpoint, are dropped at the first write, because the resumed run logs those steps
-            again. None starts a new file.
+        resumed_at: number of updates done when the run was resumed; rows from that step on, which the resumed run logs
+            again, are dropped at the first write. None starts a new file.
     """
 
     def __init__(self, save_dir: str, resumed_at: int | None = None) -> None:
-        super().__init__()
+        super().__init__(save_dir, name="", version="")
         self.path = Path(save_dir) / "metrics.csv"
         self.resumed_at = resumed_at
         self._columns: list[str] = []  # of the file; none before the first write
         self._rows: list[dict[str, Any]] = []  # logged since the last write
 
     @property
-    def name(self) -> str:
-        return ""
-
-    version = name
-
-    @property
-    def save_dir(self) -> str:
-        return str(self.path.parent)
-
-    log_dir = root_dir = save_dir
-
-    @property
     def experiment(self) -> Any:
-        """Takes whatever a model draws on each of its loggers, as `add_image` of TensorBoard's, and drops it."""
+        """Takes and drops what a model draws on each of its loggers, such as `add_image` of TensorBoard's."""
         return _DummyExperiment()
-
-    def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
-        """Write none: they are in the run's config.yaml."""
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
@@ -124,6 +104,9 @@ class ResumableCSVLogger(ThrottledSave):
             return
         values = {name: value.item() if isinstance(value, Tensor) else value for name, value in metrics.items()}
         self._rows.append(values | {"step": len(self._rows) if step is None else step})
+
+    def finalize(self, status: str) -> None:
+        self.flush()
 
     @rank_zero_only
     def _write(self) -> None:
@@ -135,7 +118,10 @@ class ResumableCSVLogger(ThrottledSave):
         else:  # a new metric, or the first write
             rows = [*self._rows_to_keep(), *self._rows]
             columns = sorted(set().union(*rows))
-            write_then_rename(self.path, lambda temporary: _write_table(temporary, columns, rows))
+            with replacing(self.path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+                writer = csv.DictWriter(file, columns)
+                writer.writeheader()
+                writer.writerows(rows)
             self._columns = columns
         self._rows = []
 
@@ -159,10 +145,3 @@ def _lazy_writer(log_dir: str, **options: Any) -> Any:
     writer = LazyWriter(log_dir=log_dir, **options)
     writer.is_made = True
     return writer
-
-
-def _write_table(path: Path, columns: list[str], rows: list[dict[str, Any]]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns)
-        writer.writeheader()
-        writer.writerows(rows)

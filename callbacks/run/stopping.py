@@ -1,10 +1,8 @@
 """Ctrl-C, SIGTERM and SLURM's notice during a fit: finish the step, save, print how to resume."""
 
-import os
 import signal
-import subprocess
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -13,37 +11,11 @@ from typing import Any
 import lightning as L
 import torch
 import torch.distributed as dist
-from lightning.fabric.plugins.environments import SLURMEnvironment
 from lightning.pytorch.callbacks import Checkpoint
 from torch import Tensor
 
-from callbacks.files import atomic_write_text
 from callbacks.run.checkpoints import has_pending_gradients, validates_before_next_batch
-
-# In the directory of a run that goes on once its job starts again: the job, and all options of the command.
-UNFINISHED = "unfinished_job.txt"
-
-
-def slurm_job(environ: Mapping[str, str] = os.environ) -> str | None:
-    """The number of the SLURM job that this process belongs to; None outside of one.
-
-    >>> slurm_job({"SLURM_JOB_ID": "123", "SLURM_ARRAY_JOB_ID": "120", "SLURM_ARRAY_TASK_ID": "3"})
-    '120_3'
-    """
-    if "SLURM_ARRAY_JOB_ID" in environ:
-        return f"{environ['SLURM_ARRAY_JOB_ID']}_{environ['SLURM_ARRAY_TASK_ID']}"
-    return environ.get("SLURM_JOB_ID")
-
-
-def torchrun_job(environ: Mapping[str, str] = os.environ) -> str | None:
-    """The id of the torchrun that starts this process, anew after a failure; None without one.
-
-    >>> torchrun_job({"TORCHELASTIC_RUN_ID": "none"})
-    >>> torchrun_job({"TORCHELASTIC_RUN_ID": "job1"})
-    'torchrun job1'
-    """
-    name = environ.get("TORCHELASTIC_RUN_ID", "none")
-    return None if name == "none" else f"torchrun {name}"
+from callbacks.run.requeue import UNFINISHED, requeue, requeue_signal
 
 
 class GracefulStop(Checkpoint):  # a Checkpoint, because Lightning runs those last: after the other callbacks' files
@@ -51,32 +23,26 @@ class GracefulStop(Checkpoint):  # a Checkpoint, because Lightning runs those la
 
     Stops only between steps of the optimizer, so that W and b are never from different steps and no gradient is lost.
     If a validation or the end of the epoch is due, it runs first. A second signal stops at once, without saving. Ctrl-C
-    after the last step, while pictures are drawn, only says where the run is. SIGTERM outside of `fit`, where there is
-    nothing to save, stops at once.
-
-    In a SLURM job that Lightning may requeue (`SLURMEnvironment(auto_requeue=True)`, the default), SLURM's notice
-    (`#SBATCH --signal=SIGUSR1@90`) does the same and requeues the job. The file unfinished_job.txt tells the job, once
-    it runs again, which run is its own. Lightning's own handler saves in the middle of a step.
+    after the last step, while pictures are drawn, only prints where the run is. SIGTERM outside of `fit`, where there
+    is nothing to save, stops at once. SLURM's notice (`#SBATCH --signal=SIGUSR1@90`) does the same as SIGTERM and
+    requeues the job; Lightning's own handler saves in the middle of a step.
     """
 
     def __init__(self) -> None:
         self.command = ""  # all options of this command, which train.py sets
         self.received: int | None = None  # number of the first signal
         self._saved: Path | None = None  # once stopping, or once the training is over
-        self._asked: tuple[Any, Tensor] | None = None  # of several processes, whether any of them has received one
+        self._reduced: tuple[Any, Tensor] | None = None  # of several processes, whether any of them has received one
         self._notice: signal.Signals | None = None  # with which SLURM announces the end of the job's time
         self._previous_handlers: dict[int, Any] = {}
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        environment = trainer._accelerator_connector.cluster_environment
-        self._notice = self._saved = None
+        self._notice, self._saved = requeue_signal(trainer), None
         if trainer.world_size > 1:
             self._group: Any = dist.new_group(backend="gloo")  # on CPUs, so that no GPU is waited for
-            self._asked = None
+            self._reduced = None
             # At every step Lightning too lets all processes wait for each other, over a SIGTERM that is handled here.
             trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
-        if isinstance(environment, SLURMEnvironment) and environment.auto_requeue:
-            self._notice = environment.requeue_signal
         for number in filter(None, (signal.SIGINT, signal.SIGTERM, self._notice)):
             self._listen(number, self._handle)
 
@@ -142,7 +108,7 @@ class GracefulStop(Checkpoint):  # a Checkpoint, because Lightning runs those la
             )
             marker = Path(trainer.default_root_dir, UNFINISHED)
             if number == self._notice:
-                _requeue(marker, self.command)
+                requeue(marker, self.command)
             elif number == signal.SIGINT:
                 marker.unlink(missing_ok=True)
         raise SystemExit(128 + number)
@@ -151,17 +117,17 @@ class GracefulStop(Checkpoint):  # a Checkpoint, because Lightning runs those la
         if trainer.world_size == 1:
             return self.received is not None
         # A signal reaches the processes at different steps, but they must stop after the same one: that after which
-        # all have heard of it. The answer travels while the next step is computed.
-        work, received = self._asked or self._ask()
+        # all know of it. The result travels while the next step is computed.
+        work, received = self._reduced or self._reduce()
         work.wait()
-        self._asked = self._ask()
+        self._reduced = self._reduce()
         return bool(received)
 
     def _listen(self, number: int, handler: Callable[[int, FrameType | None], None]) -> None:
         if threading.current_thread() is threading.main_thread():  # no other receives signals, or may ask for them
             self._previous_handlers.setdefault(number, signal.signal(number, handler))
 
-    def _ask(self) -> tuple[Any, Tensor]:
+    def _reduce(self) -> tuple[Any, Tensor]:
         received = torch.tensor(float(self.received is not None))
         return dist.all_reduce(received, op=dist.ReduceOp.MAX, group=self._group, async_op=True), received
 
@@ -180,16 +146,3 @@ def _stop_at_once(trainer: L.Trainer, number: int, frame: FrameType | None) -> N
 
 def _last(trainer: L.Trainer) -> Path:
     return Path(trainer.default_root_dir) / "checkpoints" / "last.ckpt"
-
-
-def _requeue(marker: Path, command: str) -> None:
-    job = slurm_job()
-    if job is None:
-        return
-    atomic_write_text(marker, f"{job}\n{command}")
-    try:
-        subprocess.run(["scontrol", "requeue", job], check=True)
-        print(f"requeued SLURM job {job}, which goes on by itself")
-    except (OSError, subprocess.CalledProcessError) as error:
-        marker.unlink()
-        print(f"SLURM job {job} could not be requeued: {error}")
