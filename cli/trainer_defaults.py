@@ -13,7 +13,7 @@ from callbacks.run.lightning_callbacks import KeepEarlyStop
 from callbacks.run.loggers import ResumableCSVLogger, ThrottledTensorBoardLogger
 from callbacks.run.metrics import MetricsWriter
 from callbacks.run.progress_bar import ThrottledProgressBar
-from cli.capabilities import callbacks_of
+from cli.capabilities import additions_to
 
 POSITIVE_OPTIONS = (
     *("max_epochs", "max_steps", "limit_train_batches", "accumulate_grad_batches", "gradient_clip_val"),
@@ -55,7 +55,7 @@ def trainer_settings(
     callbacks, logger = [*as_list(configured.callbacks), *report_callbacks(subcommand, model, data)], configured.logger
     run = run.resolve()  # as a resume finds it, because ModelCheckpoint goes on only in a folder of the same name
     if subcommand == "fit":
-        callbacks += [*(callback() for callback in callbacks_of("fit")), StopOnDivergence(), KeepEarlyStop()]
+        callbacks += [*(callback() for callback in additions_to("fit")), StopOnDivergence(), KeepEarlyStop()]
         if configured.enable_progress_bar is not False and not any(isinstance(c, ProgressBar) for c in callbacks):
             callbacks.append(ThrottledProgressBar())
         if logger is not False and not configured.fast_dev_run:
@@ -74,8 +74,8 @@ def report_callbacks(subcommand: str, model: L.LightningModule, data: L.Lightnin
     `fit` gets none, but prints the line: then there is still time to add the method.
     """
     callbacks: list[L.Callback] = [MetricsWriter()] if subcommand == "test" else []
-    reports = [("test", report) for report in callbacks_of("test")]
-    reports += [("predict", report) for report in callbacks_of("predict")]
+    reports = [("test", report) for report in additions_to("test")]
+    reports += [("predict", report) for report in additions_to("predict")]
     for command, report in reports:
         unmet = report.unmet(model, data)
         if unmet is not None and subcommand in ("fit", command):

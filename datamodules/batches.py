@@ -266,8 +266,8 @@ class BatchedDataModule(L.LightningDataModule):
         feature_names: what reports and pictures call the features, a list of plain str.
         oos_class: number of the class that means "none of the others", or None.
         points(split), transform(x): raw points, and how to make the model's x of them, for pictures.
-        encode(inputs): what a user has, sentences or rows, to the model's x (N, D), for deploy/classifier.py.
-        sklearn_transformer(): the fitted scikit-learn transformer that does the same, for deploy/sklearn.py.
+        encode(inputs): what a user has, sentences or rows, to the model's x (N, D), for use outside of a Trainer.
+        sklearn_transformer(): the fitted scikit-learn transformer that does the same, to export it.
 
     The command line reads num_features, num_classes, class_names, class_counts and oos_class right after the
     constructor, before there is a Trainer.

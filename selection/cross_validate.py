@@ -12,8 +12,8 @@ from statistics import fmean, stdev
 
 from matplotlib.figure import Figure
 
+from callbacks.column_names import disambiguate
 from callbacks.files import atomic_write_csv, write_then_rename
-from callbacks.reports.column_names import disambiguate
 from cli.main import run_as_command
 from selection.configured import Configured
 from selection.sample import Fold, Sample, cross_validated

@@ -5,9 +5,9 @@ from typing import Any
 
 import lightning as L
 
+from callbacks.column_names import disambiguate
 from callbacks.files import atomic_write_csv
 from callbacks.protocols import Classifier, LabelledData, datamodule_of, lack
-from callbacks.reports.column_names import disambiguate
 from callbacks.rows import RowCollector
 
 

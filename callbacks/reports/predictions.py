@@ -17,10 +17,10 @@ import lightning as L
 import torch
 from torch import Tensor
 
+from callbacks.column_names import disambiguate
 from callbacks.files import as_json, csv_writer, replacing
 from callbacks.linear import class_scores, contributions, name_of
 from callbacks.protocols import datamodule_of, offers, optional_of
-from callbacks.reports.column_names import disambiguate
 from callbacks.reports.evaluation import Report
 from callbacks.rows import RowCollector
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from callbacks.reports.column_names import disambiguate
+from callbacks.column_names import disambiguate
 
 
 @pytest.mark.parametrize(
