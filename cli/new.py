@@ -4,7 +4,7 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from importlib.util import find_spec
 from keyword import iskeyword
 from pathlib import Path
@@ -15,18 +15,14 @@ import yaml
 ROOT = Path(__file__).parents[1]
 TEMPLATES = ROOT / "cli/templates"
 PARTS: dict[str, Any] = yaml.safe_load((ROOT / "cli/capabilities.yaml").read_text(encoding="utf-8"))
-OWNERS = {path: owner.split() for owner, paths in PARTS["files"].items() for path in paths}
-NEVER_COPIED = {"__pycache__", ".ipynb_checkpoints"}
-FIRST_CONFIG = re.compile(
-    r"configs/iris_(binary|ova)\.yaml"
-)  # of examples in the core, which any config could stand in
+OWNERS = {path: set(owner.split(" and ")) for owner, paths in PARTS["files"].items() for path in paths}
 
 
-def owners(path: str) -> list[str]:
-    """The capabilities that a file needs: those of the longest path in the list that is the file or a folder above."""
+def owners(path: str) -> set[str]:
+    """The parts that a file needs: those of the longest path in the list that is the file or a folder above it."""
     while path not in OWNERS and "/" in path:
         path = path.rpartition("/")[0]
-    return OWNERS.get(path, ["this project"])
+    return OWNERS.get(path, set())
 
 
 def with_needs(chosen: set[str]) -> set[str]:
@@ -35,126 +31,108 @@ def with_needs(chosen: set[str]) -> set[str]:
     return chosen if more == chosen else with_needs(more)
 
 
-def files_of(chosen: set[str]) -> Iterator[str]:
-    """The files of the core and of capabilities, by their paths in this project."""
-    for path in sorted(OWNERS):
-        for file in [ROOT / path, *(ROOT / path).rglob("*")]:
-            name = file.relative_to(ROOT).as_posix()
-            if file.is_file() and not NEVER_COPIED & set(file.parts) and set(owners(name)) <= chosen | {"core"}:
-                yield name
+def sources_of(chosen: set[str]) -> dict[str, Path]:
+    """The files of chosen parts, and the templates, by their paths in the new project."""
+    files = [file for path in OWNERS for file in [ROOT / path, *(ROOT / path).rglob("*")]]
+    names = {file.relative_to(ROOT).as_posix(): file for file in files}
+    sources = {name: file for name, file in names.items() if owners(name) <= chosen}
+    sources |= {file.relative_to(TEMPLATES).as_posix(): file for file in TEMPLATES.rglob("*")}
+    return {name: file for name, file in sources.items() if file.is_file() and "__pycache__" not in file.parts}
 
 
-def write_project(folder: Path, chosen: set[str]) -> None:
-    """Write the core, the capabilities and the templates into a folder, without a trace of the rest."""
-    chosen = with_needs(chosen)
-    names = dict.fromkeys(files_of(chosen))
-    templates = [path.relative_to(TEMPLATES) for path in TEMPLATES.rglob("*") if path.is_file()]
-    sources = {name: ROOT / name for name in names}
-    sources |= {path.as_posix(): TEMPLATES / path for path in templates if not NEVER_COPIED & set(path.parts)}
-    package = package_name(folder)
-    renamed = {name: name.replace("made_up", package) for name in sources}
+def write_project(folder: Path, capabilities: Collection[str]) -> None:
+    """Write the core, capabilities and templates into a folder, without a trace of the rest."""
+    chosen = with_needs({"core", *capabilities})
+    absent = "|".join(words for part, words in PARTS["traces"].items() if part not in chosen)
+    sources, package = sources_of(chosen), package_of(folder)
     for name, source in sources.items():
-        target = folder / renamed[name]
+        target = folder / name.replace("made_up", package)
         target.parent.mkdir(parents=True, exist_ok=True)
         content = source.read_bytes()
         if source.suffix != ".png":
-            text = adapted(name, content.decode("utf-8"), chosen, set(sources))
-            text = text.replace("lightning-logistic-regression", folder.name).replace("made_up", package)
-            content = text.encode("utf-8")
+            text = content.decode("utf-8")
+            if name == "pyproject.toml":
+                text = adapted_settings(text, absent, chosen, sources)
+            elif source.suffix == ".md":
+                text = re.sub(r"\bflowers(?=/|\.\w)", "made_up", "".join(kept_blocks(text, absent, sources)))
+            elif owners(name) == {"core"}:
+                text = adapted_source(text, absent)
+            text = text.replace("lightning-logistic-regression", package.replace("_", "-"))
+            content = text.replace("made_up", package).encode("utf-8")
         target.write_bytes(content)
         target.chmod(source.stat().st_mode)
 
 
-def adapted(name: str, text: str, chosen: set[str], files: set[str]) -> str:
-    """A file's text without what is not in the new project."""
-    absent = "|".join(words for part, words in PARTS["traces"].items() if part not in chosen)
-    if name == "pyproject.toml":
-        return adapted_settings(text, absent, chosen, files)
-    if name.endswith(".md"):
-        return "".join(kept_blocks(text, absent))
-    if name.endswith(("__init__.py", "cli/capabilities.py")):  # tables of names that are imported on first use
-        folder = "" if name.startswith("cli/") else f"{name.split('/')[0]}/"
-        text = re.sub(
-            r'^ {4}\(?"\w+"[:,] "([\w.]+)"\)?,\n',
-            lambda line: line[0] if is_there(folder + line[1].replace(".", "/"), files) else "",
-            text,
-            flags=re.MULTILINE,
-        )
-    if owners(name) == ["core"]:
-        text = FIRST_CONFIG.sub("configs/made_up.yaml", text)
-        if "linear" not in chosen:
-            text = re.sub(r"Two articles teach .*?\n\n", "", text, flags=re.DOTALL)
-            text = re.sub(r" \(article [12][^)]*\)", "", text)
+def adapted_source(text: str, absent: str) -> str:
+    """Source of the core: without names of what is absent in its lists, with the new config in its examples."""
+    text = re.sub(rf'^    (?=[("]).*({absent}).*,\n', "", text, flags=re.MULTILINE)
+    text = re.sub(r"configs/iris_(binary|ova)\.yaml", "configs/made_up.yaml", text)
+    if re.search(absent, "article"):
+        text = re.sub(r"Two articles teach .*?\n\n", "", text, flags=re.DOTALL)
+        text = re.sub(r" \(article [12][^)]*\)", "", text)
     return text
 
 
-def is_there(path: str, files: set[str]) -> bool:
-    """Whether a module, or a name in it, belongs to the new project."""
-    return f"{path}.py" in files or f"{path.rpartition('/')[0]}.py" in files
-
-
-def kept_blocks(text: str, absent: str) -> Iterator[str]:
+def kept_blocks(text: str, absent: str, files: Collection[str]) -> Iterator[str]:
     """Paragraphs, code, table rows and list items of Markdown that name nothing absent, and the headings above them."""
-    blocks = re.findall(
-        r"^```.*?^```\n+|^(?:\||[-*] )[^\n]*\n(?:  [^\n]*\n)*\n*|^.+?(?:\n\n+|\Z)", text, re.DOTALL | re.M
-    )
-    left = [block for block in blocks if not re.search(absent, block)]
-    for block, after in zip(left, [*left[1:], "# "], strict=True):
+    code, row_or_item, paragraph = r"^```.*?^```\n+", r"^(?:\||- )[^\n]*\n(?:  [^\n]*\n)*\n*", r"^.+?(?:\n\n+|\Z)"
+    blocks = re.findall(f"{code}|{row_or_item}|{paragraph}", text, re.DOTALL | re.MULTILINE)
+
+    def is_kept(block: str) -> bool:
+        paths = [path for word in re.findall(r"[\w./]+\.\w+", block) for path in (word, f"docs/{word}")]
+        return not re.search(absent, block) and all(path in files or not (ROOT / path).is_file() for path in paths)
+
+    kept = [block for block in blocks if is_kept(block)]
+    for block, after in zip(kept, [*kept[1:], "# "], strict=True):
         if not (block.startswith("## ") and after.startswith(("# ", "## "))):
             yield block
 
 
-def adapted_settings(text: str, absent: str, chosen: set[str], files: set[str]) -> str:
-    """The name, dependencies, extras and folders of pyproject.toml."""
+def adapted_settings(text: str, absent: str, chosen: set[str], files: Collection[str]) -> str:
+    """The name, requirements and folders of pyproject.toml."""
+    used = {name for part in chosen for name in PARTS["requirements"].get(part, [])}
+    unused = set().union(*PARTS["requirements"].values()) - used
+    folders = {file.split("/")[0].removesuffix(".py") for file in files}
 
     def those_there(line: re.Match[str]) -> str:
-        names = [name for name in re.findall(r'"(\w+)"', line[2] + '"made_up"') if name in folders]
-        return f"{line[1]} = {json.dumps(names)}"
+        names = [name for name in re.findall(r'"(\w+)"', line[2]) if name in folders]
+        return f"{line[1]} = {json.dumps([*names, 'made_up'])}"
 
-    folders = {file.split("/")[0].removesuffix(".py") for file in files}
-    used = {
-        kind: {name for part in chosen for name in PARTS[kind].get(part, [])} for kind in ("dependencies", "extras")
-    }
-    unused = {kind: set().union(*PARTS[kind].values()) - names for kind, names in used.items()}
-    for package in unused["dependencies"]:
-        text = re.sub(rf'^    "{package}\b.*\n', "", text, flags=re.MULTILINE)
-    for extra in unused["extras"]:
-        text = re.sub(rf"^{extra} = \[[^]]*\].*\n", "", text, flags=re.MULTILINE)
-    own = f"[{','.join(sorted(used['extras'] - {'bench'}))}]"
-    text = re.sub(r"(?<=lightning-logistic-regression)\[.*?\]", own, text).replace(
-        '    "lightning-logistic-regression[]",\n', ""
-    )
+    for name in unused:
+        text = re.sub(rf'^(    "{name}\b.*|{name} = \[[^]]*\].*)\n', "", text, flags=re.MULTILINE)
+        text = re.sub(rf'(?<=[\[,]){name}(,|(?=]"))', "", text)
+    text = re.sub(r',?]"', ']"', text).replace('    "lightning-logistic-regression[]",\n', "")
     text = re.sub(r'(?<=\ndescription = ").*(?=")', "made_up", text)
     text = re.sub(r'^(known-first-party|packages|testpaths) = (\[".*\])', those_there, text, flags=re.MULTILINE)
     return re.sub(rf"^.*({absent}).*\n", "", text, flags=re.MULTILINE)
 
 
-def package_name(folder: Path) -> str:
+def package_of(folder: Path) -> str:
     """The name of the folder as that of a package."""
     return re.sub(r"\W", "_", folder.name).lower()
 
 
 def main() -> None:
     """Read the command line and write the project, or refuse in one line."""
-    about = "\n".join(f"  {name:<10} {text}" for name, text in PARTS["about"].items())
+    lines = [f"  {name:<12}{text}" for name, text in PARTS["about"].items()]
     parser = argparse.ArgumentParser(
         prog="python -m cli.new",
-        description=f"{__doc__}\n\ncapabilities:\n{about}\n\nOne brings along what it needs: {PARTS['needs']}",
+        description="\n".join([str(__doc__), "", "capabilities, which bring along what they need:", *lines]),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("folder", type=Path, help="of the new project, which takes its name; new or empty")
     parser.add_argument("--with", dest="chosen", default="", metavar="A,B,...", help="capabilities beside the core")
     options = parser.parse_args()
     folder, chosen = options.folder.resolve(), set(filter(None, options.chosen.split(",")))
-    package = package_name(folder)
+    package = package_of(folder)
     if unknown := sorted(chosen - set(PARTS["about"])):
-        sys.exit(f"error: --with: no capability {', '.join(unknown)}; there are {', '.join(PARTS['about'])}")
+        sys.exit(f"error: --with: expected some of {', '.join(PARTS['about'])}, got {', '.join(unknown)}")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        sys.exit(f"error: {folder} exists and is not empty; name a new folder")
+        sys.exit(f"error: {folder} is there and not empty: name a new folder")
     if not package.isidentifier() or iskeyword(package) or find_spec(package):
-        sys.exit(f"error: {package} cannot name the package of your code, or is one already; name another folder")
+        sys.exit(f"error: {package} is no name for a new Python package, or that of another: name the folder otherwise")
     write_project(folder, chosen)
-    print(f"{folder} is ready; its README.md begins with: make install")
+    print(f"{folder} is ready; its README.md has the first commands")
 
 
 if __name__ == "__main__":
