@@ -56,17 +56,17 @@ def write_project(folder: Path, capabilities: Collection[str]) -> None:
             elif source.suffix == ".md":
                 text = re.sub(r"\bflowers(?=/|\.\w)", "made_up", "".join(kept_blocks(text, absent, sources)))
             elif owners(name) == {"core"}:
-                text = adapted_source(text, absent)
+                text = adapted_source(text, absent, sources)
             text = text.replace("lightning-logistic-regression", package.replace("_", "-"))
             content = text.replace("made_up", package).encode("utf-8")
         target.write_bytes(content)
         target.chmod(source.stat().st_mode)
 
 
-def adapted_source(text: str, absent: str) -> str:
+def adapted_source(text: str, absent: str, files: Collection[str]) -> str:
     """Source of the core: without names of what is absent in its lists, with the new config in its examples."""
     text = re.sub(rf'^    (?=[("]).*({absent}).*,\n', "", text, flags=re.MULTILINE)
-    text = re.sub(r"configs/iris_(binary|ova)\.yaml", "configs/made_up.yaml", text)
+    text = re.sub(r"configs/iris_\w+\.yaml", lambda path: path[0] if path[0] in files else "configs/made_up.yaml", text)
     if re.search(absent, "article"):
         text = re.sub(r"Two articles teach .*?\n\n", "", text, flags=re.DOTALL)
         text = re.sub(r" \(article [12][^)]*\)", "", text)

@@ -1,5 +1,6 @@
 """Projects that `python -m cli.new` writes: whole, without a trace of the rest, and as docs/template.md describes."""
 
+import csv
 import os
 import re
 import shutil
@@ -7,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from itertools import combinations
 from pathlib import Path
 
@@ -129,8 +131,11 @@ def test_nothing_chosen_leaves_no_trace_of_the_rest(project):
 
 def test_a_project_with_nothing_and_one_with_all_pass_their_tests(project):
     tests = ("tests/test_imports.py", "tests/datamodules/test_exports.py", "-k")
-    assert "passed" in run(project(), *TESTS, "tests/test_petunias.py", *tests, "not net")
-    assert "passed" in run(project(CAPABILITIES), *TESTS, "tests/callbacks/test_linear.py", *tests, "not cheap")
+    with ThreadPoolExecutor() as both:
+        nothing = both.submit(run, project(), *TESTS, "tests/test_petunias.py", *tests, "not net")
+        linear = "tests/callbacks/test_linear.py"
+        everything = both.submit(run, project(CAPABILITIES), *TESTS, linear, *tests, "not imports")
+    assert "passed" in nothing.result() and "passed" in everything.result()
 
 
 # Parts that are left out
@@ -383,25 +388,18 @@ def test_a_module_of_lightnings_documentation_fits_goes_on_after_a_kill_tests_an
     (folder / "petunias/documented.py").write_text(MODULES)
     classes = ("--model", f"petunias.documented.{module}", "--data", "petunias.documented.Images")
     command = [sys.executable, "train.py", "fit", *classes, "--trainer.default_root_dir", "run"]
-    command += [
-        "--trainer.max_epochs",
-        "5",
-        "--trainer.log_every_n_steps",
-        "1",
-        "--trainer.enable_progress_bar",
-        "false",
-    ]
-    killed = subprocess.Popen(
-        command, cwd=folder, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    command += ["--trainer.max_epochs", "5", "--trainer.log_every_n_steps", "1"]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    killed = subprocess.Popen(command, cwd=folder, env=ENVIRONMENT, **quiet)
     end = time.monotonic() + 120
     while not (folder / "run/checkpoints/last.ckpt").is_file() and killed.poll() is None and time.monotonic() < end:
         time.sleep(0.02)
     killed.send_signal(signal.SIGKILL)
     assert killed.wait() == -signal.SIGKILL
-    for words in (["fit", "--ckpt_path", "last"], ["test", "--ckpt_path", "last"], ["predict", "--ckpt_path", "last"]):
-        more = command[4:] if words[0] == "fit" else command[4:10]
-        run(folder, sys.executable, "train.py", words[0], *more, *words[1:])
-    steps = re.findall(r"^.*?(\d+)", (folder / "run/metrics.csv").read_text(), re.MULTILINE)
-    assert steps
+    for subcommand in ("fit", "test", "predict"):
+        more = command[3:] if subcommand == "fit" else command[3:9]
+        run(folder, sys.executable, "train.py", subcommand, *more, "--ckpt_path", "last")
+    with (folder / "run/metrics.csv").open(newline="") as file:
+        epochs = [int(row["epoch"]) for row in csv.DictReader(file)]
+    assert epochs == sorted(epochs) and set(epochs) == set(range(5))
     assert "test_loss" in (folder / "run/test_metrics.json").read_text()
