@@ -55,7 +55,7 @@ def write_project(folder: Path, capabilities: Collection[str]) -> None:
                 text = adapted_settings(text, absent, chosen, sources)
             elif source.suffix == ".md":
                 text = re.sub(r"\bflowers(?=/|\.\w)", "made_up", "".join(kept_blocks(text, absent, sources)))
-            elif owners(name) == {"core"}:
+            elif owners(name) == {"core"} or name.startswith("configs/"):
                 text = adapted_source(text, absent, sources)
             text = text.replace("lightning-logistic-regression", package.replace("_", "-"))
             content = text.replace("made_up", package).encode("utf-8")
@@ -64,8 +64,14 @@ def write_project(folder: Path, capabilities: Collection[str]) -> None:
 
 
 def adapted_source(text: str, absent: str, files: Collection[str]) -> str:
-    """Source of the core: without names of what is absent in its lists, with the new config in its examples."""
-    text = re.sub(rf'^    (?=[("]).*({absent}).*,\n', "", text, flags=re.MULTILINE)
+    """Source of the core, or a config: what is absent leaves its lists, the new config stands in its examples."""
+    item, comment, callback = (
+        rf'    (?=[("]).*({absent}).*,',
+        rf"#.*({absent}).*",
+        rf"    - class_path: ({absent}).*(\n {{6}}.*)*",
+    )
+    text = re.sub(rf"^({item}|{comment}|{callback})\n", "", text, flags=re.MULTILINE)
+    text = re.sub(r"^  callbacks:\n(?!    )", "", text, flags=re.MULTILINE)
     text = re.sub(r"configs/iris_\w+\.yaml", lambda path: path[0] if path[0] in files else "configs/made_up.yaml", text)
     if re.search(absent, "article"):
         text = re.sub(r"Two articles teach .*?\n\n", "", text, flags=re.DOTALL)
