@@ -1,4 +1,4 @@
-"""The members of a model and of its datamodule that callbacks and `deploy` use: one protocol for each consumer.
+"""The members of a model and of its datamodule that callbacks and exports use: one protocol for each consumer.
 
 Any class with these members fits; it need not inherit from anything here. N rows, D features, K classes. `x` is (N, D)
 as the model takes it: dense, or sparse CSR.
@@ -101,7 +101,7 @@ class InspectableData(NamedClasses, Protocol):
 
 
 class EncodableData(NamedClasses, Protocol):
-    """For `deploy`: data that makes x of a user's inputs."""
+    """For use without a Trainer: data that makes x of a user's inputs."""
 
     def encode(self, inputs: Any) -> Tensor:
         """Sentences, rows or whatever else the data is made of to x (N, D)."""

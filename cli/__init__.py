@@ -1,4 +1,4 @@
-"""Logistic regression under the Lightning Trainer.
+"""LightningModules under the Lightning Trainer: one YAML for each experiment, one directory for each run.
 
 usage: python train.py {fit,validate,test,predict} --config FILE [--ckpt_path best|last|FILE]
                                                    [--trainer.X ...] [--data.X ...] [--model.X ...]
@@ -11,13 +11,12 @@ usage: python train.py {fit,validate,test,predict} --config FILE [--ckpt_path be
 first steps:
   python train.py fit     --config configs/iris_binary.yaml
   python train.py test    --config configs/iris_binary.yaml --ckpt_path best
-  python train.py predict --config configs/iris_binary.yaml --ckpt_path best --data.predict_inputs '[[4.9, 1.7]]'
+  python train.py predict --config configs/iris_binary.yaml --ckpt_path best
   tensorboard --logdir runs
 
 every option with its meaning and default:
   python train.py fit --help
-  python train.py fit --model.help logreg.SoftmaxRegression
-  python train.py fit --data.help datamodules.TextDataModule
+  python train.py fit --model.help logreg.NetClassifier
 
 `best` and `last` are the checkpoints of the newest run of that config. A run's directory holds config.yaml,
 checkpoints/{best,last}.ckpt, metrics.csv, TensorBoard events and figures/. It is runs/NAME/version_N for

@@ -18,12 +18,12 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from callbacks.run.checkpoints import RelocatableModelCheckpoint
-from cli.capabilities import callbacks_of
+from cli.capabilities import additions_to
 from cli.links import parameter_of
 
 # Callbacks that every run has, by the section that holds their options.
 CALLBACKS: dict[str, Any] = {"checkpoint": RelocatableModelCheckpoint}
-for callback in callbacks_of("figures"):
+for callback in additions_to("figures"):
     CALLBACKS["figures"] = callback
 SECTIONS = ("trainer", *CALLBACKS, "model", "data")
 BASES: dict[str, type] = {"optimizer": Optimizer, "lr_scheduler": LRScheduler}  # of what these options name

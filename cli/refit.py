@@ -5,14 +5,13 @@ what was chosen: epochs, threshold and temperature. It has no validation, and be
 """
 
 import json
-from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import lightning as L
 import yaml
 
-from cli.capabilities import is_there
+from cli.capabilities import additions_to
 from cli.checkpoint import read_checkpoint
 from cli.trainer_defaults import as_list
 
@@ -36,15 +35,16 @@ def require_refittable(options: Any, trainer: L.Trainer) -> None:
     if "refit" not in options.data.get("init_args", {}):
         name = options.data.class_path.rpartition(".")[2]
         raise ValueError(f"--refit needs data with an option refit, {name} has none: leave --refit out")
-    if options.refit == "folds" and not is_there("selection"):
-        raise ValueError("--refit folds needs the folder selection/, which is not there: use --refit true")
+    if options.refit == "folds" and not additions_to("folds"):
+        raise ValueError("--refit folds needs cross-validation, which this project lacks: use --refit true")
 
 
 def refit_arguments(run: Path, trainer: L.Trainer, how: Literal[True, "folds"]) -> list[str]:
     """The command line of the second run: the configuration of the first, then what was chosen there or by folds."""
     config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
     if how == "folds":
-        choice: Choice = import_module("selection.refit").choose_by_folds(run / "config.yaml")
+        [choose_by_folds] = additions_to("folds")
+        choice: Choice = choose_by_folds(run / "config.yaml")
     else:
         best = read_checkpoint(str(run / "checkpoints/best.ckpt"), resumes=False)
         found = {"threshold": "decision._extra_state", "calibrate": "calibration._extra_state"}

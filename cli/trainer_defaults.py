@@ -13,7 +13,7 @@ from callbacks.run.lightning_callbacks import KeepEarlyStop
 from callbacks.run.loggers import ResumableCSVLogger, ThrottledTensorBoardLogger
 from callbacks.run.metrics import MetricsWriter
 from callbacks.run.overhead import ThrottledProgressBar
-from cli.capabilities import callbacks_of
+from cli.capabilities import additions_to
 
 POSITIVE_OPTIONS = (
     *("max_epochs", "max_steps", "limit_train_batches", "accumulate_grad_batches", "gradient_clip_val"),
@@ -48,7 +48,7 @@ def trainer_settings(
     callbacks, logger = [*as_list(configured.callbacks), *report_callbacks(subcommand, model, data)], configured.logger
     run = run.resolve()  # as a resume finds it, because ModelCheckpoint goes on only in a folder of the same name
     if subcommand == "fit":
-        callbacks += [*(callback() for callback in callbacks_of("fit")), StopOnDivergence(), KeepEarlyStop()]
+        callbacks += [*(callback() for callback in additions_to("fit")), StopOnDivergence(), KeepEarlyStop()]
         if configured.enable_progress_bar is not False and not any(isinstance(c, ProgressBar) for c in callbacks):
             callbacks.append(ThrottledProgressBar())
         if logger is not False and not configured.fast_dev_run:
@@ -68,7 +68,7 @@ def report_callbacks(subcommand: str, model: L.LightningModule, data: L.Lightnin
     """
     callbacks: list[L.Callback] = [MetricsWriter()] if subcommand == "test" else []
     for command in ("test", "predict"):
-        for report in callbacks_of(command):
+        for report in additions_to(command):
             unmet = report.unmet(model, data)
             if unmet is not None and subcommand in ("fit", command):
                 rank_zero_only(print)(f"`{command}` leaves out {report.__name__}: {unmet}")

@@ -5,6 +5,7 @@ from typing import Any
 
 # Imported on first use: `import datamodules` is cheap, and deleting a file removes that data set and nothing else.
 _EXPORTS = {
+    "BatchedDataModule": "batches",
     "CLINC150DataModule": "text.clinc150",
     "IrisDataModule": "table.iris",
     "Ngrams": "text.features",

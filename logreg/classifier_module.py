@@ -48,7 +48,7 @@ class ClassifierModule(L.LightningModule):
             metrics: of "val" and "test", by name. The decision's own are added, and those of calibration: to "val" only
                 where a temperature is fitted.
             calibrate: see `TemperatureScaling`.
-            decision: a `logreg.decision.RejectBelowThreshold`; None for the most probable class.
+            decision: a rule to reject rows with low probabilities; None for the most probable class.
         """
         self.decision, self.calibration = decision, TemperatureScaling(calibrate)
         oos_class = None

@@ -1,6 +1,6 @@
 """The mathematics of logistic regression, without state and without torch.nn.
 
-Two articles teach it line by line, called article 1 and article 2 here: "Logistic Regression from Scratch in PyTorch"
+Two articles teach it line by line, article 1 and article 2 below: "Logistic Regression from Scratch in PyTorch"
 (a practice page: binary, one-vs-all, XOR) and "Logistic Regression from Scratch in PyTorch: Every Line Explained"
 (softmax, by hand).
 
@@ -11,7 +11,7 @@ The objective that every model minimises is
 
     mean over rows of (class weight · negative log-likelihood)  +  l2 · ΣW²
 
-without the usual ½ before l2 (as in article 2) and without a penalty on the bias. scikit-learn's
+without the usual ½ before l2 (article 2) and without a penalty on the bias. scikit-learn's
 `LogisticRegression(C=...)` has the same optimum at C = 1 / (2 · N · l2).
 """
 
@@ -21,7 +21,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-EPSILON = 1e-7  # article 1's ε: keeps log(0) away, and biases the loss where p comes near 0 or 1
+EPSILON = 1e-7  # keeps log(0) away, and biases the loss where p comes near 0 or 1 (article 1)
 
 
 def sigmoid(logits: Tensor) -> Tensor:
@@ -54,7 +54,7 @@ def binary_cross_entropy(
     eps: float = EPSILON,
     denominator: Tensor | float | None = None,
 ) -> Tensor:
-    """Article 1's loss on probabilities: −(y·log(p + ε) + (1 − y)·log(1 − p + ε)), averaged.
+    """Loss on probabilities: −(y·log(p + ε) + (1 − y)·log(1 − p + ε)), averaged (article 1).
 
     The ε that keeps log(0) away also caps the loss of one row at −log ε ≈ 16 and flattens its gradient there, so
     confidently misclassified rows get almost no gradient. `binary_cross_entropy_with_logits` has no such limit.
@@ -110,7 +110,7 @@ def log_softmax(logits: Tensor) -> Tensor:
     Returns:
         Log-probabilities, (N, K); exp of each row sums to 1.
 
-    >>> log_softmax(torch.tensor([[2.0, 1.0, -1.0]])).exp()  # the article's example
+    >>> log_softmax(torch.tensor([[2.0, 1.0, -1.0]])).exp()
     tensor([[0.7054, 0.2595, 0.0351]])
     """
     shifted = _shifted(logits)

@@ -1,6 +1,5 @@
 """What every test may use: the command line, run inside the test's own process."""
 
-import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,14 +12,6 @@ from lightning.pytorch.trainer.connectors.accelerator_connector import _Accelera
 torch.set_num_threads(1)  # tensors here are tiny, and threads that wait for busy cores make them slow
 
 ROOT = Path(__file__).parents[1]
-
-MODULES = {  # that a shipped config needs, by the first word of its name
-    "clinc150": "datamodules.text.clinc150",
-    "iris": "datamodules.table.iris",
-    "table": "logreg.softmax",
-    "text": "datamodules.text.sentences",
-    "xor": "datamodules.table.xor",
-}
 
 # A slow machine is no failure.
 settings.register_profile("no deadline", deadline=None)
@@ -57,8 +48,7 @@ def no_seed_of_the_test_before(monkeypatch: pytest.MonkeyPatch) -> None:
 def cli() -> Callable[..., None]:
     """`cli("fit", "--config", ...)` is `python train.py fit --config ...`, without the seconds for importing.
 
-    Pictures, which take seconds too, are drawn only with `--figures.enabled true`. A shipped config that was deleted
-    with its task (docs/template.md) skips the test.
+    Pictures, which take seconds too, are drawn only with `--figures.enabled true`.
     """
     from cli.config import CALLBACKS
     from cli.main import main
@@ -66,8 +56,6 @@ def cli() -> Callable[..., None]:
     def run(*arguments: object) -> None:
         words = [*map(str, arguments)]
         words[1:1] = ["--figures.enabled", "false"] if words[0] in ("fit", "test") and "figures" in CALLBACKS else []
-        for task in re.findall(r"configs/(clinc150|iris|table|text|xor)\w*\.yaml", " ".join(words)):
-            pytest.importorskip(MODULES[task])
         with pytest.MonkeyPatch.context() as patch:
             patch.delenv("PL_GLOBAL_SEED", raising=False)  # of the command before
             patch.setattr(sys, "argv", ["train.py", *words])

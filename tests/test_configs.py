@@ -32,8 +32,9 @@ def needed(path):
 def test_config_trains_by_its_own_command(cli, tmp_path, path):
     configs = needed(path)
     assert configs[-1] == str(path.relative_to(ROOT))
-    if "clinc150" in " ".join(configs) and not os.environ.get("CLINC150_DIR"):
-        pytest.skip("needs the real data: set CLINC150_DIR to the folder that holds it")
+    for variable in re.findall(r"\b[A-Z0-9]+_DIR\b", "".join(Path(config).read_text() for config in configs)):
+        if variable not in os.environ:
+            pytest.skip(f"needs the real data: set {variable} to the folder that holds it")
     arguments = [part for config in configs for part in ("--config", config)]
     run = tmp_path / "run"
     short = ("--trainer.max_epochs", 1, "--trainer.log_every_n_steps", 1)

@@ -357,3 +357,19 @@ def test_bad_input_to_fit_is_one_line_and_no_run_is_left_behind(cli, tmp_path, c
     with pytest.raises(ValueError, match=message):
         raise ValueError(said)
     assert snapshot(tmp_path) == {file: content} and not run.exists()
+
+
+def test_softmax_regression_on_flowers_fits_tests_and_predicts_with_the_words_for_each_label(cli, capsys, tmp_path):
+    arguments = ("--model", "logreg.SoftmaxRegression", "--data", "datamodules.IrisDataModule")
+    arguments += ("--trainer.default_root_dir", tmp_path, "--seed_everything", 42)
+    cli("fit", *arguments, "--trainer.max_epochs", 2, "--trainer.log_every_n_steps", 1)
+    for command in ("test", "predict"):
+        cli(command, *arguments, "--ckpt_path", "last")
+    assert "leaves out" not in capsys.readouterr().out
+    assert "test/accuracy" in json.loads((tmp_path / "test_metrics.json").read_text())
+    lines = [json.loads(line) for line in (tmp_path / "predictions.jsonl").read_text().splitlines()]
+    assert len(lines) == 30
+    features = {"sepal length (cm)", "sepal width (cm)", "petal length (cm)", "petal width (cm)"}
+    for line in lines:
+        named = [name for name, _ in line["words_for"] + line["words_against"]]
+        assert set(named) <= features and len(named) >= 3

@@ -1,42 +1,38 @@
-"""A stranger follows docs/template.md word for word, in a copy of the tree."""
+"""Projects that `python -m cli.new` writes: whole, without a trace of the rest, and as docs/template.md describes."""
 
+import csv
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from itertools import combinations
 from pathlib import Path
 
 import pytest
 
 from callbacks import protocols
+from cli import new
 
 ROOT = Path(__file__).parents[1]
 GUIDE = (ROOT / "docs/template.md").read_text(encoding="utf-8")
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PL_GLOBAL_SEED"}
 ENVIRONMENT |= {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": ""}
 TESTS = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+CAPABILITIES = frozenset(new.PARTS["about"])
+COMMANDS = re.findall(r"^python train\.py (.*two_layers.yaml.*)$", GUIDE, re.MULTILINE)
 
 
-def blocks(language):
-    return re.findall(rf"^```{language}\n(.*?)^```", GUIDE, re.DOTALL | re.MULTILINE)
+def without(*removed):
+    """All capabilities but these, and those that bring them along."""
+    return frozenset(name for name in CAPABILITIES if not new.with_needs({name}) & {*removed})
 
 
-ABOUT_THE_PROJECT, IRIS_AND_XOR, TEXT, SELECTION, SHARED = re.findall(
-    r"^\| [^|]+ \| `(git rm .+)` \|$", GUIDE, re.MULTILINE
-)
-VARIANTS = {"iris and xor": [IRIS_AND_XOR], "text": [TEXT], "selection": [SELECTION]}
-VARIANTS["both"] = [IRIS_AND_XOR, TEXT, SHARED]
-COMMANDS, RENAMING = blocks("bash")
-FILES = dict(
-    zip(
-        re.findall(r"`((?:datamodules|logreg|configs)/\w+\.\w+)`:$", GUIDE, re.MULTILINE),
-        [*blocks("python"), *blocks("yaml")],
-        strict=True,
-    )
-)
+def named(capabilities):
+    return ",".join(sorted(capabilities)) or "nothing"
 
 
 def run(folder, *command):
@@ -45,47 +41,131 @@ def run(folder, *command):
     return done.stdout
 
 
-def shell(folder, lines):
-    return run(folder, "bash", "-euc", lines.replace("python train.py", f"{sys.executable} train.py"))
-
-
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
-    """`project(variant)` is a copy of the tree after those deletions, with the wine data and the network added."""
+    """`project(capabilities)` is the folder of a new project that has them."""
     done = {}
 
-    def make(variant):
-        if variant not in done:
-            folder = tmp_path_factory.mktemp("project")
-            names = run(ROOT, "git", "ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0")
-            for name in filter(lambda name: (ROOT / name).is_file(), names):
-                (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy(ROOT / name, folder / name)
-            shell(folder, "git init -q && git add -A && git -c user.name=x -c user.email=x@y commit -qm start")
-            for command in (ABOUT_THE_PROJECT, *VARIANTS[variant]):
-                shell(folder, command)
-            for name, text in FILES.items():
-                (folder / name).parent.mkdir(exist_ok=True)  # git removes a folder with its last file
-                (folder / name).write_text(text, encoding="utf-8")
-            done[variant] = folder
-        return done[variant]
+    def make(capabilities=frozenset()):
+        if capabilities not in done:
+            done[capabilities] = tmp_path_factory.mktemp("new") / "petunias"
+            new.write_project(done[capabilities], capabilities)
+        return done[capabilities]
 
     return make
 
 
-some_variants = pytest.mark.parametrize(
-    "variant", [pytest.param(v, marks=pytest.mark.slow if v == "both" else pytest.mark.nightly) for v in VARIANTS]
+each_removed = pytest.mark.parametrize(
+    "capabilities",
+    [
+        pytest.param(frozenset(), marks=pytest.mark.slow),
+        *(pytest.param(without(name), marks=pytest.mark.slow) for name in sorted(CAPABILITIES)),
+        *(pytest.param(without(*pair), marks=pytest.mark.nightly) for pair in combinations(sorted(CAPABILITIES), 2)),
+    ],
+    ids=named,
 )
 
 
+# The list of files
+
+
+def test_every_file_of_this_project_has_one_owner_and_every_owner_has_files():
+    files = [name for name in run(ROOT, "git", "ls-files", "-z").split("\0") if (ROOT / name).is_file()]
+    assert [name for name in files if not new.owners(name)] == []
+    assert [path for path in new.OWNERS if not any(file == path or file.startswith(f"{path}/") for file in files)] == []
+    listed = [path for paths in new.PARTS["files"].values() for path in paths]
+    assert len(listed) == len(set(listed))
+    assert set().union(*new.OWNERS.values()) == CAPABILITIES | {"core", "this project", "files", "rows"}
+
+
+def test_all_capabilities_are_all_files_but_those_about_this_project():
+    names = run(ROOT, "git", "ls-files", "-z").split("\0")
+    files = {name for name in names if (ROOT / name).is_file() and "this project" not in new.owners(name)}
+    assert files - set(new.sources_of(new.with_needs({"core", *CAPABILITIES}))) == set()
+
+
+# The command
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["full"], "full is there and not empty: name a new folder"),
+        (["full/file"], "file is there and not empty: name a new folder"),
+        (["new", "--with", "table,tables"], f"--with: expected some of {', '.join(new.PARTS['about'])}, got tables"),
+        (["class"], "class is no name for a new Python package"),
+        (["torch"], "torch is no name for a new Python package"),
+        (["3d"], "3d is no name for a new Python package"),
+    ],
+)
+def test_a_full_folder_an_unknown_capability_and_a_taken_name_are_refused_in_one_line(
+    monkeypatch, tmp_path, arguments, message
+):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/file").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["new.py", *arguments])
+    with pytest.raises(SystemExit) as end:
+        new.main()
+    assert end.value.code.startswith("error: ") and message in end.value.code and "\n" not in end.value.code
+    assert [path.name for path in tmp_path.rglob("*")] == ["full", "file"]
+
+
+def test_help_lists_the_capabilities():
+    output = run(ROOT, sys.executable, "-m", "cli.new", "--help")
+    assert all(f"  {name} " in output and text in output for name, text in new.PARTS["about"].items())
+
+
+# Nothing and all
+
+
+def test_nothing_chosen_leaves_no_trace_of_the_rest(project):
+    folder = project()
+    traces = [words for part, words in new.PARTS["traces"].items() if part != "core"]
+    absent = re.compile("|".join([*traces, "lightning-logistic-regression", "made_up", "flowers"]))
+    sources = new.sources_of({"core"})
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert len(files) == len(sources) < 120
+    assert [(path.name, found[0]) for path in files if (found := absent.search(path.read_text()))] == []
+
+
+def test_a_project_with_nothing_and_one_with_all_pass_their_tests(project):
+    tests = ("tests/test_imports.py", "tests/datamodules/test_exports.py", "-k")
+    with ThreadPoolExecutor() as both:
+        nothing = both.submit(run, project(), *TESTS, "tests/test_petunias.py", *tests, "not net")
+        linear = "tests/callbacks/test_linear.py"
+        everything = both.submit(run, project(CAPABILITIES), *TESTS, linear, *tests, "not imports")
+    assert "passed" in nothing.result() and "passed" in everything.result()
+
+
+# Parts that are left out
+
+
+@each_removed
+def test_what_is_left_passes_its_tests(project, capabilities):
+    assert int(re.search(r"(\d+) passed", run(project(capabilities), *TESTS))[1]) > 250
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "capabilities", [frozenset(), frozenset({"table", "linear", "reports"}), CAPABILITIES], ids=named
+)
+def test_what_is_left_has_no_lint_and_its_types_are_right(project, capabilities):
+    for command in (["ruff", "check"], ["ruff", "format", "--check"], ["mypy"]):
+        run(project(capabilities), sys.executable, "-m", *command)
+
+
+@pytest.mark.slow
+def test_an_import_error_inside_a_folder_that_is_there_is_raised(tmp_path):
+    new.write_project(tmp_path / "petunias", {"reports"})
+    (tmp_path / "petunias/callbacks/reports/__init__.py").write_text("import nonsense_of_mine\n")
+    command = [sys.executable, "train.py", "fit", "--config", "configs/petunias.yaml"]
+    done = subprocess.run(command, cwd=tmp_path / "petunias", env=ENVIRONMENT, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert "nonsense_of_mine" in done.stderr
+
+
 # The page
-
-
-def test_data_and_network_are_as_short_as_the_guide_says():
-    assert list(FILES) == ["datamodules/wine.py", "logreg/two_layers.py", "logreg/top_two.py", "configs/wine.yaml"]
-    assert len(FILES["datamodules/wine.py"].splitlines()) <= 15
-    network = FILES["logreg/two_layers.py"].partition("class ")[2]
-    assert len(network.splitlines()) <= 5
 
 
 def test_the_contract_gives_every_member_of_every_protocol_with_its_signature():
@@ -95,58 +175,58 @@ def test_the_contract_gives_every_member_of_every_protocol_with_its_signature():
     assert {line for line in signatures if f"`{line}`" not in GUIDE} == set()
 
 
-# The stranger
+def test_the_page_lists_the_capabilities():
+    assert [name for name in CAPABILITIES if f"`{name}`" not in GUIDE] == []
 
 
-@some_variants
-def test_what_remains_collects(project, variant):
-    output = run(project(variant), *TESTS, "--collect-only")
-    assert "tests/test_imports.py" in output
-    assert "tests/cli/test_contracts.py" in output
+@pytest.fixture(scope="module")
+def followed(tmp_path_factory):
+    """A project with tables and reports, and the files of the page in it."""
+    folder = tmp_path_factory.mktemp("page") / "flowers"
+    new.write_project(folder, {"table", "linear", "reports"})
+    page = (folder / "docs/template.md").read_text(encoding="utf-8")
+    names = re.findall(r"`(flowers/\w+\.py|configs/\w+\.yaml)`(?:, .*\n.*)?:$", page, re.MULTILINE)
+    blocks = re.findall(r"^```(?:python|yaml)\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    wine, *others = blocks
+    for name, text in zip(["flowers/wine.py", *names[-3:]], [wine, *others], strict=True):
+        (folder / name).write_text(text, encoding="utf-8")
+    return folder
 
 
 @pytest.mark.slow
-def test_wine_and_the_network_fit_test_and_predict(project):
-    folder = project("both")
-    fit, *evaluations = COMMANDS.splitlines()
-    output = shell(folder, fit)
-    with ThreadPoolExecutor() as both:
-        output += "".join(both.map(partial(shell, folder), evaluations))
-    metrics = (folder / "runs/wine/version_0/test_metrics.json").read_text()
+def test_the_data_the_network_and_the_metric_of_the_page_fit_test_and_predict(followed):
+    output = "".join(run(followed, sys.executable, "train.py", *command.split()) for command in COMMANDS)
+    version = followed / "runs/two_layers/version_0"
+    metrics = (version / "test_metrics.json").read_text()
     assert 1 >= float(re.search(r'"test/top_2": ([\d.]+)', metrics)[1]) >= 0.9
     assert float(re.search(r'"test/accuracy": ([\d.]+)', metrics)[1]) > 0.9
-    assert (folder / "runs/wine/version_0/predictions.jsonl").read_text().count("\n") == 36
-    assert "of 36 test rows right" in output
+    assert (version / "predictions.jsonl").read_text().count("\n") == 30
     assert "leaves out" not in output
-
-
-@some_variants
-def test_what_remains_passes(project, variant):
-    output = run(project(variant), *TESTS)
-    assert int(re.search(r"(\d+) passed", output)[1]) > 300
-
-
-@pytest.mark.slow
-def test_what_remains_has_no_lint_and_its_types_are_right(project):
+    assert list(followed.glob("logs/**/metrics.csv"))
+    wine = ("--model", "flowers.model.Model", "--data", "flowers.wine.WineDataModule", "--trainer.max_epochs", "1")
+    assert "run directory: runs" in run(followed, sys.executable, "train.py", "fit", *wine)
     for command in (["ruff", "check"], ["ruff", "format", "--check"], ["mypy"]):
-        run(project("both"), sys.executable, "-m", *command)
+        run(followed, sys.executable, "-m", *command)
+    run(followed, *TESTS, "tests/test_configs.py")
 
 
-MISTAKES = {  # in a file that the stranger has added, and in one that came with the project
-    "datamodules/wine.py": ("wine = load_wine()", 'wine = open("wine.csv")', "No such file or directory: 'wine.csv'"),
+MISTAKES = {  # in a file that came as a template, and in one of the core
+    "flowers/data.py": ("with open(file,", 'with open("wine.csv",', "No such file or directory: 'wine.csv'"),
+    "flowers/model.py": ("x, target = batch[:2]", "x, target, weight = batch[:2]", "not enough values"),
     "logreg/classifier_module.py": ("x, target = batch[:2]", "x, target, weight = batch[:2]", "not enough values"),
 }
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("file", MISTAKES)
-def test_a_mistake_in_a_file_of_ones_own_shows_its_line(project, tmp_path, file):
-    folder = shutil.copytree(project("both"), tmp_path / "project", ignore=shutil.ignore_patterns("runs", ".git"))
+def test_a_mistake_in_a_file_of_ones_own_shows_its_line(followed, tmp_path, file):
+    folder = shutil.copytree(followed, tmp_path / "project", ignore=shutil.ignore_patterns("runs"))
     right, wrong, message = MISTAKES[file]
     lines = (folder / file).read_text().replace(right, wrong, 1)
     (folder / file).write_text(lines)
     number = next(n for n, line in enumerate(lines.splitlines(), 1) if wrong in line)
-    command = [sys.executable, *COMMANDS.splitlines()[0].split()[1:]]
+    config = "configs/flowers_net.yaml" if file.startswith("logreg") else "configs/flowers.yaml"
+    command = [sys.executable, "train.py", "fit", "--config", config]
     done = subprocess.run(command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 1
     error = done.stderr.splitlines()[-1]
@@ -155,8 +235,174 @@ def test_a_mistake_in_a_file_of_ones_own_shows_its_line(project, tmp_path, file)
 
 
 @pytest.mark.nightly
-def test_a_renamed_folder_works_and_reads_the_checkpoints_from_before(project):
-    folder = project("both")
-    shell(folder, f"{COMMANDS}git add -A\n{RENAMING}")
-    shell(folder, "\n".join(line for line in COMMANDS.splitlines() if "fit" not in line))
+def test_a_renamed_folder_works_and_reads_the_checkpoints_from_before(followed, tmp_path):
+    folder = shutil.copytree(followed, tmp_path / "project", ignore=shutil.ignore_patterns("runs"))
+    fit, *others = COMMANDS[:3]
+    run(folder, sys.executable, "train.py", *fit.split())
+    [renaming] = re.findall(r"^```bash\n(git mv .*?)^```", GUIDE, re.DOTALL | re.MULTILINE)
+    run(folder, "bash", "-euc", f"git init -q && git add -A\n{renaming}")
+    for command in others:
+        run(folder, sys.executable, "train.py", *command.split())
     run(folder, *TESTS, "tests/models", "tests/cli", "tests/test_imports.py", "tests/test_configs.py")
+
+
+# LightningModules as Lightning's documentation has them
+
+
+STEPS = {"AutoEncoder": [*range(40)], "GAN": [*range(1, 80, 2)], "Regression": [*range(40)]}  # logged, with no gap
+MODULES = '''"""As in Lightning's documentation."""
+
+import time
+
+import lightning as L
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+
+class Images(L.LightningDataModule):
+    def setup(self, stage):
+        self.x = torch.rand(64, 16, generator=torch.Generator().manual_seed(0))
+
+    def train_dataloader(self):
+        return DataLoader(TensorDataset(self.x, self.x.mean(dim=1)), batch_size=8)
+
+    val_dataloader = test_dataloader = train_dataloader
+
+    def predict_dataloader(self):
+        return DataLoader(self.x, batch_size=8)
+
+
+class AutoEncoder(L.LightningModule):
+    def __init__(self, encoding_size: int = 3, lr: float = 0.001):
+        super().__init__()
+        self.save_hyperparameters()
+        self.encoder = nn.Sequential(nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, encoding_size))
+        self.decoder = nn.Sequential(nn.Linear(encoding_size, 8), nn.ReLU(), nn.Linear(8, 16))
+
+    def forward(self, x):
+        return self.encoder(x)
+
+    def loss(self, batch):
+        return nn.functional.mse_loss(self.decoder(self.encoder(batch[0])), batch[0])
+
+    def training_step(self, batch, batch_idx):
+        time.sleep(0.02)
+        loss = self.loss(batch)
+        self.log("train_loss", loss)
+        return loss
+
+    def validation_step(self, batch, batch_idx):
+        self.log("val_loss", self.loss(batch))
+
+    def test_step(self, batch, batch_idx):
+        self.log("test_loss", self.loss(batch))
+
+    def configure_optimizers(self):
+        return torch.optim.Adam(self.parameters(), lr=self.hparams.lr)
+
+
+class GAN(L.LightningModule):
+    def __init__(self, latent: int = 4, lr: float = 0.001):
+        super().__init__()
+        self.save_hyperparameters()
+        self.automatic_optimization = False
+        self.generator = nn.Sequential(nn.Linear(latent, 16), nn.Sigmoid())
+        self.discriminator = nn.Linear(16, 1)
+
+    def forward(self, z):
+        return self.generator(z)
+
+    def adversarial(self, x, real):
+        target = torch.full((len(x), 1), float(real))
+        return nn.functional.binary_cross_entropy_with_logits(self.discriminator(x), target)
+
+    def training_step(self, batch):
+        time.sleep(0.02)
+        x, _ = batch
+        optimizer_g, optimizer_d = self.optimizers()
+        z = torch.randn(len(x), self.hparams.latent)
+        self.toggle_optimizer(optimizer_g)
+        g_loss = self.adversarial(self(z), True)
+        self.log("g_loss", g_loss, prog_bar=True)
+        self.manual_backward(g_loss)
+        optimizer_g.step()
+        optimizer_g.zero_grad()
+        self.untoggle_optimizer(optimizer_g)
+        self.toggle_optimizer(optimizer_d)
+        d_loss = (self.adversarial(x, True) + self.adversarial(self(z).detach(), False)) / 2
+        self.log("d_loss", d_loss, prog_bar=True)
+        self.manual_backward(d_loss)
+        optimizer_d.step()
+        optimizer_d.zero_grad()
+        self.untoggle_optimizer(optimizer_d)
+
+    def test_step(self, batch, batch_idx):
+        self.log("test_loss", self.adversarial(batch[0], True))
+
+    def predict_step(self, batch, batch_idx):
+        return self.discriminator(batch)
+
+    def configure_optimizers(self):
+        parameters = (self.generator.parameters(), self.discriminator.parameters())
+        return [torch.optim.Adam(each, lr=self.hparams.lr) for each in parameters], []
+
+    def on_train_epoch_end(self):
+        with torch.no_grad():
+            grid = self(torch.ones(1, self.hparams.latent)).reshape(1, 4, 4)
+        self.logger.experiment.add_image("generated", grid, self.current_epoch)
+
+
+class Regression(L.LightningModule):
+    def __init__(self, features: int = 16, lr: float = 0.01):
+        super().__init__()
+        self.save_hyperparameters()
+        self.layer = nn.Linear(features, 1)
+
+    def forward(self, x):
+        return self.layer(x)
+
+    def shared_step(self, batch, name):
+        loss = nn.functional.mse_loss(self(batch[0]).squeeze(1), batch[1])
+        self.log(name, loss)
+        return loss
+
+    def training_step(self, batch, batch_idx):
+        time.sleep(0.02)
+        return self.shared_step(batch, "train_loss")
+
+    def validation_step(self, batch, batch_idx):
+        self.shared_step(batch, "val_loss")
+
+    def test_step(self, batch, batch_idx):
+        self.shared_step(batch, "test_loss")
+
+    def configure_optimizers(self):
+        optimizer = torch.optim.Adam(self.parameters(), lr=self.hparams.lr)
+        scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "monitor": "val_loss"}}
+'''
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("module", ["AutoEncoder", "GAN", "Regression"])
+def test_a_module_of_lightnings_documentation_fits_goes_on_after_a_kill_tests_and_predicts(project, tmp_path, module):
+    folder = shutil.copytree(project(), tmp_path / "petunias", ignore=shutil.ignore_patterns("runs"))
+    (folder / "petunias/documented.py").write_text(MODULES)
+    classes = ("--model", f"petunias.documented.{module}", "--data", "petunias.documented.Images")
+    command = [sys.executable, "train.py", "fit", *classes, "--trainer.default_root_dir", "run"]
+    command += ["--trainer.max_epochs", "5", "--trainer.log_every_n_steps", "1"]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    killed = subprocess.Popen(command, cwd=folder, env=ENVIRONMENT, **quiet)
+    end = time.monotonic() + 120
+    while not (folder / "run/checkpoints/last.ckpt").is_file() and killed.poll() is None and time.monotonic() < end:
+        time.sleep(0.02)
+    killed.send_signal(signal.SIGKILL)
+    assert killed.wait() == -signal.SIGKILL
+    for subcommand in ("fit", "test", "predict"):
+        more = command[3:] if subcommand == "fit" else command[3:9]
+        run(folder, sys.executable, "train.py", subcommand, *more, "--ckpt_path", "last")
+    with (folder / "run/metrics.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["step"]) for row in rows if row.get("train_loss") or row.get("g_loss")] == STEPS[module]
+    assert "test_loss" in (folder / "run/test_metrics.json").read_text()

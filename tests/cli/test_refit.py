@@ -151,7 +151,7 @@ def test_folds_choose_nothing_that_is_given(cli, tmp_path, given):
 
 def test_folds_without_the_folder_that_they_need_are_refused_before_the_first_fit(cli, tmp_path, monkeypatch):
     monkeypatch.setattr("cli.capabilities.find_spec", lambda name: None)
-    with pytest.raises(SystemExit, match="--refit folds needs the folder selection/, which is not there"):
+    with pytest.raises(SystemExit, match="--refit folds needs cross-validation, which this project lacks"):
         cli("fit", *TEXT, "--refit", "folds", "--trainer.default_root_dir", tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

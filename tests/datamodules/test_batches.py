@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from datamodules.batches import BatchedDataModule, BatchedDataset
 from datamodules.sampler import BatchIndices, ResumableBatchSampler, StatefulDataLoader, generator
-from logreg.binary import BinaryLogit
+from logreg.net_classifier import NetClassifier
 
 
 class Numbers(BatchedDataModule):
@@ -354,14 +354,10 @@ def test_a_class_number_that_no_class_has_is_refused_when_a_loader_is_made(split
     assert len(data.predict_dataloader()) == 1
 
 
-@pytest.mark.parametrize("model", ["binary", "softmax"])
-def test_a_datamodule_that_offers_only_a_dataset_and_class_names_fits_tests_and_predicts(tmp_path, model):
+def test_a_datamodule_that_offers_only_a_dataset_and_class_names_fits_tests_and_predicts(tmp_path):
     data = Minimal()
-    if model == "binary":
-        model = BinaryLogit(data.num_features, optimizer=partial(torch.optim.SGD, lr=1.0))
-    else:
-        softmax = pytest.importorskip("logreg.softmax", reason="deleted with its tasks")
-        model = softmax.SoftmaxRegression(data.num_features, data.num_classes, lr=1.0)
+    net = torch.nn.Linear(data.num_features, data.num_classes)
+    model = NetClassifier(net, data.num_classes, optimizer=partial(torch.optim.SGD, lr=1.0))
     plain = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False, "accelerator": "cpu"}
     trainer = L.Trainer(max_epochs=20, default_root_dir=tmp_path, log_every_n_steps=1, **plain)
     trainer.fit(model, datamodule=data)

@@ -16,9 +16,9 @@ def test_every_exported_name_is_a_class_of_that_name(name, module):
 
 
 def test_another_name_is_an_attribute_error():
-    with pytest.raises(AttributeError, match="module 'datamodules' has no attribute 'Iris'"):
-        _ = datamodules.Iris
-    assert not hasattr(datamodules, "Iris")
+    with pytest.raises(AttributeError, match="module 'datamodules' has no attribute 'Nothing'"):
+        _ = datamodules.Nothing
+    assert not hasattr(datamodules, "Nothing")
 
 
 def test_importing_the_package_imports_none_of_its_files():
