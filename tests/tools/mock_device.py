@@ -202,6 +202,7 @@ def start_server() -> Connection:
     def serve() -> None:
         ours.close()
         os.chdir(ROOT)
+        sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__  # else pytest keeps what belongs in the log
         while True:
             theirs.send(run_on(*theirs.recv()))
 
