@@ -25,7 +25,7 @@ def spec(class_path, **arguments):
         options(lr_scheduler=spec("torch.optim.lr_scheduler.StepLR", step_size=1)),
         options(lr_scheduler=spec("logreg.optimizers.DecayToZero")),
         options(net=spec("torch.nn.Linear", in_features=1, out_features=1)),
-        Namespace(trainer=Namespace(callbacks=[spec("callbacks.figures.boundary.DecisionBoundary")])),
+        Namespace(trainer=Namespace(callbacks=[spec("callbacks.run.divergence.StopOnDivergence")])),
     ],
 )
 def test_classes_are_taken(value):
