@@ -255,6 +255,16 @@ def test_a_renamed_folder_works_and_reads_the_checkpoints_from_before(followed, 
 # LightningModules as Lightning's documentation has them
 
 
+MODULES = '''"""As in Lightning's documentation."""
+
+import time
+
+import lightning as L
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+
 class Images(L.LightningDataModule):
     def setup(self, stage):
         self.x = torch.rand(64, 16, generator=torch.Generator().manual_seed(0))
