@@ -124,12 +124,15 @@ def test_nothing_chosen_leaves_no_trace_of_the_rest(project):
     absent = re.compile("|".join([*traces, "lightning-logistic-regression", "made_up", "flowers"]))
     sources = new.sources_of({"core"})
     files = [path for path in folder.rglob("*") if path.is_file()]
-    assert len(files) == len(sources) < 120
+    assert len(files) == len(sources) < 80
+    assert (
+        sum(len(path.read_text().splitlines()) for path in files if path.suffix == ".py") < 3_500 + 1_000
+    )  # and tests
     assert [(path.name, found[0]) for path in files if (found := absent.search(path.read_text()))] == []
 
 
 def test_a_project_with_nothing_and_one_with_all_pass_their_tests(project):
-    tests = ("tests/test_imports.py", "tests/datamodules/test_exports.py", "-k")
+    tests = ("tests/datamodules/test_exports.py", "-k")
     with ThreadPoolExecutor() as both:
         nothing = both.submit(run, project(), *TESTS, "tests/test_petunias.py", *tests, "not net")
         linear = "tests/callbacks/test_linear.py"
@@ -144,12 +147,12 @@ def test_a_project_with_nothing_and_one_with_all_pass_their_tests(project):
 def test_what_is_left_collects_and_its_configs_train(project, capabilities):
     folder = project(capabilities)
     run(folder, *TESTS, "--collect-only", "-m", "")
-    run(folder, *TESTS, *(f"tests/{name}.py" for name in ("test_imports", "test_configs", "cli/test_contracts")))
+    run(folder, *TESTS, *(f"tests/{name}.py" for name in ("test_configs", "cli/test_links")))
 
 
 @pytest.mark.parametrize("capabilities", [*marked("slow", [frozenset()]), *marked("nightly", SINGLE)])
 def test_what_is_left_passes_its_tests(project, capabilities):
-    assert int(re.search(r"(\d+) passed", run(project(capabilities), *TESTS))[1]) > 250
+    assert int(re.search(r"(\d+) passed", run(project(capabilities), *TESTS))[1]) > 80
 
 
 @pytest.mark.slow
