@@ -4,12 +4,14 @@ import json
 import os
 import signal
 import sys
+from typing import ClassVar
 
 import lightning as L
 import pytest
 import torch
 from torch import nn
 
+from datamodules.batches import BatchedDataModule, BatchedDataset
 from tests.conftest import refused
 from tests.tools import lightning_examples
 
@@ -40,8 +42,10 @@ each_pair = pytest.mark.parametrize(("model", "data", "monitor", "metrics"), PAI
 class SignalAt(L.Callback):
     """Signals its own process as a batch begins; the first of the fit is number 1."""
 
+    seen: ClassVar[list] = []
+
     def __init__(self, batch: int) -> None:
-        self.batch, self.seen = batch, []
+        self.batch = batch
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
         self.seen.append((trainer.current_epoch, batch_idx))
@@ -65,54 +69,47 @@ def run(cli, capsys, monkeypatch, tmp_path):
 
 
 @each_pair
-def test_it_fits_goes_on_validates_tests_and_predicts(run, tmp_path, model, data, monitor, metrics):
-    directory = tmp_path / "run"
-    printed = run("fit", model, data, "--trainer.max_epochs", 3, "--trainer.max_steps", 8)
-    printed += run("fit", model, data, "--trainer.max_epochs", 3, "--ckpt_path", "last")
-    assert f"run directory: {directory}" in printed
-    last = torch.load(directory / "checkpoints/last.ckpt", weights_only=True)
-    assert last["epoch"] == 2
-    assert (directory / "checkpoints/best.ckpt").is_file() == (monitor is not None)
-    assert ("no best.ckpt" if monitor is None else f", {monitor} ") in printed
-    name = "last" if monitor is None else "best"
-    if hasattr(getattr(lightning_examples, model), "validation_step") and model != "Regression":
-        run("validate", model, data, "--ckpt_path", name)
-    run("test", model, data, "--ckpt_path", name)
-    assert json.loads((directory / "test_metrics.json").read_text()).keys() == metrics
-    if model == "Regression":  # no forward
-        return
-    printed = run("predict", model, data, "--ckpt_path", name)
-    assert f"is in {directory / 'predictions.pt'} (torch.load)" in printed
-    assert len(torch.load(directory / "predictions.pt", weights_only=True)) > 1
-
-
-@each_pair
-def test_after_a_signal_within_an_epoch_it_begins_that_epoch_again(run, tmp_path, model, data, monitor, metrics):
-    def callbacks(batch):
+def test_it_is_stopped_within_an_epoch_goes_on_validates_tests_and_predicts(
+    run, tmp_path, model, data, monitor, metrics
+):
+    def at(batch):
         own = {"class_path": "own_callbacks.SignalAt", "init_args": {"batch": batch}}
         return ("--trainer.max_epochs", 3, "--trainer.callbacks", json.dumps([own]))
 
+    directory = tmp_path / "run"
     loader = getattr(lightning_examples, data)()
     loader.setup("fit")
     batches = len(loader.train_dataloader())
-    seen = []
-    SignalAt.on_train_end = lambda self, *_: seen.extend(self.seen)
-    try:
-        with pytest.raises(SystemExit):
-            run("fit", model, data, *callbacks(batches + 2))
-        printed = run("fit", model, data, *callbacks(-1), "--ckpt_path", "last")
-    finally:
-        del SignalAt.on_train_end
+    SignalAt.seen.clear()
+    with pytest.raises(SystemExit):
+        run("fit", model, data, *at(batches + 2))
+    SignalAt.seen.clear()
+    printed = run("fit", model, data, *at(-1), "--ckpt_path", "last")
+
     assert "epoch 2 begins again, after 2 of its batches" in printed
-    assert seen == [(epoch, batch) for epoch in (1, 2) for batch in range(batches)]
-    last = torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)
-    steps = 2 if model == "GAN" else 1
-    assert last["global_step"] == steps * (3 * batches + 2)
+    assert SignalAt.seen == [(epoch, batch) for epoch in (1, 2) for batch in range(batches)]
+    last = torch.load(directory / "checkpoints/last.ckpt", weights_only=True)
+    assert last["global_step"] == (3 * batches + 2) * len(last["optimizer_states"])
+    assert (directory / "checkpoints/best.ckpt").is_file() == (monitor is not None)
+    assert ("no best.ckpt" if monitor is None else f", {monitor} ") in printed
+
+    trained = ("--ckpt_path", "last" if monitor is None else "best")
+    if model == "Regression":
+        assert "validation_step" in refused(run, "validate", model, data, *trained)
+    else:
+        run("validate", model, data, *trained)
+    run("test", model, data, *trained)
+    assert json.loads((directory / "test_metrics.json").read_text()).keys() == metrics
+    if model != "Regression":  # which has no forward
+        printed = run("predict", model, data, *trained)
+        assert f"is in {directory / 'predictions.pt'} (torch.load)" in printed
+        assert len(torch.load(directory / "predictions.pt", weights_only=True)) > 1
 
 
 def test_a_schedule_over_all_steps_is_not_overrun_by_an_epoch_that_begins_again(run, tmp_path):
     own = {"class_path": "own_callbacks.SignalAt", "init_args": {"batch": 4}}
     options = ("--trainer.max_epochs", 2, "--trainer.callbacks")
+    SignalAt.seen.clear()
     with pytest.raises(SystemExit):
         run("fit", "ColourClassifier", "Colours", *options, json.dumps([own]))
     run("fit", "ColourClassifier", "Colours", *options, "null", "--ckpt_path", "last")
@@ -256,3 +253,48 @@ def test_sizes_that_are_given_are_in_the_run_s_own_config(fit_net, cli):
     run = fit_net("Unsized", *sizes)
     cli("test", "--config", run / "config.yaml", "--ckpt_path", "best", *QUIET)
     assert (run / "test_metrics.json").is_file()
+
+
+# Exactly at its batch
+
+
+class Rows(BatchedDataModule):
+    class_names = ("no", "yes")
+
+    def dataset(self, split):
+        x = lightning_examples.drawn(32, 4)
+        return BatchedDataset(lambda batch: x[batch.indices], (x.sum(dim=1) > 0).long())
+
+
+class Planned(lightning_examples.Regression):
+    """Asks for the number of steps, and so for the loaders, before the loops of a resumed run are restored."""
+
+    def training_step(self, batch, batch_idx):
+        return nn.functional.mse_loss(self.layer(batch.x).squeeze(1), batch.target.float())
+
+    def configure_optimizers(self):
+        optimizer = torch.optim.SGD(self.parameters(), lr=0.1)
+        steps = self.trainer.estimated_stepping_batches
+        scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=steps)
+        return [optimizer], [{"scheduler": scheduler, "interval": "step"}]
+
+
+def test_with_batched_data_a_resume_goes_on_at_its_batch_also_where_the_model_plans_its_steps(
+    cli, run, tmp_path, capsys
+):
+    classes = ("--model", "own_callbacks.Planned", "--data", "own_callbacks.Rows", "--data.batch_size", 8, *QUIET)
+
+    def fit(name, batch, *options):
+        own = json.dumps([{"class_path": "own_callbacks.SignalAt", "init_args": {"batch": batch}}])
+        SignalAt.seen.clear()
+        place = ("--trainer.default_root_dir", tmp_path / name, "--trainer.max_epochs", 3)
+        cli("fit", *classes, *place, "--trainer.callbacks", own, *options)
+        return torch.load(tmp_path / name / "checkpoints/last.ckpt", weights_only=True)["state_dict"]
+
+    straight = fit("straight", -1)
+    with pytest.raises(SystemExit):
+        fit("run", 6)
+    resumed = fit("run", -1, "--ckpt_path", "last")
+    assert SignalAt.seen == [(1, 2), (1, 3), (2, 0), (2, 1), (2, 2), (2, 3)]
+    assert "begins again" not in capsys.readouterr().out
+    assert all(torch.equal(straight[name], resumed[name]) for name in straight)
