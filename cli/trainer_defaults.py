@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import lightning as L
-from lightning.pytorch.callbacks import LearningRateMonitor, ProgressBar
+from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, ProgressBar
 from lightning.pytorch.loggers.logger import DummyLogger, Logger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
@@ -50,6 +50,9 @@ def trainer_settings(
     """
     callbacks = [*as_list(configured.callbacks), *report_callbacks(subcommand, model, data)]
     run = run.resolve()  # as a resume finds it, because ModelCheckpoint goes on only in a folder of the same name
+    for callback in callbacks:
+        if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:  # else that of the first logger
+            callback.dirpath = str(run / "checkpoints")
     if subcommand == "fit":
         callbacks += [*(callback() for callback in additions_to("fit")), StopOnDivergence(), LoggerRuns()]
         callbacks += [EpochRestart(), KeepEarlyStop()]

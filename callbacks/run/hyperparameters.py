@@ -21,8 +21,8 @@ RUN_ID_OPTIONS = ("run_id", "experiment_key", "id")  # of MLflow, of Comet, of W
 def options_of(run: Path) -> dict[str, Value]:
     """The options of model, data and length in a run's config.yaml, flat; nothing where there is no such file.
 
-    >>> flat({"class_path": "logreg.BinaryLogit", "init_args": {"l2": 0.1, "seed": None, "sizes": [1, 2]}}, "model")
-    {'model': 'BinaryLogit', 'model.l2': 0.1, 'model.sizes': '[1, 2]'}
+    >>> flat({"class_path": "mine.Model", "init_args": {"l2": 0.1, "seed": None, "sizes": [1, 2]}}, "model")
+    {'model': 'Model', 'model.l2': 0.1, 'model.sizes': '[1, 2]'}
     """
     file = run / "config.yaml"
     if not file.is_file():

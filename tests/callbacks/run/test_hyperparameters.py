@@ -7,13 +7,13 @@ from callbacks.run.hyperparameters import options_of
 CONFIG = {
     "seed_everything": 7,
     "trainer": {"max_epochs": 2, "precision": None, "devices": "auto"},
-    "model": {"class_path": "logreg.softmax.SoftmaxRegression", "init_args": {"lr": 0.5, "clip_norm": None}},
+    "model": {"class_path": "mine.Model", "init_args": {"lr": 0.5, "clip_norm": None}},
     "data": {"class_path": "mine.Data", "init_args": {"words": {"ngram_range": [1, 2]}, "shuffle": True}},
 }
 OPTIONS = {
     "seed_everything": 7,
     "trainer.max_epochs": 2,
-    "model": "SoftmaxRegression",
+    "model": "Model",
     "model.lr": 0.5,
     "data": "Data",
     "data.words.ngram_range": "[1, 2]",
