@@ -39,7 +39,7 @@ class RowCollector:
         self.reporter = reporter
         self.problem: str | None = None  # the reason for which there are no rows: outputs that are no probabilities
         self._batches: list[tuple[Tensor, ...]] = []
-        self._num_rows = 0
+        self.num_rows = 0
 
     def classify(self, trainer: L.Trainer, model: Any, outputs: Any, batch: Any, step: str) -> ClassifiedBatch | None:
         """A batch with the outputs of a step of a `Classifier`; None, and a `problem`, unless they are probabilities.
@@ -58,8 +58,8 @@ class RowCollector:
                     f"{self.reporter} expected batches (x, target, indices), got no indices, and several "
                     "processes cannot number their rows without: add them, or use --trainer.devices 1"
                 )
-            indices = torch.arange(self._num_rows, self._num_rows + len(x))
-        self._num_rows += len(x)
+            indices = torch.arange(self.num_rows, self.num_rows + len(x))
+        self.num_rows += len(x)
         label = model.predict_label(outputs)
         confidence = outputs.gather(1, label.unsqueeze(1)).squeeze(1)
         return ClassifiedBatch(indices, target, label, confidence, outputs)

@@ -19,7 +19,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from callbacks.run.checkpoints import RelocatableModelCheckpoint
 from cli.capabilities import additions_to
-from cli.links import parameter_of
+from cli.links import parameter_of, put_back_linked
 
 # Callbacks that every run has, by the section that holds their options.
 CALLBACKS: dict[str, Any] = {"checkpoint": RelocatableModelCheckpoint}
@@ -96,7 +96,10 @@ def config_text(parser: LightningArgumentParser, options: Namespace, skip_defaul
     for name, value in vars(options.data.get("init_args", Namespace())).items():
         if name.endswith(("_file", "_dir")):  # absolute, so that the run's config.yaml works from any folder
             options.data.init_args[name] = [*map(_absolute, value)] if isinstance(value, list) else _absolute(value)
-    return parser.dump(options, skip_unset=False, skip_default=skip_default)
+    text = parser.dump(options, skip_unset=False, skip_default=skip_default)
+    config = yaml.safe_load(text)
+    has_linked = put_back_linked(options.model, config["model"])
+    return yaml.safe_dump(config, sort_keys=False, allow_unicode=True) if has_linked else text
 
 
 def _absolute(path: str | None) -> str | None:

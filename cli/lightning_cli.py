@@ -10,10 +10,12 @@ from typing import Any, Literal
 
 import lightning as L
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from callbacks.files import atomic_write_text
 from callbacks.run.checkpoint_io import AtomicCheckpointIO
+from callbacks.run.hyperparameters import continued, logger_runs
 from callbacks.run.lightning_callbacks import refuse_own_names, refuse_stateless
 from callbacks.run.metrics import evaluated_part
 from callbacks.run.overhead import NoProfiler
@@ -24,7 +26,15 @@ from cli.config import CALLBACKS, config_text, expand_paths, require_options
 from cli.links import link_data_to_model
 from cli.processes import require_commands, spare_threads
 from cli.refit import require_refittable
-from cli.run_directory import RunDirectory, base_directory, choose_run, locked, named_checkpoint, unfinished_run
+from cli.run_directory import (
+    RunDirectory,
+    base_directory,
+    choose_run,
+    continued_run,
+    locked,
+    named_checkpoint,
+    unfinished_run,
+)
 from cli.trainer_defaults import as_list, describe_best, refuse_impossible, trainer_settings
 
 REFIT = "fit again on all rows, once all is chosen on the validation rows (true) or by cross-validation (folds)"
@@ -105,7 +115,11 @@ class TemplateCLI(LightningCLI):
     def instantiate_classes(self) -> None:
         """Like LightningCLI's, which calls deprecated names of jsonargparse."""
         # No method: an optimizer keeps the list, and a copy of the model (an average) would copy this object too.
-        own = [(lambda *args, **options: self._instantiate_data(*args, **options), L.LightningDataModule, True)]
+        runs = logger_runs(continued_run(str(self.subcommand), self.options))
+        own = [
+            (lambda *args, **options: self._instantiate_data(*args, **options), L.LightningDataModule, True),
+            (lambda kind, **options: kind(**continued(kind, options, runs)), Logger, True),
+        ]
         self.config_init = self.parser.instantiate(self.config, instantiators=own)
         self.datamodule, self.model = self._get(self.config_init, "data"), self._get(self.config_init, "model")
         self.trainer = self.instantiate_trainer()

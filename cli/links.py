@@ -10,8 +10,9 @@ import lightning as L
 from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser
 
-# Arguments of the model that are attributes of the datamodule.
+# Arguments of the model, and of its `net`, that are attributes of the datamodule.
 LINKED_ATTRIBUTES = ("num_features", "num_classes", "class_names", "class_counts", "oos_class")
+LINKED_TO_NET = ("num_features", "num_classes")
 
 
 def link_data_to_model(parser: LightningArgumentParser, configured_model: Callable[[], Namespace]) -> None:
@@ -20,12 +21,31 @@ def link_data_to_model(parser: LightningArgumentParser, configured_model: Callab
     def value(name: str, data: L.LightningDataModule) -> Any:
         return linked_value(name, configured_model(), data)
 
-    for name in LINKED_ATTRIBUTES:
-        parser.link_arguments("data", f"model.init_args.{name}", partial(value, name), apply_on="instantiate")
+    def value_of_net(name: str, data: L.LightningDataModule) -> Any:
+        net = configured_model().get("init_args", Namespace()).get("net")
+        return linked_value(name, net, data, "model.net") if isinstance(net, Namespace) else None
+
+    links = [(f"model.init_args.{name}", partial(value, name)) for name in LINKED_ATTRIBUTES]
+    links += [(f"model.init_args.net.init_args.{name}", partial(value_of_net, name)) for name in LINKED_TO_NET]
+    for argument, compute in links:
+        parser.link_arguments("data", argument, compute, apply_on="instantiate")
 
 
-def linked_value(name: str, model: Namespace, data: L.LightningDataModule) -> Any:
-    """The model's argument `name`: what the datamodule offers, else what is configured, else the argument's default.
+def put_back_linked(model: Namespace, written: dict[str, Any]) -> bool:
+    """Add configured arguments that could follow from the data, which jsonargparse leaves out; whether there are any.
+
+    Other data, such as a plain LightningDataModule, offers none: without them a run's config.yaml could not be used.
+    """
+    options = model.get("init_args", Namespace())
+    given = {name: options[name] for name in LINKED_ATTRIBUTES if options.get(name) is not None}
+    if given:
+        written.setdefault("init_args", {}).update(given)
+    net = options.get("net")
+    return bool(given) | (isinstance(net, Namespace) and put_back_linked(net, written["init_args"]["net"]))
+
+
+def linked_value(name: str, model: Namespace, data: L.LightningDataModule, section: str = "model") -> Any:
+    """The argument `name` of a model or net: what the datamodule offers, else what is configured, else the default.
 
     A ValueError names what is nowhere, or a configured value that differs from the datamodule's.
     """
@@ -36,12 +56,12 @@ def linked_value(name: str, model: Namespace, data: L.LightningDataModule) -> An
     if name in vars(data) or inspect.getattr_static(data, name, None) is not None:
         value = getattr(data, name)
         if configured is not None and configured != value:
-            raise ValueError(f"model.{name} is {configured}, but the data has {value}; leave it out")
+            raise ValueError(f"{section}.{name} is {configured}, but the data has {value}; leave it out")
         return value
     if configured is None and parameter.default is parameter.empty:
         raise ValueError(
             f"{model.class_path} needs {name}, which {type(data).__name__} does not offer: "
-            f"define it there, or set --model.{name}"
+            f"define it there, or set --{section}.{name}"
         )
     return parameter.default if configured is None else configured
 

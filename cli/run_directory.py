@@ -13,6 +13,7 @@ from filelock import FileLock, Timeout
 from jsonargparse import Namespace
 
 from callbacks.files import atomic_write_text, write_then_rename
+from callbacks.run.hyperparameters import LOGGER_RUNS
 from callbacks.run.requeue import UNFINISHED, slurm_job, torchrun_job
 from checkpoint_file import load_checkpoint
 
@@ -20,7 +21,7 @@ from checkpoint_file import load_checkpoint
 OWN_FILES = (
     *("config.yaml", "hparams.yaml", "metrics.csv", "coefficients.csv", "data_report.json", "data_issues.csv"),
     *("events.out.tfevents.*", "figures/boundary*", "figures/loss_surface.png", "figures/val_*.png"),
-    *("checkpoints/.*", UNFINISHED),
+    *("checkpoints/.*", UNFINISHED, LOGGER_RUNS),
 )
 LOCK = ".lock"
 OWN_FOLDERS = ("figures", "checkpoints")
@@ -135,15 +136,20 @@ def _config_file(options: Namespace) -> Path:
 def choose_run(subcommand: str, options: Namespace, writes: bool) -> RunDirectory:
     """The checkpoint's own run if it is resumed or evaluated, else a new one, claimed if this process `writes`."""
     base, named = base_directory(options), bool(options.trainer.default_root_dir)
-    if options.ckpt_path:
-        checkpoint = Path(options.ckpt_path)
-        run = run_of(checkpoint)
-        if subcommand != "fit":
-            return RunDirectory(base if named else run)
-        resumes = checkpoint.name == "last.ckpt" and (run / "checkpoints" / "last.ckpt").is_file()
-        if resumes and (not named or base.resolve() in (run.resolve(), *run.resolve().parents, run.parent.resolve())):
-            return RunDirectory(run)
+    if (run := continued_run(subcommand, options)) is not None:
+        return RunDirectory(base if named and subcommand != "fit" else run)
     return RunDirectory.claim(base, named) if writes else RunDirectory(base)
+
+
+def continued_run(subcommand: str, options: Namespace) -> Path | None:
+    """The run of a checkpoint that is evaluated, or resumed in its place; None for a new run."""
+    if not options.ckpt_path:
+        return None
+    base, checkpoint = base_directory(options), Path(options.ckpt_path)
+    run, named = run_of(checkpoint), bool(options.trainer.default_root_dir)
+    resumes = checkpoint.name == "last.ckpt" and (run / "checkpoints" / "last.ckpt").is_file()
+    resumes &= not named or base.resolve() in (run.resolve(), *run.resolve().parents, run.parent.resolve())
+    return run if resumes or subcommand != "fit" else None
 
 
 def run_of(checkpoint: Path) -> Path:

@@ -4,14 +4,17 @@ from pathlib import Path
 from typing import Any, cast
 
 import lightning as L
-from lightning.pytorch.callbacks import LearningRateMonitor, ProgressBar
+from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, ProgressBar
+from lightning.pytorch.loggers.logger import DummyLogger, Logger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from callbacks.run.checkpoints import RelocatableModelCheckpoint, own_checkpoint
 from callbacks.run.divergence import StopOnDivergence
-from callbacks.run.lightning_callbacks import KeepEarlyStop
-from callbacks.run.loggers import ResumableCSVLogger, ThrottledTensorBoardLogger
+from callbacks.run.hyperparameters import LoggerRuns
+from callbacks.run.lightning_callbacks import EpochRestart, KeepEarlyStop
+from callbacks.run.loggers import EvaluationBoard, ResumableCSVLogger, ThrottledTensorBoardLogger
 from callbacks.run.metrics import MetricsWriter
+from callbacks.run.outputs import OutputSaver
 from callbacks.run.overhead import ThrottledProgressBar
 from cli.capabilities import additions_to
 
@@ -45,20 +48,34 @@ def trainer_settings(
 
     The curves of a resumed run, in TensorBoard and metrics.csv, go on after step `resumed_at`.
     """
-    callbacks, logger = [*as_list(configured.callbacks), *report_callbacks(subcommand, model, data)], configured.logger
+    callbacks = [*as_list(configured.callbacks), *report_callbacks(subcommand, model, data)]
     run = run.resolve()  # as a resume finds it, because ModelCheckpoint goes on only in a folder of the same name
+    for callback in callbacks:
+        if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:  # else that of the first logger
+            callback.dirpath = str(run / "checkpoints")
     if subcommand == "fit":
-        callbacks += [*(callback() for callback in additions_to("fit")), StopOnDivergence(), KeepEarlyStop()]
+        callbacks += [*(callback() for callback in additions_to("fit")), StopOnDivergence(), LoggerRuns()]
+        callbacks += [EpochRestart(), KeepEarlyStop()]
         if configured.enable_progress_bar is not False and not any(isinstance(c, ProgressBar) for c in callbacks):
             callbacks.append(ThrottledProgressBar())
-        if logger is not False and not configured.fast_dev_run:
+        if configured.logger is not False and not configured.fast_dev_run:
             callbacks.append(LearningRateMonitor("step"))
-        if logger in (None, True):
-            board = ThrottledTensorBoardLogger(run, "", "", default_hp_metric=False, purge_step=resumed_at)
-            logger = [board, ResumableCSVLogger(str(run), resumed_at)]
-    elif logger in (None, True):
-        logger = False  # the curves of the fit stay as they are
-    return {"default_root_dir": str(run), "callbacks": callbacks, "logger": logger}
+    loggers = choose_loggers(subcommand, configured, str(run), resumed_at)
+    return {"default_root_dir": str(run), "callbacks": callbacks, "logger": loggers}
+
+
+def choose_loggers(subcommand: str, configured: Any, run: str, resumed_at: int | None) -> list[Logger] | bool:
+    """The loggers of the configuration, the first of which is a module's `self.logger`, and the run's own beside them.
+
+    `test` leaves the curves of the fit as they are. `validate` and `predict` log nothing, to a logger that takes all.
+    """
+    if configured.logger is False or configured.barebones:
+        return False
+    others = [] if configured.logger in (None, True) else as_list(configured.logger)
+    if subcommand == "fit":
+        board = ThrottledTensorBoardLogger(run, "", "", default_hp_metric=False, purge_step=resumed_at)
+        return [*others, board, ResumableCSVLogger(run, resumed_at)]
+    return [*others, EvaluationBoard(run)] if subcommand == "test" else [DummyLogger()]
 
 
 def report_callbacks(subcommand: str, model: L.LightningModule, data: L.LightningDataModule) -> list[L.Callback]:
@@ -74,7 +91,7 @@ def report_callbacks(subcommand: str, model: L.LightningModule, data: L.Lightnin
                 rank_zero_only(print)(f"`{command}` leaves out {report.__name__}: {unmet}")
             elif unmet is None and subcommand == command:
                 callbacks.append(report())
-    return callbacks
+    return callbacks or ([OutputSaver()] if subcommand == "predict" else [])
 
 
 def as_list(value: Any) -> list[Any]:

@@ -32,7 +32,8 @@ class NetClassifier(ClassifierModule):
     """Softmax over the logits of any `net`; automatic optimization.
 
     Args:
-        net: maps rows (N, D) to logits (N, K), in YAML by class_path and init_args.
+        net: maps rows (N, D) to logits (N, K), in YAML by class_path and init_args; train.py takes num_features and
+            num_classes from the datamodule where its class has these arguments.
         num_classes: K; train.py takes it from the datamodule.
         optimizer: any torch optimizer, in YAML by class_path and init_args, in Python as partial(Adam, lr=0.01); its
             weight_decay is the penalty.

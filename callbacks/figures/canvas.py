@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import lightning as L
-from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.loggers import Logger
 
 from callbacks.files import write_then_rename
 
@@ -77,12 +77,25 @@ def paint(path: Path, draw: Callable[[Figure], Any]) -> Any:
 
 
 def publish(trainer: L.Trainer, name: str, draw: Callable[[Figure], Any], step: int, tag: str | None = None) -> bool:
-    """Draw figures/NAME.png of the run and send it to TensorBoard, as `tag` or NAME; false where it fails.
+    """Draw figures/NAME.png of the run and send it to all loggers, as `tag` or NAME; false where it fails.
 
     Call it on the first process alone.
     """
     pixels = paint(Path(trainer.default_root_dir, "figures", f"{name}.png"), draw)
     for logger in trainer.loggers if pixels is not None else []:
-        if isinstance(logger, TensorBoardLogger):
-            logger.experiment.add_image(tag or name, pixels, step, dataformats="HWC")
+        log_image(logger, tag or name, pixels, step)
     return pixels is not None
+
+
+def log_image(logger: Logger, tag: str, pixels: Any, step: int) -> None:
+    """Give a picture, (height, width, 3), to a logger that takes any, by Lightning's method or its client's."""
+    if hasattr(logger, "log_image"):  # Weights & Biases
+        logger.log_image(tag, [pixels], step)
+        return
+    client = logger.experiment  # type: ignore[attr-defined]
+    if hasattr(client, "add_image"):  # TensorBoard
+        client.add_image(tag, pixels, step, dataformats="HWC")
+    elif hasattr(client, "log_image") and hasattr(logger, "run_id"):  # MLflow
+        client.log_image(logger.run_id, pixels, key=tag, step=step)
+    elif hasattr(client, "log_image"):  # Comet
+        client.log_image(pixels, name=tag, step=step)

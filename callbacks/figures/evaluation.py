@@ -1,17 +1,18 @@
 """Pictures of an evaluation: for which model and data they are drawn, when, and where they go."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
+from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import CombinedLoader
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.utilities.seed import isolate_rng
 
-from callbacks.figures.canvas import paint, publish
+from callbacks.figures.canvas import publish
 from callbacks.figures.curves import confused_pairs
 from callbacks.figures.plots import EvaluatedRows, pictures
 from callbacks.files import atomic_write_csv
@@ -27,8 +28,8 @@ CSV_FEATURES = 20  # of each class, in top_features.csv
 class Figures(L.Callback):
     """After `test`: pictures in figures/, confusions.csv and top_features.csv, in the run directory.
 
-    The pictures and precision-recall curves also go to TensorBoard, as a run of their own, `test/` in the run
-    directory. What a model or its data does not offer is left out; all of it where `test_step` returns no
+    The pictures also go to all loggers, and with precision-recall curves to TensorBoard: as a run of their own, `test/`
+    in the run directory. What a model or its data does not offer is left out; all of it where `test_step` returns no
     probabilities.
 
     After `fit`: the same pictures of the validation rows, as the model in best.ckpt classifies them, in
@@ -78,11 +79,10 @@ class Figures(L.Callback):
         write_confusions(run / "confusions.csv", rows)
         if rows.scores is not None:
             write_top_features(run / "top_features.csv", rows)
-        drawn = pictures(rows, self.classes)
-        painted = {name: paint(run / f"figures/{name}.png", draw) for name, draw in drawn.items()}
-        images = {name: pixels for name, pixels in painted.items() if pixels is not None}
-        log_to_tensorboard(run / "test", rows, images, trainer.global_step)
-        print(f"{len(images)} pictures in {run / 'figures'}")
+        step = trainer.fit_loop.epoch_loop._batches_that_stepped  # that of the metrics
+        number = sum(publish(trainer, name, draw, step) for name, draw in pictures(rows, self.classes).items())
+        log_pr_curves(trainer, rows, step)
+        print(f"{number} pictures in {run / 'figures'}")
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         """Draw the validation rows; also where a resume finds that the training had been completed."""
@@ -159,16 +159,11 @@ def write_top_features(path: Path, rows: EvaluatedRows) -> None:
     atomic_write_csv(path, ("label", "rank", "feature", "coefficient"), lines)
 
 
-def log_to_tensorboard(folder: Path, rows: EvaluatedRows, images: Mapping[str, Any], step: int) -> None:
-    """Images and precision-recall curves, in place of those of an earlier test."""
-    from torch.utils.tensorboard import SummaryWriter  # slow to import, so not at the top
-
-    for earlier in folder.glob("events.out.tfevents.*"):
-        earlier.unlink()
-    with SummaryWriter(str(folder)) as writer:
-        for name, pixels in images.items():
-            writer.add_image(name, pixels, step, dataformats="HWC")
-        if rows.oos_class is not None:
-            writer.add_pr_curve("out_of_scope", rows.target == rows.oos_class, rows.proba[:, rows.oos_class], step)
-        elif len(rows.names) == 2:
-            writer.add_pr_curve(rows.names[1], rows.target == 1, rows.proba[:, 1], step)
+def log_pr_curves(trainer: L.Trainer, rows: EvaluatedRows, step: int) -> None:
+    """Of two classes, or of the out-of-scope class, to TensorBoard."""
+    for logger in trainer.loggers:
+        if isinstance(logger, TensorBoardLogger) and rows.oos_class is not None:
+            is_oos = rows.target == rows.oos_class
+            logger.experiment.add_pr_curve("out_of_scope", is_oos, rows.proba[:, rows.oos_class], step)
+        elif isinstance(logger, TensorBoardLogger) and len(rows.names) == 2:
+            logger.experiment.add_pr_curve(rows.names[1], rows.target == 1, rows.proba[:, 1], step)

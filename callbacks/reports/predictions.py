@@ -22,6 +22,7 @@ from callbacks.linear import class_scores, contributions, name_of
 from callbacks.protocols import datamodule_of, offers, optional_of
 from callbacks.reports.evaluation import Report
 from callbacks.rows import RowCollector, batch_parts
+from callbacks.run.outputs import OutputSaver
 
 Record = tuple[dict[str, Any], dict[str, Any]]  # the datamodule's description of a row, and the prediction
 MAX_DESCRIBED_COLUMNS = 3  # in the table on the terminal, of the description
@@ -40,7 +41,7 @@ class PredictionWriter(Report):
     Rows that come from a file are also written to predictions.csv: all columns of the file, then label, probability,
     second_label and second_probability, the most probable of the other classes, and out_of_scope. In both files `label`
     becomes `predicted_label`, and so on, where the user has a column of that name. Where `predict_step` returns
-    anything but probabilities (N, K), one line replaces them.
+    anything but probabilities (N, K), predictions.pt holds that instead.
 
     Lines are written as the rows come: millions take little memory. Rows of several processes, and those that come
     before their turn, wait for the end, with some 100 bytes each.
@@ -55,6 +56,7 @@ class PredictionWriter(Report):
         super().__init__()
         self.top_k, self.num_features, self.num_printed = top_k, num_features, num_printed
         self._files: PredictionFiles | None = None  # on the process that writes
+        self._other = OutputSaver()  # of what is no probabilities
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Refuse as well to replace the file that the rows come from, or that a link of its name leads to."""
@@ -82,7 +84,7 @@ class PredictionWriter(Report):
     ) -> None:
         rows = self._rows.classify(trainer, pl_module, outputs, batch, "predict_step")
         if rows is None:
-            return
+            return self._other.on_predict_batch_end(trainer, pl_module, outputs, batch, *rest)
         top = rows.proba.topk(min(max(self.top_k, 2), rows.proba.shape[1]), dim=1)  # two, for the second label
         features = amounts = torch.zeros(len(rows.label), 0)
         if self._W is not None:
@@ -104,7 +106,8 @@ class PredictionWriter(Report):
             return
         if (problem := self._rows.problem) is not None:
             self.on_exception(trainer, pl_module, ValueError(problem))
-            return print(f"`predict` leaves out its predictions: {problem}")
+            print(f"`predict` leaves out its predictions: {problem}")
+            return None if self._rows.num_rows else self._other.on_predict_end(trainer, pl_module)
         if columns:
             self._files.write(columns)
         self._files.finish()

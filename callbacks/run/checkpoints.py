@@ -255,6 +255,8 @@ class RelocatableModelCheckpoint(ModelCheckpoint):
         if self.monitor != AUTO or self._lacks_monitor:
             return
         logged = set(trainer.callback_metrics) - self._logged_before
+        if trainer.sanity_checking and not logged and len(trainer.num_sanity_val_batches) > 1:
+            return  # of several loaders Lightning keeps no metrics in its sanity check
         self.monitor = validation_loss(logged) or AUTO
         if self.monitor == AUTO:
             self._lacks_monitor = True

@@ -1,10 +1,12 @@
-"""Callbacks of Lightning: refused where they would harm a run, and early stops that a resume keeps."""
+"""Callbacks of Lightning, refused where they would harm a run; early stops and unfinished epochs after a resume."""
 
 import re
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import lightning as L
+from lightning.fabric.utilities.types import _Stateful
 from lightning.pytorch.callbacks import (
     BaseFinetuning,
     BatchSizeFinder,
@@ -18,6 +20,7 @@ from lightning.pytorch.callbacks import (
 )
 from lightning.pytorch.callbacks.early_stopping import EarlyStoppingReason
 from lightning.pytorch.callbacks.spike import SpikeDetection
+from lightning.pytorch.loops.fit_loop import RestartStage
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from callbacks.run.checkpoints import own_checkpoint
@@ -71,6 +74,60 @@ def refuse_own_names(trainer: Any) -> None:
                     f"trainer.callbacks: {type(other).__name__} would write {path.name} into {folder}, where every run "
                     "writes best.ckpt and last.ckpt: give it another filename (or save_last), or a dirpath"
                 )
+
+
+class EpochRestart(L.Callback):
+    """On a resume within an epoch: at its batch if the loaders can go on there, else from the epoch's first batch.
+
+    By itself Lightning would train a mere rest of the epoch, on the loaders' first batches. A loader goes on at its
+    batch if it has `state_dict` and `load_state_dict`, as those of BatchedDataModule. Else checkpoints keep the rates
+    of the epoch's start, from where the schedulers go on, so that a schedule over a number of steps is not overrun.
+    """
+
+    def __init__(self) -> None:
+        self._schedule: dict[str, Any] = {}  # at the epoch's start
+
+    def state_dict(self) -> dict[str, Any]:
+        return self._schedule
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._schedule = state_dict
+
+    def on_train_epoch_start(self, trainer: Any, pl_module: L.LightningModule) -> None:
+        if not _can_go_on(trainer):
+            schedulers = [config.scheduler.state_dict() for config in trainer.lr_scheduler_configs]
+            rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in trainer.optimizers]
+            self._schedule = deepcopy({"schedulers": schedulers, "rates": rates})
+
+    def on_train_start(self, trainer: Any, pl_module: L.LightningModule) -> None:
+        loop, batches, epochs = trainer.fit_loop, trainer.fit_loop.epoch_loop, trainer.fit_loop.epoch_progress
+        if not loop.restarted_mid_epoch or batches.batch_progress.is_last_batch:
+            return
+        if _can_go_on(trainer):
+            if loop._combined_loader_states_to_load:  # configure_optimizers asked for the loaders before there were any
+                loop._load_combined_loader_states()
+                iter(loop._data_fetcher)
+            return
+        rank_zero_only(print)(
+            f"epoch {trainer.current_epoch + 1} begins again, after {batches.batch_progress.current.ready} of its "
+            "batches: its loader has no state_dict to go on by, as those of BatchedDataModule have"
+        )
+        if not batches._should_accumulate() and not batches.restarted_on_last:
+            batches._batches_that_stepped += 1  # as Lightning does on a restart, which this one no longer is
+        for config, state in zip(trainer.lr_scheduler_configs, self._schedule.get("schedulers", []), strict=False):
+            config.scheduler.load_state_dict(state)
+        for optimizer, rates in zip(trainer.optimizers, self._schedule.get("rates", []), strict=False):
+            for group, rate in zip(optimizer.param_groups, rates, strict=False):
+                group["lr"] = rate
+        batches.batch_progress.total.completed = batches.batch_progress.total.processed
+        batches.restarting = False
+        epochs.total.started -= 1
+        epochs.current.started -= 1
+        loop._restart_stage = RestartStage.RESTARTED_ON_EPOCH_START
+
+
+def _can_go_on(trainer: Any) -> bool:
+    return all(isinstance(loader, _Stateful) for loader in trainer.fit_loop._combined_loader.flattened)
 
 
 class KeepEarlyStop(L.Callback):

@@ -74,6 +74,29 @@ class ThrottledTensorBoardLogger(ThrottledSave, TensorBoardLogger):
         TensorBoardLogger.save(self)
 
 
+class EvaluationBoard(ThrottledTensorBoardLogger):
+    """TensorBoard events of a test: in a folder of their own, in place of those of an earlier test."""
+
+    def __init__(self, run: str) -> None:
+        super().__init__(run, name="", version="", default_hp_metric=False)
+
+    @property
+    def log_dir(self) -> str:  # no version, by which Lightning would name the folder of checkpoints
+        return str(Path(self.root_dir, "test"))
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> Any:
+        if self._experiment is None:
+            for earlier in Path(self.log_dir).glob("events.out.tfevents.*"):
+                earlier.unlink()
+        return super().experiment
+
+    @rank_zero_only
+    def _write(self) -> None:
+        self.experiment.flush()
+
+
 class ResumableCSVLogger(ThrottledSave, CSVLogger):
     """Lightning's CSVLogger, which also goes on with a metrics.csv that is there.
 

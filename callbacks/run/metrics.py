@@ -1,6 +1,7 @@
 """test_metrics.json, and the share of the rows that an evaluation took."""
 
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 from lightning.fabric.utilities.data import sized_len
@@ -24,8 +25,11 @@ def evaluated_part(trainer: L.Trainer) -> str | None:
 class MetricsWriter(L.Callback):
     """After `test`: test_metrics.json, all metrics of names that begin with "test".
 
-    Of a part of the rows the file has a further entry, "partial".
+    Of a part of the rows the file has a further entry, "partial". Loggers get the metrics at the checkpoint's step.
     """
+
+    def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        trainer.fit_loop.epoch_loop._batches_that_stepped = checkpoint.get("global_step", 0)
 
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]

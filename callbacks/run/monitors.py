@@ -10,17 +10,22 @@ from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 AUTO = "auto"
 OF_VALIDATION = re.compile(r"(?i)(^|[^a-z])val(id|idation)?([^a-z]|$)")  # in the name of a metric
 
+OF_LATER_LOADER = re.compile(r"/dataloader_idx_[1-9]\d*$")
+
 
 def validation_loss(logged: Iterable[str]) -> str | None:
-    """Of the metrics that a validation has logged val/loss, or else the only loss, or None.
+    """Of metrics that a validation has logged val/loss, or else the only loss, or None; of several loaders the first.
 
     >>> validation_loss({"val_acc", "val_loss", "val_loss_epoch"})
     'val_loss'
+    >>> validation_loss({"val_loss/dataloader_idx_0", "val_loss/dataloader_idx_1"})
+    'val_loss/dataloader_idx_0'
     """
-    losses = {name for name in logged if "loss" in name.lower()}
+    losses = {name for name in logged if "loss" in name.lower() and not OF_LATER_LOADER.search(name)}
     losses = {name for name in losses if name.removesuffix("_epoch") not in losses - {name}}
-    if "val/loss" in losses:
-        return "val/loss"
+    for name in ("val/loss", "val/loss/dataloader_idx_0"):
+        if name in losses:
+            return name
     return losses.pop() if len(losses) == 1 else None
 
 

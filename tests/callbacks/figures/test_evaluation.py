@@ -17,6 +17,7 @@ from torchmetrics.functional.classification import multiclass_calibration_error
 from callbacks.figures.canvas import paint
 from callbacks.figures.evaluation import Figures
 from callbacks.figures.plots import EvaluatedRows, pictures
+from callbacks.run.loggers import EvaluationBoard
 
 N = 300
 
@@ -206,7 +207,8 @@ class Answers(L.LightningDataModule):
 
 def run_test(folder, callback, model=None, data=None, **options):
     plain = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
-    trainer = L.Trainer(accelerator="cpu", default_root_dir=folder, callbacks=[callback], **plain, **options)
+    plain |= {"accelerator": "cpu", "default_root_dir": folder, "callbacks": [callback]}
+    trainer = L.Trainer(**plain | options)
     trainer.test(model or Oracle(), data or Answers(), verbose=False)
 
 
@@ -217,7 +219,7 @@ def read_csv(path):
 
 def test_files_pictures_and_tensorboard_hold_the_same(tmp_path):
     for _ in range(2):  # the second test replaces what the first has written
-        run_test(tmp_path, Figures())
+        run_test(tmp_path, Figures(), logger=EvaluationBoard(str(tmp_path)))
     names = {"confusion", "reliability", "risk_coverage", "top_features"}
     assert {path.stem for path in (tmp_path / "figures").iterdir()} == names
     events = EventAccumulator(str(tmp_path / "test"), size_guidance={"images": 0}).Reload()

@@ -8,7 +8,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from torch.utils.data import DataLoader, TensorDataset
 
-from callbacks.reports.summary import HyperparameterSummary, options_of
+from callbacks.reports.summary import HyperparameterSummary
 
 CONFIG = {
     "seed_everything": 7,
@@ -25,6 +25,7 @@ OPTIONS = {
     "data.words.ngram_range": "[1, 2]",
     "data.shuffle": True,
 }
+COUNTS = {"parameters": 2, "trainable_parameters": 2}
 
 
 class Model(L.LightningModule):
@@ -44,12 +45,6 @@ class Model(L.LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
 
-def test_options_are_flat_and_classes_go_by_their_names(tmp_path):
-    assert options_of(tmp_path) == {}
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump(CONFIG))
-    assert options_of(tmp_path) == OPTIONS
-
-
 def test_hparams_are_written_once_at_the_end_with_the_validation_metrics(tmp_path):
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(CONFIG))
     board = TensorBoardLogger(str(tmp_path), name="", version="", default_hp_metric=False)
@@ -67,4 +62,4 @@ def test_hparams_are_written_once_at_the_end_with_the_validation_metrics(tmp_pat
     assert metric.name.tag == "val/loss"
     content = events.summary_metadata["_hparams_/session_start_info"].plugin_data.content
     found = HParamsPluginData.FromString(content).session_start_info.hparams
-    assert {name: getattr(value, value.WhichOneof("kind")) for name, value in found.items()} == OPTIONS
+    assert {name: getattr(value, value.WhichOneof("kind")) for name, value in found.items()} == OPTIONS | COUNTS
