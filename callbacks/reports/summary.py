@@ -1,5 +1,7 @@
-"""Hyperparameters and metrics of a run for TensorBoard's HParams page."""
+"""TensorBoard's pages HParams, of options and metrics, and Custom Scalars, of training and validation in one chart."""
 
+import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -7,16 +9,19 @@ import lightning as L
 import yaml
 from lightning.pytorch.loggers import TensorBoardLogger
 
+from callbacks.run.checkpoints import own_checkpoint
+
 Value = bool | int | float | str
 METRICS = (
-    *("val/loss", "val/accuracy", "val/macro_f1"),
+    *("val/loss", "val_loss", "val/accuracy", "val/acc", "val_acc", "val/macro_f1"),
     *("val_at_threshold/in_scope_accuracy", "val_at_threshold/oos_recall"),
 )
+SPLIT = re.compile(r"^(train|valid|validation|val)[/_]|_(step|epoch)$")  # what a name has beside its metric's
 TRAINER_OPTIONS = ("max_epochs", "max_steps", "precision", "accumulate_grad_batches")
 
 
 def options_of(run: Path) -> dict[str, Value]:
-    """The options of model, data and length in a run's config.yaml, flat; nothing where there is no such file.
+    """The options of model, data, length and seed in a run's config.yaml, flat; nothing where there is no such file.
 
     >>> flat({"class_path": "logreg.BinaryLogit", "init_args": {"l2": 0.1, "seed": None, "sizes": [1, 2]}}, "model")
     {'model': 'BinaryLogit', 'model.l2': 0.1, 'model.sizes': '[1, 2]'}
@@ -26,8 +31,8 @@ def options_of(run: Path) -> dict[str, Value]:
         return {}
     config = yaml.safe_load(file.read_text(encoding="utf-8"))
     trainer = {name: config.get("trainer", {}).get(name) for name in TRAINER_OPTIONS}
-    parts = {"seed_everything": config.get("seed_everything"), "trainer": trainer}
-    parts |= {name: config.get(name) for name in ("model", "data")}
+    parts = {"model": config.get("model"), "data": config.get("data"), "trainer": trainer}
+    parts |= {"seed_everything": config.get("seed_everything")}
     return {name: value for key, part in parts.items() for name, value in flat(part, key).items()}
 
 
@@ -41,15 +46,43 @@ def flat(value: Any, name: str) -> dict[str, Value]:
     return {} if value is None else {name: value if isinstance(value, Value) else str(value)}
 
 
+def charts(names: Iterable[str]) -> dict[str, dict[str, list[Any]]]:
+    """A layout of Custom Scalars: losses first, then accuracies, then the rest, with all splits of a metric in a chart.
+
+    >>> charts(["lr", "val/acc", "train/loss", "val/loss"])["loss"]
+    {'loss': ['Multiline', ['train/loss$', 'val/loss$']]}
+    """
+    layout: dict[str, dict[str, list[Any]]] = {"loss": {}, "accuracy": {}, "the rest": {}}
+    for name in sorted(names):
+        metric = SPLIT.sub("", name)
+        is_loss = any(word in metric for word in ("loss", "objective", "nll"))
+        category = "loss" if is_loss else "accuracy" if "acc" in metric else "the rest"
+        layout[category].setdefault(metric, ["Multiline", []])[1].append(f"{re.escape(name)}$")
+    return {category: found for category, found in layout.items() if found}
+
+
 class HyperparameterSummary(L.Callback):
-    """At the end of `fit`, the run's options and the last of its validation metrics, on TensorBoard's HParams page."""
+    """In TensorBoard, the charts of what is logged; at the end of `fit` the run's options and its last metrics."""
+
+    def __init__(self) -> None:
+        self._charted: set[str] = set()
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if not trainer.is_global_zero or self._charted >= trainer.callback_metrics.keys():
+            return
+        self._charted |= trainer.callback_metrics.keys()
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                logger.experiment.add_custom_scalars(charts(self._charted))
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if not trainer.is_global_zero:
             return
         from torch.utils.tensorboard.summary import hparams  # slow to import, so not at the top
 
-        metrics = {name: trainer.callback_metrics[name] for name in METRICS if name in trainer.callback_metrics}
+        own = own_checkpoint(trainer)
+        names = [own.monitor if own else None, *METRICS]
+        metrics = {name: trainer.callback_metrics[name] for name in names if name in trainer.callback_metrics}
         options = options_of(Path(trainer.default_root_dir))
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger) and options and metrics:

@@ -1,4 +1,4 @@
-"""Callbacks of Lightning: refused where they would harm a run, and early stops that a resume keeps."""
+"""Callbacks of Lightning: refused where they would harm a run, early stops that a resume keeps, the rate as `lr`."""
 
 import re
 from pathlib import Path
@@ -11,6 +11,7 @@ from lightning.pytorch.callbacks import (
     EarlyStopping,
     GradientAccumulationScheduler,
     LearningRateFinder,
+    LearningRateMonitor,
     ModelCheckpoint,
     ModelPruning,
     OnExceptionCheckpoint,
@@ -71,6 +72,18 @@ def refuse_own_names(trainer: Any) -> None:
                     f"trainer.callbacks: {type(other).__name__} would write {path.name} into {folder}, where every run "
                     "writes best.ckpt and last.ckpt: give it another filename (or save_last), or a dirpath"
                 )
+
+
+class RateMonitor(LearningRateMonitor):
+    """Lightning's; `lr-SGD` of a single optimizer is `lr`, and so is its part in names such as `lr-SGD/pg1`."""
+
+    def on_train_start(self, trainer: Any, *args: Any, **kwargs: Any) -> None:
+        self._is_single = len(trainer.optimizers) == 1
+        super().on_train_start(trainer, *args, **kwargs)
+
+    def _add_prefix(self, name: str, optimizer_cls: Any, seen_optimizer_types: Any) -> str:
+        name = super()._add_prefix(name, optimizer_cls, seen_optimizer_types)
+        return "lr" if self._is_single and name == f"lr-{optimizer_cls.__name__}" else name
 
 
 class KeepEarlyStop(L.Callback):
