@@ -25,9 +25,10 @@ from cli.links import link_data_to_model
 from cli.processes import require_commands, spare_threads
 from cli.refit import require_refittable
 from cli.run_directory import RunDirectory, base_directory, choose_run, locked, named_checkpoint, unfinished_run
-from cli.trainer_defaults import as_list, describe_best, refuse_impossible, trainer_settings
+from cli.trainer_defaults import as_list, describe_best, refuse_impossible, require_testable, trainer_settings
 
 REFIT = "fit again on all rows, once all is chosen on the validation rows (true) or by cross-validation (folds)"
+TEST = "test the best state at the end, as the command test does; with --refit that of the second fit"
 
 
 class TemplateCLI(LightningCLI):
@@ -63,6 +64,7 @@ class TemplateCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument("--refit", type=bool | Literal["folds"], default=False, help=REFIT)
+        parser.add_argument("--test", type=bool, default=False, help=TEST)
         for section, callback in CALLBACKS.items():
             parser.add_lightning_class_args(callback, section)
         link_data_to_model(parser, lambda: self.options.model)
@@ -136,6 +138,7 @@ class TemplateCLI(LightningCLI):
             refuse_own_names(trainer)
             refuse_stateless(trainer, resumes=checkpoint is not None)
         require_refittable(options, trainer)
+        require_testable(options, self.model, self.datamodule)
         return trainer
 
     def _enter_run(self) -> RunDirectory:

@@ -4,12 +4,13 @@ from pathlib import Path
 from typing import Any, cast
 
 import lightning as L
-from lightning.pytorch.callbacks import LearningRateMonitor, ProgressBar
+from lightning.pytorch.callbacks import ProgressBar
+from lightning.pytorch.utilities.model_helpers import is_overridden
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from callbacks.run.checkpoints import RelocatableModelCheckpoint, own_checkpoint
 from callbacks.run.divergence import StopOnDivergence
-from callbacks.run.lightning_callbacks import KeepEarlyStop
+from callbacks.run.lightning_callbacks import KeepEarlyStop, RateMonitor
 from callbacks.run.loggers import ResumableCSVLogger, ThrottledTensorBoardLogger
 from callbacks.run.metrics import MetricsWriter
 from callbacks.run.overhead import ThrottledProgressBar
@@ -38,6 +39,17 @@ def refuse_impossible(subcommand: str, model: L.LightningModule, options: Any) -
         )
 
 
+def require_testable(options: Any, model: L.LightningModule, data: L.LightningDataModule) -> None:
+    """Refuse, before the fit and with a ValueError, a `--test` that could not follow it; without --test, nothing."""
+    if not options.test:
+        return
+    if options.trainer.fast_dev_run:
+        raise ValueError("--test: a dry run (fast_dev_run) saves no state to test, leave one of them out")
+    for part, name in ((model, "test_step"), (data, "test_dataloader")):
+        if not is_overridden(name, part):
+            raise ValueError(f"--test needs a {name}, {type(part).__name__} has none: leave --test out")
+
+
 def trainer_settings(
     subcommand: str, configured: Any, model: Any, data: Any, run: Path, resumed_at: int | None
 ) -> dict[str, Any]:
@@ -52,7 +64,7 @@ def trainer_settings(
         if configured.enable_progress_bar is not False and not any(isinstance(c, ProgressBar) for c in callbacks):
             callbacks.append(ThrottledProgressBar())
         if logger is not False and not configured.fast_dev_run:
-            callbacks.append(LearningRateMonitor("step"))
+            callbacks.append(RateMonitor("step"))
         if logger in (None, True):
             board = ThrottledTensorBoardLogger(run, "", "", default_hp_metric=False, purge_step=resumed_at)
             logger = [board, ResumableCSVLogger(str(run), resumed_at)]
