@@ -91,7 +91,7 @@ def config_text(parser: LightningArgumentParser, options: Namespace, skip_defaul
     """The resolved configuration, without the place and the start of the run, which are no part of the experiment."""
     options = options.clone()
     options.trainer.default_root_dir = None
-    for name in ("ckpt_path", "weights_only", "refit"):  # of the command
+    for name in ("ckpt_path", "weights_only", "refit", "test"):  # of the command
         options.pop(name, None)
     for name, value in vars(options.data.get("init_args", Namespace())).items():
         if name.endswith(("_file", "_dir")):  # absolute, so that the run's config.yaml works from any folder

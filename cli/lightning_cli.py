@@ -35,9 +35,10 @@ from cli.run_directory import (
     named_checkpoint,
     unfinished_run,
 )
-from cli.trainer_defaults import as_list, describe_best, refuse_impossible, trainer_settings
+from cli.trainer_defaults import as_list, describe_best, refuse_impossible, require_testable, trainer_settings
 
 REFIT = "fit again on all rows, once all is chosen on the validation rows (true) or by cross-validation (folds)"
+TEST = "test the best state at the end, as the command test does; with --refit that of the second fit"
 
 
 class TemplateCLI(LightningCLI):
@@ -73,6 +74,7 @@ class TemplateCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument("--refit", type=bool | Literal["folds"], default=False, help=REFIT)
+        parser.add_argument("--test", type=bool, default=False, help=TEST)
         for section, callback in CALLBACKS.items():
             parser.add_lightning_class_args(callback, section)
         link_data_to_model(parser, lambda: self.options.model)
@@ -150,6 +152,7 @@ class TemplateCLI(LightningCLI):
             refuse_own_names(trainer)
             refuse_stateless(trainer, resumes=checkpoint is not None)
         require_refittable(options, trainer)
+        require_testable(options, self.model, self.datamodule)
         return trainer
 
     def _enter_run(self) -> RunDirectory:

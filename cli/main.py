@@ -8,6 +8,9 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import lightning as L
 
 from cli.config import install_loader
 from cli.errors import hide_user_errors_of_threads, is_user_error, one_line, place_of_bug
@@ -37,12 +40,26 @@ def main() -> None:
             stream.reconfigure(errors="backslashreplace")
     with user_errors_in_one_line(), ExitStack() as on_exit:
         cli = TemplateCLI(on_exit)
-        if cli.subcommand == "fit" and cli.options.refit:
+        if cli.subcommand != "fit":
+            return
+        is_tested = cli.options.test
+        if cli.options.refit:
             try:
                 sys.argv[1:] = refit_arguments(cli.run.path, cli.trainer, cli.options.refit)
             except KeyboardInterrupt:
                 sys.exit(f"interrupted; the first run is complete: {cli.run.path}")
+            cli = TemplateCLI(on_exit)
+        if is_tested:
+            sys.argv[1:] = test_arguments(cli.trainer)
             TemplateCLI(on_exit)
+
+
+def test_arguments(trainer: L.Trainer) -> list[str]:
+    """The command line that tests the best state of a fit, or its last one where nothing tells which is the best."""
+    run = Path(trainer.strategy.broadcast(trainer.default_root_dir))  # the other processes do not know it
+    checkpoint = run / "checkpoints/best.ckpt"
+    checkpoint = checkpoint if checkpoint.is_file() else checkpoint.with_name("last.ckpt")
+    return ["test", "--config", str(run / "config.yaml"), "--ckpt_path", str(checkpoint)]
 
 
 def run_as_command(main: Callable[[list[str]], None], arguments: list[str]) -> None:

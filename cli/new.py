@@ -70,7 +70,7 @@ def adapted_source(text: str, absent: str, files: Collection[str]) -> str:
     text = re.sub(r"configs/iris_\w+\.yaml", lambda path: path[0] if path[0] in files else "configs/made_up.yaml", text)
     item, comment, callback = (
         rf'    (?=[("]).*({absent}).*,',
-        rf"#.*({absent}).*",
+        rf"(figures: .*)?#.*({absent}).*",
         rf"    - class_path: ({absent}).*(\n {{6}}.*)*",
     )
     text = re.sub(rf"^({item}|{comment}|{callback})\n", "", text, flags=re.MULTILINE)

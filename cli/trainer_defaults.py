@@ -4,14 +4,15 @@ from pathlib import Path
 from typing import Any, cast
 
 import lightning as L
-from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, ProgressBar
+from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 from lightning.pytorch.loggers.logger import DummyLogger, Logger
+from lightning.pytorch.utilities.model_helpers import is_overridden
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from callbacks.run.checkpoints import RelocatableModelCheckpoint, own_checkpoint
 from callbacks.run.divergence import StopOnDivergence
 from callbacks.run.hyperparameters import LoggerRuns
-from callbacks.run.lightning_callbacks import EpochRestart, KeepEarlyStop
+from callbacks.run.lightning_callbacks import EpochRestart, KeepEarlyStop, RateMonitor
 from callbacks.run.loggers import EvaluationBoard, ResumableCSVLogger, ThrottledTensorBoardLogger
 from callbacks.run.metrics import MetricsWriter
 from callbacks.run.outputs import OutputSaver
@@ -41,6 +42,17 @@ def refuse_impossible(subcommand: str, model: L.LightningModule, options: Any) -
         )
 
 
+def require_testable(options: Any, model: L.LightningModule, data: L.LightningDataModule) -> None:
+    """Refuse, before the fit and with a ValueError, a `--test` that could not follow it; without --test, nothing."""
+    if not options.test:
+        return
+    if options.trainer.fast_dev_run:
+        raise ValueError("--test: a dry run (fast_dev_run) saves no state to test, leave one of them out")
+    for part, name in ((model, "test_step"), (data, "test_dataloader")):
+        if not is_overridden(name, part):
+            raise ValueError(f"--test needs a {name}, {type(part).__name__} has none: leave --test out")
+
+
 def trainer_settings(
     subcommand: str, configured: Any, model: Any, data: Any, run: Path, resumed_at: int | None
 ) -> dict[str, Any]:
@@ -59,7 +71,7 @@ def trainer_settings(
         if configured.enable_progress_bar is not False and not any(isinstance(c, ProgressBar) for c in callbacks):
             callbacks.append(ThrottledProgressBar())
         if configured.logger is not False and not configured.fast_dev_run:
-            callbacks.append(LearningRateMonitor("step"))
+            callbacks.append(RateMonitor("step"))
     loggers = choose_loggers(subcommand, configured, str(run), resumed_at)
     return {"default_root_dir": str(run), "callbacks": callbacks, "logger": loggers}
 

@@ -98,7 +98,7 @@ class Classifier:
     @torch.inference_mode()
     def labels(self, proba: np.ndarray) -> list[str]:
         """The labels that `predict` gives to inputs of these probabilities (N, K)."""
-        numbers = self.model.predict_label(torch.from_numpy(proba).to(self.device))
+        numbers = self.model.predict_label(torch.tensor(proba).to(self.device))
         return [self.class_names[number] for number in numbers.tolist()]
 
     def top_k(self, inputs: Any, k: int = 5) -> list[list[tuple[str, float]]]:

@@ -2,9 +2,10 @@
 
 import inspect
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import lightning as L
+import torch
 from lightning.pytorch.callbacks import LearningRateFinder, ModelPruning, StochasticWeightAveraging, WeightAveraging
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor
@@ -81,6 +82,21 @@ class ClassifierModule(L.LightningModule):
             if penalty is not None:
                 self.log("train/objective", objective, sync_dist=True, batch_size=len(target))
         return objective
+
+    def on_before_optimizer_step(self, optimizer: Any) -> None:
+        """Log |W| and |gradient| before an update of an optimizer, every `trainer.log_every_n_steps`."""
+        trainer, coefficients = cast(Any, self.trainer), cast(Any, getattr(self, "coefficients", None))
+        if self.automatic_optimization and (self.global_step + 1) % trainer.log_every_n_steps == 0:
+            gradients = [weight.grad.norm() for weight in self.parameters() if weight.grad is not None]
+            self.log("train/grad_norm", torch.stack(gradients).norm())
+            if coefficients is not None:
+                self.log("train/W_norm", coefficients()[0].detach().norm())
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "_current_fx_name":  # Lightning's, set 44 times a step; torch's own way takes 5 % of a small one
+            vars(self)[name] = value
+        else:
+            super().__setattr__(name, value)
 
     def log_proba(self, logits: Tensor) -> Tensor:
         """Log-probabilities (N, K) as trained, before calibration, from what `forward` returns."""

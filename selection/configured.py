@@ -27,8 +27,11 @@ NEVER = 10**9
 SETTINGS: dict[str, Any] = {  # of the Trainer, in place of the configured ones
     **{"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False},
     **{"devices": 1, "num_nodes": 1, "strategy": "auto", "log_every_n_steps": NEVER, "profiler": NoProfiler()},
-    # The rows that will judge a model take no part in its fit: no temperature and no threshold is chosen on them.
-    **{"num_sanity_val_steps": 0, "check_val_every_n_epoch": NEVER, "val_check_interval": 1.0},
+    "num_sanity_val_steps": 0,
+}
+# The rows that will judge a model take no part in its fit: no temperature and no threshold is chosen on them.
+WITHOUT_VALIDATION: dict[str, Any] = {
+    **{"check_val_every_n_epoch": NEVER, "val_check_interval": 1.0},
     **{"limit_val_batches": 1.0, "limit_predict_batches": 1.0},
 }
 LOCK = threading.RLock()  # torch's random generator and threads, Lightning's logger, warning filters: one per process
@@ -80,9 +83,11 @@ class Configured:
         return built.model, built.data
 
     def fit(
-        self, with_rows: WithRows, seed: int | None = None, callbacks: Sequence[L.Callback] = ()
+        self, with_rows: WithRows, seed: int | None = None, callbacks: Sequence[Any] = (), validates: bool = False
     ) -> tuple[L.Trainer, Any, Any]:
         """Trainer, model and data after a fit; the model is its last state. The configured callbacks are left out.
+
+        So is the validation, and what the model logs, unless the fit `validates`.
 
         Raises:
             ValueError: the fit diverged.
@@ -91,15 +96,18 @@ class Configured:
         with quiet(), torch.random.fork_rng(devices=range(torch.cuda.device_count())):
             torch.manual_seed(self.config.seed_everything if seed is None else seed)
             model, data = self.build(with_rows, seed)
-            if is_ours := isinstance(model, ClassifierModule):  # nobody reads its log, which takes half of a step
+            if is_mute := not validates and isinstance(
+                model, ClassifierModule
+            ):  # nobody reads its log, which takes half of a step
                 vars(model).update(dict.fromkeys(("log", "log_dict"), lambda *args, **options: None))
             try:
                 spare_threads(model)
-                trainer = L.Trainer(**{**self.config.trainer.as_dict(), **SETTINGS, "callbacks": [*callbacks]})
+                settings = SETTINGS if validates else SETTINGS | WITHOUT_VALIDATION
+                trainer = L.Trainer(**{**self.config.trainer.as_dict(), **settings, "callbacks": [*callbacks]})
                 trainer.fit(model, datamodule=data)
             finally:
                 torch.set_num_threads(threads)
-        if is_ours:
+        if is_mute:
             del model.log, model.log_dict
         if not all(bool(weight.isfinite().all()) for weight in model.parameters()):
             raise ValueError("the fit diverged, its weights are no numbers: lower the rate, or scale the data")

@@ -12,15 +12,8 @@ from datamodules.batches import BatchedDataset
 from datamodules.table.matrix import MatrixDataModule
 from datamodules.table.tabular import TabularDataModule
 
-HELD = (
-    "load_splits",
-    "oddities",
-    "prepare_data",
-    "dataset",
-    "rows",
-    "splits",
-    "_train_matrix",
-)  # by a filled datamodule
+# By a filled datamodule.
+HELD = ("load_splits", "oddities", "prepare_data", "dataset", "rows", "splits", "_train_matrix")
 
 
 class Rows(NamedTuple):

@@ -1,104 +1,69 @@
 """Better options in a minute: `python -m selection.tune --config configs/NAME.yaml --minutes 1`.
 
-Optuna searches penalty, rate, n-grams, feature dropout and class weights, as far as the config has them, by
-cross-validation over train and validation; the test rows stay untouched. The first trial is the config as it is, so the
-result is no worse by the search's own measure; one behind the median of those before it ends there. The same command
-goes on: a folder named after config and rows has study.db (Optuna's), trials.csv and NAME_tuned.yaml, for `fit`.
+Optuna searches penalty, rate, n-grams, feature dropout and class weights, as far as the config has them, or any options
+that `--space FILE` lists, with `--grid true` all combinations. Classifiers of data with `load_splits` are judged by
+cross-validation over train and validation, any other fit by its best validation; the test rows stay untouched. Without
+a file the first trial is the config as it is, so the result is no worse by the search's own measure. A trial behind the
+median of those before it ends there. The same command goes on: a folder named after config, rows and space has study.db
+(Optuna's), trials.csv and NAME_tuned.yaml, for `fit`.
 """
 
 import hashlib
+import re
 import shlex
 import sys
 import warnings
+from collections.abc import Mapping
 from importlib.util import find_spec
+from math import inf, isfinite
 from pathlib import Path
+from pydoc import locate
 from statistics import fmean
 from time import monotonic
 from typing import Any, Literal
 
 import lightning as L
 from filelock import FileLock
-from jsonargparse import Namespace
 from jsonargparse.typing import PositiveFloat, PositiveInt
+from lightning.pytorch.callbacks import LambdaCallback
 
 from callbacks.files import atomic_write_csv, atomic_write_text
+from callbacks.protocols import offers
+from callbacks.run.monitors import AUTO, validation_loss
 from cli.config import config_text
 from cli.errors import is_user_error, one_line
 from cli.main import run_as_command
 from datamodules.splits import stratified_folds
-from selection.configured import Configured, as_text
+from selection.configured import Configured
 from selection.sample import Sample
+from selection.space import as_arguments, combinations, default_space, drawn_from, read_space
 
 OPTIONS: dict[str, Any] = {
-    "minutes": (PositiveFloat, 1.0),
+    "space": (str | None, None),
+    "grid": (bool, False),
+    "minutes": (PositiveFloat | None, None),  # 1; of a grid, as many as it takes
     "folds": (int, 3),
     "trials": (PositiveInt | Literal[-1], -1),
-    "metric": (Literal["nll", "accuracy", "macro_f1"], "nll"),
+    "metric": (str | None, None),  # nll by folds, else checkpoint.monitor
+    "mode": (Literal["min", "max"] | None, None),
 }
-LARGEST_C, SMALLEST_C = 1000, 0.3  # scikit-learn's measure of the penalty: l2 is 1 / (2 · rows · C)
-PENALTIES = ("model.l2", "model.optimizer.weight_decay")  # the first of them that there is
-RATES, DROPOUT = ("model.lr", "model.optimizer.lr"), "data.feature_dropout"
-CHARS = '{"analyzer": "char_wb", "ngram_range": [2, 4], "min_df": 2, "sublinear_tf": true}'
-CATEGORIES = {  # beside the configured value
-    "data.words.ngram_range": ("[1, 1]", "[1, 2]", "[1, 3]"),
-    "data.chars": ("null", CHARS),
-    "data.chars.ngram_range": ("[1, 2]", "[1, 3]", "[2, 4]"),
-    "model.class_weight": ("none", "balanced"),
-}
-Space = dict[str, tuple[Any, Any]]  # by option its configured value, and the lowest and highest one or a list of texts
+MODES = {"min": "loss|nll|ece|error|mse|mae|perplexity", "max": "acc|f1|auc|auroc|recall|precision"}  # by name
 
 
-class Clock(L.Callback):
-    """Ends a fit in the midst of which the time is over, with a TimeoutError."""
-
-    def __init__(self, seconds: float) -> None:
-        self.end = monotonic() + seconds
-
-    def on_train_batch_end(self, *_: Any) -> None:
-        if monotonic() > self.end:
-            raise TimeoutError
+class NotLogged(ValueError):
+    """No fit logs the metric that is to judge it; other options would change nothing."""
 
 
-def search_space(config: Namespace, num_rows: int) -> Space:
-    """The options to search that a configuration has, for N rows to learn from; the lowest penalty stands for none.
+def report(trial: Any, value: float, number: int, is_last: bool = False) -> None:
+    """Let Optuna know of a value on the way, and end the trial if it falls behind."""
+    from optuna import TrialPruned
 
-    Raises:
-        ValueError: it has none of them.
-    """
-
-    def value_of(name: str) -> Any:
-        return config.get(name.replace(".", ".init_args.", 1).replace("optimizer.", "optimizer.init_args."))
-
-    space: Space = {}
-    for name in PENALTIES:
-        if not space and (value := value_of(name)) is not None:
-            smallest, largest = (1 / (2 * num_rows * c) for c in (LARGEST_C, SMALLEST_C))
-            low = min(smallest, value / 10) if value else smallest
-            space[name] = max(value, low), (low, max(largest, value))
-    for name in RATES:
-        if (value := value_of(name)) is not None:
-            space[name] = value, (value / 10, value * 10)
-    if (value := value_of(DROPOUT)) is not None:
-        space[DROPOUT] = value, (0.0, max(0.8, value))
-    # Chars come and go beside words; without words they stay.
-    left_out = "data.chars" if value_of("data.words") is None else "data.chars.ngram_range"
-    for name, others in CATEGORIES.items():
-        value = value_of(name)
-        if name != left_out and (value is not None or name == "data.chars"):
-            text = as_text(vars(value) if isinstance(value, Namespace) else value)
-            space[name] = text, list(dict.fromkeys((text, *others)))
-    if not space:
-        raise ValueError("expected a model or data with an option to tune (l2, lr, feature_dropout, ...), got none")
-    return space
+    trial.report(value, number)
+    if not is_last and trial.should_prune():
+        raise TrialPruned
 
 
-def as_arguments(chosen: dict[str, Any], space: Space) -> list[str]:
-    """The words that add chosen values to a command line."""
-    is_none = {name for name, value in chosen.items() if name in PENALTIES and value == space[name][1][0]}
-    return [word for name, value in chosen.items() for word in (f"--{name}", "0" if name in is_none else str(value))]
-
-
-def open_study(file: Path, direction: str, seed: int) -> Any:
+def open_study(file: Path, direction: str, seed: int, num_startup_trials: int) -> Any:
     """The trials in a SQLite file, a new one where there is none; a kill can leave Optuna's journals unreadable.
 
     Raises:
@@ -109,7 +74,7 @@ def open_study(file: Path, direction: str, seed: int) -> Any:
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     file.parent.mkdir(parents=True, exist_ok=True)
-    pruner = optuna.pruners.MedianPruner(n_startup_trials=1)  # the config as it is
+    pruner = optuna.pruners.MedianPruner(n_startup_trials=num_startup_trials)
     options: Any = {"study_name": "tune", "load_if_exists": True, "direction": direction, "pruner": pruner}
     try:
         with FileLock(file.with_name(".lock")):  # another search may be making the same tables
@@ -129,24 +94,64 @@ class Search:
         self.arguments, configured = arguments, Configured(arguments, **OPTIONS)
         if find_spec("optuna") is None:
             raise ValueError('a search needs Optuna: pip install -e ".[tune]"')
-        self.options = configured.config
-        self.seconds, self.metric = 60 * self.options.minutes, self.options.metric
-        self.sample = Sample(configured, "train", "val", callbacks=[Clock(self.seconds)])
-        self.divided = stratified_folds(self.sample.names, self.options.folds, self.options.seed_everything)
-        self.space = search_space(self.options, len(self.divided[0][0]))
-        self.own = {name: value for name, (value, _) in self.space.items()}
-        rows = f"{self.options.folds} {self.metric} {self.sample.names} {self.sample.described}"
-        digest = hashlib.sha256(f"{as_file(configured)} {rows}".encode()).hexdigest()[:8]
+        self.options = options = configured.config
+        minutes = options.minutes or (None if options.grid else 1)
+        self.seconds = 60 * minutes if minutes else None
+        self.end, self.unit = monotonic() + (self.seconds or inf), "folds"
+        data, model = (locate(options[section].class_path) for section in ("data", "model"))
+        if options.space is None or (offers(data, "load_splits") and offers(model, "predict_proba")):
+            self.judge, self.metric = self.by_folds, (options.metric or "nll").removeprefix("val/")
+            self.sample = Sample(configured, "train", "val", callbacks=[self.clock()])
+            self.divided = stratified_folds(self.sample.names, options.folds, options.seed_everything)
+            judged = f"{options.folds} {self.metric} {self.sample.names} {self.sample.described}"
+        else:
+            self.judge, self.unit = self.by_one_fit, "validations"
+            self.metric = judged = options.metric or options.checkpoint.monitor or AUTO
+        if options.space is None:
+            self.own, self.space = default_space(options, len(self.divided[0][0]))
+            wanted = [self.own]
+        else:
+            self.own = {}
+            self.space, values = read_space(options.space)
+            self.configured(values)  # an option that is none ends here
+            judged += str(self.space)
+            wanted = combinations(self.space) if options.grid else []
+        by_name = [mode for mode, words in MODES.items() if re.search(words, self.metric)]
+        is_monitor = self.metric == options.checkpoint.monitor
+        mode = options.mode or (options.checkpoint.mode if is_monitor else next(iter(by_name), None))
+        if mode is None:
+            raise ValueError(f"--metric {self.metric}: expected --mode min or max beside it, the name tells neither")
+        self.best = min if mode == "min" else max
+        digest = hashlib.sha256(f"{as_file(configured)} {judged}{options.mode or ''}".encode()).hexdigest()[:8]
         self.folder = configured.directory() / f"tuning_{digest}"
-        direction = "minimize" if self.metric == "nll" else "maximize"
-        self.study = open_study(self.folder / "study.db", direction, self.options.seed_everything)
-        if self.own not in [trial.params for trial in self.trials("COMPLETE")]:
-            self.study.enqueue_trial(self.own)
+        direction = "minimize" if self.best is min else "maximize"
+        before_pruning = sys.maxsize if options.grid else 1 if self.unit == "folds" else 5
+        self.study = open_study(self.folder / "study.db", direction, options.seed_everything, before_pruning)
+        done = self.trials("COMPLETE", *(("PRUNED", "WAITING") if options.grid else ()))
+        begun = [trial.system_attrs.get("fixed_params", trial.params) for trial in done]
+        for values in wanted:
+            if values not in begun:
+                self.study.enqueue_trial(values)
+
+    def configured(self, values: dict[str, Any]) -> Configured:
+        """The configuration with these values."""
+        return Configured([*self.arguments, *as_arguments(values, self.space)], **OPTIONS)
+
+    def clock(self) -> L.Callback:
+        """Ends a fit in the midst of which the time is over, with a TimeoutError."""
+
+        def check(*_: Any) -> None:
+            if monotonic() > self.end:
+                raise TimeoutError
+
+        return LambdaCallback(on_train_batch_end=check)
 
     def trials(self, *states: str) -> list[Any]:
         return [trial for trial in self.study.trials if trial.state.name in states]
 
     def is_enough(self) -> bool:
+        if self.options.grid and not self.trials("WAITING"):
+            return True
         return 0 < self.options.trials <= len(self.trials("COMPLETE", "PRUNED"))
 
     def run(self) -> None:
@@ -155,34 +160,47 @@ class Search:
         if not self.is_enough():
             stop = [lambda study, _: self.is_enough() and study.stop()]
             ends: Any = {"timeout": self.seconds, "catch": TimeoutError, "show_progress_bar": True}
+            if self.seconds is None:
+                ends["n_trials"] = len(self.trials("WAITING"))
             self.study.optimize(self.measure, callbacks=stop, **ends)
 
     def measure(self, trial: Any) -> float:
-        """Mean of the metric over the folds; options that cannot be fitted count as worse than all others."""
+        """The metric with the options of a trial; options that cannot be fitted count as worse than all others."""
         from optuna import TrialPruned
 
-        values: dict[str, Any] = {}
-        for name, (_, of) in self.space.items():
-            if isinstance(of, list):
-                values[name] = trial.suggest_categorical(name, of)
-            else:
-                values[name] = trial.suggest_float(name, *of, log=name != DROPOUT)
-        found: list[float] = []
+        values = drawn_from(self.space, trial)
         try:
-            self.sample.configured = Configured([*self.arguments, *as_arguments(values, self.space)], **OPTIONS)
-            for seen, held_out in self.divided:
-                found.append(self.sample.judge(seen, held_out).metrics[self.metric])
-                trial.report(fmean(found), len(found))
-                if len(found) < len(self.divided) and trial.should_prune():
-                    raise TrialPruned
+            return self.judge(self.configured(values), trial)
         except Exception as error:
-            if isinstance(error, TimeoutError | TrialPruned):
+            if isinstance(error, TimeoutError | TrialPruned | NotLogged):
                 raise
             trial.set_user_attr("error", one_line(error))
             if values == self.own or not is_user_error(error):
                 raise
             raise TrialPruned from error
+
+    def by_folds(self, configured: Configured, trial: Any) -> float:
+        """The mean over the folds."""
+        self.sample.configured, found = configured, list[float]()
+        for number, (seen, held_out) in enumerate(self.divided, start=1):
+            found.append(value_of(self.metric, self.sample.judge(seen, held_out).metrics))
+            report(trial, fmean(found), number, is_last=number == len(self.divided))
         return fmean(found)
+
+    def by_one_fit(self, configured: Configured, trial: Any) -> float:
+        """The best validation, as best.ckpt would be, or else what the fit has logged at its end."""
+        found = list[float]()
+
+        def after_validation(trainer: L.Trainer, model: L.LightningModule) -> None:
+            if self.metric == AUTO:
+                self.metric = validation_loss(trainer.callback_metrics) or AUTO
+            if self.metric in trainer.callback_metrics:
+                found.append(value_of(self.metric, trainer.callback_metrics))
+                report(trial, found[-1], len(found))
+
+        callbacks = [self.clock(), LambdaCallback(on_validation_end=after_validation)]
+        trainer, *_ = configured.fit(lambda data: data, callbacks=callbacks, validates=True)
+        return self.best(found or [value_of(self.metric, trainer.callback_metrics)])
 
     def write_trials(self) -> None:
         """All trials, in their order."""
@@ -191,27 +209,37 @@ class Search:
             value, error = t.value if t.state.name == "COMPLETE" else None, t.user_attrs.get("error")
             seconds, values = t.duration and round(t.duration.total_seconds(), 1), map(t.params.get, self.space)
             lines.append((t.number, t.state.name.lower(), value, len(t.intermediate_values), seconds, *values, error))
-        header = ("trial", "state", self.metric, "folds", "seconds", *self.space, "error")
+        header = ("trial", "state", self.metric, self.unit, "seconds", *self.space, "error")
         atomic_write_csv(self.folder / "trials.csv", header, lines)
 
     def write_config(self) -> None:
         """The best trial as a config that says where it comes from and how to use it, and the same on the screen."""
         complete, number = self.trials("COMPLETE"), len(self.trials("COMPLETE", "PRUNED"))
-        complete.sort(key=lambda trial: trial.value, reverse=self.metric != "nll")
+        complete.sort(key=lambda trial: trial.value, reverse=self.best is max)
         for trial in complete[:10]:
             print(f"trial {trial.number}: {self.metric} {trial.value:.4f}", *as_arguments(trial.params, self.space))
-        best, own = complete[0], next((trial for trial in complete if trial.params == self.own), complete[0])
-        gain = "as before: nothing better was found" if best.params == self.own else f"instead of {own.value:.4f}"
-        outcome = f"{self.metric} {best.value:.4f} {gain}"
+        best, own = complete[0], next((trial for trial in complete if trial.params == self.own), None)
+        gain = "" if own is None else f" instead of {own.value:.4f}"
+        gain = " as before: nothing better was found" if best.params == self.own else gain
+        outcome = f"{self.metric} {best.value:.4f}{gain}"
         name = Path(str((self.options.config or ["run"])[0])).stem
         file = self.folder / f"{name}_tuned.yaml"
         use = f"python train.py fit --config {file}"
         made = f"python -m selection.tune {' '.join(shlex.join(self.arguments).split())}"
-        head = f"# Tuned: {outcome}, mean of {len(self.divided)} folds; trials: {number}.\n#   {use}\n"
-        tuned = Configured([*self.arguments, *as_arguments(best.params, self.space)], **OPTIONS)
-        atomic_write_text(file, f"{head}# Made by: {made}\n{as_file(tuned)}")
+        how = f"mean of {len(self.divided)} folds" if self.unit == "folds" else "best validation of a fit"
+        head = f"# Tuned: {outcome}, {how}; trials: {number}.\n#   {use}\n"
+        atomic_write_text(file, f"{head}# Made by: {made}\n{as_file(self.configured(best.params))}")
         print(f"trials: {number}, all in {self.folder / 'trials.csv'}; the same command goes on")
         print(f"{outcome}\nuse it: {use}")
+
+
+def value_of(metric: str, logged: Mapping[str, Any]) -> float:
+    """A logged value; a ValueError refuses one that is none, or no number."""
+    if metric not in logged:
+        raise NotLogged(f"--metric: expected one of {', '.join(sorted(logged)) or 'nothing'}, got {metric}")
+    if not isfinite(value := float(logged[metric])):
+        raise ValueError(f"{metric} is {value}")
+    return value
 
 
 def main(arguments: list[str]) -> None:
@@ -223,7 +251,9 @@ def main(arguments: list[str]) -> None:
         interrupted = True
     search.write_trials()
     if not search.trials("COMPLETE"):
-        raise ValueError("no trial was completed" + ("" if interrupted else ": give more time with --minutes"))
+        reasons = [f": {trial.user_attrs['error']}" for trial in search.trials("PRUNED") if trial.user_attrs]
+        reasons = reasons or ([] if interrupted else [": give more time with --minutes"])
+        raise ValueError("no trial was completed" + "".join(reasons[-1:]))
     search.write_config()
     if interrupted:
         sys.exit(130)  # as shells say of Ctrl-C

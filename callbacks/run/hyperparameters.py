@@ -29,8 +29,8 @@ def options_of(run: Path) -> dict[str, Value]:
         return {}
     config = yaml.safe_load(file.read_text(encoding="utf-8"))
     trainer = {name: config.get("trainer", {}).get(name) for name in TRAINER_OPTIONS}
-    parts = {"seed_everything": config.get("seed_everything"), "trainer": trainer}
-    parts |= {name: config.get(name) for name in ("model", "data")}
+    parts = {"model": config.get("model"), "data": config.get("data"), "trainer": trainer}
+    parts |= {"seed_everything": config.get("seed_everything")}
     return {name: value for key, part in parts.items() for name, value in flat(part, key).items()}
 
 

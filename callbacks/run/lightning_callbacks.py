@@ -13,6 +13,7 @@ from lightning.pytorch.callbacks import (
     EarlyStopping,
     GradientAccumulationScheduler,
     LearningRateFinder,
+    LearningRateMonitor,
     ModelCheckpoint,
     ModelPruning,
     OnExceptionCheckpoint,
@@ -128,6 +129,18 @@ class EpochRestart(L.Callback):
 
 def _can_go_on(trainer: Any) -> bool:
     return all(isinstance(loader, _Stateful) for loader in trainer.fit_loop._combined_loader.flattened)
+
+
+class RateMonitor(LearningRateMonitor):
+    """Lightning's; `lr-SGD` of a single optimizer is `lr`, and so is its part in names such as `lr-SGD/pg1`."""
+
+    def on_train_start(self, trainer: Any, *args: Any, **kwargs: Any) -> None:
+        self._is_single = len(trainer.optimizers) == 1
+        super().on_train_start(trainer, *args, **kwargs)
+
+    def _add_prefix(self, name: str, optimizer_cls: Any, seen_optimizer_types: Any) -> str:
+        name = super()._add_prefix(name, optimizer_cls, seen_optimizer_types)
+        return "lr" if self._is_single and name == f"lr-{optimizer_cls.__name__}" else name
 
 
 class KeepEarlyStop(L.Callback):

@@ -174,7 +174,7 @@ class TabularDataModule(BatchedDataModule):
         if not np.isfinite(x).all():
             row = int((~np.isfinite(x)).any(axis=1).argmax())
             raise ValueError(f"expected finite numbers, got {x[row].tolist()} in row {row}")
-        return self.transform(torch.from_numpy(x))
+        return self.transform(torch.tensor(x))  # a copy: the caller's array may be read-only
 
     def scaling(self) -> tuple[Tensor, Tensor]:
         """What `transform` subtracts from each column, and what it divides by: (D,) and (D,)."""

@@ -53,7 +53,7 @@ def test_it_has_the_epochs_threshold_temperature_and_rates_of_the_first_ones_bes
     assert options(runs[1])["trainer"]["max_epochs"] == first["epoch"] + 1
     # Rates at the end of each epoch: in the second run an epoch has more steps, but covers the same part of the way.
     epochs = first["epoch"] + 1
-    rates = [curve(run, "lr-HandUpdate") for run in runs]
+    rates = [curve(run, "lr") for run in runs]
     per_epoch = [len(rates[0]) // options(runs[0])["trainer"]["max_epochs"], len(rates[1]) // epochs]
     for epoch in range(1, epochs):
         assert rates[1][epoch * per_epoch[1]] == pytest.approx(rates[0][epoch * per_epoch[0]], abs=0.05 * max(rates[0]))

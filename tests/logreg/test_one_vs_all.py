@@ -151,3 +151,28 @@ def test_epoch_metrics_are_those_of_all_rows_and_each_classifiers_accuracy_has_i
 def test_options_that_make_no_sense_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         OneVsAll(**({"num_features": 2, "num_classes": 3} | options))
+
+
+@pytest.mark.parametrize("model", [OneVsAll(2, 3, l2=1e-2), BinaryLogit(2, l2=1e-2)], ids=["one-vs-all", "binary"])
+def test_logged_norms_are_those_of_w_and_of_the_gradient_before_the_update(model):
+    x, target = flowers() if isinstance(model, OneVsAll) else (flowers()[0], (flowers()[1] == 1).long())
+    weights = [parameter.detach().clone().requires_grad_() for parameter in model.parameters()]
+    named = dict(zip(dict(model.named_parameters()), weights, strict=True))
+    logits = torch.func.functional_call(model, named, (x,))
+    W = torch.cat([weight.flatten() for name, weight in named.items() if name.endswith("weight")])
+    (model.nll(logits, target, len(target)) + 1e-2 * W.square().sum()).backward()
+    run = trainer(max_steps=1, limit_val_batches=0, gradient_clip_val=1e-3)
+    run.fit(model, batches_of(x, target), batches_of(x, target))
+    expected = torch.cat([weight.grad.flatten() for weight in weights]).norm()
+    torch.testing.assert_close(run.callback_metrics["train/grad_norm"], expected)
+    torch.testing.assert_close(run.callback_metrics["train/W_norm"], W.detach().norm())
+
+
+def test_norms_are_logged_at_logged_steps_alone(monkeypatch):
+    logged = []
+    monkeypatch.setattr(OneVsAll, "log", lambda self, name, *args, **options: logged.append((name, self.global_step)))
+    x, target = flowers()
+    model = OneVsAll(2, 3)
+    loader = batches_of(x, target, [15] * 6)
+    trainer(max_epochs=2, limit_val_batches=0, log_every_n_steps=3).fit(model, loader, loader)
+    assert [step for name, step in logged if name == "train/grad_norm"] == [2, 5, 8, 11]

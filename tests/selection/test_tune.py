@@ -4,10 +4,10 @@ import csv
 import re
 import subprocess
 import sys
-from pathlib import Path
-from types import SimpleNamespace
 
+import lightning as L
 import pytest
+import torch
 import yaml
 from jsonargparse import ArgumentError
 
@@ -16,7 +16,6 @@ from datamodules.splits import stratified_folds
 from selection import tune
 from selection.configured import Configured
 from selection.sample import Fold, Sample
-from selection.tune import CHARS, as_arguments, search_space
 
 optuna = pytest.importorskip("optuna")
 pytestmark = pytest.mark.filterwarnings(
@@ -178,7 +177,7 @@ def test_a_damaged_file_of_trials_is_refused_in_one_line_and_left_as_it_is(tuned
     [
         (("--minutes", "0"), "minutes.* 0 does not conform to restriction v>0"),
         (("--trials", "0"), "trials.*restriction v>0.*got 0"),
-        (("--metric", "loss"), "metric.*'nll', 'accuracy', 'macro_f1'.*loss"),
+        (("--metric", "share"), "--metric share: expected --mode min or max"),
         (("--folds", "1"), "folds must be at least 2, got 1"),
     ],
 )
@@ -189,72 +188,18 @@ def test_an_impossible_search_is_refused_in_one_line(tuned, options, message, tm
     assert list(tmp_path.iterdir()) == []
 
 
+def test_any_metric_of_validate_is_searched_and_another_is_refused_with_those_there_are(tuned):
+    lines, _ = tuned("--trials", "2", "--metric", "val/auroc")
+    assert all(0 < float(line["auroc"]) <= 1 for line in lines)
+    with pytest.raises(ValueError, match=r"--metric: expected one of accuracy, auroc, .*, got aurocc"):
+        tuned("--trials", "2", "--metric", "aurocc", "--mode", "max", "--seed_everything", "1")
+
+
 def test_a_missing_optuna_is_named_with_the_command_that_brings_it(tuned, monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(ValueError, match=r'needs Optuna: pip install -e "\.\[tune\]"'):
         tuned()
     assert list(tmp_path.iterdir()) == []
-
-
-# What is searched
-
-
-def space_of(config, *options):
-    if not Path(f"configs/{config}.yaml").is_file():
-        pytest.skip("the config was deleted with its task (docs/template.md)")
-    parsed = Configured(["--config", f"configs/{config}.yaml", *options]).config
-    space = search_space(parsed, num_rows=100)
-    return space, {name: own for name, (own, _) in space.items()}, parsed
-
-
-def test_texts_have_n_grams_of_words_and_of_characters():
-    space, own, _ = space_of("text_csv")
-    assert set(space) == {
-        *("model.l2", "model.lr", "model.class_weight"),
-        *("data.feature_dropout", "data.words.ngram_range", "data.chars"),
-    }
-    assert space["data.chars"][1] == ["null", CHARS]
-    assert own["data.words.ngram_range"] == "[1, 2]"
-    chars = ("--data.words", "null", "--data.chars", "{analyzer: char, ngram_range: [1, 5]}")
-    space, own, _ = space_of("text_csv", *chars)
-    assert "data.chars" not in space and "data.words.ngram_range" not in space
-    assert space["data.chars.ngram_range"][1][0] == own["data.chars.ngram_range"] == "[1, 5]"
-
-
-def test_a_network_has_the_rate_and_the_penalty_of_its_optimizer():
-    assert set(space_of("xor_mlp")[0]) == {"model.optimizer.lr", "model.optimizer.weight_decay"}
-
-
-@pytest.mark.parametrize(
-    ("config", "options"),
-    [
-        ("text_csv", ()),
-        ("text_csv", ("--model.class_weight", "balanced", "--data.chars", "{analyzer: char, norm: null}")),
-        ("table_csv", ()),
-        ("iris_ova", ("--model.class_weight", "[1, 2, 3]")),
-        ("xor_mlp", ()),
-    ],
-)
-def test_the_configured_values_are_in_the_space_and_added_to_the_command_line_change_nothing(config, options):
-    space, own, parsed = space_of(config, *options)
-    for value, of in space.values():
-        assert value in of if isinstance(of, list) else of[0] <= value <= of[1]
-    again = Configured(["--config", f"configs/{config}.yaml", *options, *as_arguments(own, space)]).config
-    assert (again.model, again.data) == (parsed.model, parsed.data)
-
-
-def test_no_penalty_is_the_lowest_of_the_space_and_stays_none():
-    space, own, _ = space_of("iris_ova", "--model.l2", "0")
-    assert own["model.l2"] == space["model.l2"][1][0] > 0
-    assert as_arguments({"model.l2": own["model.l2"]}, space) == ["--model.l2", "0"]
-    space, own, _ = space_of("iris_ova", "--model.l2", "1e-12")
-    assert as_arguments({"model.l2": own["model.l2"]}, space) == ["--model.l2", "1e-12"]
-
-
-def test_a_model_without_any_such_option_has_nothing_to_search():
-    config = SimpleNamespace(get=lambda name: None)
-    with pytest.raises(ValueError, match="with an option to tune"):
-        search_space(config, num_rows=100)
 
 
 @pytest.mark.slow
@@ -268,3 +213,128 @@ def test_two_searches_at_once_share_one_file_of_trials(tmp_path):
     [folder] = tmp_path.glob("tuning_*")
     lines = read_csv(folder / "trials.csv")
     assert 6 <= len([line for line in lines if line["state"] in ("complete", "pruned")]) <= 7
+
+
+# A search space in a file
+
+
+SPACE = """
+model.optimizer: [SGD, Adam]
+model.optimizer.lr: {low: 0.001, high: 1.0, log: true}
+data.batch_size: {low: 8, high: 32, step: 8}
+seed_everything: [1, 2]
+"""
+
+
+@pytest.fixture
+def swept(tmp_path, tuned):
+    """`swept(SPACE, "--trials", "3")` is `tuned` with a search space."""
+
+    def run(space, *options):
+        file = tmp_path / "space.yaml"
+        file.write_text(space)
+        return tuned("--space", str(file), *options)
+
+    return run
+
+
+def test_a_space_in_a_file_has_any_options_and_the_best_become_a_config(swept):
+    lines, folder = swept(SPACE, "--trials", "3")
+    assert [line["state"] for line in lines] == ["complete"] * 3
+    config = yaml.safe_load((folder / "iris_binary_tuned.yaml").read_text())
+    best = min(lines, key=lambda line: float(line["nll"]))
+    optimizer = config["model"]["init_args"]["optimizer"]
+    assert optimizer["class_path"].rpartition(".")[2] == best["model.optimizer"]
+    assert optimizer["init_args"]["lr"] == pytest.approx(float(best["model.optimizer.lr"]))
+    assert config["data"]["init_args"]["batch_size"] == int(best["data.batch_size"])
+    assert config["seed_everything"] == int(best["seed_everything"])
+
+
+def test_a_grid_has_every_combination_once_and_goes_on_after_ctrl_c(swept, scripted):
+    grid = ("model.l2: [0, 0.1]\nseed_everything: [1, 2]", "--grid", "true")
+    scripted(0.5, 0.5, KeyboardInterrupt())
+    with pytest.raises(SystemExit):
+        swept(*grid)
+    scripted(*[0.4] * 6)
+    lines, _ = swept(*grid)
+    done = [(line["model.l2"], line["seed_everything"]) for line in lines if line["state"] == "complete"]
+    assert sorted(done) == [("0", "1"), ("0", "2"), ("0.1", "1"), ("0.1", "2")]
+    scripted()
+    assert swept(*grid)[0] == lines
+
+
+class Mine(L.LightningModule):
+    """One number, which the validation logs as it is; training does not change it."""
+
+    def __init__(self, start: float, depth: int = 1):
+        super().__init__()
+        self.start, self.layer = start + depth, torch.nn.Linear(1, 1)
+
+    def training_step(self, batch, batch_idx):
+        return self.layer(batch).square().mean()
+
+    def validation_step(self, batch, batch_idx):
+        self.log("share", self.start / (self.current_epoch + 1))
+        self.log("val_loss", self.start - 3 + self.current_epoch if self.start < 100 else float("nan"))
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.0)
+
+
+class MyData(L.LightningDataModule):
+    def train_dataloader(self):
+        return torch.utils.data.DataLoader(torch.ones(4, 1), batch_size=2)
+
+    val_dataloader = train_dataloader
+
+
+@pytest.fixture
+def swept_of_mine(tmp_path):
+    def run(space, *options):
+        (tmp_path / "space.yaml").write_text(space)
+        own = ("--model", f"{__name__}.Mine", "--model.start", "0", "--data", f"{__name__}.MyData")
+        place = ("--trainer.default_root_dir", str(tmp_path), "--trainer.max_epochs", "3")
+        tune.main([*own, *place, "--space", str(tmp_path / "space.yaml"), *options])
+        [folder] = tmp_path.glob("tuning_*")
+        return read_csv(folder / "trials.csv")
+
+    return run
+
+
+def test_a_module_of_ones_own_is_judged_by_the_best_validation_of_one_fit(swept_of_mine):
+    lines = swept_of_mine("model.start: {low: 1.0, high: 2.0}\nmodel.depth: {low: 2, high: 5}", "--trials", "4")
+    for line in lines:
+        if line["state"] == "complete":
+            assert float(line["val_loss"]) == pytest.approx(float(line["model.start"]) + int(line["model.depth"]) - 3)
+            assert line["validations"] == "3"
+    assert len(lines) == 4
+
+
+def test_the_metric_and_its_mode_may_be_named(swept_of_mine, capsys):
+    lines = swept_of_mine("model.start: [1.0, 2.0]", "--grid", "true", "--metric", "share", "--mode", "max")
+    assert sorted(float(line["share"]) for line in lines) == [2, 3]
+    assert "share 3.0000" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("space", "options", "message"),
+    [
+        ("model.startt: [1]", (), "model.startt"),
+        (
+            "model.start: 3",
+            (),
+            "space.yaml: model.start: expected a list of values, or a map of .*, got 3",
+        ),
+        ("model.start: {low: 3}", (), "space.yaml: model.start: expected a list"),
+        ("- model.start", (), "space.yaml: .*expected a map of options"),
+        ("model.start: [a, b]", (), "model.start"),
+        ("model.start: {low: 1, high: 2}", ("--grid", "true"), "--grid: expected lists .* got a range of model.start"),
+        ("model.start: [1]", ("--metric", "share"), "--metric share: expected --mode min or max"),
+        ("model.start: [1]", ("--metric", "val_los"), "--metric: expected one of share, val_loss, got val_los"),
+        ("model.start: [100]", ("--trials", "1"), "no trial was completed: val_loss is nan"),
+    ],
+)
+def test_a_space_that_cannot_be_searched_is_refused_in_one_line(swept_of_mine, space, options, message):
+    with pytest.raises((ValueError, ArgumentError)) as refused:
+        swept_of_mine(space, *options)
+    assert re.search(message, one_line(refused.value))

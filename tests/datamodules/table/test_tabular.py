@@ -206,6 +206,17 @@ def test_a_row_of_the_wrong_width_is_refused_without_the_data(tmp_path):
         data.dataset("predict")
 
 
+def test_a_read_only_array_is_encoded_without_a_warning():
+    data, rows = small(), np.ones((3, 2), dtype=np.float32)
+    expected = data.encode(rows.copy())
+    rows.setflags(write=False)
+    torch.set_warn_always(True)
+    try:
+        assert torch.equal(data.encode(rows), expected)
+    finally:
+        torch.set_warn_always(False)
+
+
 def test_state_may_be_restored_twice_as_the_command_line_and_lightning_do(tmp_path):
     state = ready(WineDataModule()).state_dict()
     data = restored(Unreadable, state, tmp_path / "state")
