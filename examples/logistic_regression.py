@@ -40,7 +40,7 @@ if CHECKOUT:
     sys.path.insert(0, str(CHECKOUT))
 torch.set_num_threads(1)  # the tensors are small; threads would wait for each other
 BLUE, ORANGE, GREEN, PINK, RED = COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00")  # Okabe and Ito's
-plt.rcParams.update({"figure.figsize": (7, 3.6), "figure.dpi": 80, "figure.constrained_layout.use": True})
+plt.rcParams.update({"figure.figsize": (7, 3.6), "figure.dpi": 100, "figure.constrained_layout.use": True})
 plt.rcParams.update({"axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False})
 plt.rcParams.update({"axes.titlelocation": "left", "axes.prop_cycle": plt.cycler(color=COLOURS)})
 warnings.filterwarnings("ignore", message=".*non-interactive.*")  # as a script without a screen
@@ -569,7 +569,7 @@ for lr, style in ((0.5, "-"), (7.9, ":"), (8.1, "--"), (30.0, "-.")):
     fate = descend(xor, corners, odd, lr=lr, steps=200, l2=0)
     right.semilogy(np.clip(np.array(fate) - math.log(2), 1e-7, None), style, label=f"rate {lr:g}")
     print(f"rate {lr:4g}: first loss {fate[0]:.4f}, after 100 steps {fate[99]:.4f}, after 200 {fate[-1]:.4f}")
-right.set(title="Below a rate of 8 it gets to ln 2, above it stays away", xlabel="step", ylabel="loss − ln 2")
+right.set(title="Below a rate of 8: to ln 2", xlabel="step", ylabel="loss − ln 2")
 right.legend(loc="center right")
 
 w = torch.linspace(-3, 3, 61)
@@ -1430,7 +1430,7 @@ for low, high in pairwise(edges):
     of = (sure >= low) & (sure < high)
     n, share = int(of.sum()), right[of].float().mean().item()
     left.errorbar(sure[of].mean(), share, yerr=math.sqrt(share * (1 - share) / n), fmt="o", color=BLUE)
-    left.annotate(f"{n}", (sure[of].mean(), share), xytext=(-8, -16), textcoords="offset points")
+    left.annotate(f"{n}", (sure[of].mean(), share), xytext=(6, -5), textcoords="offset points")
 left.plot([0.3, 1], [0.3, 1], color="grey", lw=0.8)
 left.set(
     title="Calibration, with rows in each bin",
