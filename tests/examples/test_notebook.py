@@ -160,6 +160,10 @@ MISTAKES = {
         lambda z, y: -log_softmax(z)[:, y],
         *(lambda z, y: F.cross_entropy(z, y, reduction="none"), [z, y], "has the shape (3, 3), where (3,) is right"),
     ),
+    "a kink at 0": (
+        lambda z: z.clamp(min=0) + torch.log1p(torch.exp(-z.abs())),
+        *(F.softplus, [torch.tensor([0.0, 2.0])], "where 0.5 is right, at [0]"),
+    ),
     "a shift that does not cancel": (lambda z: log_softmax(z) + 2, log_softmax, [z[:1]], "is off by 2 everywhere"),
     "a graph that is cut": (lambda z: log_softmax(z.detach()), log_softmax, [z[:1]], "no gradient comes through"),
     "an error": (lambda z: z @ z, log_softmax, [z[:2]], "stops with RuntimeError: "),
