@@ -452,7 +452,8 @@ check(logit_at_border, lambda x1: x1 * 0, torch.arange(-2.0, 2.0))
 for lr, style in ((0.01, ":"), (1.0, "-"), (300.0, "--")):
     fate = descend(LogisticRegression(2), x, y, lr=lr, steps=60)
     plt.plot(fate, style, label=f"rate {lr:g}")
-    print(f"rate {lr:5g}: loss {fate[0]:.3f}, then {fate[1]:.3f}, at the end {fate[-1]:.3f}, highest {max(fate):.3f}")
+    end = "still jumping" if max(fate[-10:]) > 2 * min(fate[-10:]) else f"at the end {fate[-1]:.3f}"
+    print(f"rate {lr:5g}: loss {fate[0]:.3f}, then {fate[1]:.3f}, {end}")
 plt.title("Three fates: it crawls, it arrives, it jumps")
 plt.xlabel("step")
 plt.ylabel("loss")
@@ -1091,10 +1092,9 @@ for ax, (name, fate) in zip(plt.subplots(1, 3, figsize=(10, 3))[1], fates.items(
     ax.plot(range(1, len(fate) + 1), fate)
     ax.set(title=name, xlabel="epoch", ylim=(0, None))
     ax.title.set_fontsize(10)
-    print(
-        f"{name:40} epoch 1 {fate[0]:.3f}, lowest {min(fate):.3f}, mean of the last tenth",
-        f"{np.mean(fate[-len(fate) // 10 :]):.3f}",
-    )
+    last = np.mean(fate[-len(fate) // 10 :])
+    end = "near 0" if last < 0.01 else "more than five times its start" if last > 5 * fate[0] else "in between"
+    print(f"{name:40} epoch 1 {fate[0]:.3f}, lowest {min(fate):.3f}, last tenth {end}")
 plt.show()
 
 # %% [markdown]
