@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator
 from importlib.util import find_spec
 from keyword import iskeyword
 from pathlib import Path
+from posixpath import normpath
 from typing import Any
 
 import yaml
@@ -87,7 +88,7 @@ def kept_blocks(text: str, absent: str, files: Collection[str]) -> Iterator[str]
     blocks = re.findall(f"{code}|{row_or_item}|{paragraph}", text, re.DOTALL | re.MULTILINE)
 
     def is_kept(block: str) -> bool:
-        paths = [path for word in re.findall(r"[\w./]+\.\w+", block) for path in (word, f"docs/{word}")]
+        paths = [path for word in re.findall(r"[\w./]+\.\w+", block) for path in (word, normpath(f"docs/{word}"))]
         return not re.search(absent, block) and all(path in files or not (ROOT / path).is_file() for path in paths)
 
     kept = [block for block in blocks if is_kept(block)]

@@ -1,7 +1,7 @@
 """Article 2's training loop: softmax regression with nothing but tensors, autograd and arithmetic, and no Lightning.
 
     python examples/from_scratch.py             # made-up points in three clusters, in a second
-    python examples/from_scratch.py --clinc150  # 151 intents of CLINC150, article 2's own settings; downloads the data
+    python examples/from_scratch.py --clinc150  # CLINC150 (downloaded), 10 of the article's 100 epochs: 2 min, 1.5 GB
 
 `logreg/softmax.py` is the same six steps under the Lightning Trainer; tests and benchmarks compare with this loop.
 """
@@ -16,7 +16,7 @@ from torch import Tensor
 
 
 class Step(NamedTuple):
-    """After one update: the loss with its penalty, mean |W| and mean |gradient of W|, and the parameters themselves."""
+    """After one update: the loss with its penalty, mean |W| and mean |gradient of W|, and copies of the parameters."""
 
     loss: float
     mean_weight: float
@@ -45,7 +45,7 @@ def train(
             b -= lr * b.grad
         W.grad.zero_()  # 6. zero
         b.grad.zero_()
-        yield Step(loss.item(), W.detach().abs().mean().item(), gradient.item(), W.detach(), b.detach())
+        yield Step(loss.item(), W.detach().abs().mean().item(), gradient.item(), W.detach().clone(), b.detach().clone())
 
 
 def shuffled(x: Tensor, y: Tensor, batch_size: int, epochs: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:

@@ -57,7 +57,7 @@ class BinaryLogit(ClassifierModule):
 
     Args:
         num_features: D; train.py takes it from the datamodule.
-        loss: "bce_with_logits" (exact) or "bce" (on probabilities, with article 1's ε); the same optimum.
+        loss: "bce_with_logits" (exact) or "bce" (on probabilities, with article 1's ε); optima differ by 1e-5.
         l2: strength of the penalty l2 · Σw², at least 0.
         class_weight: "none", "balanced", or the weights of class 0 and class 1.
         optimizer: any torch optimizer, in YAML by class_path and init_args, in Python as partial(SGD, lr=0.5).
