@@ -125,3 +125,59 @@ def test_a_temperature_can_be_given():
         message = re.escape(f"calibrate must be true, false or a temperature above 0, got {wrong}")
         with pytest.raises(ValueError, match=message):
             TemperatureScaling(wrong)
+
+
+# Of more rows than a sample holds
+
+
+@pytest.fixture
+def small_sample(monkeypatch):
+    monkeypatch.setattr("logreg.evaluation.SAMPLE", 400)
+
+
+def collected(columns, sizes, temperature=1.0, metrics=None):
+    metrics = CalibrationMetrics(oos_class=4) if metrics is None else metrics
+    for piece, truth in zip(*(column.split(sizes) for column in columns), strict=True):
+        metrics.update(piece, truth, temperature)
+    return metrics
+
+
+@pytest.mark.parametrize("sizes", [[1_000], [1] * 1_000, [390, 20, 590]])
+def test_metrics_of_many_rows_are_those_of_all_of_them_and_few_are_kept(small_sample, monkeypatch, sizes):
+    columns = tensors(*rows(2, number=1_000, sharpness=3.0))
+    many = collected(columns, sizes, temperature=2.5)
+    kept = many.gather()[1]
+    assert 100 < len(kept) <= 400
+    monkeypatch.setattr("logreg.evaluation.SAMPLE", 10_000)
+    whole = collected(columns, sizes)
+    assert len(whole.gather()[1]) == 1_000
+    for found, expected in ((many.compute(), whole.compute()), (many.compute_at(2.5), whole.compute_at(2.5))):
+        assert len(expected) == 4
+        assert {n: float(v) for n, v in found.items()} == pytest.approx(
+            {n: float(v) for n, v in expected.items()}, abs=1e-6
+        )
+
+
+def test_up_to_its_size_a_sample_is_all_rows_in_their_order(small_sample):
+    log_proba, target = tensors(*rows(2, number=400))
+    found = collected((log_proba, target), [100] * 4).gather()
+    assert torch.equal(found[0], log_proba.float()) and torch.equal(found[1], target)
+
+
+def test_a_sample_is_the_same_after_each_reset_and_takes_rows_wherever_they_stand(small_sample):
+    log_proba, numbers = torch.zeros(4_000, 5), torch.arange(4_000) % 4
+    metrics = collected((log_proba, numbers), [100] * 40)
+    first = metrics.gather()[1]
+    metrics.reset()
+    assert torch.equal(collected((log_proba, numbers), [100] * 40, metrics=metrics).gather()[1], first)
+    assert all(30 < count < 140 for count in first.bincount().tolist())  # of every fourth row, as of all the others
+    metrics.reset()
+    assert len(collected((log_proba[:7], numbers[:7]), [7], metrics=metrics).gather()[1]) == 7
+
+
+def test_a_temperature_of_many_rows_is_near_that_of_all(small_sample):
+    log_proba, target = rows(0, number=5_000, sharpness=3.0)
+    scaling = TemperatureScaling(calibrate=True)
+    scaling.fit({"calibration": collected(tensors(log_proba, target), [1_000] * 5)})
+    assert scaling.temperature == pytest.approx(by_search(log_proba, target), rel=0.2)
+    assert scaling.temperature != pytest.approx(by_search(log_proba, target), rel=1e-6)

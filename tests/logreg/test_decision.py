@@ -187,6 +187,18 @@ def test_the_chosen_threshold_is_that_of_all_rows_together():
     assert collected(proba, target, [7, 93, 100]).best_threshold() == expected
 
 
+def test_of_very_many_rows_the_threshold_is_that_of_a_fixed_sample_and_the_figures_are_of_all(monkeypatch):
+    proba, target = random_rows(9, number=2_000)
+    score, label = max_in_scope_proba(torch.from_numpy(proba), OOS)
+    expected = best_threshold(score, label, torch.from_numpy(target), OOS)
+    monkeypatch.setattr("logreg.decision.SAMPLE", 1_500)
+    metrics = collected(proba, target, [1_000, 1_000])
+    assert metrics.best_threshold() == metrics.best_threshold() != expected
+    assert metrics.best_threshold() == pytest.approx(expected, abs=0.1)
+    found = {name: float(value) for name, value in metrics.compute().items() if name != "oos_auroc"}
+    assert found == pytest.approx(sklearn_figures(proba.argmax(axis=1), target), abs=1e-6)
+
+
 @pytest.mark.parametrize(
     ("only", "names"), [([OOS], {"oos_recall", "oos_precision"}), ([0, 1, 3], {"in_scope_accuracy"})]
 )
