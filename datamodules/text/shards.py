@@ -120,8 +120,9 @@ class TextShardsDataModule(BatchedDataModule):
         places = self._drawn(source, len(table)) if kind == "train" else None
         self._rows[split] = rows = MappedRows(table, places, self.text_column, self.vectorize)
         if kind == "train":
-            drawn = [f"{name} {share} {self.seed}" for name, share in self.fractions.items() if self.is_drawn(name)]
-            self.fingerprint = fingerprint(len(table), *contents, str(drawn).encode())
+            drawn = [(name, share, self.seed) for name, share in self.fractions.items() if self.is_drawn(name)]
+            how = f"{self.text_column} {self.label_column} {drawn}"
+            self.fingerprint = fingerprint(len(table), *contents, how.encode())
         if split == "predict":
             return BatchedDataset(SparseRows(rows).gather, torch.full((len(rows),), -1, dtype=torch.int32))
         learns = split == "train" and self._trained_on is None

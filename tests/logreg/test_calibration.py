@@ -1,6 +1,12 @@
 """Temperature scaling against scipy's search, scikit-learn's log loss and a calibration error by hand."""
 
+import json
+import os
 import re
+import socket
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -181,3 +187,51 @@ def test_a_temperature_of_many_rows_is_near_that_of_all(small_sample):
     scaling.fit({"calibration": collected(tensors(log_proba, target), [1_000] * 5)})
     assert scaling.temperature == pytest.approx(by_search(log_proba, target), rel=0.2)
     assert scaling.temperature != pytest.approx(by_search(log_proba, target), rel=1e-6)
+
+
+TWO_PROCESSES = """
+import json, os, sys
+import torch
+import torch.distributed as dist
+import logreg.evaluation
+from logreg.calibration import CalibrationMetrics, TemperatureScaling
+
+def measured(rank, world_size):
+    metrics = CalibrationMetrics(4)
+    for start in range(0, 3001, 100):  # one row is left for the last batch
+        part = slice(start + rank, min(start + 100, 3001), world_size)
+        if len(target[part]):
+            metrics.update(log_proba[part], target[part], 2.0)
+    scaling = TemperatureScaling(True)
+    scaling.fit({"calibration": metrics})
+    values = [float(value) for found in (metrics.compute(), metrics.compute_at(2.0)) for value in found.values()]
+    return [*values, scaling.temperature, len(metrics.gather()[1]), len(metrics.rows()[1])]
+
+random = torch.Generator().manual_seed(0)
+log_proba = (3 * torch.randn(3001, 5, generator=random)).log_softmax(1)
+target = torch.multinomial((log_proba / 2).softmax(1), 1, generator=random)[:, 0]
+logreg.evaluation.SAMPLE, rank = 400, int(sys.argv[1])
+if rank < 0:
+    print(json.dumps(measured(0, 1)))
+else:
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": sys.argv[2]}
+    dist.init_process_group("gloo", rank=rank, world_size=2)
+    print(json.dumps(measured(rank, 2)))
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_measure_what_one_does_and_share_the_sample():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    options = {"cwd": Path(__file__).parents[2], "env": os.environ | {"OMP_NUM_THREADS": "1"}}
+    processes = [
+        subprocess.Popen([sys.executable, "-c", TWO_PROCESSES, str(rank), str(port)], stdout=subprocess.PIPE, **options)
+        for rank in (-1, 0, 1)
+    ]
+    alone, first, second = (json.loads(process.communicate(timeout=120)[0]) for process in processes)
+    assert first[:-1] == second[:-1]  # all but the rows of its own
+    assert first[:8] == pytest.approx(alone[:8], abs=1e-6)
+    assert first[8] == pytest.approx(alone[8], rel=0.2)
+    assert first[9] <= 400 and max(first[10], second[10]) <= 200

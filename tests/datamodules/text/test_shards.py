@@ -3,10 +3,12 @@
 import json
 import random
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import yaml
 from sklearn.feature_extraction.text import HashingVectorizer
 
 from datamodules.sampler import BatchIndices, ResumableBatchSampler, StatefulDataLoader
@@ -237,7 +239,12 @@ def test_the_state_of_a_checkpoint_names_labels_and_hashing_and_refuses_other_ro
         resumed(num_hashes=99).dataset("train")
     with pytest.raises(ValueError, match=r"trained with ngram_range \[1, 2\], the configuration has \[1, 1\]"):
         resumed(ngram_range=(1, 1)).dataset("train")
-    for other in ({"seed": 2}, {"val_fraction": 0.2}, {"train_files": shards(tmp_path / "other", seed=5)}):
+    for other in (
+        {"seed": 2},
+        {"val_fraction": 0.2},
+        {"text_column": "label"},
+        {"train_files": shards(tmp_path / "other", seed=5)},
+    ):
         with pytest.raises(ValueError, match="the checkpoint was trained on other rows"):
             resumed(**other).dataset("train")
     new = TextShardsDataModule(test_files=shards(tmp_path / "new", (3,), seed=9))
@@ -282,3 +289,10 @@ def test_a_checkpoint_predicts_from_python(cli, tmp_path):
     assert model.predict_proba([]).shape == (0, 3)
     with pytest.raises(ValueError, match="string object received"):
         model.predict("snow3")
+
+
+def test_the_configuration_of_a_run_names_its_files_from_any_folder(cli, tmp_path):
+    short = ("--trainer.max_epochs", 1, "--trainer.default_root_dir", tmp_path / "run", "--data.num_hashes", 99)
+    cli("fit", "--config", "configs/text_shards.yaml", "--data.train_files", "tests/data/sent*.csv", *short)
+    config = yaml.safe_load((tmp_path / "run/config.yaml").read_text())
+    assert config["data"]["init_args"]["train_files"] == str(Path.cwd() / "tests/data/sent*.csv")
