@@ -20,6 +20,7 @@ from datamodules.splits import listed
 SUFFIXES = (".parquet", ".jsonl", ".csv")
 PARTS = {"starts": np.int64, "columns": np.int32, "values": np.float32}  # files of hashed rows, as in scipy's CSR
 CHUNK = 4096  # rows that are hashed together
+ROWS_OF_CHUNK = 10_000  # of the Arrow files; each chunk takes 3 kB of memory
 ENDS = 2**16  # bytes at either end of a file that its fingerprint reads
 
 
@@ -123,14 +124,15 @@ def mapped(option: str, files: list[str], cache_dir: str | None) -> Any:
     except ModuleNotFoundError as error:
         raise ValueError("text in shards needs the package datasets: pip install datasets") from error
     datasets.disable_progress_bars()
-    read, options = datasets.Dataset.from_parquet, {}
+    read, options = datasets.Dataset.from_parquet, {"writer_batch_size": ROWS_OF_CHUNK}
     if files[0].lower().endswith(".jsonl"):
         read = datasets.Dataset.from_json
     elif files[0].lower().endswith(".csv"):  # all cells are text: a label may be NA, or 01
         with open(files[0], newline="", encoding="utf-8") as file:
             header = next(csv.reader(file), [])
         texts = datasets.Features({name: datasets.Value("string") for name in header})
-        read, options = datasets.Dataset.from_csv, {"features": texts, "keep_default_na": False}
+        read = datasets.Dataset.from_csv
+        options |= {"features": texts, "keep_default_na": False}
     try:
         rows = read(files, cache_dir=cache_dir, **options)
     except (datasets.exceptions.DatasetGenerationError, ValueError) as error:
@@ -173,8 +175,8 @@ def column_of(option: str, rows: Any, column: str, name: str) -> Any:
     return rows.data.column(column)
 
 
-def class_numbers(split: str, labels: Iterable[Any], class_names: Sequence[str]) -> Tensor:
-    """Class numbers of labels, (N,) in int32.
+def class_numbers(split: str, labels: Iterable[Any], class_names: Sequence[str], number: int) -> Tensor:
+    """Class numbers of that many labels, (N,) in int32.
 
     Raises:
         ValueError: a label that is no class.
@@ -182,16 +184,18 @@ def class_numbers(split: str, labels: Iterable[Any], class_names: Sequence[str])
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    names, numbers = pa.array(class_names), []
+    names, target, start = pa.array(class_names), torch.empty(number, dtype=torch.int32), 0
     for chunk in labels:
-        numbers.append(pc.index_in(chunk, names))
-        if numbers[-1].null_count:
+        numbers = pc.index_in(chunk, names)
+        if numbers.null_count:
             unknown = sorted(set(chunk.to_pylist()) - set(class_names))
             raise ValueError(
                 f"label {listed(unknown)} of the {split} rows is none of the {len(class_names)} of the training rows: "
                 "use the run's config.yaml, remove these rows, or train a new model on them"
             )
-    return torch.from_numpy(np.concatenate([number.to_numpy(zero_copy_only=False) for number in numbers]))
+        target[start : start + len(chunk)] = torch.from_numpy(numbers.to_numpy().copy())
+        start += len(chunk)
+    return target
 
 
 def ends_of(path: str) -> tuple[bytes, bytes]:

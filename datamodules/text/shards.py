@@ -131,7 +131,8 @@ class TextShardsDataModule(BatchedDataModule):
             self.class_names = sorted({name for chunk in chunks for name in chunk.unique().to_pylist()})
             if len(self.class_names) < 2:
                 raise ValueError(f"train_files: expected at least 2 labels to tell apart, got {self.class_names}")
-        target = class_numbers(split, labels_of(option, table, self.label_column), self.class_names)
+        labels = labels_of(option, table, self.label_column)
+        target = class_numbers(split, labels, self.class_names, len(table))
         target = target if places is None else target[places]
         if learns:
             self.class_counts = target.bincount(minlength=self.num_classes).tolist()

@@ -1,5 +1,6 @@
 """Sentences in shards: the batches that they would give in memory, from any kind of file, hashed once or each time."""
 
+import gc
 import json
 import random
 import sys
@@ -202,6 +203,7 @@ def test_options_out_of_their_range_are_refused(options, message):
         TextShardsDataModule("a.csv", **options)
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # datasets leaves a bad CSV file open
 def test_a_damaged_shard_shards_of_other_columns_and_an_unknown_label_are_refused_in_one_line(tmp_path):
     files = shards(tmp_path / "all")
     parquet.write_table(pa.table({"text": ["a b"], "label": ["rain"]}), tmp_path / "new.parquet")
@@ -215,6 +217,7 @@ def test_a_damaged_shard_shards_of_other_columns_and_an_unknown_label_are_refuse
     (tmp_path / "c.csv").write_text("text,mood\na b,x\n")
     with pytest.raises(ValueError, match="train_files: expected files of rows with the same columns: "):
         ready(TextShardsDataModule([str(tmp_path / "b.csv"), str(tmp_path / "c.csv")]))
+    gc.collect()
 
 
 def test_without_the_package_one_line_tells_what_to_install(tmp_path, monkeypatch):
