@@ -123,6 +123,9 @@ class DataExtras(Protocol):
     def input_rows(self, indices: Sequence[int]) -> list[dict[str, Any]]:
         """All columns of rows of `predict_file`, as they are there."""
 
+    def input_table(self, indices: Sequence[int]) -> Any:
+        """All columns of rows to predict, a `pyarrow.Table`, for predictions in Parquet files."""
+
     def is_empty(self, index: int) -> bool:
         """Whether a row of `predict_file` holds nothing to classify, so that it gets no label."""
 

@@ -14,6 +14,8 @@ from torch import Tensor
 
 from callbacks.protocols import datamodule_of
 
+SAMPLE = 100_000  # rows that a sample of a split holds at most, over all processes
+
 
 class ClassifiedBatch(NamedTuple):
     """N rows with their predictions."""
@@ -85,6 +87,34 @@ class RowCollector:
             return tuple(columns)
         order = columns[0].argsort()
         return tuple(column[order] for column in columns)
+
+
+class SampledRows(RowCollector):
+    """Likewise of all rows up to `SAMPLE`, and beyond of a random sample of them, which their indices decide.
+
+    An index gives a number in [0, 1), and rows with one below `share` are kept: `share` is 1 at first, and halved
+    whenever they are too many.
+    """
+
+    def __init__(self, reporter: str) -> None:
+        super().__init__(reporter)
+        self.share = 1.0
+
+    def add(self, indices: Tensor, *columns: Tensor) -> None:
+        """Keep those of N rows that are in the sample."""
+        super().add(*self._kept(indices, *columns))
+        several = dist.is_available() and dist.is_initialized()
+        while sum(len(batch[0]) for batch in self._batches) > SAMPLE // (dist.get_world_size() if several else 1):
+            self.share /= 2
+            self._batches = [self._kept(*batch) for batch in self._batches]
+
+    def _kept(self, indices: Tensor, *columns: Tensor) -> tuple[Tensor, ...]:
+        if self.share == 1:
+            return (indices, *columns)
+        mixed = indices.cpu().long() * 0x9E3779B1 % 2**32  # by two rounds of multiplication, as hash functions do
+        mixed = (mixed ^ (mixed >> 15)) * 0x85EBCA6B % 2**32
+        kept = mixed ^ (mixed >> 13) < self.share * 2**32
+        return tuple(column[kept.to(column.device)] for column in (indices, *columns))
 
 
 def batch_parts(batch: Any) -> tuple[Tensor, Tensor | None, Tensor | None]:

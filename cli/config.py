@@ -4,6 +4,7 @@ import inspect
 import os
 import re
 from enum import Enum
+from glob import glob
 from pathlib import Path
 from pydoc import locate
 from typing import Any, get_args
@@ -94,7 +95,7 @@ def config_text(parser: LightningArgumentParser, options: Namespace, skip_defaul
     for name in ("ckpt_path", "weights_only", "refit", "test"):  # of the command
         options.pop(name, None)
     for name, value in vars(options.data.get("init_args", Namespace())).items():
-        if name.endswith(("_file", "_dir")):  # absolute, so that the run's config.yaml works from any folder
+        if name.endswith(("_file", "_files", "_dir")):  # absolute, so that the run's config.yaml works from any folder
             options.data.init_args[name] = [*map(_absolute, value)] if isinstance(value, list) else _absolute(value)
     text = parser.dump(options, skip_unset=False, skip_default=skip_default)
     config = yaml.safe_load(text)
@@ -103,7 +104,7 @@ def config_text(parser: LightningArgumentParser, options: Namespace, skip_defaul
 
 
 def _absolute(path: str | None) -> str | None:
-    return str(Path(path).resolve()) if path and Path(path).exists() else path
+    return str(Path(path).resolve()) if path and (Path(path).exists() or glob(path)) else path
 
 
 def expand_paths(config: Any, name: str = "") -> None:

@@ -11,6 +11,7 @@ _EXPORTS = {
     "Ngrams": "text.features",
     "TableDataModule": "table.files",
     "TextDataModule": "text.sentences",
+    "TextShardsDataModule": "text.shards",
     "XORDataModule": "table.xor",
 }
 

@@ -69,7 +69,7 @@ class BatchedDataset(Dataset):
 
     Args:
         gather: from a `BatchIndices` to the features of these samples, (N, D), dense or sparse CSR.
-        target: (num_samples,) class numbers, -1 where unknown.
+        target: (num_samples,) class numbers, -1 where unknown; int32 takes half the memory, and batches have int64.
         weight: (num_samples,) by which the samples count in the loss; None counts each once.
     """
 
@@ -83,6 +83,7 @@ class BatchedDataset(Dataset):
         if isinstance(batch, int):  # a single sample is a batch of one
             batch = BatchIndices(torch.tensor([batch]), epoch=0)
         target = self.target[batch.indices]
+        target = target.long() if target.dtype == torch.int32 else target
         target.global_batch_size = batch.global_batch_size  # type: ignore[attr-defined]
         found = Batch(self.gather(batch), target, batch.indices)
         return found if self.weight is None else WeightedBatch(*found, self.weight[batch.indices])  # type: ignore

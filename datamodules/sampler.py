@@ -15,6 +15,7 @@ from torch.utils.data.distributed import DistributedSampler
 if TYPE_CHECKING:
     from datamodules.batches import Batch
 
+MAX_WEIGHTED = 2**24  # rows that torch.multinomial can draw from
 PREFETCH_BATCHES = 16  # announced together, so that a dataset can gather them with one indexing call
 
 
@@ -57,10 +58,14 @@ class ResumableBatchSampler(DistributedSampler):
         rank: number of this process.
         world_size: number of processes. Each takes samples rank, rank + world_size, ... of every global batch, which is
             none where the last batch is smaller than world_size.
-        weights: (num_samples,) relative probabilities to draw samples with replacement, instead of each sample once.
+        weights: (num_samples,) relative probabilities to draw samples with replacement, instead of each sample once; of
+            at most 2²⁴ samples, torch's limit.
         strata: (num_samples,) class numbers, to shuffle so that every batch holds each class in its overall proportion,
             up to rounding (stratified sampling: Zhao and Zhang 2014, https://arxiv.org/abs/1405.3080). The gradients of
             such batches vary less, so fewer epochs are needed.
+
+    Raises:
+        ValueError: more weights than torch can draw from.
     """
 
     # A DistributedSampler, because Lightning replaces any other sampler by one that pads with repeated samples. Of the
@@ -77,6 +82,11 @@ class ResumableBatchSampler(DistributedSampler):
         weights: Tensor | None = None,
         strata: Tensor | None = None,
     ) -> None:
+        if weights is not None and num_samples > MAX_WEIGHTED:
+            raise ValueError(
+                f"weighted sampling: expected at most {MAX_WEIGHTED:,} training rows, got {num_samples:,}; leave "
+                "weights of rows out, and give the model class_weight in their place"
+            )
         super().__init__(range(num_samples), num_replicas=world_size, rank=rank, shuffle=shuffle, seed=seed)  # type: ignore[arg-type]
         self.num_samples, self.batch_size, self.weights, self.strata = num_samples, batch_size, weights, strata
         self.start_batch = 0  # where the next epoch starts; not 0 only after a resume in the middle of an epoch
@@ -85,13 +95,13 @@ class ResumableBatchSampler(DistributedSampler):
         return -(-self.num_samples // self.batch_size)
 
     def order(self) -> Tensor:
-        """All samples in this epoch's order, (num_samples,)."""
+        """All samples in this epoch's order, (num_samples,) in int32, of 4 bytes each."""
         if not self.shuffle:
-            return torch.arange(self.num_samples)
+            return torch.arange(self.num_samples, dtype=torch.int32)
         random = generator(self.seed, self.epoch)
         if self.weights is not None:
-            return torch.multinomial(self.weights, self.num_samples, replacement=True, generator=random)
-        order = torch.randperm(self.num_samples, generator=random)
+            return torch.multinomial(self.weights, self.num_samples, replacement=True, generator=random).int()
+        order = torch.randperm(self.num_samples, dtype=torch.int32, generator=random)
         if self.strata is None:
             return order
         # Spread each class over the epoch: of n samples, the k-th goes to a random point in [k / n, (k + 1) / n).
@@ -108,7 +118,7 @@ class ResumableBatchSampler(DistributedSampler):
         starts = range(start_batch * self.batch_size, self.num_samples, self.batch_size)
         for first in range(0, len(starts), PREFETCH_BATCHES):
             wholes = [order[start : start + self.batch_size] for start in starts[first : first + PREFETCH_BATCHES]]
-            batches = [whole[self.rank :: self.num_replicas] for whole in wholes]
+            batches = [whole[self.rank :: self.num_replicas].long() for whole in wholes]
             yield BatchIndices(batches[0], self.epoch, torch.cat(batches), len(wholes[0]))
             for indices, whole in zip(batches[1:], wholes[1:], strict=True):
                 yield BatchIndices(indices, self.epoch, None, len(whole))

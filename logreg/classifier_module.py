@@ -134,7 +134,7 @@ class ClassifierModule(L.LightningModule):
         loss, log_proba = self.nll(logits, target, max(len(target), 1)), self.log_proba(logits)
         scores = {"preds": self.preds(logits, log_proba), "logits": logits, "log_proba": log_proba}
         proba = self.calibration(log_proba)
-        evaluation.update(loss, **scores, proba=proba, target=target)
+        evaluation.update(loss, **scores, proba=proba, target=target, temperature=self.temperature)
         return proba
 
     def log_evaluation(self, evaluation: Evaluation) -> None:

@@ -5,9 +5,12 @@ from typing import Any, ClassVar
 
 import lightning as L
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torchmetrics import MeanMetric, Metric, MetricCollection
 from torchmetrics.utilities import dim_zero_cat
+
+SAMPLE = 100_000  # rows that a sample of a split holds at most, over all processes
 
 
 class Evaluation(nn.Module):
@@ -29,7 +32,7 @@ class Evaluation(nn.Module):
         # Groups of metrics that share a state are found from the first batch, which differs from process to process.
         self.metrics = MetricCollection(dict(metrics), prefix=f"{split}/", compute_groups=False).clone()
 
-    def update(self, loss: Tensor, **scores: Tensor) -> None:
+    def update(self, loss: Tensor, **scores: Any) -> None:
         """Add a batch: its mean loss, its `target`, and what the metrics' `update` takes by name."""
         if len(scores["target"]):  # a process may hold no row of the last batch
             self.loss.update(loss.expand(len(scores["target"])))  # with "disable" torchmetrics drops a weight
@@ -79,3 +82,50 @@ class Collected(Metric):
         """The columns of the rows of all processes; not within `compute`."""
         with self.sync_context(should_sync=self._to_sync):
             return self.rows()
+
+
+class Sampled(Collected):
+    """A metric that keeps columns of all rows up to `SAMPLE`, and beyond of a random sample of them.
+
+    Memory does not grow with the rows. Each row gets a number in [0, 1), and those below `share` are kept: `share` is 1
+    at first, and halved whenever they are too many. The numbers are the same in every epoch.
+    """
+
+    num_rows: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("num_rows", default=torch.tensor(0), dist_reduce_fx="sum")
+        self._numbers: list[Tensor] = []  # of the rows of each batch
+
+    def add(self, *columns: Tensor) -> None:
+        """Keep those rows of a batch that are in the sample."""
+        if not self._numbers:
+            several = dist.is_available() and dist.is_initialized()
+            rank, processes = (dist.get_rank(), dist.get_world_size()) if several else (0, 1)
+            self.share, self._limit, self._random = 1.0, SAMPLE // processes, torch.Generator().manual_seed(rank)
+        self.num_rows += len(columns[0])
+        self._numbers.append(torch.rand(len(columns[0]), generator=self._random))
+        super().add(*columns)
+        if self.share < 1:
+            self._thin(len(self._numbers) - 1)
+        while sum(map(len, self._numbers)) > self._limit:
+            self.share /= 2
+            self._thin()
+
+    def is_part(self, rows: Tensor) -> bool:
+        """Whether `rows` gave only some of those that were added; within `compute`."""
+        return len(rows) < int(self.num_rows)
+
+    def reset(self) -> None:
+        super().reset()
+        self._numbers = []
+
+    def _thin(self, first: int = 0) -> None:
+        """Drop rows that are not in the sample, of the batches from `first` on."""
+        for batch in range(first, len(self._numbers)):
+            kept = self._numbers[batch] < self.share
+            self._numbers[batch] = self._numbers[batch][kept]
+            for name in self.columns:
+                column = getattr(self, name)
+                column[batch] = column[batch][kept.to(column[batch].device)]

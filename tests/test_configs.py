@@ -38,6 +38,8 @@ def test_config_trains_by_its_own_command(cli, tmp_path, path):
     for package in ("wandb", "mlflow"):
         if path.stem == package:
             pytest.importorskip(package)
+    if "shards" in path.name:
+        pytest.importorskip("datasets", reason="needs the package datasets: pip install -e '.[shards]'")
     arguments = [part for config in configs for part in ("--config", config)]
     run = tmp_path / "run"
     short = ("--trainer.max_epochs", 1, "--trainer.log_every_n_steps", 1)

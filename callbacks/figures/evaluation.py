@@ -11,14 +11,15 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import CombinedLoader
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.utilities.seed import isolate_rng
+from torch import Tensor
 
 from callbacks.figures.canvas import publish
-from callbacks.figures.curves import confused_pairs
+from callbacks.figures.curves import Array, confused_pairs
 from callbacks.figures.plots import EvaluatedRows, pictures
 from callbacks.files import atomic_write_csv
 from callbacks.linear import class_scores, name_of
 from callbacks.protocols import Classifier, LabelledData, datamodule_of, lack, offers, optional_of
-from callbacks.rows import RowCollector, batch_parts, evaluating
+from callbacks.rows import RowCollector, SampledRows, batch_parts, evaluating
 from callbacks.run.checkpoint_io import weights_of
 from callbacks.run.checkpoints import own_checkpoint
 
@@ -27,6 +28,8 @@ CSV_FEATURES = 20  # of each class, in top_features.csv
 
 class Figures(L.Callback):
     """After `test`: pictures in figures/, confusions.csv and top_features.csv, in the run directory.
+
+    Of more than 100,000 rows the pictures show a random sample, and their captions tell its size.
 
     The pictures also go to all loggers, and with precision-recall curves to TensorBoard: as a run of their own, `test/`
     in the run directory. What a model or its data does not offer is left out; all of it where `test_step` returns no
@@ -52,7 +55,7 @@ class Figures(L.Callback):
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Refuse what cannot be drawn, before anything runs; a model without labels or names has no pictures."""
         data = datamodule_of(trainer)
-        self._rows = RowCollector(type(self).__name__)
+        self._rows, self._labels = SampledRows(type(self).__name__), RowCollector(type(self).__name__)
         self._groups: Sequence[str] | None = None
         self._applies = self.enabled and stage in ("fit", "test") and not trainer.fast_dev_run  # type: ignore[attr-defined]
         self._applies = self._applies and (lack(pl_module, Classifier) or lack(data, LabelledData)) is None
@@ -72,11 +75,12 @@ class Figures(L.Callback):
             self._keep(trainer, pl_module, outputs, batch, "test_step")
 
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        rows = self._evaluated(trainer, pl_module, "test rows")
+        of_all = self._labels.gather()
+        rows = self._evaluated(trainer, pl_module, "test rows", of_all)
         if rows is None:
             return
         run = Path(trainer.default_root_dir)
-        write_confusions(run / "confusions.csv", rows)
+        write_confusions(run / "confusions.csv", rows.names, *(column.numpy() for column in of_all[1:]))
         if rows.scores is not None:
             write_top_features(run / "top_features.csv", rows)
         step = trainer.fit_loop.epoch_loop._batches_that_stepped  # that of the metrics
@@ -99,7 +103,8 @@ class Figures(L.Callback):
                     self._keep(trainer, pl_module, proba, batch, "predict_proba")
             except ValueError as error:  # of batches that `test` will refuse; the fit is done, and is none the worse
                 return rank_zero_only(print)(f"no pictures of the validation rows: {error}")
-            rows = self._evaluated(trainer, pl_module, f"validation rows, answered by best.ckpt of {best.best_state}")
+            which = f"validation rows, answered by best.ckpt of {best.best_state}"
+            rows = self._evaluated(trainer, pl_module, which, self._labels.gather())
         if rows is None:
             return
         drawn = pictures(rows, self.classes)
@@ -107,17 +112,20 @@ class Figures(L.Callback):
         print(f"{number} pictures of the validation rows: {Path(trainer.default_root_dir, 'figures', 'val_*.png')}")
 
     def _keep(self, trainer: L.Trainer, model: Any, outputs: Any, batch: Any, step: str) -> None:
-        """Keep the true classes of a batch, the predicted ones and the probabilities."""
+        """Keep the true classes of a batch and the predicted ones; of a sample the probabilities, for pictures."""
         rows = self._rows.classify(trainer, model, outputs, batch, step)
         if rows is not None and rows.target is not None:
             self._rows.add(rows.indices, rows.target, rows.label, rows.proba.float())
+            self._labels.add(rows.indices.int(), rows.target.int(), rows.label.int())
 
-    def _evaluated(self, trainer: L.Trainer, model: Any, which: str) -> EvaluatedRows | None:
-        """All that was kept, of all processes; None on others than the first, and where there is nothing."""
+    def _evaluated(self, trainer: L.Trainer, model: Any, which: str, of_all: Sequence[Tensor]) -> EvaluatedRows | None:
+        """The rows to draw, of all processes; None on others than the first, and where there is nothing."""
         columns, data = self._rows.gather(), datamodule_of(trainer)
         if not columns or not trainer.is_global_zero or self._rows.problem is not None:
             return None
         _, target, predicted, proba = (column.numpy() for column in columns)
+        if len(target) < len(of_all[0]):
+            which = f"of {len(of_all[0]):,} {which}, at random"
         rows = EvaluatedRows(target, predicted, proba, data.class_names, f"{len(target):,} {which}", self._groups)
         rows.oos_class, rows.threshold = optional_of(data, "oos_class"), optional_of(model, "threshold")
         rows.temperature = optional_of(model, "temperature") or 1.0
@@ -125,6 +133,8 @@ class Figures(L.Callback):
             with torch.no_grad():
                 rows.scores = class_scores(model, model.coefficients()[0]).cpu().float()
             rows.feature_names = [name_of(data.feature_names, column) for column in range(len(rows.scores))]
+        elif offers(model, "coefficients"):
+            print("without the strongest features of each class: the features have no names")
         return rows
 
 
@@ -139,11 +149,11 @@ def validation_batches(trainer: L.Trainer) -> Iterator[Any]:
         yield trainer.precision_plugin.convert_input(batch)
 
 
-def write_confusions(path: Path, rows: EvaluatedRows) -> None:
+def write_confusions(path: Path, names: Sequence[str], target: Array, predicted: Array) -> None:
     """Every pair of a true class and another predicted one, its rows, and their share of the rows of that class."""
-    total = Counter(rows.target.tolist())
-    pairs = confused_pairs(rows.target, rows.predicted)
-    lines = ((rows.names[t], rows.names[p], count, f"{count / total[t]:.4f}") for t, p, count in pairs)
+    total = Counter(target.tolist())
+    pairs = confused_pairs(target, predicted)
+    lines = ((names[t], names[p], count, f"{count / total[t]:.4f}") for t, p, count in pairs)
     atomic_write_csv(path, ("target", "predicted", "rows", "share"), lines)
 
 

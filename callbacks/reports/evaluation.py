@@ -42,7 +42,7 @@ class EvaluationReport(Report):
             return
         if rows.target is None:
             raise ValueError("EvaluationReport expected batches (x, target) or (x, target, indices), got x alone")
-        self._rows.add(rows.indices, rows.target, rows.label, rows.confidence)
+        self._rows.add(rows.indices.int(), rows.target.int(), rows.label.int(), rows.confidence)  # 16 bytes a row
 
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         columns = self._rows.gather()
@@ -73,8 +73,9 @@ class EvaluationReport(Report):
         wrong = (predicted != target).nonzero().squeeze(1)
         wrong = wrong[confidence[wrong].argsort(descending=True, stable=True)]
         keys = list(data.describe(indices[:1].tolist(), "test")[0])
+        described = (row for part in indices[wrong].split(4096) for row in data.describe(part.tolist(), "test"))
         errors = zip(
-            data.describe(indices[wrong].tolist(), "test"),
+            described,
             *(column[wrong].tolist() for column in (target, predicted, confidence)),
             strict=True,
         )

@@ -21,6 +21,7 @@ from callbacks.files import as_json, csv_writer, disambiguate, writing
 from callbacks.linear import class_scores, contributions, name_of
 from callbacks.protocols import datamodule_of, offers, optional_of
 from callbacks.reports.evaluation import Report
+from callbacks.reports.prediction_shards import PredictionShards
 from callbacks.rows import RowCollector, batch_parts
 from callbacks.run.outputs import OutputSaver
 
@@ -43,6 +44,9 @@ class PredictionWriter(Report):
     becomes `predicted_label`, and so on, where the user has a column of that name. Where `predict_step` returns
     anything but probabilities (N, K), predictions.pt holds that instead.
 
+    Rows of data that offers `input_table`, a `pyarrow.Table`, go to predictions/*.parquet instead: all of its columns,
+    then `row`, the number of the row, label, probability, second_label and second_probability.
+
     Lines are written as the rows come: millions take little memory. Rows of several processes, and those that come
     before their turn, wait for the end, with some 100 bytes each.
 
@@ -57,6 +61,7 @@ class PredictionWriter(Report):
         self.top_k, self.num_features, self.num_printed = top_k, num_features, num_printed
         self._files: PredictionFiles | None = None  # on the process that writes
         self._other = OutputSaver()  # of what is no probabilities
+        self._shards: PredictionShards | None = None  # on each process
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Refuse as well to replace the file that the rows come from, or that a link of its name leads to."""
@@ -76,7 +81,11 @@ class PredictionWriter(Report):
         self._rows = RowCollector(type(self).__name__)
         is_linear = offers(pl_module, "coefficients") and offers(data, "feature_names")
         self._W = pl_module.coefficients()[0] if is_linear else None
-        if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+        if trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
+        if offers(data, "input_table"):  # no words_for and words_against: nobody reads them in millions of rows
+            self._shards = PredictionShards(run / "predictions", data, trainer)
+        elif trainer.is_global_zero:
             self._files = PredictionFiles(run, data, is_linear, self.top_k, self.num_printed)
 
     def on_predict_batch_end(
@@ -85,6 +94,8 @@ class PredictionWriter(Report):
         rows = self._rows.classify(trainer, pl_module, outputs, batch, "predict_step")
         if rows is None:
             return self._other.on_predict_batch_end(trainer, pl_module, outputs, batch, *rest)
+        if self._shards is not None:
+            return self._shards.write(rows)
         top = rows.proba.topk(min(max(self.top_k, 2), rows.proba.shape[1]), dim=1)  # two, for the second label
         features = amounts = torch.zeros(len(rows.label), 0)
         if self._W is not None:
@@ -101,6 +112,8 @@ class PredictionWriter(Report):
             self._rows.add(*columns)
 
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if self._shards is not None:
+            return self._shards.finish(self._rows.problem)
         columns = self._rows.gather()
         if self._files is None:
             return
@@ -114,6 +127,8 @@ class PredictionWriter(Report):
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         """Leave an earlier file as it was."""
+        if self._shards is not None:
+            self._shards.abandon()
         if self._files is not None:
             self._files.open.__exit__(type(exception), exception, exception.__traceback__)
 

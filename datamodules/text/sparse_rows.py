@@ -3,7 +3,7 @@
 from typing import Any
 
 import torch
-from scipy.sparse import csr_matrix
+from scipy.sparse import csr_matrix, issparse
 from torch import Tensor
 
 from datamodules.sampler import BatchIndices, generator
@@ -13,7 +13,7 @@ class SparseRows:
     """Gathers rows of a CSR matrix.
 
     Args:
-        matrix: (N, D) scipy CSR.
+        matrix: (N, D) scipy CSR; or, without dropout, what gives its rows so, in float32, by an array of indices.
         dropout: share of each row's non-zeros to leave out, in [0, 1), drawn anew from (seed, epoch); the others are
             divided by 1 − dropout. For training only (feature dropout: Wager, Wang and Liang 2013,
             https://arxiv.org/abs/1307.1493).
@@ -21,7 +21,7 @@ class SparseRows:
     """
 
     def __init__(self, matrix: Any, dropout: float = 0.0, seed: int = 0) -> None:
-        self.matrix = matrix.astype("float32", copy=False)
+        self.matrix = matrix.astype("float32", copy=False) if issparse(matrix) else matrix
         self.dropout, self.seed = dropout, seed
         self._dropped_out: tuple[int, Any] | None = None  # an epoch, and the matrix with that epoch's dropout
         self._prefetched: tuple[int, Tensor, Any] | None = None  # an epoch, indices, and the rows at these indices

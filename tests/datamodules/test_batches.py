@@ -416,3 +416,47 @@ def test_state_of_another_format_is_refused_in_one_line(state, message):
         Minimal().load_state_dict(state)
     assert "\n" not in str(caught.value)
     assert Minimal().load_state_dict(Minimal().state_dict()) is None
+
+
+# Of very many samples
+
+
+@pytest.mark.parametrize("number", [1, 7, 100_003])
+def test_the_order_is_kept_in_4_bytes_a_sample_and_is_torchs_order_in_8(number):
+    for seed in range(3):
+        order = ResumableBatchSampler(number, 8, shuffle=True, seed=seed).order()
+        assert order.dtype == torch.int32
+        assert torch.equal(order.long(), torch.randperm(number, generator=generator(seed, 0)))
+    assert ResumableBatchSampler(number, 8).order().tolist() == list(range(number))
+
+
+def test_a_stratified_and_a_weighted_order_are_those_in_8_bytes_a_sample():
+    strata, random = torch.arange(1_000) % 7, generator(3, 0)
+    order = torch.randperm(1_000, generator=random)
+    order = order[strata[order].argsort(stable=True)]
+    sizes = strata.bincount()
+    k = torch.arange(1_000) - (sizes.cumsum(0) - sizes).repeat_interleave(sizes)
+    point = (k + torch.rand(1_000, generator=random)) / sizes.repeat_interleave(sizes)
+    expected = order[point.argsort(stable=True)]
+    for labels in (strata, strata.int()):
+        found = ResumableBatchSampler(1_000, 8, shuffle=True, seed=3, strata=labels).order()
+        assert found.dtype == torch.int32 and torch.equal(found.long(), expected)
+    weights = torch.rand(1_000)
+    drawn = torch.multinomial(weights, 1_000, replacement=True, generator=generator(3, 0))
+    found = ResumableBatchSampler(1_000, 8, shuffle=True, seed=3, weights=weights).order()
+    assert found.dtype == torch.int32 and torch.equal(found.long(), drawn)
+
+
+def test_targets_in_4_bytes_give_the_batches_of_those_in_8():
+    target = torch.tensor([0, 2, 1, -1])
+    small, large = (BatchedDataset(lambda batch: batch.indices, t)[2] for t in (target.int(), target))
+    assert small.target.dtype == small.indices.dtype == torch.int64
+    assert torch.equal(small.target, large.target)
+
+
+def test_more_rows_than_torch_can_draw_from_are_refused_with_weights_and_taken_without():
+    number = 2**24 + 1
+    message = "weighted sampling: expected at most 16,777,216 training rows, got 16,777,217; leave weights of rows out"
+    with pytest.raises(ValueError, match=message):
+        ResumableBatchSampler(number, 8, shuffle=True, weights=torch.ones(()).expand(number))
+    assert len(ResumableBatchSampler(number, 8, shuffle=True)) == 2**21 + 1

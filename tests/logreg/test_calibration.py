@@ -1,6 +1,12 @@
 """Temperature scaling against scipy's search, scikit-learn's log loss and a calibration error by hand."""
 
+import json
+import os
 import re
+import socket
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -125,3 +131,107 @@ def test_a_temperature_can_be_given():
         message = re.escape(f"calibrate must be true, false or a temperature above 0, got {wrong}")
         with pytest.raises(ValueError, match=message):
             TemperatureScaling(wrong)
+
+
+# Of more rows than a sample holds
+
+
+@pytest.fixture
+def small_sample(monkeypatch):
+    monkeypatch.setattr("logreg.evaluation.SAMPLE", 400)
+
+
+def collected(columns, sizes, temperature=1.0, metrics=None):
+    metrics = CalibrationMetrics(oos_class=4) if metrics is None else metrics
+    for piece, truth in zip(*(column.split(sizes) for column in columns), strict=True):
+        metrics.update(piece, truth, temperature)
+    return metrics
+
+
+@pytest.mark.parametrize("sizes", [[1_000], [8] * 125, [390, 20, 590]])
+def test_metrics_of_many_rows_are_those_of_all_of_them_and_few_are_kept(small_sample, monkeypatch, sizes):
+    columns = tensors(*rows(2, number=1_000, sharpness=3.0))
+    many = collected(columns, sizes, temperature=2.5)
+    kept = many.gather()[1]
+    assert 100 < len(kept) <= 400
+    monkeypatch.setattr("logreg.evaluation.SAMPLE", 10_000)
+    whole = collected(columns, sizes)
+    assert len(whole.gather()[1]) == 1_000
+    for found, expected in ((many.compute(), whole.compute()), (many.compute_at(2.5), whole.compute_at(2.5))):
+        assert len(expected) == 4
+        assert {n: float(v) for n, v in found.items()} == pytest.approx(
+            {n: float(v) for n, v in expected.items()}, abs=1e-6
+        )
+
+
+def test_up_to_its_size_a_sample_is_all_rows_in_their_order(small_sample):
+    log_proba, target = tensors(*rows(2, number=400))
+    found = collected((log_proba, target), [100] * 4).gather()
+    assert torch.equal(found[0], log_proba.float()) and torch.equal(found[1], target)
+
+
+def test_a_sample_is_the_same_after_each_reset_and_takes_rows_wherever_they_stand(small_sample):
+    log_proba, numbers = torch.zeros(4_000, 5), torch.arange(4_000) % 4
+    metrics = collected((log_proba, numbers), [100] * 40)
+    first = metrics.gather()[1]
+    metrics.reset()
+    assert torch.equal(collected((log_proba, numbers), [100] * 40, metrics=metrics).gather()[1], first)
+    assert all(30 < count < 140 for count in first.bincount().tolist())  # of every fourth row, as of all the others
+    metrics.reset()
+    assert len(collected((log_proba[:7], numbers[:7]), [7], metrics=metrics).gather()[1]) == 7
+
+
+def test_a_temperature_of_many_rows_is_near_that_of_all(small_sample):
+    log_proba, target = rows(0, number=5_000, sharpness=3.0)
+    scaling = TemperatureScaling(calibrate=True)
+    scaling.fit({"calibration": collected(tensors(log_proba, target), [1_000] * 5)})
+    assert scaling.temperature == pytest.approx(by_search(log_proba, target), rel=0.2)
+    assert scaling.temperature != pytest.approx(by_search(log_proba, target), rel=1e-6)
+
+
+TWO_PROCESSES = """
+import json, os, sys
+import torch
+import torch.distributed as dist
+import logreg.evaluation
+from logreg.calibration import CalibrationMetrics, TemperatureScaling
+
+def measured(rank, world_size):
+    metrics = CalibrationMetrics(4)
+    for start in range(0, 3001, 100):  # one row is left for the last batch
+        part = slice(start + rank, min(start + 100, 3001), world_size)
+        if len(target[part]):
+            metrics.update(log_proba[part], target[part], 2.0)
+    scaling = TemperatureScaling(True)
+    scaling.fit({"calibration": metrics})
+    values = [float(value) for found in (metrics.compute(), metrics.compute_at(2.0)) for value in found.values()]
+    return [*values, scaling.temperature, len(metrics.gather()[1]), len(metrics.rows()[1])]
+
+random = torch.Generator().manual_seed(0)
+log_proba = (3 * torch.randn(3001, 5, generator=random)).log_softmax(1)
+target = torch.multinomial((log_proba / 2).softmax(1), 1, generator=random)[:, 0]
+logreg.evaluation.SAMPLE, rank = 400, int(sys.argv[1])
+if rank < 0:
+    print(json.dumps(measured(0, 1)))
+else:
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": sys.argv[2]}
+    dist.init_process_group("gloo", rank=rank, world_size=2)
+    print(json.dumps(measured(rank, 2)))
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_measure_what_one_does_and_share_the_sample():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    options = {"cwd": Path(__file__).parents[2], "env": os.environ | {"OMP_NUM_THREADS": "1"}}
+    processes = [
+        subprocess.Popen([sys.executable, "-c", TWO_PROCESSES, str(rank), str(port)], stdout=subprocess.PIPE, **options)
+        for rank in (-1, 0, 1)
+    ]
+    alone, first, second = (json.loads(process.communicate(timeout=120)[0]) for process in processes)
+    assert first[:-1] == second[:-1]  # all but the rows of its own
+    assert first[:8] == pytest.approx(alone[:8], abs=1e-6)
+    assert first[8] == pytest.approx(alone[8], rel=0.2)
+    assert first[9] <= 400 and max(first[10], second[10]) <= 200

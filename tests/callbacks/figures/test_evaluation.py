@@ -240,6 +240,27 @@ def test_files_pictures_and_tensorboard_hold_the_same(tmp_path):
     assert [(line["feature"], float(line["coefficient"])) for line in top] == [("column 2", 2.0), ("number", -1.0)]
 
 
+def test_of_many_rows_the_pictures_show_a_sample_and_say_so_and_the_confusions_are_of_all(tmp_path, monkeypatch):
+    monkeypatch.setattr("callbacks.rows.SAMPLE", 200)
+    shown = []
+    monkeypatch.setattr("callbacks.figures.evaluation.pictures", lambda rows, classes: shown.append(rows) or {})
+    run_test(tmp_path, Figures())
+    assert 80 < len(shown[0].target) == len(shown[0].proba) <= 200
+    assert shown[0].caption == f"{len(shown[0].target)} of 300 test rows, at random"
+    wrong = int((Answers.target != Oracle.proba.argmax(dim=1)).sum())
+    assert sum(int(line["rows"]) for line in read_csv(tmp_path / "confusions.csv")) == wrong
+
+
+def test_a_linear_model_of_features_without_names_gets_a_line_in_place_of_the_strongest(tmp_path, capsys):
+    class Hashed(L.LightningDataModule):
+        class_names, test_dataloader, describe = Answers.class_names, Answers.test_dataloader, Answers.describe
+        target = Answers.target
+
+    run_test(tmp_path, Figures(), data=Hashed())
+    assert "without the strongest features of each class: the features have no names" in capsys.readouterr().out
+    assert not (tmp_path / "top_features.csv").exists()
+
+
 @pytest.mark.parametrize("options", [{"enabled": False}, {"fast_dev_run": True}])
 def test_switched_off_nothing_is_written(tmp_path, options):
     run_test(tmp_path, Figures(options.pop("enabled", True)), **options)
