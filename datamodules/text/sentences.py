@@ -347,7 +347,8 @@ class TextDataModule(TfidfDataModule):
         test_fraction: share to hold out for the test where there is no test_file, in (0, 1).
         groups_file: a file of the same kind with the columns `label` and `group`, for a picture of which groups are
             mistaken for each other; null if labels have no groups.
-        drop_unlabelled: leave out rows of these files that have no label, instead of refusing them.
+        drop_unlabelled: leave out rows of these files that have no label, or the only row of one, instead of refusing
+            them.
         options: as in TfidfDataModule.
 
     Raises:
@@ -406,4 +407,5 @@ class TextDataModule(TfidfDataModule):
             for split, file in files.items()
             if file
         }
-        return hold_out(splits, {"test": self.test_fraction, "val": self.val_fraction}, self.seed)
+        fractions = {"test": self.test_fraction, "val": self.val_fraction}
+        return hold_out(splits, fractions, self.seed, self.drop_unlabelled)
