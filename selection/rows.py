@@ -43,7 +43,12 @@ def fill(data: Any, rows: Rows) -> Any:
     options = {name: vars(data)[name] for name in ("batch_size", "seed", "stratified_batches") if name in vars(data)}
     if not isinstance(rows.x, list) and (is_text or issparse(rows.x)):
         options["feature_dropout"] = getattr(data, "feature_dropout", 0.0)
-        return weigh(MatrixDataModule(rows.x, rows.target, names, not is_text, rows.weight, **options), rows)
+        if is_text:
+            data.use_recipe(len(rows.target), {})
+            options["batch_size"] = data.batch_size
+        matrix = MatrixDataModule(rows.x, rows.target, names, not is_text, rows.weight, **options)
+        matrix.recipe = getattr(data, "recipe", None)
+        return weigh(matrix, rows)
     if is_text:
         data.oos_label = data.oos_label if data.oos_label in names else None
         train: tuple[Any, Any] = rows.x, [names[k] for k in rows.target]

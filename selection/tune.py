@@ -24,6 +24,7 @@ from jsonargparse.typing import PositiveFloat, PositiveInt
 from callbacks.files import atomic_write_csv, atomic_write_text
 from cli.config import config_text
 from cli.errors import is_user_error, one_line
+from cli.links import fill_open_options
 from cli.main import run_as_command
 from datamodules.splits import stratified_folds
 from selection.configured import Configured, as_text
@@ -126,12 +127,16 @@ class Search:
     """Trials of a configuration, each with other values of the options in its search space."""
 
     def __init__(self, arguments: list[str]) -> None:
-        self.arguments, configured = arguments, Configured(arguments, **OPTIONS)
+        self.command, self.arguments, configured = arguments, arguments, Configured(arguments, **OPTIONS)
         if find_spec("optuna") is None:
             raise ValueError('a search needs Optuna: pip install -e ".[tune]"')
         self.options = configured.config
         self.seconds, self.metric = 60 * self.options.minutes, self.options.metric
         self.sample = Sample(configured, "train", "val", callbacks=[Clock(self.seconds)])
+        if open_options := fill_open_options(self.options.clone(), self.sample.data):  # one value for all trials
+            self.arguments = [*arguments, *(f"--{name}={as_text(value)}" for name, value in open_options.items())]
+            self.sample.configured = configured = Configured(self.arguments, **OPTIONS)
+            self.options = configured.config
         self.divided = stratified_folds(self.sample.names, self.options.folds, self.options.seed_everything)
         self.space = search_space(self.options, len(self.divided[0][0]))
         self.own = {name: value for name, (value, _) in self.space.items()}
@@ -206,7 +211,7 @@ class Search:
         name = Path(str((self.options.config or ["run"])[0])).stem
         file = self.folder / f"{name}_tuned.yaml"
         use = f"python train.py fit --config {file}"
-        made = f"python -m selection.tune {' '.join(shlex.join(self.arguments).split())}"
+        made = f"python -m selection.tune {' '.join(shlex.join(self.command).split())}"
         head = f"# Tuned: {outcome}, mean of {len(self.divided)} folds; trials: {number}.\n#   {use}\n"
         tuned = Configured([*self.arguments, *as_arguments(best.params, self.space)], **OPTIONS)
         atomic_write_text(file, f"{head}# Made by: {made}\n{as_file(tuned)}")
@@ -234,8 +239,8 @@ def as_file(configured: Configured) -> str:
     config = configured.config.clone()
     for name in ("config", *OPTIONS):
         config.pop(name)
-    seed = config.pop("seed_everything")
-    return f"seed_everything: {seed}\n{config_text(configured.parser, config, skip_default=True)}"
+    seed, refit = config.pop("seed_everything"), as_text(config.pop("refit"))
+    return f"seed_everything: {seed}\nrefit: {refit}\n{config_text(configured.parser, config, skip_default=True)}"
 
 
 if __name__ == "__main__":

@@ -72,7 +72,8 @@ def trained(cli, tmp_path_factory):
     # What is computed by hand below knows no temperature; and a fit at this rate makes an error to be reported.
     short += ["--model.calibrate", "false", "--model.lr", 40, "--model.bias_lr_factor", 0.025, "--data.batch_size", 32]
     short += ["--model.lr_scheduler.init_args.power", 1, "--data.feature_dropout", 0]
-    cli("fit", "--config", CONFIG, "--data.train_file", file, "--trainer.default_root_dir", run, *short)
+    data = ("--data.train_file", file, "--data.oos_label", "other", "--data.words", "{ngram_range: [1, 2]}")
+    cli("fit", "--config", CONFIG, *data, "--trainer.default_root_dir", run, *short)
     with contextlib.redirect_stdout(io.StringIO()) as printed:
         cli("test", "--config", run / "config.yaml", "--ckpt_path", run / "checkpoints" / "best.ckpt")
     file.unlink()
