@@ -75,7 +75,9 @@ def hold_out(
         except ValueError as error:
             files = " and a ".join(f"{name}_file" for name in drawn)
             remedy = f", leave it out with --data.drop_unlabelled true, or give a {files}"
-            raise ValueError(str(error) + (remedy if "a single row" in str(error) else f", or give a {files}")) from error
+            raise ValueError(
+                str(error) + (remedy if "a single row" in str(error) else f", or give a {files}")
+            ) from error
         kept, held = (([samples[i] for i in part], [labels[i] for i in part]) for part in parts)
         splits = splits | {"train": kept, split: held}
     return splits
@@ -86,7 +88,9 @@ def _without_single_rows(samples: list[Any], labels: list[str]) -> Labelled:
     kept = [n for n, label in enumerate(labels) if count[label] > 1]
     if len(kept) < len(labels):
         single = listed(sorted(label for label in count if count[label] == 1))
-        note = f"note: {len(labels) - len(kept)} of {len(labels)} rows left out, each the only one of its label: {single}"
+        note = (
+            f"note: {len(labels) - len(kept)} of {len(labels)} rows left out, each the only one of its label: {single}"
+        )
         rank_zero_only(print)(note, file=sys.stderr)
     return [samples[n] for n in kept], [labels[n] for n in kept]
 

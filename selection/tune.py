@@ -200,14 +200,17 @@ class Search:
         atomic_write_csv(self.folder / "trials.csv", header, lines)
 
     def write_config(self) -> None:
-        """The best trial as a config that says where it comes from and how to use it, and the same on the screen."""
+        """The best trial, unless it is the config as it is, as one that says where it comes from and how to use it."""
         complete, number = self.trials("COMPLETE"), len(self.trials("COMPLETE", "PRUNED"))
         complete.sort(key=lambda trial: trial.value, reverse=self.metric != "nll")
         for trial in complete[:10]:
             print(f"trial {trial.number}: {self.metric} {trial.value:.4f}", *as_arguments(trial.params, self.space))
         best, own = complete[0], next((trial for trial in complete if trial.params == self.own), complete[0])
-        gain = "as before: nothing better was found" if best.params == self.own else f"instead of {own.value:.4f}"
-        outcome = f"{self.metric} {best.value:.4f} {gain}"
+        print(f"trials: {number}, all in {self.folder / 'trials.csv'}; the same command goes on")
+        if best.params == self.own:
+            print(f"{self.metric} {best.value:.4f} as before: nothing better was found, and no config is written")
+            return
+        outcome = f"{self.metric} {best.value:.4f} instead of {own.value:.4f}"
         name = Path(str((self.options.config or ["run"])[0])).stem
         file = self.folder / f"{name}_tuned.yaml"
         use = f"python train.py fit --config {file}"
@@ -215,7 +218,6 @@ class Search:
         head = f"# Tuned: {outcome}, mean of {len(self.divided)} folds; trials: {number}.\n#   {use}\n"
         tuned = Configured([*self.arguments, *as_arguments(best.params, self.space)], **OPTIONS)
         atomic_write_text(file, f"{head}# Made by: {made}\n{as_file(tuned)}")
-        print(f"trials: {number}, all in {self.folder / 'trials.csv'}; the same command goes on")
         print(f"{outcome}\nuse it: {use}")
 
 

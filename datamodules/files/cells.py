@@ -30,7 +30,8 @@ def as_numbers(cells: Sequence[Any]) -> list[float | None]:
     """A column by `as_number`; fast where all of it are plain numbers."""
     try:
         numbers = list(map(float, cells))
-        if max(map(abs, numbers), default=0) < LARGEST and not any(isinstance(c, bool) or "_" in str(c) for c in cells):
+        is_plain = "_" not in "".join(cell if isinstance(cell, str) else "_" * isinstance(cell, bool) for cell in cells)
+        if is_plain and max(map(abs, numbers), default=0) < LARGEST:
             return numbers  # type: ignore[return-value]  # NaN, which is in no order, is missing either way
     except (TypeError, ValueError, OverflowError):
         pass

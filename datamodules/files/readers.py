@@ -29,8 +29,9 @@ def read_labelled(
     """Texts and labels of one or several files, in their order.
 
     Args:
-        files: .csv or .tsv with a header line, its columns separated by `,` `;` `|` or tabs; .json, a list of
-            objects; .jsonl or .ndjson, one object a line; .parquet. In UTF-8, or UTF-16 with a mark. Each may be compressed: .csv.gz.
+        files: .csv or .tsv with a header line, its columns separated by `,` `;` `|` or tabs; .json, a list of objects;
+            .jsonl or .ndjson, one object a line; .parquet. In UTF-8, or UTF-16 with a mark. Each may be compressed:
+            .csv.gz.
         text_column: name of the column, or key, that holds the text.
         label_column: name of the column, or key, that holds the label.
         drop_unlabelled: leave out the rows without a label (also NA, nan, null), with a line that tells how many.
@@ -146,7 +147,7 @@ def column_values(
     """
     problems: list[tuple[str, str]] = []
     unlabelled = False
-    for place, row in rows:
+    for number, (place, row) in enumerate(rows):
         try:
             texts = columns if may_be_empty else columns[:-1]
             values = [_text(row, column, may_be_empty) for column in texts]
@@ -154,6 +155,8 @@ def column_values(
         except ValueError as error:
             problems.append((place, str(error)))
             unlabelled = unlabelled or (not may_be_empty and columns[-1] in row and _is_unlabelled(row[columns[-1]]))
+            if number == 0 and not all(column in row for column in columns):
+                break  # and so would every row
     if problems:
         (place, problem), *others = problems
         more = f"; {len(others)} more bad rows: {', '.join(p for p, _ in others[:20])}" if others else ""

@@ -315,7 +315,9 @@ class TfidfDataModule(BatchedDataModule):
         own, features = super().state_dict(), TfidfFeatures(self.ngrams)
         features.load_state_dict(state["vectorizers"])
         self._unlike += _differences(features.ngrams, self.ngrams) if self.ngrams else []
-        before = {name: n for name, n in state.get("recipe", {}).items() if name in NUMBERS and isinstance(n, int | float)}
+        before = {
+            name: n for name, n in state.get("recipe", {}).items() if name in NUMBERS and isinstance(n, int | float)
+        }
         self.use_recipe(sum(state["class_counts"]), {} if self.ngrams else features.ngrams, before)
         if state["oos_label"] != self.oos_label:
             self._unlike.append(f"oos_label {state['oos_label']}, the configuration asks for {self.oos_label}")
