@@ -102,7 +102,7 @@ def id_like_columns(
         for name, known in categories.items()
         if len(known) > 20 and len(known) > rows / 2
     } | {
-        name: f"column {name!r} counts the rows: if it is an id, " + LEAVE_OUT.format(name)
+        name: f"column {name!r} counts the rows: if it is an id or a text, " + LEAVE_OUT.format(name)
         for name, values in numbers.items()
         if len(values) > 20 and bool((values.sort().values.diff() == 1).all())
     }

@@ -172,7 +172,7 @@ def _label(row: dict[str, Any], column: str) -> str:
     """The label in a column."""
     value = _cell(row, column)
     if (label := as_label(value)) is None:
-        raise ValueError(f"expected a label in {column!r}, got {repr(value)[:20] if value else 'an empty field'}")
+        raise ValueError(f"expected text in {column!r}, got {repr(value)[:20] if value else 'an empty field'}")
     return _within_limits(label, column)
 
 

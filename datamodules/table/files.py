@@ -214,7 +214,7 @@ class TableDataModule(TabularDataModule):
                 rows = self.file_rows if split == "train" else self.rows[split]
                 lines += absent_columns(self.columns, rows, f"{split} rows")
         held_out = ("val", "test") if stage == "fit" else ("test",) if stage == "test" and self.test_file else ()
-        known = {name: number for name, number in self.number_of.items() if name not in self._dubious}  # told of
+        known = {name: number for name, number in self.number_of.items() if name not in self._dubious | self._stray}
         rows = [row for split in held_out for row in self.rows[split]]
         lines += new_categories(known, rows, "held-out rows" if stage == "fit" else "test rows")
         notes = few_to_choose_by(len(self.rows["val"])) if stage == "fit" and not self.refit else []
@@ -412,7 +412,7 @@ class TableDataModule(TabularDataModule):
         wrong: list[tuple[int, str]] = []
         holes: list[tuple[int, str]] = []
         for column, name in enumerate(self.columns):
-            read = self._numbers.pop(name, None) if rows is self.file_rows else None
+            read = self._numbers.pop(name, None) if rows is vars(self).get("file_rows") else None
             cells = [row.get(name) for _, row in rows] if read is None else []
             if (number_of := self.number_of.get(name)) is None:
                 numbers = as_numbers(cells) if read is None else read
