@@ -7,7 +7,7 @@ from pydoc import locate
 from typing import Any
 
 import lightning as L
-from jsonargparse import Namespace, dict_to_namespace
+from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser
 
 # Arguments of the model that are attributes of the datamodule.
@@ -67,7 +67,7 @@ def fill_open_options(options: Namespace, data: Any) -> dict[str, Any]:
             place = place.get(section) if isinstance(place, Namespace) else None
             place = place.get("init_args", place) if isinstance(place, Namespace) else None
         if isinstance(place, Namespace) and option in place and place[option] in (None, "auto"):
-            place[option] = dict_to_namespace(value) if isinstance(value, dict) else value
+            place[option] = Namespace(**value) if isinstance(value, dict) else value
             filled[name] = value
     return filled
 
