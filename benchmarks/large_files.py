@@ -2,8 +2,8 @@
 
 Sentences of 5 to 19 words, 77 labels, fixed seed. A word is one of 30,000 by Zipf's law, or, one in four, one of the 30
 words of the sentence's label. Each fit is a process of its own, from its start to its end, imports included. Ours is
-`python train.py fit` with configs/text_csv.yaml, as it ships, which validates on the 10,000 sentences that the others are
-asked about at their end. Ours and LIBLINEAR keep the 100,000 most frequent words and pairs of words, the
+`python train.py fit` with configs/text_csv.yaml as it ships, which validates on the 10,000 sentences that the others
+are asked about at their end. Ours and LIBLINEAR keep the 100,000 most frequent words and pairs of words, the
 others hash them.
 
 Takes minutes, so that it is run only by its name: python -m benchmarks --only large_files. A million sentences are
