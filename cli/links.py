@@ -57,12 +57,12 @@ def instantiate_data(options: Namespace, instantiate: Callable[..., Any]) -> Any
 def fill_open_options(options: Namespace, data: Any) -> dict[str, Any]:
     """Set options that are open, null or auto, to what the datamodule recommends for its rows; returns these by name.
 
-    It does so by an attribute `recipe`, a map of options by their names on the command line.
+    It does so by an attribute `recipe`, a map of options by their names on the command line. `refit` is the command's.
     """
     filled = {}
     for name, value in (getattr(data, "recipe", None) or {}).items():
         *sections, option = name.split(".")
-        place: Any = options
+        place: Any = options if sections else None
         for section in sections:
             place = place.get(section) if isinstance(place, Namespace) else None
             place = place.get("init_args", place) if isinstance(place, Namespace) else None
