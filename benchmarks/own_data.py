@@ -1,8 +1,8 @@
 """Own data: is text_csv, as it ships, as good as scikit-learn?
 
 `train.py fit --config configs/text_csv.yaml` without an option but the file, which up to 50,000 rows ends with a second
-fit on all of them; and `--refit false`, which learns from 80 %. Beside it scikit-learn's LogisticRegression on all rows,
-at the better of C = 1, 10 and 100 for each figure: with the same n-grams, and with TfidfVectorizer's words and pairs.
+fit on all of them; and `--refit false`, which learns from 80 %. Beside it scikit-learn's LogisticRegression on all
+rows, at the best of C = 1, 10 and 100 in each figure: with the same n-grams, and with words and pairs as they are.
 The recipe was chosen by test figures on samples of the same kinds of data, so this flatters it a little. The data:
 
 - docstrings: first paragraphs of the docstrings in six packages that this project needs; the label is the package, or

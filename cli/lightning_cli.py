@@ -137,7 +137,7 @@ class TemplateCLI(LightningCLI):
         if subcommand == "fit":
             refuse_own_names(trainer)
             refuse_stateless(trainer, resumes=checkpoint is not None)
-        options.refit = refits(options, trainer)
+        options.refit = refits(options, trainer, self.datamodule)
         return trainer
 
     def _enter_run(self) -> RunDirectory:

@@ -7,7 +7,7 @@ from pydoc import locate
 from typing import Any
 
 import lightning as L
-from jsonargparse import Namespace, dict_to_namespace
+from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser
 
 # Arguments of the model that are attributes of the datamodule.
@@ -57,19 +57,19 @@ def instantiate_data(options: Namespace, instantiate: Callable[..., Any]) -> Any
 def fill_open_options(options: Namespace, data: Any) -> dict[str, Any]:
     """Set options that are open, null or auto, to what the datamodule recommends for its rows; returns these by name.
 
-    It does so by an attribute `recipe`, a map of options by their names on the command line. A value that
-    takes time to choose is a function, called if its option is open; the map then has what it returned.
+    It does so by an attribute `recipe`, a map of options by their names on the command line. A value that takes time to
+    choose is a function, called if its option is open; the map then has what it returned. `refit` is the command's.
     """
     filled = {}
     for name, value in [*(getattr(data, "recipe", None) or {}).items()]:
         *sections, option = name.split(".")
-        place: Any = options
+        place: Any = options if sections else None
         for section in sections:
             place = place.get(section) if isinstance(place, Namespace) else None
             place = place.get("init_args", place) if isinstance(place, Namespace) else None
         if isinstance(place, Namespace) and option in place and place[option] in (None, "auto"):
             value = data.recipe[name] = value() if callable(value) else value
-            place[option] = dict_to_namespace(value) if isinstance(value, dict) else value
+            place[option] = Namespace(**value) if isinstance(value, dict) else value
             filled[name] = value
     return filled
 

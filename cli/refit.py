@@ -24,14 +24,15 @@ class Choice(NamedTuple):
     options: dict[str, float]
 
 
-def refits(options: Any, trainer: L.Trainer) -> Literal[False, True, "folds"]:
+def refits(options: Any, trainer: L.Trainer, data: L.LightningDataModule) -> Literal[False, True, "folds"]:
     """Whether and how to fit again; refuses, before the first fit and with a ValueError, what cannot be.
 
-    Where a configuration leaves it open (auto), what cannot be is left out.
+    Where that is left open (auto), the data may advise against it (`recipe`), and what cannot be is left out.
     """
     if options.refit == "auto":
-        can = "refit" in options.data.get("init_args", {}) and not options.data.init_args.refit
-        return can and trainer.world_size == 1 and not options.trainer.fast_dev_run
+        can = options.data.get("init_args", {}).get("refit") is False and trainer.world_size == 1
+        pays = bool((getattr(data, "recipe", None) or {}).get("refit", True))
+        return can and pays and not options.trainer.fast_dev_run
     if not options.refit:
         return False
     if options.trainer.fast_dev_run:

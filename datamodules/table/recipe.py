@@ -5,7 +5,8 @@ one chosen on rows held out, the best state is the last, when the rate has come 
 """
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,9 +14,15 @@ from torch import Tensor
 
 from datamodules.splits import stratified_split
 
+NUMBERS = ("refit", "data.batch_size", "trainer.max_epochs", "model.l2", "model.lr")  # the options of a recipe
 STRENGTHS = (0.1, 1.0, 10.0, 100.0)  # scikit-learn's C
 MOST_ROWS, MOST_CELLS = 10_000, 2**24  # to choose the penalty by
 FEW_CELLS = 100_000  # rows · columns, up to which five draws of held-out rows are worth their time
+
+
+def numbers_of(recipe: Mapping[str, Any]) -> dict[str, float]:
+    """What a checkpoint keeps of a recipe, and what counts of one that a checkpoint holds."""
+    return {name: recipe[name] for name in NUMBERS if isinstance(recipe.get(name), int | float)}
 
 
 def penalty(strength: float, rows: int) -> float:

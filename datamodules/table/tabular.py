@@ -12,7 +12,7 @@ from torch import Tensor
 from datamodules.batches import BatchedDataModule, BatchedDataset
 from datamodules.sampler import BatchIndices
 from datamodules.splits import fingerprint, join_validation, require_same_rows, require_two_rows, stratified_split
-from datamodules.table.recipe import chosen_penalty, number_of_epochs, penalty, size_of_batches, stable_rate
+from datamodules.table.recipe import chosen_penalty, number_of_epochs, numbers_of, penalty, size_of_batches, stable_rate
 
 NAMES = ("feature_names", "class_names")
 LARGEST = 1e30  # standard deviations: with weights, products and sums of them are numbers of a float32
@@ -252,7 +252,7 @@ class TabularDataModule(BatchedDataModule):
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps: names and counts, mean and scale, and the fingerprint of the training rows."""
         own = {name: getattr(self, name) for name in STATE}
-        chosen = {name: value for name, value in self.recipe.items() if not callable(value)}
+        chosen = numbers_of(self.recipe)
         return super().state_dict() | own | {"fingerprint": self._restored or self.fingerprint, "recipe": chosen}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -278,7 +278,7 @@ class TabularDataModule(BatchedDataModule):
         self._restored = state["fingerprint"]
         rows = sum(self.class_counts)  # what was given, and so never chosen, changes nothing that is restored
         unchosen = {"model.l2": penalty(1.0, rows), "model.lr": 0.1}
-        self.use_recipe(self._sizes(rows) | unchosen | state.get("recipe", {}))
+        self.use_recipe(self._sizes(rows) | unchosen | numbers_of(state.get("recipe", {})))
 
     def _raw(self, split: str) -> tuple[Tensor, Tensor]:
         """Raw features (N, F) and target (N,) of a split; those of "predict" are the inputs given, or the test rows."""

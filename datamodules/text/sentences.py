@@ -16,7 +16,7 @@ from datamodules.files.readers import read_inputs, read_labelled, require_files
 from datamodules.sampler import BatchIndices
 from datamodules.splits import fingerprint, hold_out, join_validation, listed, require_same_rows
 from datamodules.text.features import PRESETS, Ngrams, TfidfFeatures
-from datamodules.text.recipe import NUMBERS, as_options, is_unspaced, ngrams_for, recipe
+from datamodules.text.recipe import as_options, is_unspaced, ngrams_for, numbers_of, recipe
 from datamodules.text.sparse_rows import SparseRows, as_tensor
 
 LabelledTexts = tuple[list[str], list[str]]  # texts, labels
@@ -303,7 +303,7 @@ class TfidfDataModule(BatchedDataModule):
                 "oos_label": self.oos_label,
                 "fingerprint": self.fingerprint,
                 "vectorizers": self.features.state_dict(),
-                "recipe": {name: value for name, value in self.recipe.items() if isinstance(value, int | float)},
+                "recipe": numbers_of(self.recipe),
             }
         return self._state
 
@@ -315,9 +315,7 @@ class TfidfDataModule(BatchedDataModule):
         own, features = super().state_dict(), TfidfFeatures(self.ngrams)
         features.load_state_dict(state["vectorizers"])
         self._unlike += _differences(features.ngrams, self.ngrams) if self.ngrams else []
-        before = {
-            name: n for name, n in state.get("recipe", {}).items() if name in NUMBERS and isinstance(n, int | float)
-        }
+        before = numbers_of(state.get("recipe", {}))
         self.use_recipe(sum(state["class_counts"]), {} if self.ngrams else features.ngrams, before)
         if state["oos_label"] != self.oos_label:
             self._unlike.append(f"oos_label {state['oos_label']}, the configuration asks for {self.oos_label}")

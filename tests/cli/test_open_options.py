@@ -37,7 +37,7 @@ def test_config_yaml_has_what_they_came_to(run):
     found = options(run)
     assert all(value(found, *place) is not None for place in OPEN)
     assert value(found, "data", "preset") is None
-    assert value(found, "model", "lr") == 1.875 * value(found, "data", "batch_size")
+    assert value(found, "model", "lr") == 120
     assert value(found, "data", "chars")["analyzer"] == "char_wb"
 
 
@@ -65,7 +65,12 @@ def test_neither_a_refit_nor_folds_choose_again(cli, tmp_path, monkeypatch):
     pytest.importorskip("selection.sample")
     seen = []
     recipe = sentences.recipe
-    monkeypatch.setattr(sentences, "recipe", lambda *of: seen.append(of) or recipe(*of) | {"model.lr": 50.0 + len(seen)})
+
+    def counted(*of):
+        seen.append(of)
+        return recipe(*of) | {"model.lr": 50.0 + len(seen)}
+
+    monkeypatch.setattr(sentences, "recipe", counted)
     run = tmp_path / "run"
     cli("fit", "--config", CONFIG, *QUIET, "--trainer.max_epochs", 2, "--trainer.default_root_dir", run,
         "--refit", "folds")  # fmt: skip
@@ -76,7 +81,7 @@ def test_neither_a_refit_nor_folds_choose_again(cli, tmp_path, monkeypatch):
 
 def test_what_is_given_counts(cli, tmp_path):
     given = {"data.batch_size": 16, "model.lr": 5.0, "data.feature_dropout": 0.0, "trainer.max_epochs": 1}
-    words = ("--data.words.ngram_range", "[1, 2]", *(word for item in given.items() for word in ("--{}".format(item[0]), item[1])))
+    words = ("--data.words.ngram_range", "[1, 2]", *(f"--{name}={value}" for name, value in given.items()))
     cli("fit", "--config", CONFIG, *QUIET, *words, "--trainer.default_root_dir", tmp_path / "run")
     found = options(tmp_path / "run")
     assert {name: value(found, *name.split(".")) for name in given} == given
@@ -84,8 +89,8 @@ def test_what_is_given_counts(cli, tmp_path):
     assert list(value(found, "data", "words")["ngram_range"]) == [1, 2]
 
 
-def test_an_option_that_the_data_knows_nothing_of_is_refused(cli, tmp_path):
-    with pytest.raises(SystemExit, match="model.lr: expected a value, got null; leave it out"):
+def test_null_in_an_option_that_the_data_does_not_fill_is_refused(cli, tmp_path):
+    with pytest.raises(SystemExit, match=r"model\.l2: expected a value, got null; leave it out"):
         cli("fit", "--config", "configs/iris_ova.yaml", "--model.l2", "null", "--trainer.default_root_dir", tmp_path)
 
 
@@ -96,7 +101,7 @@ def test_the_second_fit_is_the_default_and_best_is_its_model(cli, tmp_path, caps
     shown = capsys.readouterr().out
     assert "now again on training and validation rows: " in shown
     assert "--refit false leaves this out" in shown
-    assert f"the second fit took " in shown
+    assert "the second fit took " in shown
     cli("test", "--config", CONFIG, "--ckpt_path", "best", "--trainer.default_root_dir", run)
     found = json.loads((run / "version_0/data_report.json").read_text())
     rows = found["train"]["rows"]
@@ -121,9 +126,9 @@ def test_where_a_second_fit_is_impossible_auto_leaves_it_out(cli, tmp_path, comm
 
 
 def test_chinese_is_taken_by_characters_with_one_line_that_tells(cli, tmp_path, capsys):
-    things = ["雨", "雪", "风", "霜", "雾", "云"]
+    things = "雨雪风霜雾云"
     rows = [(f"{day}会有{thing}吗", "天气") for day in ("今天", "明天", "后天") for thing in things]
-    rows += [(f"请{verb}一首{kind}歌", "音乐") for verb in ("播放", "放", "来") for kind in ("老", "新", "慢", "快", "情", "民")]
+    rows += [(f"请{verb}一首{kind}歌", "音乐") for verb in ("播放", "放", "来") for kind in "老新慢快情民"]
     with open(tmp_path / "zh.csv", "w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([("text", "label"), *rows])
     place = ("--data.train_file", tmp_path / "zh.csv", "--trainer.default_root_dir", tmp_path / "run")
