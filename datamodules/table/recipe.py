@@ -1,7 +1,8 @@
 """What a fit on a table needs, by its training rows: penalty, rate, batches.
 
-Measured on 11 tables of 100 to 100,000 rows (docs/own_data.md). The penalty takes the place of early stopping: with
-one chosen on rows held out, the best state is the last, when the rate has come down to 0.
+Measured on scikit-learn's iris, wine, breast cancer and digits, and on made-up tables of 340 to 100,000 rows. The
+penalty takes the place of early stopping: with one chosen on rows held out, the best state is the last, when the rate
+has come down to 0; a fit on all rows that stops before is up to three times as far from the labels.
 """
 
 import warnings
@@ -9,7 +10,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from datamodules.splits import stratified_split
@@ -65,21 +65,22 @@ def best_strength(x: Tensor, target: Tensor, seed: int) -> float:
 
 def chosen_penalty(encode: Callable[[Tensor], Tensor], x: Tensor, target: Tensor, seed: int) -> float:
     """The l2 of the best strength, for training rows (N, F), encoded (N, D), and their classes (N,)."""
-    sample = _sample(encode, x, seed)
+    sample = _sample(encode, x, target, seed)
     return penalty(best_strength(encode(x[sample]), target[sample], seed), len(x))
 
 
-def stable_rate(encode: Callable[[Tensor], Tensor], x: Tensor, seed: int) -> float:
+def stable_rate(encode: Callable[[Tensor], Tensor], x: Tensor, target: Tensor, seed: int) -> float:
     """A rate by the mean squared length of the rows; of a few rows the penalty bounds it, which else overshoots."""
-    length = float(encode(x[_sample(encode, x, seed)]).square().sum(dim=1).mean())
+    length = float(encode(x[_sample(encode, x, target, seed)]).square().sum(dim=1).mean())
     return float(f"{min(5.0, 20 / max(length, 1e-6), 0.25 / penalty(STRENGTHS[0], len(x))):.3g}")
 
 
-def _sample(encode: Callable[[Tensor], Tensor], x: Tensor, seed: int) -> Tensor:
-    """Positions of so many rows as are enough to choose by, in memory that has an end."""
-    width = encode(x[:1]).shape[1]
-    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))
-    return order[: max(10, min(MOST_ROWS, MOST_CELLS // max(width, 1)))]
+def _sample(encode: Callable[[Tensor], Tensor], x: Tensor, target: Tensor, seed: int) -> list[int]:
+    """Positions of so many rows, of every class some, as are enough to choose by, in memory that has an end."""
+    number = max(10, min(MOST_ROWS, MOST_CELLS // max(encode(x[:1]).shape[1], 1)))
+    if len(x) <= number:
+        return list(range(len(x)))
+    return stratified_split(target.tolist(), len(x) - number, seed, "val")[0]
 
 
 def size_of_batches(rows: int) -> int:

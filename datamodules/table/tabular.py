@@ -152,7 +152,7 @@ class TabularDataModule(BatchedDataModule):
 
     def recommended_lr(self) -> float:
         """A rate of gradient descent that suits these rows."""
-        return stable_rate(self.transform, self.splits["train"][0], self.seed)
+        return stable_rate(self.transform, *self.splits["train"], self.seed)
 
     def fit_scale(self, x: Tensor) -> None:
         """Take mean and scale from raw training rows, (N, F)."""
