@@ -299,7 +299,7 @@ def bad_file(name, content):
         (["--data.predict_file", "missing.csv"], r"missing\.csv"),
         (["--data.predict_inputs", '["snow"]', "--data.predict_file", "-"], r"inputs or predict_file, got both"),
         ([], r"sentences\.csv"),  # neither: the test rows, whose file is gone
-        (bad_file("q.csv", b"sentence\nsnow\n"), r"q\.csv line 2: expected a column 'text'"),
+        (bad_file("q.csv", b"sentence\nsnow\n"), r"q\.csv line 1: expected a column 'text'"),
         (bad_file("q.txt", b""), r"q\.txt: expected at least one text"),
         (bad_file("q.txt", b"caf\xe9"), r"q\.txt: expected UTF-8"),
         (bad_file("q.jsonl", b"{'text': 'snow'}"), r"q\.jsonl line 1: expected JSON"),
@@ -335,7 +335,7 @@ ONE_LABEL = b"text,label\n" + b"snow today,weather\n" * 9
 @pytest.mark.parametrize(
     "content, options, message",
     [
-        (b"sentence,label\nsnow,weather\n", [], r"line 2: expected a column 'text', got .*sentence"),
+        (b"sentence,label\nsnow,weather\n", [], r"line 1: expected a column 'text', got .*sentence"),
         (b"", [], r"train\.csv: expected at least one row"),
         (b"text,label\n,weather\n", [], r"line 2: expected text in 'text', got an empty field"),
         (b"text,label\ncaf\xe9,drinks\n", [], r"train\.csv: expected UTF-8"),
