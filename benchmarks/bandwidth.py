@@ -90,7 +90,7 @@ def main() -> None:
 
     warnings.filterwarnings("ignore", ".*Sparse CSR tensor support is in beta.*")
     steps = {
-        "CLINC150, D = 10⁴, batch 256": bare_steps(loops.clinc150()),
+        "CLINC150, D = 10⁴, batch 1,024": bare_steps(loops.clinc150()),
         "synthetic rows, D = 10⁶, batch 256": bare_steps(loops.SyntheticData(10_000, 1_000_000, 151, 256)),
         "synthetic rows, D = 10⁶, batch 8,192": bare_steps(loops.SyntheticData(50_000, 1_000_000, 151, 8192), times=5),
     }

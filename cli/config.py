@@ -3,6 +3,7 @@
 import inspect
 import os
 import re
+from collections.abc import Iterable
 from enum import Enum
 from glob import glob
 from pathlib import Path
@@ -123,13 +124,13 @@ def expand_paths(config: Any, name: str = "") -> None:
                 raise ValueError(f"{place.replace('.init_args', '')}: the variable {unset[0]} is not set, got {value}")
 
 
-def require_options(config: Any) -> None:
+def require_options(config: Any, sections: Iterable[str] = ("model", "data")) -> None:
     """Refuse options of model and data that jsonargparse passes on: null where a value belongs, and any callable.
 
     It reads null as "not given", and calls a function or a class of any kind where an optimizer belongs. A ValueError
     names the option.
     """
-    for section in ("model", "data"):
+    for section in sections:
         for name, value in vars(config[section].get("init_args", Namespace())).items():
             parameter = parameter_of(locate(config[section].class_path), name)
             if value is None and parameter is not None and not _may_be_none(parameter):

@@ -23,9 +23,9 @@ from callbacks.run.requeue import UNFINISHED, slurm_job, torchrun_job
 from callbacks.run.stopping import GracefulStop
 from cli.checkpoint import class_names, read_checkpoint, require_same_classes, restore_state
 from cli.config import CALLBACKS, config_text, expand_paths, require_options
-from cli.links import link_data_to_model
+from cli.links import fill_open_options, instantiate_data, link_data_to_model
 from cli.processes import require_commands, spare_threads
-from cli.refit import require_refittable
+from cli.refit import refits
 from cli.run_directory import (
     RunDirectory,
     base_directory,
@@ -37,7 +37,8 @@ from cli.run_directory import (
 )
 from cli.trainer_defaults import as_list, describe_best, refuse_impossible, require_testable, trainer_settings
 
-REFIT = "fit again on all rows, once all is chosen on the validation rows (true) or by cross-validation (folds)"
+REFIT = """fit again on all rows, once all is chosen on the validation rows (true) or by cross-validation (folds); auto
+where it pays"""
 TEST = "test the best state at the end, as the command test does; with --refit that of the second fit"
 
 
@@ -73,7 +74,7 @@ class TemplateCLI(LightningCLI):
         self.trainer.predict(**options, return_predictions=False)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        parser.add_argument("--refit", type=bool | Literal["folds"], default=False, help=REFIT)
+        parser.add_argument("--refit", type=bool | Literal["folds", "auto"], default=False, help=REFIT)
         parser.add_argument("--test", type=bool, default=False, help=TEST)
         for section, callback in CALLBACKS.items():
             parser.add_lightning_class_args(callback, section)
@@ -111,18 +112,17 @@ class TemplateCLI(LightningCLI):
         else:
             self.unfinished = run
 
-    def before_instantiate_classes(self) -> None:
-        require_options(self.options)
-
     def instantiate_classes(self) -> None:
-        """Like LightningCLI's, which calls deprecated names of jsonargparse."""
-        # No method: an optimizer keeps the list, and a copy of the model (an average) would copy this object too.
+        """Like LightningCLI's, with the data before the rest: what the options leave open follows from its rows."""
+        require_options(self.options, ["data"])
+        data = instantiate_data(self.options, self._instantiate_data)
+        fill_open_options(self.options, data)
+        require_options(self.options, ["model"])
+        config = self.config.clone()
+        config[str(config.subcommand)].data = data
         runs = logger_runs(continued_run(str(self.subcommand), self.options))
-        own = [
-            (lambda *args, **options: self._instantiate_data(*args, **options), L.LightningDataModule, True),
-            (lambda kind, **options: kind(**continued(kind, options, runs)), Logger, True),
-        ]
-        self.config_init = self.parser.instantiate(self.config, instantiators=own)
+        own = [(lambda kind, **options: kind(**continued(kind, options, runs)), Logger, True)]
+        self.config_init = self.parser.instantiate(config, instantiators=own)
         self.datamodule, self.model = self._get(self.config_init, "data"), self._get(self.config_init, "model")
         self.trainer = self.instantiate_trainer()
 
@@ -151,7 +151,7 @@ class TemplateCLI(LightningCLI):
         if subcommand == "fit":
             refuse_own_names(trainer)
             refuse_stateless(trainer, resumes=checkpoint is not None)
-        require_refittable(options, trainer)
+        options.refit = refits(options, trainer, self.datamodule)
         require_testable(options, self.model, self.datamodule)
         return trainer
 
@@ -195,8 +195,12 @@ class TemplateCLI(LightningCLI):
             (self.run.path / UNFINISHED).unlink(missing_ok=True)
 
     def after_test(self) -> None:
+        data, writes = self.datamodule, self.writes and self.trainer.is_global_zero
+        if self.subcommand == "test" and writes and getattr(data, "trains_on_validation", False):
+            rows = f" {sum(data.class_counts):,}" if hasattr(data, "class_counts") else ""
+            print(f"trained on{rows} training and validation rows; the test rows took no part")
         part = evaluated_part(self.trainer)
-        if part is not None and self.writes and self.trainer.is_global_zero:
+        if part is not None and writes:
             print(f"of a part of the rows: {part}")
 
     after_validate = after_predict = after_test

@@ -1,4 +1,4 @@
-"""Links from datamodule attributes to model arguments."""
+"""What follows from the data: arguments of the model, and options that a configuration leaves open."""
 
 import inspect
 from collections.abc import Callable
@@ -64,6 +64,34 @@ def linked_value(name: str, model: Namespace, data: L.LightningDataModule, secti
             f"define it there, or set --{section}.{name}"
         )
     return parameter.default if configured is None else configured
+
+
+def instantiate_data(options: Namespace, instantiate: Callable[..., Any]) -> Any:
+    """The datamodule of a configuration, by `instantiate(class, **options)`, before all that follows from it."""
+    parser = LightningArgumentParser()
+    parser.add_lightning_class_args(L.LightningDataModule, "data", subclass_mode=True)
+    instantiators = [(instantiate, L.LightningDataModule, True)]
+    return parser.instantiate(Namespace(data=options.data.clone()), instantiators=instantiators).data
+
+
+def fill_open_options(options: Namespace, data: Any) -> dict[str, Any]:
+    """Set options that are open, null or auto, to what the datamodule recommends for its rows; returns these by name.
+
+    It does so by an attribute `recipe`, a map of options by their names on the command line. A value that takes time to
+    choose is a function, called if its option is open; the map then has what it returned. `refit` is the command's.
+    """
+    filled = {}
+    for name, value in [*(getattr(data, "recipe", None) or {}).items()]:
+        *sections, option = name.split(".")
+        place: Any = options if sections else None
+        for section in sections:
+            place = place.get(section) if isinstance(place, Namespace) else None
+            place = place.get("init_args", place) if isinstance(place, Namespace) else None
+        if isinstance(place, Namespace) and option in place and place[option] in (None, "auto"):
+            value = data.recipe[name] = value() if callable(value) else value
+            place[option] = Namespace(**value) if isinstance(value, dict) else value
+            filled[name] = value
+    return filled
 
 
 def parameter_of(kind: Any, name: str) -> inspect.Parameter | None:

@@ -5,6 +5,7 @@ import logging
 import os
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -48,7 +49,9 @@ def main() -> None:
                 sys.argv[1:] = refit_arguments(cli.run.path, cli.trainer, cli.options.refit)
             except KeyboardInterrupt:
                 sys.exit(f"interrupted; the first run is complete: {cli.run.path}")
+            started = time.monotonic()
             cli = TemplateCLI(on_exit)
+            print(f"the second fit took {time.monotonic() - started:.1f} s; --ckpt_path best is {cli.run.path}")
         if is_tested:
             sys.argv[1:] = test_arguments(cli.trainer)
             TemplateCLI(on_exit)

@@ -24,10 +24,17 @@ class Choice(NamedTuple):
     options: dict[str, float]
 
 
-def require_refittable(options: Any, trainer: L.Trainer) -> None:
-    """Refuse, before the first fit and with a ValueError, what cannot be fitted again; without --refit, nothing."""
+def refits(options: Any, trainer: L.Trainer, data: L.LightningDataModule) -> Literal[False, True, "folds"]:
+    """Whether and how to fit again; refuses, before the first fit and with a ValueError, what cannot be.
+
+    Where that is left open (auto), the data may advise against it (`recipe`), and what cannot be is left out.
+    """
+    if options.refit == "auto":
+        can = options.data.get("init_args", {}).get("refit") is False and trainer.world_size == 1
+        pays = bool((getattr(data, "recipe", None) or {}).get("refit", True))
+        return can and pays and not options.trainer.fast_dev_run
     if not options.refit:
-        return
+        return False
     if options.trainer.fast_dev_run:
         raise ValueError("--refit: a dry run (fast_dev_run) chooses nothing, leave one of them out")
     if trainer.world_size > 1:
@@ -37,6 +44,7 @@ def require_refittable(options: Any, trainer: L.Trainer) -> None:
         raise ValueError(f"--refit needs data with an option refit, {name} has none: leave --refit out")
     if options.refit == "folds" and not additions_to("folds"):
         raise ValueError("--refit folds needs cross-validation, which this project lacks: use --refit true")
+    return options.refit
 
 
 def refit_arguments(run: Path, trainer: L.Trainer, how: Literal[True, "folds"]) -> list[str]:
@@ -51,7 +59,8 @@ def refit_arguments(run: Path, trainer: L.Trainer, how: Literal[True, "folds"]) 
         chosen = {name: best["state_dict"].get(key) for name, key in found.items()}
         model = {name: float(value) for name, value in chosen.items() if value is not None and value.numel()}
         choice = Choice(best["epoch"] + 1, best["global_step"] / trainer.estimated_stepping_batches, model)
-    print(f"now on all rows: {choice.epochs} epochs" + "".join(f", {n} {v:.4g}" for n, v in choice.options.items()))
+    chosen = "".join(f", {name} {value:.4g}" for name, value in choice.options.items())
+    print(f"now again on training and validation rows: {choice.epochs} epochs{chosen} (--refit false leaves this out)")
     options: dict[str, Any] = {"data.refit": True, "checkpoint.monitor": None}
     options |= {"trainer.max_epochs": choice.epochs, "trainer.max_steps": -1, "trainer.max_time": None}
     options |= {f"model.{name}": value for name, value in choice.options.items()}

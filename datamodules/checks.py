@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 
+import torch
 from torch import Tensor
 
 from datamodules.files.cells import CODE, as_category, as_number
@@ -14,6 +15,8 @@ from datamodules.files.formats import Row
 FEW_ROWS = 100  # rows, below which the standard error of an accuracy of 50 % is above 5 points
 # What a reader takes for a number: $12, 10.5 %, 1,992.17, 10,5, 47_000, 47 kg
 NUMERAL = re.compile(r"\W*\d[\d.,'_ ]*\W*[^\W\d_]{0,4}\W*")
+TOLD_APART = 0.03  # share of the errors without a column, below which it gives the label away
+LEAVE_OUT = "set --data.id_columns '[{}]', or auto"
 DOMINANT_SHARE = 0.95  # share of the rows above which one label leaves little to tell apart
 
 
@@ -30,6 +33,11 @@ def label_oddities(labels: Sequence[str]) -> list[str]:
         is_number = isinstance(_number_or_folded(twice[0][0]), Decimal)
         alike = "are one number" if is_number else "differ only by spaces or capitals"
         lines.append(f"the labels {group} {alike}{more}: make them one")
+    joined = [
+        label for label in counts if len(parts := re.split(r"\s*[|;,&/]\s*", label)) > 1 and counts.keys() >= {*parts}
+    ]
+    if joined:
+        lines.append(f"{listed_few(joined)} join labels that are there alone: each is one more label, as a row has one")
     label, count = counts.most_common(1)[0]
     if count > DOMINANT_SHARE * len(labels):
         lines.append(
@@ -37,6 +45,11 @@ def label_oddities(labels: Sequence[str]) -> list[str]:
             "little, look at macro_f1, and try --model.class_weight balanced"
         )
     return lines
+
+
+def listed_few(names: Sequence[str]) -> str:
+    """The first five names, for a message."""
+    return ", ".join(map(repr, names[:5])) + (", ..." if len(names) > 5 else "")
 
 
 def _number_or_folded(label: str) -> Decimal | str:
@@ -69,8 +82,9 @@ def zero_padded_columns(columns: Iterable[str], rows: Sequence[Row]) -> list[str
     """Columns of numbers that begin with a 0, as names do."""
     lines = []
     for name in columns:
-        values = [str(row.get(name)) for _, row in rows]
-        if codes := [value for value in values if CODE.fullmatch(value)]:
+        values = [row.get(name) for _, row in rows]
+        texts = [value for value in values if isinstance(value, str) and value[:1] == "0"]
+        if codes := [value for value in texts if CODE.fullmatch(value)]:
             lines.append(
                 f"column {name!r} is read as numbers, but {len(codes)} of {len(values)} rows begin with a "
                 f"0, as {codes[0]!r}: if they are names, set --data.categorical_columns '[{name}]'"
@@ -78,18 +92,50 @@ def zero_padded_columns(columns: Iterable[str], rows: Sequence[Row]) -> list[str
     return lines
 
 
-def id_like_columns(categories: Mapping[str, Sequence[str]], numbers: Mapping[str, Tensor], rows: int) -> list[str]:
+def id_like_columns(
+    categories: Mapping[str, Sequence[str]], numbers: Mapping[str, Tensor], rows: int
+) -> dict[str, str]:
     """Columns of so many categories that they are names of rows, and columns of numbers that count the rows."""
-    advice = "if it is an id or a text, set --data.id_columns '[{}]'"
-    return [
-        f"column {name!r} has {len(known)} different values in {rows} training rows: {advice.format(name)}"
+    return {
+        name: f"column {name!r} has {len(known)} different values in {rows} training rows: if it is an id or a text, "
+        + LEAVE_OUT.format(name)
         for name, known in categories.items()
         if len(known) > 20 and len(known) > rows / 2
-    ] + [
-        f"column {name!r} counts the rows: {advice.format(name)}"
+    } | {
+        name: f"column {name!r} counts the rows: if it is an id or a text, " + LEAVE_OUT.format(name)
         for name, values in numbers.items()
         if len(values) > 20 and bool((values.sort().values.diff() == 1).all())
-    ]
+    }
+
+
+def telling_columns(numbers: Mapping[str, Tensor], categories: Mapping[str, Tensor], target: Tensor) -> dict[str, str]:
+    """Columns each of which alone tells the class of nearly all rows, with a line for each.
+
+    A row counts as told by the others: of a value that repeats by their majority, else by where the classes change
+    along the column.
+
+    Args:
+        numbers, categories: columns (N,) of the training rows, by name; categories as numbers.
+        target: (N,) class numbers.
+    """
+    rows, classes = len(target), target.unique(return_counts=True)[1]
+    bearable = TOLD_APART * (rows - int(classes.max()))  # errors, as a share of those of the most frequent class
+    return {
+        name: f"column {name!r} alone tells the label of nearly all training rows: if it is known only afterwards, "
+        + LEAVE_OUT.format(name)
+        for name, x in {**categories, **numbers}.items()
+        if rows >= 20 and _errors(x, target, name in numbers) <= bearable
+    }
+
+
+def _errors(x: Tensor, target: Tensor, is_number: bool) -> float:
+    values, at = x.nan_to_num(-math.inf).unique(return_inverse=True)
+    if is_number and len(values) > len(x) / 5:
+        changes = (target[x.argsort()].diff() != 0).sum()  # an error is two of them
+        return float(changes - (len(target.unique()) - 1)) / 2
+    count = torch.zeros(len(values), int(target.max()) + 1).index_put_((at, target), torch.tensor(1.0), accumulate=True)
+    most = count.max(dim=1).values
+    return float((count.sum(dim=1) - most).sum() + (most == 1).sum())  # a value of one row is told by none
 
 
 def new_categories(columns: Mapping[str, Collection[str]], rows: Sequence[Row], kind: str) -> list[str]:

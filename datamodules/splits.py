@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from torch import Tensor
 
 Labelled = tuple[list[Any], list[str]]  # samples and their labels
@@ -44,13 +45,17 @@ def stratified_split(labels: Sequence[Any], held_out: int | float, seed: int, na
     return tuple(train_test_split(range(len(labels)), test_size=held_out, stratify=labels, random_state=seed))
 
 
-def hold_out(splits: dict[str, Labelled], fractions: dict[str, float], seed: int) -> dict[str, Labelled]:
+def hold_out(
+    splits: dict[str, Labelled], fractions: dict[str, float], seed: int, drop_single: bool = False
+) -> dict[str, Labelled]:
     """Hold out from the training samples what there is no file for.
 
     Args:
         splits: samples and labels of "train", and of "val" and "test" where they are given.
         fractions: share of the remaining training samples to hold out as "test" and "val", in this order.
         seed: of the choice.
+        drop_single: leave out the rows of labels that have no other, of which there is nothing to hold out, with a line
+            that tells how many.
 
     Returns:
         All three.
@@ -59,6 +64,8 @@ def hold_out(splits: dict[str, Labelled], fractions: dict[str, float], seed: int
         ValueError: too few samples, or a label with a single one.
     """
     drawn = [split for split in fractions if split not in splits]
+    if drop_single and drawn:
+        splits = splits | {"train": _without_single_rows(*splits["train"])}
     for split in drawn:
         samples, labels = splits["train"]
         try:
@@ -66,10 +73,26 @@ def hold_out(splits: dict[str, Labelled], fractions: dict[str, float], seed: int
                 require_two_rows(labels, fractions[split], split)
             parts = stratified_split(labels, fractions[split], seed, split)
         except ValueError as error:
-            raise ValueError(f"{error}, or give a {' and a '.join(f'{name}_file' for name in drawn)}") from error
+            files = " and a ".join(f"{name}_file" for name in drawn)
+            remedy = f", leave it out with --data.drop_unlabelled true, or give a {files}"
+            raise ValueError(
+                str(error) + (remedy if "a single row" in str(error) else f", or give a {files}")
+            ) from error
         kept, held = (([samples[i] for i in part], [labels[i] for i in part]) for part in parts)
         splits = splits | {"train": kept, split: held}
     return splits
+
+
+def _without_single_rows(samples: list[Any], labels: list[str]) -> Labelled:
+    count = Counter(labels)
+    kept = [n for n, label in enumerate(labels) if count[label] > 1]
+    if len(kept) < len(labels):
+        single = listed(sorted(label for label in count if count[label] == 1))
+        note = (
+            f"note: {len(labels) - len(kept)} of {len(labels)} rows left out, each the only one of its label: {single}"
+        )
+        rank_zero_only(print)(note, file=sys.stderr)
+    return [samples[n] for n in kept], [labels[n] for n in kept]
 
 
 def stratified_folds(labels: Sequence[str], folds: int, seed: int) -> list[tuple[Any, Any]]:

@@ -172,6 +172,8 @@ class Classifier:
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def _encode(self, inputs: Any) -> Tensor:
+        if inputs is None:
+            raise ValueError("expected a list of inputs, got None")
         return self.data.encode(inputs).to(getattr(self.model, "dtype", torch.float32))
 
     @cached_property

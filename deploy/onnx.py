@@ -26,8 +26,8 @@ TOKENS = {r"(?u)\b\w+\b": r"[\p{L}\p{N}_]+", r"(?u)\b\w\w+\b": r"[\p{L}\p{N}_]{2
 def to_onnx(classifier: Classifier, path: str | Path) -> None:
     """Write an ONNX model to `path`: from `text` (N,) or `rows` (N, D) to `label` (N,) and `probabilities` (N, K).
 
-    It predicts as `classifier` does. Texts are split by onnxruntime's own operator com.microsoft.Tokenizer, and folded
-    to lower case letter by letter, where Python makes two characters of a few letters, such as İ.
+    N is at least 1. It predicts as `classifier` does. Texts are split by onnxruntime's own com.microsoft.Tokenizer, and
+    folded to lower case letter by letter, where Python makes two characters of a few letters, such as İ.
 
     Raises:
         ValueError: the model is not linear, or the features are neither word n-grams nor standardised columns.

@@ -17,7 +17,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 
 from callbacks.run.overhead import NoProfiler
 from cli.config import CALLBACKS, expand_paths, install_loader, require_options
-from cli.links import link_data_to_model
+from cli.links import fill_open_options, instantiate_data, link_data_to_model
 from cli.processes import spare_threads
 from cli.run_directory import base_directory, make_directory
 from datamodules.batches import BatchedDataModule
@@ -45,17 +45,18 @@ class Configured:
         install_loader()
         self.parser = LightningArgumentParser(exit_on_error=False)
         self.parser.add_argument("--config", action=ActionConfigFile)
-        for name, (kind, default) in {"seed_everything": (int, 42), **options}.items():
+        for name, (kind, default) in {"seed_everything": (int, 42), "refit": (Any, False), **options}.items():
             self.parser.add_argument(f"--{name}", type=kind, default=default)
         self.parser.add_lightning_class_args(L.Trainer, "trainer")
         for section, callback in CALLBACKS.items():
             self.parser.add_lightning_class_args(callback, section)
         self.parser.add_lightning_class_args(L.LightningModule, "model", subclass_mode=True)
         self.parser.add_lightning_class_args(L.LightningDataModule, "data", subclass_mode=True)
-        link_data_to_model(self.parser, lambda: self.config.model)
+        self.built: Namespace | None = None  # the options of the newest model: with what its rows decide
+        link_data_to_model(self.parser, lambda: (self.built or self.config).model)
         self.config: Namespace = self.parser.parse_args([*arguments])
         expand_paths(self.config)
-        require_options(self.config)
+        require_options(self.config, ["data"])
 
     def directory(self) -> Path:
         """Where the runs of the configuration go; made before an hour of fits, and not after it."""
@@ -78,9 +79,11 @@ class Configured:
                 data.setup("fit")
             return data
 
-        sections = Namespace(model=self.config.model.clone(), data=self.config.data.clone())
-        built = self.parser.instantiate(sections, instantiators=[(instantiate, L.LightningDataModule, True)])
-        return built.model, built.data
+        self.built = options = self.config.clone()
+        data = instantiate_data(options, instantiate)
+        fill_open_options(options, data)
+        require_options(options, ["model"])
+        return self.parser.instantiate(Namespace(model=options.model, data=data)).model, data
 
     def fit(
         self, with_rows: WithRows, seed: int | None = None, callbacks: Sequence[Any] = (), validates: bool = False
@@ -103,7 +106,7 @@ class Configured:
             try:
                 spare_threads(model)
                 settings = SETTINGS if validates else SETTINGS | WITHOUT_VALIDATION
-                trainer = L.Trainer(**{**self.config.trainer.as_dict(), **settings, "callbacks": [*callbacks]})
+                trainer = L.Trainer(**{**self.built.trainer.as_dict(), **settings, "callbacks": [*callbacks]})
                 trainer.fit(model, datamodule=data)
             finally:
                 torch.set_num_threads(threads)

@@ -1,5 +1,6 @@
 """Rows of a caller's own, in place of those that a datamodule reads."""
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,11 +10,13 @@ from scipy.sparse import issparse
 from sklearn.preprocessing import StandardScaler
 
 from datamodules.batches import BatchedDataset
+from datamodules.sampler import BatchIndices
 from datamodules.table.matrix import MatrixDataModule
+from datamodules.table.recipe import chosen_penalty, number_of_epochs, stable_rate
 from datamodules.table.tabular import TabularDataModule
 
 # By a filled datamodule.
-HELD = ("load_splits", "oddities", "prepare_data", "dataset", "rows", "splits", "_train_matrix")
+HELD = ("load_splits", "oddities", "prepare_data", "dataset", "rows", "splits", "_train_matrix", "recipe")
 
 
 class Rows(NamedTuple):
@@ -36,12 +39,18 @@ def fill(data: Any, rows: Rows) -> Any:
     options = {name: vars(data)[name] for name in ("batch_size", "seed", "stratified_batches") if name in vars(data)}
     if not isinstance(rows.x, list) and (is_text or issparse(rows.x)):
         options["feature_dropout"] = getattr(data, "feature_dropout", 0.0)
-        return weigh(MatrixDataModule(rows.x, rows.target, names, not is_text, rows.weight, **options), rows)
+        if is_text:
+            data.use_recipe(len(rows.target), {})
+            options["batch_size"] = data.batch_size
+        matrix = MatrixDataModule(rows.x, rows.target, names, not is_text, rows.weight, **options)
+        matrix.recipe = data.recipe if is_text else _recipe(matrix)
+        return weigh(matrix, rows)
     if is_text:
         data.oos_label = data.oos_label if data.oos_label in names else None
         train: tuple[Any, Any] = rows.x, [names[k] for k in rows.target]
     else:
         if getattr(type(data), "transform", None) is not TabularDataModule.transform:
+            options |= {"batch_size": getattr(data, "given_batch_size", data.batch_size)}
             data = TabularDataModule(**options)
         own = vars(data).get("class_names", names)
         data.class_names, data.feature_names = own if sorted(own) == sorted(names) else names, rows.feature_names
@@ -50,6 +59,20 @@ def fill(data: Any, rows: Rows) -> Any:
     data = replace_rows(data, {"train": train, "val": none, "test": none})
     data.setup("fit")
     return weigh(data, rows)
+
+
+def _recipe(matrix: MatrixDataModule) -> dict[str, Any]:
+    """What the rows of a table's matrix recommend; they become dense a sample at a time."""
+    target, rows = matrix.rows.target, torch.arange(len(matrix.rows))[:, None]
+
+    def dense(numbers: torch.Tensor) -> torch.Tensor:
+        return matrix.rows.gather(BatchIndices(numbers.flatten(), 0)).to_dense()
+
+    return {
+        "trainer.max_epochs": number_of_epochs(len(target)),
+        "model.l2": partial(chosen_penalty, dense, rows, target, matrix.seed),
+        "model.lr": partial(stable_rate, dense, rows, target, matrix.seed),
+    }
 
 
 def weigh(data: Any, rows: Rows) -> Any:

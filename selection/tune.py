@@ -32,9 +32,10 @@ from callbacks.protocols import offers
 from callbacks.run.monitors import AUTO, validation_loss
 from cli.config import config_text
 from cli.errors import is_user_error, one_line
+from cli.links import fill_open_options
 from cli.main import run_as_command
 from datamodules.splits import stratified_folds
-from selection.configured import Configured
+from selection.configured import Configured, as_text
 from selection.sample import Sample
 from selection.space import as_arguments, combinations, default_space, drawn_from, read_space
 
@@ -91,7 +92,7 @@ class Search:
     """Trials of a configuration, each with other values of the options in its search space."""
 
     def __init__(self, arguments: list[str]) -> None:
-        self.arguments, configured = arguments, Configured(arguments, **OPTIONS)
+        self.command, self.arguments, configured = arguments, arguments, Configured(arguments, **OPTIONS)
         if find_spec("optuna") is None:
             raise ValueError('a search needs Optuna: pip install -e ".[tune]"')
         self.options = options = configured.config
@@ -102,6 +103,10 @@ class Search:
         if options.space is None or (offers(data, "load_splits") and offers(model, "predict_proba")):
             self.judge, self.metric = self.by_folds, (options.metric or "nll").removeprefix("val/")
             self.sample = Sample(configured, "train", "val", callbacks=[self.clock()])
+            if open_options := fill_open_options(options.clone(), self.sample.data):  # one value for all trials
+                self.arguments = [*arguments, *(f"--{name}={as_text(value)}" for name, value in open_options.items())]
+                self.sample.configured = configured = Configured(self.arguments, **OPTIONS)
+                self.options = options = configured.config
             self.divided = stratified_folds(self.sample.names, options.folds, options.seed_everything)
             judged = f"{options.folds} {self.metric} {self.sample.names} {self.sample.described}"
         else:
@@ -213,23 +218,24 @@ class Search:
         atomic_write_csv(self.folder / "trials.csv", header, lines)
 
     def write_config(self) -> None:
-        """The best trial as a config that says where it comes from and how to use it, and the same on the screen."""
+        """The best trial, unless it is the config as it is, as one that says where it comes from and how to use it."""
         complete, number = self.trials("COMPLETE"), len(self.trials("COMPLETE", "PRUNED"))
         complete.sort(key=lambda trial: trial.value, reverse=self.best is max)
         for trial in complete[:10]:
             print(f"trial {trial.number}: {self.metric} {trial.value:.4f}", *as_arguments(trial.params, self.space))
         best, own = complete[0], next((trial for trial in complete if trial.params == self.own), None)
-        gain = "" if own is None else f" instead of {own.value:.4f}"
-        gain = " as before: nothing better was found" if best.params == self.own else gain
-        outcome = f"{self.metric} {best.value:.4f}{gain}"
+        print(f"trials: {number}, all in {self.folder / 'trials.csv'}; the same command goes on")
+        if best is own:
+            print(f"{self.metric} {best.value:.4f} as before: nothing better was found, and no config is written")
+            return
+        outcome = f"{self.metric} {best.value:.4f}" + (f" instead of {own.value:.4f}" if own else "")
         name = Path(str((self.options.config or ["run"])[0])).stem
         file = self.folder / f"{name}_tuned.yaml"
         use = f"python train.py fit --config {file}"
-        made = f"python -m selection.tune {' '.join(shlex.join(self.arguments).split())}"
+        made = f"python -m selection.tune {' '.join(shlex.join(self.command).split())}"
         how = f"mean of {len(self.divided)} folds" if self.unit == "folds" else "best validation of a fit"
         head = f"# Tuned: {outcome}, {how}; trials: {number}.\n#   {use}\n"
         atomic_write_text(file, f"{head}# Made by: {made}\n{as_file(self.configured(best.params))}")
-        print(f"trials: {number}, all in {self.folder / 'trials.csv'}; the same command goes on")
         print(f"{outcome}\nuse it: {use}")
 
 
@@ -264,8 +270,8 @@ def as_file(configured: Configured) -> str:
     config = configured.config.clone()
     for name in ("config", *OPTIONS):
         config.pop(name)
-    seed = config.pop("seed_everything")
-    return f"seed_everything: {seed}\n{config_text(configured.parser, config, skip_default=True)}"
+    seed, refit = config.pop("seed_everything"), as_text(config.pop("refit"))
+    return f"seed_everything: {seed}\nrefit: {refit}\n{config_text(configured.parser, config, skip_default=True)}"
 
 
 if __name__ == "__main__":

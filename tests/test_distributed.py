@@ -56,6 +56,7 @@ class Runs:
             # At a high rate chaos makes any difference of rounding large, and a temperature magnifies it.
             *("--model.init_args.lr", "2", "--model.calibrate", "false", "--trainer.log_every_n_steps", "50"),
             *("--data.batch_size", "256", "--data.feature_dropout", str(dropout)),
+            *("--data.words", "{ngram_range: [1, 2]}", "--data.oos_label", "other"),
             *(part for name, value in options.items() for part in (f"--data.{name}", str(value))),
         ]
 
@@ -333,6 +334,7 @@ def assert_same_weights(run, other):
 
 
 FIT = ["fit", "--config", "configs/text_csv.yaml", "--data.batch_size", "25", "--trainer.max_epochs", "6", *QUIET]
+FIT += ["--data.oos_label", "other"]
 
 
 @pytest.mark.slow

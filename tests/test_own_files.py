@@ -129,13 +129,16 @@ def test_a_language_without_spaces_is_told_of_characters_and_trains_with_them(fi
     music = "放一首歌 播放音乐 下一首歌 声音大一点 暂停播放"
     rows = [(text, "天气") for text in weather.split()] + [(text, "音乐") for text in music.split()]
     file = write(tmp_path / "zh.csv", rows)
-    _, said = fit(file)
+    _, said = fit(file, "--data.words", "{ngram_range: [1, 2]}")
     [line] = warnings(said)
     assert "2 of 2 validation texts have no n-gram" in line
     characters = "{analyzer: char, ngram_range: [1, 2]}"
     assert f"--data.words null --data.chars '{characters}'" in line
     _, said = fit(file, "--data.words", "null", "--data.chars", characters)
     assert warnings(said) == []
+    _, said = fit(file)
+    assert warnings(said) == []
+    assert said.count("note: texts without spaces between words: n-grams of characters, in place of words") == 1
 
 
 def test_ordinary_sentences_are_warned_of_nothing(cli, tmp_path, capsys):

@@ -72,7 +72,8 @@ def trained(cli, tmp_path_factory):
     # What is computed by hand below knows no temperature; and a fit at this rate makes an error to be reported.
     short += ["--model.calibrate", "false", "--model.lr", 40, "--model.bias_lr_factor", 0.025, "--data.batch_size", 32]
     short += ["--model.lr_scheduler.init_args.power", 1, "--data.feature_dropout", 0]
-    cli("fit", "--config", CONFIG, "--data.train_file", file, "--trainer.default_root_dir", run, *short)
+    data = ("--data.train_file", file, "--data.oos_label", "other", "--data.words", "{ngram_range: [1, 2]}")
+    cli("fit", "--config", CONFIG, *data, "--trainer.default_root_dir", run, *short)
     with contextlib.redirect_stdout(io.StringIO()) as printed:
         cli("test", "--config", run / "config.yaml", "--ckpt_path", run / "checkpoints" / "best.ckpt")
     file.unlink()
@@ -299,7 +300,7 @@ def bad_file(name, content):
         (["--data.predict_file", "missing.csv"], r"missing\.csv"),
         (["--data.predict_inputs", '["snow"]', "--data.predict_file", "-"], r"inputs or predict_file, got both"),
         ([], r"sentences\.csv"),  # neither: the test rows, whose file is gone
-        (bad_file("q.csv", b"sentence\nsnow\n"), r"q\.csv line 2: expected a column 'text'"),
+        (bad_file("q.csv", b"sentence\nsnow\n"), r"q\.csv line 1: expected a column 'text'"),
         (bad_file("q.txt", b""), r"q\.txt: expected at least one text"),
         (bad_file("q.txt", b"caf\xe9"), r"q\.txt: expected UTF-8"),
         (bad_file("q.jsonl", b"{'text': 'snow'}"), r"q\.jsonl line 1: expected JSON"),
@@ -335,7 +336,7 @@ ONE_LABEL = b"text,label\n" + b"snow today,weather\n" * 9
 @pytest.mark.parametrize(
     "content, options, message",
     [
-        (b"sentence,label\nsnow,weather\n", [], r"line 2: expected a column 'text', got .*sentence"),
+        (b"sentence,label\nsnow,weather\n", [], r"line 1: expected a column 'text', got .*sentence"),
         (b"", [], r"train\.csv: expected at least one row"),
         (b"text,label\n,weather\n", [], r"line 2: expected text in 'text', got an empty field"),
         (b"text,label\ncaf\xe9,drinks\n", [], r"train\.csv: expected UTF-8"),

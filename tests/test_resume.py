@@ -26,7 +26,8 @@ ROOT = Path(__file__).parents[1]
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": ""}
 QUIET = ("--trainer.callbacks", "null", "--trainer.enable_progress_bar", "false", "--trainer.accelerator", "cpu")
 IRIS = ("fit", "--config", "configs/iris_ova.yaml", *QUIET)
-TEXT = ("fit", "--config", "configs/text_csv.yaml", *QUIET)
+OOS = ("--data.oos_label", "other")
+TEXT = ("fit", "--config", "configs/text_csv.yaml", *OOS, *QUIET)
 NEEDS_CLINC150 = pytest.mark.skipif("CLINC150_DIR" not in os.environ, reason="needs the CLINC150 files: CLINC150_DIR")
 
 # Not the script's own command line, because that throws its runs away. In a process of its own, because it forks.
@@ -122,7 +123,8 @@ def test_event_files_are_compared_in_the_order_in_which_they_were_begun(tmp_path
 
 SLOW, NIGHTLY = pytest.mark.slow, pytest.mark.nightly
 SMALL_CLINC150 = ("--data.variant", "small", "--trainer.max_epochs", 2, "--data.words.max_features", 2000)
-TEN = ("--data.batch_size", 10, "--trainer.max_epochs")
+SMALL_CLINC150 += ("--data.batch_size", 256)
+TEN = (*OOS, "--data.batch_size", 10, "--trainer.max_epochs")
 MOMENTUM = ("--trainer.max_epochs", 5, "--model.optimizer", "torch.optim.Adam", "--model.optimizer.lr", 0.1)
 MOMENTUM += ("--model.lr_scheduler", "torch.optim.lr_scheduler.ExponentialLR", "--model.lr_scheduler.gamma", 0.8)
 MOMENTUM += ("--data.weighted_sampler", "true", "--model.class_weight", "none")  # which draws the rows
@@ -136,7 +138,7 @@ KILLS = [
     ("iris_ova", ("--trainer.max_epochs", 6), {"kills": 20}, [NIGHTLY]),
     ("iris_ova", (*TEN, 3), {"kills": 3, "ranks": 2}, [NIGHTLY]),
     ("text_csv", (*TEN, 3), {"kills": 3, "ranks": 2}, [SLOW]),
-    ("text_csv", ("--trainer.max_epochs", 4, "--data.batch_size", 32), EVERY_STEP, [SLOW]),  # threshold, temperature
+    ("text_csv", (*OOS, "--data.batch_size", 32, "--trainer.max_epochs", 4), EVERY_STEP, [SLOW]),  # threshold
     ("text_csv", (*TEN, 4), EVERY_STEP | {"when": "in_validation"}, [NIGHTLY]),
     ("text_csv", (*TEN, 4), EVERY_STEP | {"when": "in_save"}, [SLOW]),
     ("text_csv", (*TEN, 3, "--trainer.val_check_interval", 0.5), {"kills": 5, "save_every": 1}, [NIGHTLY]),
@@ -148,7 +150,7 @@ KILLS = [
     *((config, ("--trainer.max_epochs", n), {"kills": 2, "save_every": 3}, [NIGHTLY]) for config, n in OTHERS),
     # At any time, while a picture is drawn too
     ("iris_binary", ("--trainer.max_epochs", 23), {"kills": 2, "at": "times"}, [SLOW]),
-    ("text_csv", ("--trainer.max_epochs", 30), {"kills": 2, "at": "times"}, [SLOW]),
+    ("text_csv", (*OOS, "--trainer.max_epochs", 30), {"kills": 2, "at": "times"}, [SLOW]),
     *((config, ("--trainer.max_epochs", n), {"kills": 10, "at": "times"}, [NIGHTLY]) for config, n in AT_TIMES),
     (
         "clinc150",
@@ -307,7 +309,7 @@ def unbroken(cli, tmp_path_factory):
 
 def stopped_fit(config, plan, run):
     place = ("--trainer.default_root_dir", run)
-    smaller = ("--data.batch_size", "10", "--data.feature_dropout", "0.3") if config == "text_csv" else ()
+    smaller = (*OOS, "--data.batch_size", "10") if config == "text_csv" else ()
     smaller += ("--model.lr_scheduler", "null") if smaller else ()  # which would fall to 0 at max_steps
     return ("fit", "--config", f"configs/{config}.yaml", *QUIET, *smaller, *PLANS[plan], *place)
 

@@ -1,12 +1,16 @@
-"""Cells of a table as numbers and as categories, the same from every kind of file."""
+"""Cells of a table as numbers, categories and labels, the same from every kind of file."""
 
 import math
 import re
+from collections.abc import Sequence
 from typing import Any
 
 MISSING = {"", "na", "n/a", "#n/a", "<na>", "nan", "nat", "null", "none", "?", "-"}  # no number, in any case
+NO_LABEL = MISSING - {"none", "?", "-"}  # these three may be labels
 LARGEST = 3e38  # what a float32 can hold
 CODE = re.compile(r"0\d+")  # a postal code, a telephone number
+TIME = re.compile(r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d.*)")
+MIDNIGHT = re.compile(r"00:00(:00(\.0+)?)?")
 
 
 def as_number(value: Any) -> float | None:
@@ -22,6 +26,18 @@ def as_number(value: Any) -> float | None:
     return number if math.isnan(number) or abs(number) < LARGEST else None
 
 
+def as_numbers(cells: Sequence[Any]) -> list[float | None]:
+    """A column by `as_number`; fast where all of it are plain numbers."""
+    try:
+        numbers = list(map(float, cells))
+        is_plain = "_" not in "".join(cell if isinstance(cell, str) else "_" * isinstance(cell, bool) for cell in cells)
+        if is_plain and max(map(abs, numbers), default=0) < LARGEST:
+            return numbers  # type: ignore[return-value]  # NaN, which is in no order, is missing either way
+    except (TypeError, ValueError, OverflowError):
+        pass
+    return [as_number(cell) for cell in cells]
+
+
 def as_category(value: Any) -> str:
     """A category as text, the same from every kind of file; "" where it is missing."""
     if value is None or (not isinstance(value, str) and str(value).casefold() in MISSING):  # NaN, or pandas' NA
@@ -31,4 +47,33 @@ def as_category(value: Any) -> str:
         if not number.is_integer():
             return str(number)
         text = str(int(number)) if abs(number) < 2**53 or isinstance(value, float) else text
-    return text.lower() if text.lower() in ("true", "false") else text
+    return text.lower() if text.lower() in ("true", "false") else as_date(text)
+
+
+def as_categories(cells: Sequence[Any]) -> list[str]:
+    """A column by `as_category`; of a text that repeats, once."""
+    known = {cell: as_category(cell) for cell in {cell for cell in cells if isinstance(cell, str)}}
+    return [known[cell] if isinstance(cell, str) else as_category(cell) for cell in cells]
+
+
+def as_label(value: Any) -> str | None:
+    """A label as text, None where it is missing: numbers, booleans and dates as CSV files have them.
+
+    >>> [as_label(value) for value in (2.0, True, 2.5, "2024-05-01T00:00:00", "NA", "none")]
+    ['2', 'true', '2.5', '2024-05-01', None, 'none']
+
+    Raises:
+        ValueError: a list or a map.
+    """
+    if isinstance(value, list | dict):
+        raise ValueError(f"expected one label per row, got {str(value)[:50]}")
+    if isinstance(value, str):
+        return None if value.strip().casefold() in NO_LABEL else as_date(value)
+    return as_category(value) or None
+
+
+def as_date(text: str) -> str:
+    """A time at midnight as the date alone, and any other with a space, as CSV files have them."""
+    if text[:1].isdigit() and (found := TIME.fullmatch(text)):
+        return found[1] if MIDNIGHT.fullmatch(found[2]) else f"{found[1]} {found[2]}"
+    return text

@@ -5,6 +5,7 @@ import io
 import itertools
 import json
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 LONGEST_TEXT = 1_000_000  # characters: a novel
-DELIMITERS = ",;\t"
+DELIMITERS = ",;\t|"
 BYTE_ORDER_MARKS = (b"\xff\xfe", b"\xfe\xff")  # of UTF-16
 
 csv.field_size_limit(LONGEST_TEXT)  # Python's own limit is an eighth of it
@@ -51,66 +52,67 @@ def text_of(source: object, content: bytes) -> Text:
 
 
 def table_rows(path: Path, text: Text, suffix: str, columns: Sequence[str]) -> Iterator[Row]:
-    """The rows of a CSV or TSV file."""
-    delimiter = _delimiter(text, suffix, columns)
-    reader = csv.reader(text.open(newline=""), delimiter=delimiter, strict=True)
+    """The rows of a CSV or TSV file; a row of several lines stands in its first."""
+    delimiter, spaced = _delimiter(text, suffix, columns)
+    reader = csv.reader(text.open(newline=""), delimiter=delimiter, strict=True, skipinitialspace=spaced)
     # A quote that quotes nothing swallows all rows up to the next one.
     may_swallow = b'"' in text.content and _fits_without_quotes(text, delimiter)
-    header: list[str] = []
     names: list[str] = []
-    start, has_rows = 1, False
+    start = 1
     try:
         # Not splitlines(): a quoted field may hold line breaks, and a field any of Unicode's other separators.
         for values in reader:
-            line, first = reader.line_num, start
-            start = line + 1
-            if line > first and may_swallow:
+            line, start = start, reader.line_num + 1
+            if reader.line_num > line and may_swallow:
                 raise ValueError(
-                    f"{path} line {line}: a quoted field holds what could be rows; double its quotes, or, if it is "
-                    "meant to, put quotes around the names in the header too"
+                    f"{path} line {reader.line_num}: a quoted field holds what could be rows; double its quotes, or, "
+                    "if it is meant to, put quotes around the names in the header too"
                 )
             if not values:
                 continue
             if not names:
-                header, names = values, _different(values)
-                _require_header(f"{path} line {line}", header, columns)
-                continue
-            has_rows = True
-            if len(values) != len(names):
+                header = [name.strip() for name in values]
+                _require_header(f"{path} line {line}", header, columns, reader)
+                names = _different(header)
+            elif len(values) != len(names):
                 raise ValueError(
                     f"{path} line {line}: expected {len(names)} columns, as in the header, got {len(values)}"
                 )
-            yield f"line {line}", dict(zip(names, values, strict=True))
+            else:
+                yield f"line {line}", dict(zip(names, values, strict=True))
     except csv.Error as error:
         raise ValueError(
             f"{path} line {reader.line_num}: not a row of a {suffix[1:]} file: {error}; the row starts in line {start}"
         ) from error
-    missing = [name for name in columns if name not in header]
-    if header and missing and not has_rows:  # a page of HTML, or another kind of file under this name
-        raise ValueError(
-            f"{path} line {start - 1}: expected a column {', '.join(map(repr, missing[:10]))}, got {preview(header)} "
-            "and no other line; is it a table at all?"
-        )
 
 
-def _require_header(place: str, header: list[str], columns: Sequence[str]) -> None:
+def _require_header(place: str, header: list[str], columns: Sequence[str], rest: Iterator[list[str]]) -> None:
     if header[0].startswith("sep="):
         raise ValueError(f"{place}: expected the columns' names, got a note to Excel, sep=: remove that line")
-    if repeated := [name for name in columns if header.count(name) > 1]:
+    count = Counter(header)
+    if repeated := [name for name in columns if count[name] > 1]:
         raise ValueError(f"{place}: expected columns of different names, got {preview(repeated)} twice")
+    if missing := [name for name in columns if name not in count]:
+        hint = " and no other line; is it a table at all?"  # a page of HTML, or another kind of file under this name
+        if any(rest):
+            hint = "; name the columns that are there, or put a header line on top if there is none"
+        raise ValueError(f"{place}: expected a column {preview(missing)}, got {preview(header)}{hint}")
 
 
-def _delimiter(text: Text, suffix: str, columns: Sequence[str]) -> str:
-    """What separates the columns: that by which the header has the names wanted, else what the suffix stands for."""
+def _delimiter(text: Text, suffix: str, columns: Sequence[str]) -> tuple[str, bool]:
+    """What separates the columns, and if a space follows it.
+
+    That by which the header has the names wanted, else what the suffix stands for.
+    """
     own = "," if suffix == ".csv" else "\t"
     for delimiter in (own, *DELIMITERS.replace(own, "")):
         try:
             header = next(filter(None, csv.reader(text.open(newline=""), delimiter=delimiter)), [])
         except csv.Error:
             continue
-        if set(columns) <= set(header):
-            return delimiter
-    return own
+        if set(columns) <= {name.strip() for name in header}:
+            return delimiter, any(name.startswith(" ") for name in header[1:])
+    return own, False
 
 
 def _fits_without_quotes(text: Text, delimiter: str) -> bool:

@@ -10,11 +10,15 @@ from typing import Any, BinaryIO
 
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
+from datamodules.files.cells import as_label
 from datamodules.files.formats import LONGEST_TEXT, Row, json_rows, parquet_rows, preview, table_rows, text_of
 
 LARGEST_FILE = 500_000_000  # bytes: millions of sentences
 SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".parquet")
+ARCHIVES = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")  # how zip files, and so .xlsx, and .xls begin
 SURROGATE = re.compile("[\ud800-\udfff]")
+
+DROP = "--data.drop_unlabelled true"
 
 Files = str | Path | Sequence[str | Path]
 
@@ -25,11 +29,12 @@ def read_labelled(
     """Texts and labels of one or several files, in their order.
 
     Args:
-        files: .csv or .tsv with a header line, its columns separated by `,` `;` or tabs; .json, a list of objects;
-            .jsonl, one object a line; .parquet. In UTF-8, or UTF-16 with a mark. Each may be compressed: .csv.gz.
+        files: .csv or .tsv with a header line, its columns separated by `,` `;` `|` or tabs; .json, a list of objects;
+            .jsonl or .ndjson, one object a line; .parquet. In UTF-8, or UTF-16 with a mark. Each may be compressed:
+            .csv.gz.
         text_column: name of the column, or key, that holds the text.
         label_column: name of the column, or key, that holds the label.
-        drop_unlabelled: leave out the rows without a label, with a line that tells how many.
+        drop_unlabelled: leave out the rows without a label (also NA, nan, null), with a line that tells how many.
 
     Raises:
         ValueError: one line that names the file and all bad rows, what was expected and what was found.
@@ -49,7 +54,7 @@ def labelled_rows(path: Path, columns: Sequence[str], drop_unlabelled: bool) -> 
     number = dropped = 0
     for place, row in read_rows(path, columns):
         number += 1
-        if drop_unlabelled and _is_bare(row.get(columns[-1])):
+        if drop_unlabelled and _is_unlabelled(row.get(columns[-1])):
             dropped += 1
         else:
             yield place, row
@@ -116,6 +121,9 @@ def read_rows(file: str | Path, columns: Sequence[str], suffixes: tuple[str, ...
         OSError: the file cannot be opened.
     """
     path, suffix = Path(file), _suffix(file)
+    with path.open("rb") as stream:
+        if stream.read(4) in ARCHIVES:
+            raise ValueError(f"{path}: expected a text file, got a zip or Excel file: unzip it, or save it as CSV")
     if suffix not in SUFFIXES:
         raise ValueError(
             f"{path}: expected a file that ends in one of {', '.join(suffixes)}, each perhaps with .gz; convert it to "
@@ -131,7 +139,7 @@ def read_rows(file: str | Path, columns: Sequence[str], suffixes: tuple[str, ...
 def column_values(
     path: str | Path, rows: Iterable[Row], columns: Sequence[str], may_be_empty: bool = False
 ) -> Iterator[list[str]]:
-    """The text in each of these columns, for every row.
+    """The text in each of these columns, for every row; the last is a label, unless it may be empty.
 
     Raises:
         ValueError: after the last, names all rows whose value is missing or no text; no text at all is one of "" if it
@@ -141,44 +149,57 @@ def column_values(
     unlabelled = False
     for number, (place, row) in enumerate(rows):
         try:
-            yield [_text(row, column, may_be_empty) for column in columns]
+            texts = columns if may_be_empty else columns[:-1]
+            values = [_text(row, column, may_be_empty) for column in texts]
+            yield values if may_be_empty else [*values, _label(row, columns[-1])]
         except ValueError as error:
             problems.append((place, str(error)))
-            unlabelled = unlabelled or (not may_be_empty and columns[-1] in row and _is_bare(row[columns[-1]]))
+            unlabelled = unlabelled or (not may_be_empty and columns[-1] in row and _is_unlabelled(row[columns[-1]]))
             if number == 0 and not all(column in row for column in columns):
-                break  # the header lacks it, and so would every row
+                break  # and so would every row
     if problems:
         (place, problem), *others = problems
         more = f"; {len(others)} more bad rows: {', '.join(p for p, _ in others[:20])}" if others else ""
-        remedy = "; --data.drop_unlabelled true leaves out rows without a label" if unlabelled else ""
+        remedy = f"; {DROP} leaves out rows without a label" if unlabelled else ""
         raise ValueError(f"{path} {place}: {problem}{more}{', ...' if len(others) > 20 else ''}{remedy}")
 
 
-def _is_bare(value: Any) -> bool:
-    return value is None or (isinstance(value, str) and not value.strip())
+def _is_unlabelled(value: Any) -> bool:
+    return not isinstance(value, list | dict) and as_label(value) is None
+
+
+def _label(row: dict[str, Any], column: str) -> str:
+    """The label in a column."""
+    value = _cell(row, column)
+    if (label := as_label(value)) is None:
+        raise ValueError(f"expected text in {column!r}, got {repr(value)[:20] if value else 'an empty field'}")
+    return _within_limits(label, column)
 
 
 def _text(row: dict[str, Any], column: str, may_be_empty: bool) -> str:
-    """The value of a column, as text."""
-    if column not in row:
-        raise ValueError(
-            f"expected a column {column!r}, got {preview(row)}; name the columns that are there, or put a header "
-            "line on top if there is none"
-        )
-    value = row[column]
-    if not isinstance(value, str):
-        if value is None and may_be_empty:
-            return ""
-        if isinstance(value, float) and value.is_integer():  # 2.0 stands for 2 where a column had holes
-            value = int(value)
-        if not isinstance(value, int):
-            remedy = ": write it as text, in JSON with quotes" if isinstance(value, float) else ""
-            raise ValueError(f"expected text in {column!r}, got {type(value).__name__}{remedy}")
-        return str(value).lower()  # true, as JSON writes it
-    if not value.strip():
-        if not may_be_empty:
-            raise ValueError(f"expected text in {column!r}, got an empty field")
+    """The text in a column; whole numbers and booleans are texts too, as in a CSV file."""
+    value = _cell(row, column)
+    if may_be_empty and (value is None or not str(value).strip()):
         return ""
+    if isinstance(value, float) and value.is_integer():  # 2.0 stands for 2 where a column had holes
+        value = int(value)
+    if isinstance(value, int):
+        return str(value).lower()  # true, as JSON writes it
+    if not isinstance(value, str):
+        remedy = ": write it as text, in JSON with quotes" if isinstance(value, float) else ""
+        raise ValueError(f"expected text in {column!r}, got {type(value).__name__}{remedy}")
+    if not value.strip():
+        raise ValueError(f"expected text in {column!r}, got an empty field")
+    return _within_limits(value, column)
+
+
+def _cell(row: dict[str, Any], column: str) -> Any:
+    if column not in row:
+        raise ValueError(f"expected a column {column!r}, got {preview(row)}; name the columns that are there")
+    return row[column]
+
+
+def _within_limits(value: str, column: str) -> str:
     if len(value) > LONGEST_TEXT:
         raise ValueError(f"expected at most {LONGEST_TEXT:,} characters in {column!r}, got {len(value):,}")
     if not value.isascii() and SURROGATE.search(value):
@@ -189,7 +210,8 @@ def _text(row: dict[str, Any], column: str, may_be_empty: bool) -> str:
 def _suffix(file: str | Path) -> str:
     """The suffix in lower case, that before .gz of a compressed file."""
     path = Path(str(file).lower())
-    return Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
+    suffix = Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
+    return {".ndjson": ".jsonl"}.get(suffix, suffix)
 
 
 def _content(path: Path) -> bytes:

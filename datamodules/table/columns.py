@@ -9,14 +9,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datamodules.files.cells import as_category, as_number
+from datamodules.files.cells import as_categories, as_numbers
 from datamodules.files.formats import Row
+from datamodules.table.tabular import LARGEST
 
 Kind = list[str] | None  # of a column: its categories, "" for a missing one; None for numbers
 
 
-def kind_of(name: str, rows: Sequence[Row], train_rows: Sequence[Row], is_named: bool) -> Kind:
+def kind_of(name: str, rows: Sequence[Row], train_rows: Sequence[Row], is_named: bool) -> tuple[Kind, Any]:
     """What a column holds: numbers, if all rows of the file do, held out or not; else the categories of training rows.
+
+    Beside the kind it returns the numbers of all rows, NaN where missing; None of categories.
 
     Args:
         name: of the column.
@@ -27,20 +30,19 @@ def kind_of(name: str, rows: Sequence[Row], train_rows: Sequence[Row], is_named:
     Raises:
         ValueError: a list or a map in a cell, or no value at all.
     """
-    numbers: list[float | None] = []
-    for place, row in rows:
-        if isinstance(value := row.get(name), list | dict):
+    cells = [row.get(name) for _, row in rows]
+    for n, value in enumerate(cells):
+        if isinstance(value, list | dict):
             raise ValueError(
-                f"{place}: expected a number or a category in {name!r}, got {json.dumps(value)[:50]}: make "
+                f"{rows[n][0]}: expected a number or a category in {name!r}, got {json.dumps(value)[:50]}: make "
                 f"a column of each part, or leave it out with --data.id_columns '[{name}]'"
             )
-        if (number := as_number(value)) is None or not math.isnan(number):
-            numbers.append(number)
+    numbers = as_numbers(cells)
     if is_named or None in numbers:
-        return sorted({as_category(row.get(name)) for _, row in train_rows})
-    if not numbers:
+        return sorted({*as_categories([row.get(name) for _, row in train_rows])}), None
+    if all(number is None or math.isnan(number) for number in numbers):
         raise ValueError(f"column {name!r} has no value in the training rows: --data.id_columns '[{name}]'")
-    return None
+    return None, numbers
 
 
 class Layout(NamedTuple):
@@ -68,7 +70,8 @@ def layout_of(columns: dict[str, Kind], with_holes: list[str], mean: Tensor, sca
     """The layout of columns, of which those `with_holes` lack numbers; mean and scale (D,)."""
     kinds = list(columns.values())
     numbers = [column for column, kind in enumerate(kinds) if kind is None]
-    holes = [list(columns).index(name) for name in with_holes]
+    lacking = set(with_holes)
+    holes = [column for column, name in enumerate(columns) if name in lacking]
     categories = [column for column, kind in enumerate(kinds) if kind is not None]
     ends = torch.tensor([len(numbers) + len(holes), *(len(kind) for kind in kinds if kind is not None)]).cumsum(0)
     n = len(numbers)
@@ -87,7 +90,7 @@ def feature_names(columns: dict[str, Kind], with_holes: list[str]) -> list[str]:
 def transformed(x: Tensor, layout: Layout) -> Tensor:
     """Numbers and numbers of categories, (N, F), to (N, D): 0 stands for the mean, and for all that is not there."""
     made, n = torch.zeros(len(x), layout.width), len(layout.numbers)
-    made[:, :n] = ((x[:, layout.numbers] - layout.mean) / layout.scale).nan_to_num()
+    made[:, :n] = ((x[:, layout.numbers] - layout.mean) / layout.scale).nan_to_num().clamp(-LARGEST, LARGEST)
     made[:, n : n + len(layout.holes)] = x[:, layout.holes].isnan()
     category = x[:, layout.categories].long()  # -1 is in none
     row, column = (category >= 0).nonzero(as_tuple=True)

@@ -21,9 +21,10 @@ from datamodules.checks import (
     label_oddities,
     new_categories,
     stray_cells,
+    telling_columns,
     zero_padded_columns,
 )
-from datamodules.files.cells import as_category, as_number
+from datamodules.files.cells import as_categories, as_category, as_numbers
 from datamodules.files.formats import Row, plain
 from datamodules.files.readers import column_values, each_file, labelled_rows, read_rows, require_files
 from datamodules.sampler import BatchIndices
@@ -57,11 +58,13 @@ class TableDataModule(TabularDataModule):
         test_file: likewise; null holds out a stratified share of the training rows.
         label_column: name of the column with the label.
         feature_columns: names of the columns to learn from; null takes all but those of the label and the ids.
-        id_columns: columns that are carried along to reports and predictions, and not learned from.
+        id_columns: columns that are carried along to reports and predictions, and not learned from; "auto" takes those
+            that look like ids, and those each of which alone gives the label away.
         categorical_columns: columns whose numbers are names, such as postal codes; those with words are found anyway.
         missing: "impute" takes the mean of the training rows for a number that is not there, with a column of 0 and 1
             that says so, and makes a missing category one of its own; "refuse" ends with a line that names the rows.
-        drop_unlabelled: leave out rows of these files that have no label, instead of refusing them.
+        drop_unlabelled: leave out rows of these files that have no label, or the only row of one, instead of refusing
+            them.
         predict_file: rows for `predict`, a file as above; without either, `predict` takes the test rows.
         predict_inputs: rows for `predict`, as [{age: 31, town: Oslo}], or as [[31, Oslo]] in the order of the columns.
         options: as in TabularDataModule.
@@ -79,7 +82,7 @@ class TableDataModule(TabularDataModule):
         test_file: str | list[str] | None = None,
         label_column: str | int = "label",
         feature_columns: list[str] | None = None,
-        id_columns: list[str] | None = None,
+        id_columns: list[str] | Literal["auto"] | None = None,
         categorical_columns: list[str] | None = None,
         missing: Literal["impute", "refuse"] = "impute",
         drop_unlabelled: bool = False,
@@ -94,8 +97,12 @@ class TableDataModule(TabularDataModule):
             raise ValueError("expected predict_inputs or predict_file, got both; leave one out")
         self.train_file, self.val_file, self.test_file = train_file, val_file, test_file
         self.label_column, self.missing, self.predict_file = str(label_column), missing, predict_file
-        self.feature_columns, self.id_columns = feature_columns, id_columns or []
+        self.feature_columns, self.takes_ids_out = feature_columns, id_columns == "auto"
+        self.id_columns: list[str] = [] if id_columns in ("auto", None) else list(id_columns)  # type: ignore[arg-type]
+        self._dubious: dict[str, str] = {}  # columns like ids, and those that give the label away, with a line for each
         self.categorical_columns, self.drop_unlabelled = categorical_columns or [], drop_unlabelled
+        self._numbers: dict[str, list[Any]] = {}  # of columns of the training file, until they are encoded
+        self._stray: dict[str, str] = {}
         self._trained_with: dict[str, list[str] | None] | None = None  # the options of a checkpoint's columns
 
     # What the files hold, and, unless a checkpoint has told, what their columns are.
@@ -104,14 +111,19 @@ class TableDataModule(TabularDataModule):
         """Numbers, NaN where missing, and numbers of categories, -1 where unknown: (N, F), and target (N,)."""
         if not self.train_file:
             raise ValueError("train_file: expected a file to train on, got none; --data.train_file FILE")
-        parts = {"train": self._labelled("train", self.train_file)}
-        self.file_rows = parts["train"][0]  # in their order, held out or not
+        self.file_rows, labels = self._labelled("train", self.train_file)
         self.file_columns = list(dict.fromkeys(name for _, row in self.file_rows for name in row))
+        # Rows of this file by their positions; those of others as they are.
+        parts: dict[str, tuple[list[Any], list[str]]] = {"train": ([*range(len(labels))], labels)}
         for split, file in (("val", self.val_file), ("test", self.test_file)):
             if file:
                 parts[split] = self._labelled(split, file)
-        parts = hold_out(parts, {"test": self.test_fraction, "val": self.val_fraction}, self.seed)
-        self.rows = {split: rows for split, (rows, _) in parts.items()}
+        fractions = {"test": self.test_fraction, "val": self.val_fraction}
+        parts = hold_out(parts, fractions, self.seed, self.drop_unlabelled)
+        of_file = [split for split in parts if split == "train" or self.is_drawn(split)]
+        self.rows = {
+            split: [self.file_rows[n] for n in rows] if split in of_file else rows for split, (rows, _) in parts.items()
+        }
         self.labels = [label for _, labels in parts.values() for label in labels]
         if self.trains_on_validation:
             self.rows |= {"train": self.rows["train"] + self.rows["val"], "val": []}
@@ -124,7 +136,8 @@ class TableDataModule(TabularDataModule):
                 )
             self._use_columns(self._choose_columns())
         number = {name: k for k, name in enumerate(self.class_names)}
-        splits = {}
+        is_new = self.mean is None  # and no checkpoint has told
+        splits, raw = {}, self._encoded(self.file_rows, self.file_columns)
         for split, (rows, labels) in parts.items():
             if unknown := sorted(set(labels) - set(number)):
                 known = ", ".join(self.class_names[:5]) + (", ..." if len(number) > 5 else "")
@@ -132,9 +145,28 @@ class TableDataModule(TabularDataModule):
                     f"label {', '.join(map(repr, unknown[:10])):.300} of the {split} rows is none of the {len(number)} "
                     f"of the training rows ({known:.300}): add training rows, or remove these"
                 )
-            there = self.file_columns if split == "train" or self.is_drawn(split) else None
-            splits[split] = self._encoded(rows, there), torch.tensor([number[label] for label in labels])
+            target = torch.tensor([number[label] for label in labels], dtype=torch.long)
+            if split == "train" and is_new:
+                raw = self._without_dubious(raw, rows, target)
+            splits[split] = raw[rows] if split in of_file else self._encoded(rows), target
         return splits
+
+    def _without_dubious(self, raw: Tensor, rows: list[int], target: Tensor) -> Tensor:
+        """Find columns that look like ids or give the label away; leave them out if `id_columns` is auto."""
+        kinds = self.columns.items()
+        numbers = {name: x for (name, kind), x in zip(kinds, raw.T, strict=True) if kind is None}
+        words = {name: x for (name, kind), x in zip(kinds, raw.T, strict=True) if kind is not None}
+        named = self.categorical_columns
+        self._stray = stray_cells([name for name in words if name not in named], self.file_rows)
+        unnamed = {name: self.columns[name] or [] for name in words if name not in {*named, *self._stray}}
+        seen = [{name: x[rows] for name, x in columns.items()} for columns in (numbers, words)]
+        self._dubious = id_like_columns(unnamed, numbers, len(rows)) | telling_columns(*seen, target)
+        if not self.takes_ids_out or not (kept := {name: kind for name, kind in kinds if name not in self._dubious}):
+            return raw
+        self.id_columns = [*self._dubious]
+        raw = raw[:, [n for n, name in enumerate(self.columns) if name in kept]]
+        self._use_columns(kept)
+        return raw
 
     def _labelled(self, split: str, files: str | list[str]) -> LabelledRows:
         require_files(f"{split}_file", files)
@@ -157,8 +189,10 @@ class TableDataModule(TabularDataModule):
                 raise ValueError(f"{option}: the file has no column {unknown[0]!r}, it has {listed}")
         if self.label_column in names or not names:
             raise ValueError(f"feature_columns: expected columns other than the label's, got {names} of {listed}")
-        named = self.categorical_columns
-        return {name: kind_of(name, self.file_rows, self.rows["train"], name in named) for name in names}
+        named, columns = self.categorical_columns, {}
+        for name in names:
+            columns[name], self._numbers[name] = kind_of(name, self.file_rows, self.rows["train"], name in named)
+        return columns
 
     def _use_columns(self, columns: dict[str, Kind]) -> None:
         self.columns = columns
@@ -171,21 +205,21 @@ class TableDataModule(TabularDataModule):
     def oddities(self, stage: str) -> list[str]:
         lines: list[str] = []
         if stage == "fit" and not self.refit:
-            raw = torch.cat([x for x, _ in self.splits.values()])
-            numbers = {name: x for (name, kind), x in zip(self.columns.items(), raw.T, strict=True) if kind is None}
-            named = self.categorical_columns
-            words = {name: kind for name, kind in self.columns.items() if kind is not None and name not in named}
-            stray = stray_cells(words, self.file_rows)
-            ids = {name: known for name, known in words.items() if name not in stray}
-            lines += label_oddities(self.labels)
-            lines += [*stray.values(), *zero_padded_columns(numbers, self.file_rows)]
-            lines += id_like_columns(ids, numbers, len(self.rows["train"]))
+            numbers = [name for name, kind in self.columns.items() if kind is None]
+            lines += [*label_oddities(self.labels), *self._stray.values()]
+            lines += zero_padded_columns(numbers, self.file_rows[:10_000])
+            lines += [] if self.takes_ids_out else self._dubious.values()
         for split in {"fit": ("train", "val", "test"), "test": ("test",)}.get(stage, ()):
             if split == "train" or not self.is_drawn(split):  # else told of with the file that they are from
                 rows = self.file_rows if split == "train" else self.rows[split]
                 lines += absent_columns(self.columns, rows, f"{split} rows")
-            lines += new_categories(self.number_of, self.rows[split], f"{split} rows")
+        held_out = ("val", "test") if stage == "fit" else ("test",) if stage == "test" and self.test_file else ()
+        known = {name: number for name, number in self.number_of.items() if name not in self._dubious | self._stray}
+        rows = [row for split in held_out for row in self.rows[split]]
+        lines += new_categories(known, rows, "held-out rows" if stage == "fit" else "test rows")
         notes = few_to_choose_by(len(self.rows["val"])) if stage == "fit" and not self.refit else []
+        if stage == "fit" and self.takes_ids_out:
+            notes.append(f"data.id_columns auto leaves out {', '.join(map(repr, self.id_columns)) or 'none'}")
         return [f"note: {line}" for line in notes] + [f"warning: {line}" for line in lines]
 
     # What TabularDataModule makes its batches of.
@@ -199,6 +233,10 @@ class TableDataModule(TabularDataModule):
     @property
     def has_inputs(self) -> bool:
         return self.predict_inputs is not None or self.predict_file is not None
+
+    def use_recipe(self, recommended: dict[str, Any]) -> None:
+        ids = {"data.id_columns": self.id_columns} if self.takes_ids_out else {}
+        super().use_recipe(recommended | ids)
 
     def fit_scale(self, x: Tensor) -> None:
         """Take mean and scale of the columns of numbers from training rows (N, F); of the others they are 0 and 1."""
@@ -299,7 +337,9 @@ class TableDataModule(TabularDataModule):
         super().require_known_rows(split)
         if split != "train" or self._trained_with in (None, self._options):
             return
-        if self._choose_columns() != self.columns:
+        chosen = self._choose_columns()
+        self._numbers.clear()
+        if chosen != self.columns:
             before = ", ".join(f"{name} {value}" for name, value in self._trained_with.items())
             now = ", ".join(f"{name} {value}" for name, value in self._options.items())
             raise ValueError(
@@ -309,6 +349,8 @@ class TableDataModule(TabularDataModule):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.with_holes, self._trained_with = state["with_holes"], state["options"]
+        if self.takes_ids_out:
+            self.id_columns = list(state["options"]["id_columns"])
         self._use_columns(state["columns"])
         super().load_state_dict(state)
         self.layout = layout_of(self.columns, self.with_holes, *self.scaling())
@@ -347,9 +389,10 @@ class TableDataModule(TabularDataModule):
         return row
 
     def _require_columns(self, place: str, there: Iterable[str]) -> None:
-        if absent := [name for name in self.columns if name not in there]:
+        known = set(there)
+        if absent := [name for name in self.columns if name not in known]:
             raise ValueError(
-                f"{place}: expected a column {', '.join(map(repr, absent[:10]))}, got {', '.join(sorted(there)[:20])}"
+                f"{place}: expected a column {', '.join(map(repr, absent[:10]))}, got {', '.join(sorted(known)[:20])}"
             )
 
     def _encoded(self, rows: list[Row], there: Iterable[str] | None = None) -> Tensor:
@@ -365,27 +408,33 @@ class TableDataModule(TabularDataModule):
         if not rows:
             return torch.empty(0, len(self.columns), dtype=self.precision)
         self._require_columns(rows[0][0].partition(" line ")[0], there or {name for _, row in rows for name in row})
-        number_of, encoded, holes, wrong = self.number_of, [], [], []
-        for place, row in rows:
-            values = [
-                number_of[name].get(as_category(row.get(name)), -1) if name in number_of else as_number(row.get(name))
-                for name in self.columns
-            ]
-            for name, value in zip(self.columns, values, strict=True):
-                if value is None:
-                    wrong.append(f"{place}: expected a number in {name!r}, got {str(row[name])[:50]!r}")
-                elif math.isnan(value) or (name in number_of and as_category(row.get(name)) == ""):
-                    holes.append(f"{place} has no {name!r}")
-            encoded.append([float(value) for value in values if value is not None])
+        encoded = torch.empty(len(rows), len(self.columns), dtype=self.precision)
+        wrong: list[tuple[int, str]] = []
+        holes: list[tuple[int, str]] = []
+        for column, name in enumerate(self.columns):
+            read = self._numbers.pop(name, None) if rows is vars(self).get("file_rows") else None
+            cells = [row.get(name) for _, row in rows] if read is None else []
+            if (number_of := self.number_of.get(name)) is None:
+                numbers = as_numbers(cells) if read is None else read
+                wrong += [(n, name) for n, number in enumerate(numbers) if number is None]
+                values = [math.nan if number is None else number for number in numbers]
+                holes += [(n, name) for n, value in enumerate(values) if value != value]
+            else:
+                found = as_categories(cells)
+                values = [number_of.get(category, -1) for category in found]
+                holes += [(n, name) for n, category in enumerate(found) if not category]
+            encoded[:, column] = torch.tensor(values, dtype=self.precision)
         if wrong:
-            more = f"; {len(wrong) - 1} more, the next: {wrong[1]}" if len(wrong) > 1 else ""
-            raise ValueError(f"{wrong[0]}{more}")
+            said = [f"{rows[n][0]}: expected a number in {name!r}, got {str(rows[n][1][name])[:50]!r}" for n, name in
+                    sorted(wrong, key=lambda cell: cell[0])[:2]]  # fmt: skip
+            raise ValueError(said[0] + (f"; {len(wrong) - 1} more, the next: {said[1]}" if len(wrong) > 1 else ""))
         if holes and self.missing == "refuse":
+            n, name = min(holes, key=lambda cell: cell[0])
             raise ValueError(
-                f"{holes[0]}, and {len(holes) - 1} more values are missing: correct them, remove their rows, or set "
-                "--data.missing impute"
+                f"{rows[n][0]} has no {name!r}, and {len(holes) - 1} more values are missing: correct them, remove "
+                "their rows, or set --data.missing impute"
             )
-        return torch.tensor(encoded, dtype=self.precision)
+        return encoded
 
 
 def _gathered(raw: Tensor, layout: Layout, batch: BatchIndices) -> Tensor:

@@ -12,8 +12,11 @@ from torch import Tensor
 from datamodules.batches import BatchedDataModule, BatchedDataset
 from datamodules.sampler import BatchIndices
 from datamodules.splits import fingerprint, join_validation, require_same_rows, require_two_rows, stratified_split
+from datamodules.table.recipe import chosen_penalty, number_of_epochs, numbers_of, penalty, size_of_batches, stable_rate
 
 NAMES = ("feature_names", "class_names")
+LARGEST = 1e30  # standard deviations: with weights, products and sums of them are numbers of a float32
+MOST_TO_REFIT = 200_000  # rows, up to which a second fit on all of them is worth its time
 STATE = (*NAMES, "class_counts", "mean", "scale")  # what a checkpoint keeps
 
 
@@ -43,7 +46,7 @@ class TabularDataModule(BatchedDataModule):
     Args:
         val_fraction: share of all rows to hold out for validation, in (0, 1).
         test_fraction: share of all rows to hold out for the test, in (0, 1).
-        batch_size: rows per update, over all devices together.
+        batch_size: rows per update, over all devices together; null goes by the number of training rows.
         seed: of the split and of the order of the rows; null takes the run's own (seed_everything), or else 42.
         stratified_batches: shuffle so that every training batch holds each class in its overall proportion.
         refit: train on the validation rows as well, and validate on none; see `train.py fit --refit true`.
@@ -68,19 +71,21 @@ class TabularDataModule(BatchedDataModule):
         self,
         val_fraction: float = 0.2,
         test_fraction: float = 0.2,
-        batch_size: int = 16,
+        batch_size: int | None = 16,
         seed: int | None = None,
         stratified_batches: bool = False,
         refit: bool = False,
         predict_inputs: list[list[float]] | None = None,
     ) -> None:
-        super().__init__(batch_size, seed, stratified_batches, refit)
+        super().__init__(16 if batch_size is None else batch_size, seed, stratified_batches, refit)
         if not (val_fraction > 0 and test_fraction > 0 and val_fraction + test_fraction < 1):
             raise ValueError(
                 "val_fraction and test_fraction must be above 0 and leave rows to train on, "
                 f"got {val_fraction} and {test_fraction}"
             )
         self.val_fraction, self.test_fraction, self.predict_inputs = val_fraction, test_fraction, predict_inputs
+        self.given_batch_size = batch_size
+        self.recipe: dict[str, Any] = {}
         self.mean: Tensor | None = None
         self.scale: Tensor | None = None
         self.fingerprint = ""  # of the training rows, in their order
@@ -127,6 +132,27 @@ class TabularDataModule(BatchedDataModule):
         if self.mean is None:
             self.class_counts = torch.bincount(target, minlength=self.num_classes).tolist()
             self.fit_scale(x)
+            # Functions, as what they choose takes time, and may be given; of training rows alone, for others judge.
+            functions = {"model.l2": self.recommended_l2, "model.lr": self.recommended_lr}
+            self.use_recipe(self._sizes(len(x)) | functions)
+
+    def _sizes(self, rows: int) -> dict[str, Any]:
+        batch_size, epochs = self.given_batch_size or size_of_batches(rows), number_of_epochs(rows)
+        return {"refit": rows <= MOST_TO_REFIT, "data.batch_size": batch_size, "trainer.max_epochs": epochs}
+
+    def use_recipe(self, recommended: dict[str, Any]) -> None:
+        """Take the batch size, where the options leave it open; the command line sets those of model and Trainer."""
+        self.recipe = recommended
+        if self.given_batch_size is None:
+            self.batch_size = recommended["data.batch_size"]
+
+    def recommended_l2(self) -> float:
+        """The penalty that serves rows best that are held out of the training rows for it."""
+        return chosen_penalty(self.transform, *self.splits["train"], self.seed)
+
+    def recommended_lr(self) -> float:
+        """A rate of gradient descent that suits these rows."""
+        return stable_rate(self.transform, *self.splits["train"], self.seed)
 
     def fit_scale(self, x: Tensor) -> None:
         """Take mean and scale from raw training rows, (N, F)."""
@@ -157,7 +183,7 @@ class TabularDataModule(BatchedDataModule):
     def transform(self, x: Tensor) -> Tensor:
         """Raw features (N, F) to the model's, (N, D): derived columns added, each column standardised."""
         mean, scale = self.scaling()
-        return (self.add_features(x) - mean) / scale
+        return ((self.add_features(x) - mean) / scale).clamp(-LARGEST, LARGEST)
 
     def encode(self, rows: Any) -> Tensor:
         """Raw rows (N, F), as an array, a tensor, a data frame or nested lists, to what the model takes, (N, D).
@@ -226,7 +252,8 @@ class TabularDataModule(BatchedDataModule):
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps: names and counts, mean and scale, and the fingerprint of the training rows."""
         own = {name: getattr(self, name) for name in STATE}
-        return super().state_dict() | own | {"fingerprint": self._restored or self.fingerprint}
+        chosen = numbers_of(self.recipe)
+        return super().state_dict() | own | {"fingerprint": self._restored or self.fingerprint, "recipe": chosen}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take all of it from a checkpoint.
@@ -249,6 +276,9 @@ class TabularDataModule(BatchedDataModule):
         for name in STATE:
             setattr(self, name, state[name])
         self._restored = state["fingerprint"]
+        rows = sum(self.class_counts)  # what was given, and so never chosen, changes nothing that is restored
+        unchosen = {"model.l2": penalty(1.0, rows), "model.lr": 0.1}
+        self.use_recipe(self._sizes(rows) | unchosen | numbers_of(state.get("recipe", {})))
 
     def _raw(self, split: str) -> tuple[Tensor, Tensor]:
         """Raw features (N, F) and target (N,) of a split; those of "predict" are the inputs given, or the test rows."""

@@ -16,6 +16,7 @@ from datamodules.files.readers import read_inputs, read_labelled, require_files
 from datamodules.sampler import BatchIndices
 from datamodules.splits import fingerprint, hold_out, join_validation, listed, require_same_rows
 from datamodules.text.features import PRESETS, Ngrams, TfidfFeatures
+from datamodules.text.recipe import as_options, is_unspaced, ngrams_for, numbers_of, recipe
 from datamodules.text.sparse_rows import SparseRows, as_tensor
 
 LabelledTexts = tuple[list[str], list[str]]  # texts, labels
@@ -33,10 +34,10 @@ class TfidfDataModule(BatchedDataModule):
         words: n-grams of words; null leaves them out.
         chars: n-grams of characters, joined to those of words; null leaves them out.
         preset: n-grams that have proved good, in place of those of words and chars: "words", single ones and pairs; or
-            "words+chars", those and two to four characters, with a feature_dropout of 0.5 to 0.7. null takes words and
-            chars as they are.
+            "words+chars", those and two to four characters, with a feature_dropout of 0.5 to 0.7. "auto" goes by the
+            training texts (recipe.py) where words and chars are null. null takes words and chars as they are.
         feature_dropout: share of each training row's n-grams to leave out at random, anew in every epoch, in [0, 1).
-        batch_size: rows per update, over all devices together.
+        batch_size: rows per update, over all devices together; null goes by the number of training rows.
         seed: of the split, of the order of the rows and of feature_dropout; null takes the run's own (seed_everything),
             or else 42.
         stratified_batches: shuffle so that every batch holds each label in the proportion that all training rows do,
@@ -57,20 +58,20 @@ class TfidfDataModule(BatchedDataModule):
         self,
         words: Ngrams | None = Ngrams(ngram_range=(1, 2)),  # noqa: B008 - never changed
         chars: Ngrams | None = None,
-        preset: Literal["words", "words+chars"] | None = None,
+        preset: Literal["auto", "words", "words+chars"] | None = None,
         feature_dropout: float = 0.0,
-        batch_size: int = 256,
+        batch_size: int | None = 256,
         seed: int | None = None,
         stratified_batches: bool = False,
         refit: bool = False,
         predict_inputs: list[str] | None = None,
         predict_file: str | None = None,
     ) -> None:
-        super().__init__(batch_size, seed, stratified_batches, refit)
+        super().__init__(256 if batch_size is None else batch_size, seed, stratified_batches, refit)
         if not 0 <= feature_dropout < 1:
             raise ValueError(f"feature_dropout must be at least 0 and below 1, got {feature_dropout}")
-        if preset not in (None, *PRESETS):
-            raise ValueError(f"preset must be {', '.join(PRESETS)} or null, got {preset}")
+        if preset not in (None, "auto", *PRESETS):
+            raise ValueError(f"preset must be auto, {', '.join(PRESETS)} or null, got {preset}")
         if words is None and chars is None and preset is None:
             raise ValueError("expected n-grams of words, of chars or of both; got words: null and chars: null")
         if predict_inputs is not None and predict_file is not None:
@@ -78,8 +79,8 @@ class TfidfDataModule(BatchedDataModule):
         if predict_inputs is not None and not all(text.strip() for text in predict_inputs):
             raise ValueError(f"predict_inputs: expected no empty text, got {predict_inputs}")
         given = {name: options for name, options in (("words", words), ("chars", chars)) if options is not None}
-        self.ngrams = given if preset is None else PRESETS[preset]
-        self.feature_dropout = feature_dropout
+        self.ngrams = PRESETS.get(preset or "", given)  # none yet, if they go by the texts
+        self.given_batch_size, self.feature_dropout = batch_size, feature_dropout
         self.predict_inputs, self.predict_file = predict_inputs, predict_file
         self._train_matrix: Any = None  # TF-IDF of the training texts, where they were fitted in this process
         self._state: dict[str, Any] | None = None  # what goes into a checkpoint
@@ -115,7 +116,18 @@ class TfidfDataModule(BatchedDataModule):
             self.class_names = self._names_of_classes()
             count = Counter(labels)
             self.class_counts = [count[name] for name in self.class_names]
+            self.use_recipe(len(texts), {} if self.ngrams else (ngrams := ngrams_for(texts)))
+            self.ngrams = self.ngrams or ngrams
             self.features = self._fitted(texts)
+
+    def use_recipe(self, rows: int, ngrams: dict[str, Ngrams], before: Mapping[str, float] | None = None) -> None:
+        """Recommend options for so many training rows, or those of a fit `before`, and take the batch size.
+
+        The command line gives the model and the Trainer theirs; n-grams, where they go by the texts, to config.yaml.
+        """
+        numbers = recipe(rows, self.given_batch_size) | (before or {})
+        self.recipe = numbers | (as_options(ngrams) if ngrams else {})
+        self.batch_size = self.given_batch_size or numbers["data.batch_size"]
 
     def oddities(self, stage: str) -> list[str]:
         if stage != "fit" or self.refit:
@@ -123,7 +135,10 @@ class TfidfDataModule(BatchedDataModule):
         held_out = self.splits["val"][0]
         labels = [label for _, labels in self.splits.values() for label in labels]
         lines = [*label_oddities(labels), *self._unknown_words(held_out[:1_000])]
-        return [f"note: {line}" for line in few_to_choose_by(len(held_out))] + [f"warning: {line}" for line in lines]
+        notes = few_to_choose_by(len(held_out))
+        if "data.chars" in self.recipe and is_unspaced(self.splits["train"][0]):
+            notes.append("texts without spaces between words: n-grams of characters, in place of words")
+        return [f"note: {line}" for line in notes] + [f"warning: {line}" for line in lines]
 
     def _unknown_words(self, texts: Sequence[str]) -> list[str]:
         count = int((self.vectorize(texts).getnnz(axis=1) == 0).sum())
@@ -288,6 +303,7 @@ class TfidfDataModule(BatchedDataModule):
                 "oos_label": self.oos_label,
                 "fingerprint": self.fingerprint,
                 "vectorizers": self.features.state_dict(),
+                "recipe": numbers_of(self.recipe),
             }
         return self._state
 
@@ -298,13 +314,15 @@ class TfidfDataModule(BatchedDataModule):
         super().load_state_dict(state)
         own, features = super().state_dict(), TfidfFeatures(self.ngrams)
         features.load_state_dict(state["vectorizers"])
-        self._unlike += _differences(features.ngrams, self.ngrams)
+        self._unlike += _differences(features.ngrams, self.ngrams) if self.ngrams else []
+        before = numbers_of(state.get("recipe", {}))
+        self.use_recipe(sum(state["class_counts"]), {} if self.ngrams else features.ngrams, before)
         if state["oos_label"] != self.oos_label:
             self._unlike.append(f"oos_label {state['oos_label']}, the configuration asks for {self.oos_label}")
         self.class_names, self.class_counts = state["class_names"], state["class_counts"]
         self.oos_label, self._trained_on = state["oos_label"], state["fingerprint"]
         self.features, self.ngrams, self._train_matrix = features, features.ngrams, None
-        self._state, self._restored = own | {name: state[name] for name in STATE}, state
+        self._state, self._restored = own | {name: state[name] for name in STATE} | {"recipe": before}, state
 
     def _read_inputs(self) -> tuple[Sequence[str], Sequence[dict[str, Any]] | None]:
         """Texts to predict, and all columns of the rows that they are in, where there are more."""
@@ -347,7 +365,8 @@ class TextDataModule(TfidfDataModule):
         test_fraction: share to hold out for the test where there is no test_file, in (0, 1).
         groups_file: a file of the same kind with the columns `label` and `group`, for a picture of which groups are
             mistaken for each other; null if labels have no groups.
-        drop_unlabelled: leave out rows of these files that have no label, instead of refusing them.
+        drop_unlabelled: leave out rows of these files that have no label, or the only row of one, instead of refusing
+            them.
         options: as in TfidfDataModule.
 
     Raises:
@@ -406,4 +425,5 @@ class TextDataModule(TfidfDataModule):
             for split, file in files.items()
             if file
         }
-        return hold_out(splits, {"test": self.test_fraction, "val": self.val_fraction}, self.seed)
+        fractions = {"test": self.test_fraction, "val": self.val_fraction}
+        return hold_out(splits, fractions, self.seed, self.drop_unlabelled)

@@ -1,5 +1,6 @@
 """From scikit-learn's CSR matrix to a batch, without ever being dense."""
 
+import warnings
 from typing import Any
 
 import torch
@@ -7,6 +8,9 @@ from scipy.sparse import csr_matrix, issparse
 from torch import Tensor
 
 from datamodules.sampler import BatchIndices, generator
+
+# A CSR tensor carries a batch; nothing beta is done with it.
+warnings.filterwarnings("ignore", ".*Sparse CSR tensor support is in beta.*")
 
 
 class SparseRows:

@@ -13,7 +13,7 @@ from tests.tools.ready import ready
 
 QUIET = ("--trainer.callbacks", "null", "--trainer.enable_progress_bar", "false", "--trainer.logger", "false")
 IRIS = ("--config", "configs/iris_ova.yaml", *QUIET)
-TEXT = ("--config", "configs/text_csv.yaml", *QUIET)
+TEXT = ("--config", "configs/text_csv.yaml", "--data.oos_label", "other", *QUIET)
 
 
 @pytest.fixture

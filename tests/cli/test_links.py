@@ -4,7 +4,7 @@ import lightning as L
 import pytest
 from jsonargparse import Namespace
 
-from cli.links import linked_value
+from cli.links import fill_open_options, linked_value
 
 
 class Needy(L.LightningModule):
@@ -71,3 +71,25 @@ def test_a_configured_value_that_contradicts_the_data_is_refused():
 def test_an_error_inside_a_property_is_not_taken_for_a_missing_attribute():
     with pytest.raises(AttributeError, match="no such file"):
         value("num_features", Broken())
+
+
+def test_open_options_take_what_the_data_recommends_and_given_ones_stay():
+    advising = L.LightningDataModule()
+    advising.recipe = {
+        **{"data.batch_size": 7, "data.kind": "b", "data.unknown": 1, "model.lr": 0.5, "model.seed": 3},
+        **{"model.lr_scheduler.power": 2.0, "model.optimizer.lr": 1.0, "trainer.max_epochs": 4, "refit": True},
+    }
+    decay = Namespace(class_path="Decay", init_args=Namespace(power=None))
+    arguments = Namespace(lr=0.1, seed=None, lr_scheduler=decay, optimizer=None)
+    model = Namespace(class_path="Model", init_args=arguments)
+    data = Namespace(class_path="Data", init_args=Namespace(batch_size=None, kind="auto"))
+    options = Namespace(model=model, data=data, trainer=Namespace(max_epochs=None), refit="auto")
+    filled = fill_open_options(options, advising)
+    assert filled == {
+        **{"data.batch_size": 7, "data.kind": "b", "model.seed": 3},
+        **{"model.lr_scheduler.power": 2.0, "trainer.max_epochs": 4},
+    }
+    assert data.init_args == Namespace(batch_size=7, kind="b")
+    assert (arguments.lr, arguments.optimizer, decay.init_args.power) == (0.1, None, 2.0)
+    assert options.refit == "auto"  # which the command decides
+    assert fill_open_options(options, Flowers()) == {}

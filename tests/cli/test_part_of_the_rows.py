@@ -18,6 +18,7 @@ def evaluate(cli, tmp_path_factory):
         lines = [f"{text},{label}\n" for text, label in (*ROWS * times, ("hm", "other"))]
         (folder / f"{split}.csv").write_text("text,label\n" + "".join(lines))
         files += [f"--data.{split}_file", folder / f"{split}.csv"]
+    files += ["--data.oos_label", "other"]
     run = ("--config", "configs/text_csv.yaml", *files, *QUIET, "--trainer.default_root_dir", folder / "run")
     cli("fit", *run, "--trainer.max_epochs", 1)
 

@@ -10,7 +10,7 @@ import yaml
 from scipy.optimize import minimize_scalar
 
 QUIET = ("--trainer.callbacks", "null", "--trainer.enable_progress_bar", "false")
-TEXT = ("--config", "configs/text_csv.yaml", *QUIET)
+TEXT = ("--config", "configs/text_csv.yaml", "--data.oos_label", "other", *QUIET)
 TABLE = ("--config", "configs/table_csv.yaml", *QUIET)
 
 
@@ -103,7 +103,8 @@ def test_folds_choose_epochs_temperature_and_threshold_by_rows_that_their_fits_h
     from selection.sample import Sample
 
     run = tmp_path / "run"
-    few = ("--config", "configs/text_csv.yaml", "--model.lr_scheduler", "null", "--model.lr", "40")
+    few = ("--config", "configs/text_csv.yaml", "--data.oos_label", "other")
+    few += ("--model.lr_scheduler", "null", "--model.lr", "40")
     cli("fit", *few, *QUIET, "--trainer.max_epochs", 4, "--refit", "folds", "--trainer.default_root_dir", run)
     shown = capsys.readouterr().out
     # With a constant rate the state after n epochs is that of a fit of n epochs.
@@ -130,7 +131,8 @@ def test_folds_choose_epochs_temperature_and_threshold_by_rows_that_their_fits_h
     assert threshold == pytest.approx(best_threshold(*scores, target, 3), abs=1e-5)
     for name, value in (("calibration", temperature), ("decision", threshold)):
         assert float(state["state_dict"][f"{name}._extra_state"]) == pytest.approx(value)
-    assert f"now on all rows: {best + 1} epochs, calibrate {temperature:.4g}, threshold {threshold:.4g}" in shown
+    chosen = f"{best + 1} epochs, calibrate {temperature:.4g}, threshold {threshold:.4g}"
+    assert f"now again on training and validation rows: {chosen}" in shown
 
 
 @pytest.mark.parametrize(

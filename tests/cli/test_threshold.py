@@ -7,7 +7,7 @@ import torch
 
 pytest.importorskip("datamodules.text.sentences", reason="deleted with its task")
 QUIET = ("--trainer.callbacks", "null", "--trainer.enable_progress_bar", "false", "--trainer.logger", "false")
-TEXT = ("--config", "configs/text_csv.yaml", *QUIET)
+TEXT = ("--config", "configs/text_csv.yaml", "--data.oos_label", "other", *QUIET)
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from cli.links import fill_open_options
 from selection.configured import Configured
 from selection.space import CHARS, as_arguments, default_space
 
@@ -12,7 +13,10 @@ from selection.space import CHARS, as_arguments, default_space
 def space_of(config, *options):
     if not Path(f"configs/{config}.yaml").is_file():
         pytest.skip("the config was deleted with its task (docs/template.md)")
-    parsed = Configured(["--config", f"configs/{config}.yaml", *options]).config
+    configured = Configured(["--config", f"configs/{config}.yaml", *options])
+    parsed = configured.config
+    if config in ("text_csv", "table_csv"):  # which leave open what follows from their rows
+        fill_open_options(parsed, configured.build()[1])
     own, space = default_space(parsed, num_rows=100)
     return space, own, parsed
 

@@ -56,6 +56,8 @@ def run_cli(
             os.dup2(output, 1), os.dup2(output, 2)
             faulthandler.enable()  # in DDP a crash below Python would leave no trace but a broken connection
             sys.argv = ["train.py", arguments[0], *ON_ONE_CPU, *arguments[1:]]
+            if arguments[0] == "fit" and "--refit" not in arguments:
+                sys.argv += ["--refit", "false"]
             if ranks > 1:
                 sys.argv += ["--trainer.devices", str(ranks), "--trainer.strategy", "ddp"]
                 rank_zero_only.rank = rank  # a fresh process would have read it from LOCAL_RANK while importing

@@ -231,6 +231,9 @@ def test_several_files_are_read_one_after_the_other(tmp_path):
         ("a.csv", b"text,,label,\na,,x,\nb,,y,\n"),
         ("a.csv", b"text,note,label,note\na,1,x,2\nb,3,y,4\n"),
         ("a.jsonl", b'{"text": "a", "label": "x"}\n\n{"text": "b", "label": "y", "more": 1}'),
+        ("a.ndjson", b'{"text": "a", "label": "x"}\n{"text": "b", "label": "y"}\n'),
+        ("a.csv", b"text|label\na|x\nb|y\n"),
+        ("a.csv", b"text, label\na, x\nb, y\n"),
     ],
 )
 def test_odd_files_whose_rows_are_certain_are_read(tmp_path, name, content):
@@ -263,6 +266,19 @@ def test_a_whole_number_is_a_label_however_it_is_written(tmp_path, number, label
     assert read_labelled(tmp_path / "a.jsonl", "text", "label") == (["a"], [label])
 
 
+@pytest.mark.parametrize("written", ["0.5", "true", '"2024-05-01T00:00:00"', '"none"'])
+def test_any_value_is_a_label_as_a_csv_file_has_it(tmp_path, written):
+    (tmp_path / "a.jsonl").write_text(f'{{"text": "a", "label": {written}}}')
+    as_text = {'"2024-05-01T00:00:00"': "2024-05-01", '"none"': "none"}.get(written, written)
+    assert read_labelled(tmp_path / "a.jsonl", "text", "label") == (["a"], [as_text])
+
+
+def test_rows_without_a_label_are_left_out_with_their_number(tmp_path, capsys):
+    (tmp_path / "a.csv").write_text("text,label\na,x\nb,NA\nc,nan\nd,\ne,y\n")
+    assert read_labelled(tmp_path / "a.csv", "text", "label", drop_unlabelled=True) == (["a", "e"], ["x", "y"])
+    assert "note: 3 of 5 rows" in capsys.readouterr().err
+
+
 def test_all_bad_rows_are_named_at_once(tmp_path):
     rows = [{"text": "a", "label": "x"}, {"text": None, "label": "x"}, {"text": "b"}, {"text": "c", "label": ""}]
     (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
@@ -289,7 +305,7 @@ def test_rows_to_predict_keep_their_columns_and_an_empty_text(tmp_path):
 BAD = {
     "missing text column": ("a.csv", b"sentence,label\na,x\n", r"expected a column 'text', got .*sentence.*label"),
     "missing label column": ("a.tsv", b"text\tintent\na\tx\n", r"expected a column 'label', got .*text.*intent"),
-    "bars in a tsv": ("a.tsv", b"text|label\na|x\n", r"expected a column 'text', got 'text\|label'; name the columns"),
+    "marks in a tsv": ("a.tsv", b"text!label\na!x\n", r"expected a column 'text', got 'text!label'; name the columns"),
     "no header": ("a.csv", b"a,x\nb,y\n", r"expected a column 'text', got 'a', 'x'; .* put a header line on top"),
     "missing key": ("a.jsonl", b'{"text": "a", "label": "x"}\n{"text": "b"}\n', r"line 2: expected a column 'label'"),
     "missing key in a list": ("a.json", b'[{"text": "a"}]', r"entry 1: expected a column 'label'"),
@@ -334,11 +350,8 @@ BAD = {
     "list of texts": ("a.jsonl", b'"a"\n', r"line 1: expected an object with named fields, got str"),
     "null": ("a.json", b'[{"text": null, "label": "x"}]', r"entry 1: expected text in 'text', got NoneType"),
     "list of words": ("a.jsonl", b'{"text": ["a"], "label": "x"}', r"line 1: expected text in 'text', got list"),
-    "fraction": (
-        "a.jsonl",
-        b'{"text": "a", "label": 0.5}',
-        r"line 1: expected text in 'label', got float: write it as",
-    ),
+    "map as a label": ("a.jsonl", b'{"text": "a", "label": {"x": 1}}', r"line 1: expected one label per row, got"),
+    "NA as a label": ("a.csv", b"text,label\na,NA\n", r"line 2: .*'label', got 'NA'; --data.drop_unlabelled true"),
     "endless number": ("a.jsonl", b'{"text": "a", "label": ' + b"1" * 10_000 + b"}", r"line 1: expected JSON"),
     "deep lists": ("a.json", b"[" * 200_000, r"expected JSON"),
     "deep objects": ("a.jsonl", b'{"a":' * 200_000, r"line 1: expected JSON"),
@@ -353,7 +366,13 @@ BAD = {
         r"expected a file that ends in one of .csv, .tsv, .json, .jsonl, .parquet, each perhaps with .gz; convert it",
     ),
     "no suffix": ("data", b"text,label\na,x\n", r"expected a file that ends in one of .csv"),
-    "binary file of unknown suffix": ("a.xlsx", b"PK\x03\x04\xff\xfe", r"expected a file that ends in one of .csv"),
+    "binary file of unknown suffix": (
+        "a.xlsx",
+        b"PK\x03\x04\xff\xfe",
+        r"a.xlsx: expected a text file, got a zip or Excel file",
+    ),
+    "zip file called a CSV file": ("a.csv", b"PK\x03\x04\xff\xfe", r"a.csv: expected a text file, got a zip or Excel"),
+    "row of several lines": ("a.csv", b'text,label\n"a\nb",\nc,x\n', r"line 2: expected text in 'label', got an empty"),
 }
 
 

@@ -274,7 +274,7 @@ def test_numbers_with_units_are_named(tmp_path, capsys, written):
 
 
 def test_numbers_that_begin_with_a_0_are_suspected_to_be_names(tmp_path, capsys):
-    rows = [(code, n % 7, "ab"[n % 2]) for n, code in enumerate(["01067", "80331", "10115", "04109"] * 10)]
+    rows = [(code, n % 7, "ab"[n // 4 % 2]) for n, code in enumerate(["01067", "80331", "10115", "04109"] * 10)]
     file = write(tmp_path / "a.csv", ("zip", "x", "label"), rows)
     ready(TableDataModule(file, val_file=file, test_file=file)).setup("fit")
     [said] = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]
@@ -297,6 +297,52 @@ def test_a_column_that_counts_the_rows_is_suspected(tmp_path, capsys):
     ready(TableDataModule(write(tmp_path / "a.csv", ("Unnamed: 0", "x", "label"), rows))).setup("fit")
     [said] = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]
     assert "column 'Unnamed: 0' counts the rows: if it is an id or a text, set --data.id_columns" in said
+
+
+def giving_away(number=60):
+    """A column that repeats the label in other words, a number that is above 1 for one label, an id, and noise."""
+    draw = random.Random(0)
+    labels = [draw.choice("ab") for _ in range(number)]
+    return [
+        ({"a": "u", "b": "v"}[y], (y == "b") + draw.random(), f"r{n}", draw.random(), y) for n, y in enumerate(labels)
+    ]
+
+
+def test_a_column_that_gives_the_label_away_is_said(tmp_path, capsys):
+    file = write(tmp_path / "a.csv", ("other", "score", "name", "x", "label"), giving_away())
+    ready(TableDataModule(file))
+    said = [line for line in capsys.readouterr().err.splitlines() if "alone tells the label" in line]
+    assert [line.split("'")[1] for line in said] == ["other", "score"]
+    assert "set --data.id_columns '[other]', or auto" in said[0]
+
+
+def test_auto_leaves_out_ids_and_columns_that_give_the_label_away(tmp_path, capsys):
+    file = write(tmp_path / "a.csv", ("other", "score", "name", "x", "label"), giving_away())
+    data = ready(TableDataModule(file, id_columns="auto"))
+    assert list(data.columns) == ["x"]
+    assert sorted(data.describe([0], "train")[0]) == ["name", "other", "score", "x"]
+    said = capsys.readouterr().err
+    assert "note: data.id_columns auto leaves out 'name', 'other', 'score'" in said
+    assert "warning" not in said
+    again = TableDataModule(file, id_columns="auto")
+    again.load_state_dict(data.state_dict())
+    ready(again).require_known_rows("train")
+    assert again.id_columns == data.recipe["data.id_columns"] == data.id_columns
+
+
+@pytest.mark.parametrize("load", [load_wine, load_breast_cancer])
+def test_columns_that_are_good_and_no_more_are_not_suspected(tmp_path, capsys, load):
+    ready(TableDataModule(of_scikit_learn(load(), tmp_path)["train_file"]))
+    assert "alone" not in capsys.readouterr().err
+
+
+def test_a_label_of_a_single_row_is_left_out_with_a_count(tmp_path, capsys):
+    rows = [(n % 7, "ab"[n % 2]) for n in range(40)] + [(1, "c")]
+    file = write(tmp_path / "a.csv", ("x", "label"), rows)
+    with pytest.raises(ValueError, match=r"'c'.* --data.drop_unlabelled true"):
+        ready(TableDataModule(file))
+    assert ready(TableDataModule(file, drop_unlabelled=True)).class_names == ["a", "b"]
+    assert "note: 1 of 41 rows left out, each the only one of its label: 'c'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("start, step", [(1_700_000_000, 1), (0, 1e-50), (-3e37, 1e36)])

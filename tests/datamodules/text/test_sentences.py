@@ -21,6 +21,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from datamodules import TextDataModule
 from datamodules.sampler import BatchIndices
 from datamodules.text.features import Ngrams
+from datamodules.text.recipe import recipe
 from logreg.optimizers import DecayToZero
 from logreg.softmax import SoftmaxRegression
 from tests.tools.ready import ready
@@ -476,5 +477,27 @@ def test_a_preset_has_the_n_grams_of_the_best_configuration_and_beats_words_and_
     restored = ready(TextDataModule(**files))
     restored.load_state_dict(data.state_dict())
     assert restored.feature_names == data.feature_names
-    with pytest.raises(ValueError, match=r"preset must be words, words\+chars or null, got all"):
+    with pytest.raises(ValueError, match=r"preset must be auto, words, words\+chars or null, got all"):
         ready(TextDataModule(**files, preset="all"))
+
+
+def test_null_and_auto_follow_from_the_training_texts_and_a_checkpoint_brings_them_back(files):
+    auto = {"words": None, "preset": "auto", "batch_size": None}
+    data = ready(TextDataModule(**files, **auto))
+    assert list(data.ngrams) == ["words", "chars"]
+    assert data.batch_size == data.recipe["data.batch_size"] == recipe(14)["data.batch_size"]
+    state = data.state_dict() | {"recipe": {"model.lr": 7.0}}  # as another version of this project may choose it
+    restored = TextDataModule(**files, **auto)
+    restored.load_state_dict(state)
+    assert restored.feature_names == data.feature_names
+    assert restored.recipe == data.recipe | {"model.lr": 7.0}
+    assert TextDataModule(**files, **auto | {"batch_size": 3}).batch_size == 3
+
+
+def test_a_checkpoint_opens_no_other_option_and_no_class(files):
+    """An option that is null, such as trainer.logger, would be filled, and a class_path in it instantiated."""
+    auto = {"words": None, "preset": "auto", "batch_size": None}
+    data, restored = ready(TextDataModule(**files, **auto)), TextDataModule(**files, **auto)
+    evil = {"class_path": "os.system", "init_args": {"command": "false"}}
+    restored.load_state_dict(data.state_dict() | {"recipe": {"trainer.logger": evil, "model.lr": evil, "refit": "yes"}})
+    assert restored.recipe == data.recipe
