@@ -15,7 +15,7 @@ from cli.errors import one_line
 from cli.links import fill_open_options
 from datamodules.splits import stratified_folds
 from selection import tune
-from selection.configured import Configured
+from selection.configured import Configured, as_text
 from selection.sample import Fold, Sample
 from selection.tune import CHARS, as_arguments, search_space
 
@@ -200,13 +200,20 @@ def test_a_missing_optuna_is_named_with_the_command_that_brings_it(tuned, monkey
 # What is searched
 
 
-def space_of(config, *options):
+def arguments_of(config, *options):
+    """Those of the configuration with what it leaves open, as a search gives them to each trial."""
     if not Path(f"configs/{config}.yaml").is_file():
         pytest.skip("the config was deleted with its task (docs/template.md)")
-    configured = Configured(["--config", f"configs/{config}.yaml", *options])
-    parsed = configured.config
-    if config == "text_csv":  # leaves open what follows from its rows
-        fill_open_options(parsed, configured.build()[1])
+    arguments = ["--config", f"configs/{config}.yaml", *options]
+    configured = Configured(arguments)
+    if config != "text_csv":
+        return arguments
+    filled = fill_open_options(configured.config.clone(), configured.build()[1])
+    return [*arguments, *(f"--{name}={as_text(value)}" for name, value in filled.items())]
+
+
+def space_of(config, *options):
+    parsed = Configured(arguments_of(config, *options)).config
     space = search_space(parsed, num_rows=100)
     return space, {name: own for name, (own, _) in space.items()}, parsed
 
@@ -243,7 +250,7 @@ def test_the_configured_values_are_in_the_space_and_added_to_the_command_line_ch
     space, own, parsed = space_of(config, *options)
     for value, of in space.values():
         assert value in of if isinstance(of, list) else of[0] <= value <= of[1]
-    again = Configured(["--config", f"configs/{config}.yaml", *options, *as_arguments(own, space)]).config
+    again = Configured([*arguments_of(config, *options), *as_arguments(own, space)]).config
     assert (again.model, again.data) == (parsed.model, parsed.data)
 
 
