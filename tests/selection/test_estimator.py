@@ -240,7 +240,8 @@ def test_a_prediction_does_not_depend_on_the_rows_beside_it(estimator):
 
 def test_an_out_of_scope_label_is_the_configs_where_the_rows_have_it(estimator):
     other = [*SENTENCES, "what is the capital of peru", "tell me a joke", "who are you"]
-    fitted = estimator("text_csv", **{"model.threshold": 1.0}).fit(other, [*LABELS, "other", "other", "other"])
+    options = {"model.threshold": 1.0, "data.oos_label": "other"}
+    fitted = estimator("text_csv", **options).fit(other, [*LABELS, "other", "other", "other"])
     assert fitted.classifier_.class_names == ["music", "weather", "other"]
     assert fitted.classes_.tolist() == ["music", "other", "weather"]
     assert set(fitted.predict(other)) == {"other"}  # no in-scope probability reaches 1

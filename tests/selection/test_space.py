@@ -6,17 +6,22 @@ from types import SimpleNamespace
 import pytest
 
 from cli.links import fill_open_options
-from selection.configured import Configured
+from selection.configured import Configured, as_text
 from selection.space import CHARS, as_arguments, default_space
 
 
-def space_of(config, *options):
+def arguments_of(config, *options):
+    """Those of the configuration with what it leaves open, as a search gives them to each trial."""
     if not Path(f"configs/{config}.yaml").is_file():
         pytest.skip("the config was deleted with its task (docs/template.md)")
-    configured = Configured(["--config", f"configs/{config}.yaml", *options])
-    parsed = configured.config
-    if config in ("text_csv", "table_csv"):  # which leave open what follows from their rows
-        fill_open_options(parsed, configured.build()[1])
+    arguments = ["--config", f"configs/{config}.yaml", *options]
+    configured = Configured(arguments)
+    filled = fill_open_options(configured.config.clone(), configured.build()[1]) if config == "text_csv" else {}
+    return [*arguments, *(f"--{name}={as_text(value)}" for name, value in filled.items())]
+
+
+def space_of(config, *options):
+    parsed = Configured(arguments_of(config, *options)).config
     own, space = default_space(parsed, num_rows=100)
     return space, own, parsed
 
@@ -27,7 +32,7 @@ def test_texts_have_n_grams_of_words_and_of_characters():
         *("model.l2", "model.lr", "model.class_weight"),
         *("data.feature_dropout", "data.words.ngram_range", "data.chars"),
     }
-    assert space["data.chars"] == ["null", CHARS]
+    assert space["data.chars"] == [own["data.chars"], "null", CHARS]
     assert own["data.words.ngram_range"] == "[1, 2]"
     chars = ("--data.words", "null", "--data.chars", "{analyzer: char, ngram_range: [1, 5]}")
     space, own, _ = space_of("text_csv", *chars)
@@ -53,7 +58,7 @@ def test_the_configured_values_are_in_the_space_and_added_to_the_command_line_ch
     space, own, parsed = space_of(config, *options)
     for name, of in space.items():
         assert own[name] in of if isinstance(of, list) else of["low"] <= own[name] <= of["high"]
-    again = Configured(["--config", f"configs/{config}.yaml", *options, *as_arguments(own, space)]).config
+    again = Configured([*arguments_of(config, *options), *as_arguments(own, space)]).config
     assert (again.model, again.data) == (parsed.model, parsed.data)
 
 
