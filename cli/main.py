@@ -28,6 +28,7 @@ HARMLESS_WARNINGS = (
     r".*Total length of `list` across ranks is zero.*",  # a fit on all rows (data.refit) has none to validate on
     r".*is smaller than the logging interval.*",  # with few rows the points of a curve are some epochs apart
     r".*not supported by the model summary.*",  # of bf16-mixed: the size it prints, nothing else
+    r".*wandb run already in progress.*",  # `--test` goes on in that of the fit
     r".*Sparse CSR tensor support is in beta.*",  # a CSR tensor carries a batch; nothing beta is done with it
 )
 
@@ -49,6 +50,8 @@ def main() -> None:
                 sys.argv[1:] = refit_arguments(cli.run.path, cli.trainer, cli.options.refit)
             except KeyboardInterrupt:
                 sys.exit(f"interrupted; the first run is complete: {cli.run.path}")
+            for logger in cli.trainer.loggers:  # Weights & Biases would log the second run into the first
+                getattr(getattr(logger, "experiment", None), "finish", lambda: None)()
             started = time.monotonic()
             cli = TemplateCLI(on_exit)
             print(f"the second fit took {time.monotonic() - started:.1f} s; --ckpt_path best is {cli.run.path}")

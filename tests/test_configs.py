@@ -3,6 +3,7 @@
 import csv
 import os
 import re
+import warnings
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,7 @@ def test_config_trains_by_its_own_command(cli, tmp_path, path):
     for package in ("wandb", "mlflow"):
         if path.stem == package:
             pytest.importorskip(package)
+            warnings.simplefilter("ignore")  # of what it imports
     if "shards" in path.name:
         pytest.importorskip("datasets", reason="needs the package datasets: pip install -e '.[shards]'")
     arguments = [part for config in configs for part in ("--config", config)]
