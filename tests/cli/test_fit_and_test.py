@@ -9,7 +9,7 @@ from lightning.pytorch.demos.boring_classes import BoringDataModule, BoringModel
 
 from tests.conftest import refused
 
-QUIET = ("--trainer.enable_progress_bar", "false", "--trainer.max_epochs", 2)
+QUIET = ("--trainer.enable_progress_bar", "false", "--trainer.max_epochs", 2, "--seed_everything", 1)
 IRIS = ("--config", "configs/iris_ova.yaml", *QUIET, "--trainer.callbacks", "null")
 
 
@@ -75,8 +75,7 @@ def test_without_a_best_state_the_last_one_is_tested(cli, tmp_path):
 def test_what_cannot_be_tested_is_refused_before_the_fit(cli, tmp_path, options, message):
     boring = "lightning.pytorch.demos.boring_classes.Boring"
     place = ("--trainer.default_root_dir", tmp_path / "run")
-    line = refused(
-        cli, "fit", "--model", f"{boring}Model", "--data", f"{boring}DataModule", *place, "--test", 1, *options
-    )
+    own = ("--model", f"{boring}Model", "--data", f"{boring}DataModule", *QUIET, *place, *options)
+    line = refused(cli, "fit", "--test", "true", *own)
     assert message in line
     assert not (tmp_path / "run").exists()
