@@ -17,7 +17,7 @@ SIZES: dict[float, tuple[int, float, int]] = {
     5_000: (128, 120.0, 30),
     20_000: (128, 120.0, 20),
     50_000: (256, 120.0, 12),
-    300_000: (1024, 800.0, 3),
+    300_000: (1024, 800.0, 5),
     math.inf: (1024, 1_600.0, 1),
 }
 FEW = 50_000  # rows, up to which n-grams of characters and a second fit on all rows are worth their time

@@ -16,6 +16,7 @@ from callbacks.figures import canvas, plots
 pytest.importorskip("datamodules.text.sentences", reason="deleted with its task")
 QUIET = ("--trainer.enable_progress_bar", "false", "--trainer.logger", "false")
 TEXT = ("--config", "configs/text_csv.yaml", "--data.oos_label", "other", *QUIET, "--figures.enabled", "true")
+TEXT += ("--data.words", "{ngram_range: [1, 2]}", "--data.batch_size", 128, "--data.feature_dropout", 0.3)
 PICTURES = {"confusion", "reliability", "risk_coverage", "threshold", "top_features"}
 VAL_PICTURES = {f"val_{name}" for name in PICTURES}
 
