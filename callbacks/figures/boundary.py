@@ -259,9 +259,10 @@ class DecisionBoundary(L.Callback):
         if not self._draws:
             return
         best = own_checkpoint(trainer)
-        if best is not None and best.best_model_score is not None:
-            figure = f"{str(best.monitor).replace('/', ' ')} {float(best.best_model_score):.3f}"
-            title = f"Best: {best.best_state} · {figure}"
+        if best is not None and best.best_model_path:
+            title = f"Best: {best.best_state}"
+            if best.best_model_score is not None:  # else it is the last state
+                title += f" · {str(best.monitor).replace('/', ' ')} {float(best.best_model_score):.3f}"
             with weights_of(best.best_model_path, pl_module):
                 self._draw(trainer, pl_module, title, "boundary_best", trainer.global_step, "decision_boundary_best")
         gif = Path(trainer.default_root_dir, "figures", "boundary.gif")

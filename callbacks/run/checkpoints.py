@@ -269,7 +269,7 @@ class RelocatableModelCheckpoint(ModelCheckpoint):
     def _rank(self, trainer: L.Trainer, unit: str, number: int) -> list[str]:
         """The names that a state deserves beside last.ckpt; `unit` and `number` are such as "epoch" and 12."""
         if self.monitor is None:
-            self.best_model_path = str(self._path("best.ckpt"))
+            self.best_model_path, self.best_state = str(self._path("best.ckpt")), f"{unit} {number}"
             return ["best.ckpt"]
         score, best = self._score(trainer), self.best_model_score
         if score is None:

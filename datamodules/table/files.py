@@ -189,7 +189,7 @@ class TableDataModule(TabularDataModule):
                 raise ValueError(f"{option}: the file has no column {unknown[0]!r}, it has {listed}")
         if self.label_column in names or not names:
             raise ValueError(f"feature_columns: expected columns other than the label's, got {names} of {listed}")
-        named, columns = self.categorical_columns, {}
+        named, columns = self.categorical_columns, dict[str, Kind]()
         for name in names:
             columns[name], self._numbers[name] = kind_of(name, self.file_rows, self.rows["train"], name in named)
         return columns
@@ -414,6 +414,7 @@ class TableDataModule(TabularDataModule):
         for column, name in enumerate(self.columns):
             read = self._numbers.pop(name, None) if rows is vars(self).get("file_rows") else None
             cells = [row.get(name) for _, row in rows] if read is None else []
+            values: list[float]
             if (number_of := self.number_of.get(name)) is None:
                 numbers = as_numbers(cells) if read is None else read
                 wrong += [(n, name) for n, number in enumerate(numbers) if number is None]

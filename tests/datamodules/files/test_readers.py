@@ -305,8 +305,16 @@ def test_rows_to_predict_keep_their_columns_and_an_empty_text(tmp_path):
 BAD = {
     "missing text column": ("a.csv", b"sentence,label\na,x\n", r"expected a column 'text', got .*sentence.*label"),
     "missing label column": ("a.tsv", b"text\tintent\na\tx\n", r"expected a column 'label', got .*text.*intent"),
-    "marks in a tsv": ("a.tsv", b"text!label\na!x\n", r"expected a column 'text', got 'text!label'; name the columns"),
-    "no header": ("a.csv", b"a,x\nb,y\n", r"expected a column 'text', got 'a', 'x'; .* put a header line on top"),
+    "marks in a tsv": (
+        "a.tsv",
+        b"text!label\na!x\n",
+        r"expected a column 'text', 'label', got 'text!label'; name the columns",
+    ),
+    "no header": (
+        "a.csv",
+        b"a,x\nb,y\n",
+        r"expected a column 'text', 'label', got 'a', 'x'; .* put a header line on top",
+    ),
     "missing key": ("a.jsonl", b'{"text": "a", "label": "x"}\n{"text": "b"}\n', r"line 2: expected a column 'label'"),
     "missing key in a list": ("a.json", b'[{"text": "a"}]', r"entry 1: expected a column 'label'"),
     "object without fields": ("a.jsonl", b"{}\n", r"line 1: expected a column 'text', got none"),
@@ -337,7 +345,7 @@ BAD = {
     "UTF-16 without a mark": (
         "a.csv",
         "text,label\na,x\n".encode("utf-16-le"),
-        r"expected a column 'text', got 't\\x00",
+        r"expected a column 'text', 'label', got 't\\x00",
     ),
     "Latin-1": ("a.csv", b"text,label\ncaf\xe9,x\n", r"expected UTF-8, got byte 0xe9 at 14"),
     "half of UTF-16": ("a.csv", "text,label\na,x\n".encode("utf-16")[:-1], r"expected UTF-16, got byte 0x0a at 30"),
