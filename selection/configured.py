@@ -52,7 +52,7 @@ class Configured:
             self.parser.add_lightning_class_args(callback, section)
         self.parser.add_lightning_class_args(L.LightningModule, "model", subclass_mode=True)
         self.parser.add_lightning_class_args(L.LightningDataModule, "data", subclass_mode=True)
-        self.built: Namespace | None = None  # the options of the newest model: with what its rows decide
+        self.built: Any = None  # the options of the newest model: with what its rows decide
         link_data_to_model(self.parser, lambda: (self.built or self.config).model)
         self.config: Namespace = self.parser.parse_args([*arguments])
         expand_paths(self.config)
@@ -99,9 +99,8 @@ class Configured:
         with quiet(), torch.random.fork_rng(devices=range(torch.cuda.device_count())):
             torch.manual_seed(self.config.seed_everything if seed is None else seed)
             model, data = self.build(with_rows, seed)
-            if is_mute := not validates and isinstance(
-                model, ClassifierModule
-            ):  # nobody reads its log, which takes half of a step
+            is_mute = not validates and isinstance(model, ClassifierModule)
+            if is_mute:  # nobody reads its log, which takes half of a step
                 vars(model).update(dict.fromkeys(("log", "log_dict"), lambda *args, **options: None))
             try:
                 spare_threads(model)

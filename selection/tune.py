@@ -223,7 +223,8 @@ class Search:
         complete.sort(key=lambda trial: trial.value, reverse=self.best is max)
         for trial in complete[:10]:
             print(f"trial {trial.number}: {self.metric} {trial.value:.4f}", *as_arguments(trial.params, self.space))
-        best, own = complete[0], next((trial for trial in complete if trial.params == self.own), None)
+        best: Any = complete[0]
+        own: Any = next((trial for trial in complete if trial.params == self.own), None)
         print(f"trials: {number}, all in {self.folder / 'trials.csv'}; the same command goes on")
         if best is own:
             print(f"{self.metric} {best.value:.4f} as before: nothing better was found, and no config is written")

@@ -98,7 +98,7 @@ class TableDataModule(TabularDataModule):
         self.train_file, self.val_file, self.test_file = train_file, val_file, test_file
         self.label_column, self.missing, self.predict_file = str(label_column), missing, predict_file
         self.feature_columns, self.takes_ids_out = feature_columns, id_columns == "auto"
-        self.id_columns: list[str] = [] if id_columns in ("auto", None) else list(id_columns)  # type: ignore[arg-type]
+        self.id_columns: list[str] = [] if id_columns in ("auto", None) else list(id_columns)
         self._dubious: dict[str, str] = {}  # columns like ids, and those that give the label away, with a line for each
         self.categorical_columns, self.drop_unlabelled = categorical_columns or [], drop_unlabelled
         self._numbers: dict[str, list[Any]] = {}  # of columns of the training file, until they are encoded
@@ -159,8 +159,8 @@ class TableDataModule(TabularDataModule):
         named = self.categorical_columns
         self._stray = stray_cells([name for name in words if name not in named], self.file_rows)
         unnamed = {name: self.columns[name] or [] for name in words if name not in {*named, *self._stray}}
-        seen = [{name: x[rows] for name, x in columns.items()} for columns in (numbers, words)]
-        self._dubious = id_like_columns(unnamed, numbers, len(rows)) | telling_columns(*seen, target)
+        seen, seen_words = ({name: x[rows] for name, x in columns.items()} for columns in (numbers, words))
+        self._dubious = id_like_columns(unnamed, numbers, len(rows)) | telling_columns(seen, seen_words, target)
         if not self.takes_ids_out or not (kept := {name: kind for name, kind in kinds if name not in self._dubious}):
             return raw
         self.id_columns = [*self._dubious]

@@ -148,11 +148,13 @@ class TabularDataModule(BatchedDataModule):
 
     def recommended_l2(self) -> float:
         """The penalty that serves rows best that are held out of the training rows for it."""
-        return chosen_penalty(self.transform, *self.splits["train"], self.seed)
+        x, target = self.splits["train"]
+        return chosen_penalty(self.transform, x, target, self.seed)
 
     def recommended_lr(self) -> float:
         """A rate of gradient descent that suits these rows."""
-        return stable_rate(self.transform, *self.splits["train"], self.seed)
+        x, target = self.splits["train"]
+        return stable_rate(self.transform, x, target, self.seed)
 
     def fit_scale(self, x: Tensor) -> None:
         """Take mean and scale from raw training rows, (N, F)."""

@@ -125,7 +125,7 @@ class TfidfDataModule(BatchedDataModule):
 
         The command line gives the model and the Trainer theirs; n-grams, where they go by the texts, to config.yaml.
         """
-        numbers = recipe(rows, self.given_batch_size) | (before or {})
+        numbers = recipe(rows, self.given_batch_size) | dict(before or {})
         self.recipe = numbers | (as_options(ngrams) if ngrams else {})
         self.batch_size = self.given_batch_size or numbers["data.batch_size"]
 
