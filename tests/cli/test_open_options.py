@@ -90,8 +90,16 @@ def test_what_is_given_counts(cli, tmp_path):
 
 
 def test_null_in_an_option_that_the_data_does_not_fill_is_refused(cli, tmp_path):
-    with pytest.raises(SystemExit, match=r"model\.l2: expected a value, got null; leave it out"):
-        cli("fit", "--config", "configs/iris_ova.yaml", "--model.l2", "null", "--trainer.default_root_dir", tmp_path)
+    with pytest.raises(SystemExit, match=r"model\.class_weight: expected a value, got null; leave it out"):
+        cli(
+            "fit",
+            "--config",
+            "configs/iris_ova.yaml",
+            "--model.class_weight",
+            "null",
+            "--trainer.default_root_dir",
+            tmp_path,
+        )
 
 
 def test_the_second_fit_is_the_default_and_best_is_its_model(cli, tmp_path, capsys):
