@@ -161,7 +161,7 @@ def test_logged_norms_are_those_of_w_and_of_the_gradient_before_the_update(model
     logits = torch.func.functional_call(model, named, (x,))
     W = torch.cat([weight.flatten() for name, weight in named.items() if name.endswith("weight")])
     (model.nll(logits, target, len(target)) + 1e-2 * W.square().sum()).backward()
-    run = trainer(max_steps=1, limit_val_batches=0, gradient_clip_val=1e-3)
+    run = trainer(max_steps=1, log_every_n_steps=1, gradient_clip_val=1e-3)
     run.fit(model, batches_of(x, target), batches_of(x, target))
     expected = torch.cat([weight.grad.flatten() for weight in weights]).norm()
     torch.testing.assert_close(run.callback_metrics["train/grad_norm"], expected)
