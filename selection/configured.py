@@ -49,7 +49,7 @@ class Configured:
             self.parser.add_lightning_class_args(callback, section)
         self.parser.add_lightning_class_args(L.LightningModule, "model", subclass_mode=True)
         self.parser.add_lightning_class_args(L.LightningDataModule, "data", subclass_mode=True)
-        self.built: Namespace | None = None  # the options of the newest model: with what its rows decide
+        self.built: Any = None  # the options of the newest model: with what its rows decide
         link_data_to_model(self.parser, lambda: (self.built or self.config).model)
         self.config: Namespace = self.parser.parse_args([*arguments])
         expand_paths(self.config)

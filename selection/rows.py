@@ -46,7 +46,7 @@ def fill(data: Any, rows: Rows) -> Any:
         if is_text:
             data.use_recipe(len(rows.target), {})
             options["batch_size"] = data.batch_size
-        matrix = MatrixDataModule(rows.x, rows.target, names, not is_text, rows.weight, **options)
+        matrix: Any = MatrixDataModule(rows.x, rows.target, names, not is_text, rows.weight, **options)
         matrix.recipe = getattr(data, "recipe", None)
         return weigh(matrix, rows)
     if is_text:
