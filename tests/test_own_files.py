@@ -157,7 +157,7 @@ def test_a_single_row_of_a_label_is_refused_with_remedies(fit, tmp_path):
 def test_words_of_one_character_are_refused_with_a_remedy_that_works(fit, tmp_path):
     rows = [(pair, "甲") for pair in ("好 美", "美 佳", "佳 优", "优 好")]
     file = write(tmp_path / "a.csv", [*rows, *((pair, "乙") for pair in ("坏 差", "差 烂", "烂 坏"))])
-    said = refusal(fit, file)
+    said = refusal(fit, file, "--data.words", "{ngram_range: [1, 2]}")
     assert re.search(r"empty vocabulary.* --data\.words\.token_pattern '.*', .*--data\.chars", said)
     run, _ = fit(file, "--data.words.token_pattern", r"(?u)\b\w+\b")
     assert (run / "checkpoints/best.ckpt").is_file()

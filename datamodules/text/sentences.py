@@ -120,7 +120,7 @@ class TfidfDataModule(BatchedDataModule):
             self.ngrams = self.ngrams or ngrams
             self.features = self._fitted(texts)
 
-    def use_recipe(self, rows: int, ngrams: dict[str, Ngrams], before: Mapping[str, float] | None = None) -> None:
+    def use_recipe(self, rows: int, ngrams: dict[str, Ngrams], before: dict[str, Any] | None = None) -> None:
         """Recommend options for so many training rows, or those of a fit `before`, and take the batch size.
 
         The command line gives the model and the Trainer theirs; n-grams, where they go by the texts, to config.yaml.
