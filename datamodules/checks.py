@@ -36,7 +36,7 @@ def label_oddities(labels: Sequence[str]) -> list[str]:
     parts = {label: re.split(r"\s*[|;]\s*", label) for label in counts}
     joined = [label for label, names in parts.items() if len(names) > 1 and not counts.keys().isdisjoint(names)]
     if joined:
-        lines.append(f"{listed_few(joined)} join labels, of which some are there alone: each is one more label, as a row has one")
+        lines.append(f"{listed_few(joined)} join labels that are there alone: each is one more label, as a row has one")
     label, count = counts.most_common(1)[0]
     if count > DOMINANT_SHARE * len(labels):
         lines.append(
