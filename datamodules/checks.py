@@ -33,9 +33,8 @@ def label_oddities(labels: Sequence[str]) -> list[str]:
         is_number = isinstance(_number_or_folded(twice[0][0]), Decimal)
         alike = "are one number" if is_number else "differ only by spaces or capitals"
         lines.append(f"the labels {group} {alike}{more}: make them one")
-    joined = [
-        label for label in counts if len(parts := re.split(r"\s*[|;,&/]\s*", label)) > 1 and counts.keys() >= {*parts}
-    ]
+    parts = {label: re.split(r"\s*[|;]\s*", label) for label in counts}
+    joined = [label for label, names in parts.items() if len(names) > 1 and not counts.keys().isdisjoint(names)]
     if joined:
         lines.append(f"{listed_few(joined)} join labels that are there alone: each is one more label, as a row has one")
     label, count = counts.most_common(1)[0]
