@@ -241,6 +241,16 @@ class RelocatableModelCheckpoint(ModelCheckpoint):
 
     # Which state is the best
 
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Without a monitor the last state is the best, once there is one: that of an interrupted fit is no result."""
+        last, best = self._path("last.ckpt"), self._path("best.ckpt")
+        if self.monitor is None and last.is_file() and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            self.best_model_path = str(best)
+            if trainer.is_global_zero:
+                write_checkpoint(best, lambda temporary: shutil.copyfile(last, temporary))
+
+    on_fit_end = on_train_end  # of a resume that finds all epochs done
+
     def describe_best(self) -> str:
         """Which state best.ckpt holds, in one line, with the metric that decided."""
         if self.monitor is None:
@@ -269,8 +279,8 @@ class RelocatableModelCheckpoint(ModelCheckpoint):
     def _rank(self, trainer: L.Trainer, unit: str, number: int) -> list[str]:
         """The names that a state deserves beside last.ckpt; `unit` and `number` are such as "epoch" and 12."""
         if self.monitor is None:
-            self.best_model_path, self.best_state = str(self._path("best.ckpt")), f"{unit} {number}"
-            return ["best.ckpt"]
+            self.best_state = f"{unit} {number}"
+            return []
         score, best = self._score(trainer), self.best_model_score
         if score is None:
             return []

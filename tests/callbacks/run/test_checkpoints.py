@@ -138,6 +138,21 @@ def test_without_a_monitor_the_last_state_is_the_best(tmp_path, kind):
         assert steps(tmp_path) == {"best": epochs, "last": epochs}
 
 
+def test_an_interrupted_fit_without_a_monitor_has_no_best_state_until_it_is_resumed_to_its_end(tmp_path):
+    class Interrupted(Falling):
+        def on_train_epoch_start(self):
+            if self.current_epoch == 2:
+                raise SystemExit
+
+    with pytest.raises(SystemExit):
+        fit(tmp_path, [1.0] * 4, Interrupted, monitor=None, plan={"max_epochs": 4})
+    assert steps(tmp_path) == {"last": 2}
+    fit(
+        tmp_path, [1.0] * 4, Falling, monitor=None, plan={"max_epochs": 4}, ckpt_path=tmp_path / "checkpoints/last.ckpt"
+    )
+    assert steps(tmp_path) == {"best": 4, "last": 4}
+
+
 def test_a_monitor_that_validation_does_not_log_ends_in_one_line(tmp_path):
     with pytest.raises(ValueError, match=r"^expected nope \(checkpoint.monitor\) to be logged, got only: loss$"):
         fit(tmp_path, {1: 1.0}, Validated, monitor="nope")
