@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import lightning as L
-from lightning.pytorch.callbacks import LearningRateMonitor, ProgressBar
+from lightning.pytorch.callbacks import LearningRateMonitor, ModelSummary, ProgressBar
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from callbacks.run.checkpoints import RelocatableModelCheckpoint, own_checkpoint
@@ -13,6 +13,7 @@ from callbacks.run.lightning_callbacks import KeepEarlyStop
 from callbacks.run.loggers import ResumableCSVLogger, ThrottledTensorBoardLogger
 from callbacks.run.metrics import MetricsWriter
 from callbacks.run.overhead import ThrottledProgressBar
+from callbacks.run.screen import ShapesSummary
 from cli.capabilities import additions_to
 
 POSITIVE_OPTIONS = (
@@ -47,10 +48,13 @@ def trainer_settings(
     """
     callbacks, logger = [*as_list(configured.callbacks), *report_callbacks(subcommand, model, data)], configured.logger
     run = run.resolve()  # as a resume finds it, because ModelCheckpoint goes on only in a folder of the same name
+    shows_bar = configured.enable_progress_bar is not False and not configured.barebones
+    if shows_bar and not any(isinstance(c, ProgressBar) for c in callbacks):
+        callbacks.insert(0, ThrottledProgressBar())  # first, so that it has ended before the others print
     if subcommand == "fit":
         callbacks += [*(callback() for callback in additions_to("fit")), StopOnDivergence(), KeepEarlyStop()]
-        if configured.enable_progress_bar is not False and not any(isinstance(c, ProgressBar) for c in callbacks):
-            callbacks.append(ThrottledProgressBar())
+        if configured.enable_model_summary is None and not any(isinstance(c, ModelSummary) for c in callbacks):
+            callbacks.append(ShapesSummary())
         if logger is not False and not configured.fast_dev_run:
             callbacks.append(LearningRateMonitor("step"))
         if logger in (None, True):

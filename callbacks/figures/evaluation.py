@@ -20,6 +20,7 @@ from callbacks.protocols import Classifier, LabelledData, datamodule_of, lack, o
 from callbacks.rows import RowCollector, batch_parts, evaluating
 from callbacks.run.checkpoint_io import weights_of
 from callbacks.run.checkpoints import own_checkpoint
+from callbacks.terminal import relative
 
 CSV_FEATURES = 20  # of each class, in top_features.csv
 
@@ -82,7 +83,7 @@ class Figures(L.Callback):
         painted = {name: paint(run / f"figures/{name}.png", draw) for name, draw in drawn.items()}
         images = {name: pixels for name, pixels in painted.items() if pixels is not None}
         log_to_tensorboard(run / "test", rows, images, trainer.global_step)
-        print(f"{len(images)} pictures in {run / 'figures'}")
+        print(f"{len(images)} pictures in {relative(run / 'figures')}")
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         """Draw the validation rows; also where a resume finds that the training had been completed."""
@@ -103,8 +104,8 @@ class Figures(L.Callback):
         if rows is None:
             return
         drawn = pictures(rows, self.classes)
-        number = sum(publish(trainer, f"val_{name}", draw, trainer.global_step) for name, draw in drawn.items())
-        print(f"{number} pictures of the validation rows: {Path(trainer.default_root_dir, 'figures', 'val_*.png')}")
+        for name, draw in drawn.items():
+            publish(trainer, f"val_{name}", draw, trainer.global_step)
 
     def _keep(self, trainer: L.Trainer, model: Any, outputs: Any, batch: Any, step: str) -> None:
         """Keep the true classes of a batch, the predicted ones and the probabilities."""
