@@ -1,4 +1,4 @@
-"""Callbacks and loggers: runs, reports and figures; what they need of model and data is in `callbacks.protocols`."""
+"""Callbacks and loggers of a run, reports and figures; each is imported on first use."""
 
 from importlib import import_module
 from typing import Any

@@ -16,7 +16,7 @@ first steps:
 
 every option with its meaning and default:
   python train.py fit --help
-  python train.py fit --model.help logreg.NetClassifier
+  python train.py fit --model.help MODULE.CLASS
 
 `best` and `last` are the checkpoints of the newest run of that config. A run's directory holds config.yaml,
 checkpoints/{best,last}.ckpt, metrics.csv, TensorBoard events and figures/. It is runs/NAME/version_N for

@@ -60,7 +60,8 @@ def read_config(path: Any) -> str:
     try:
         return path.read_text(encoding="utf-8") if isinstance(path, Path) else read_path(path)
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: expected a configuration in UTF-8, got {error}; save it as UTF-8") from error
+        got = f"byte {error.object[error.start]:#04x} at {error.start}"
+        raise ValueError(f"{path}: expected a configuration in UTF-8, got {got}; save it as UTF-8") from error
 
 
 def load_yaml(text: str, path: str = "") -> Any:

@@ -36,7 +36,9 @@ def sources_of(chosen: set[str]) -> dict[str, Path]:
     files = [file for path in OWNERS for file in [ROOT / path, *(ROOT / path).rglob("*")]]
     names = {file.relative_to(ROOT).as_posix(): file for file in files}
     sources = {name: file for name, file in names.items() if owners(name) <= chosen}
-    sources |= {file.relative_to(TEMPLATES).as_posix(): file for file in TEMPLATES.rglob("*")}
+    for file in TEMPLATES.rglob("*"):
+        if owners(file.relative_to(ROOT).as_posix()) <= {"this project", *chosen}:
+            sources[file.relative_to(TEMPLATES).as_posix()] = file
     return {name: file for name, file in sources.items() if file.is_file() and "__pycache__" not in file.parts}
 
 
@@ -65,6 +67,7 @@ def write_project(folder: Path, capabilities: Collection[str]) -> None:
 
 def adapted_source(text: str, absent: str, files: Collection[str]) -> str:
     """Source of the core, or a config: what is absent leaves its lists, the new config stands in its examples."""
+    text = re.sub(r"configs/iris_\w+\.yaml", lambda path: path[0] if path[0] in files else "configs/made_up.yaml", text)
     item, comment, callback = (
         rf'    (?=[("]).*({absent}).*,',
         rf"#.*({absent}).*",
@@ -72,7 +75,6 @@ def adapted_source(text: str, absent: str, files: Collection[str]) -> str:
     )
     text = re.sub(rf"^({item}|{comment}|{callback})\n", "", text, flags=re.MULTILINE)
     text = re.sub(r"^  callbacks:\n(?!    )", "", text, flags=re.MULTILINE)
-    text = re.sub(r"configs/iris_\w+\.yaml", lambda path: path[0] if path[0] in files else "configs/made_up.yaml", text)
     if re.search(absent, "article"):
         text = re.sub(r"Two articles teach .*?\n\n", "", text, flags=re.DOTALL)
         text = re.sub(r" \(article [12][^)]*\)", "", text)

@@ -6,8 +6,6 @@ import lightning as L
 import torch
 from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
 
-from callbacks.protocols import offers
-
 
 def require_commands(trainer: L.Trainer, rank: int) -> None:
     """Refuse, with a ValueError, copies of this process, and a `rank` in the environment that the Trainer has not.
@@ -32,5 +30,5 @@ def spare_threads(model: L.LightningModule) -> None:
     More threads save a tenth to a third of its step where all cores are idle, and double it where one is not, as they
     wait for each other. With one, the bits are the same on any number of cores.
     """
-    if offers(model, "coefficients") and "OMP_NUM_THREADS" not in os.environ:
+    if hasattr(type(model), "coefficients") and "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(1)

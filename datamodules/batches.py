@@ -103,8 +103,8 @@ class BatchedDataModule(L.LightningDataModule):
 
     It may replace `num_classes`, `describe`, `train_weights`, `require_known_rows`, `eval_batch_size`, and both of
     `state_dict` and `load_state_dict`, which must extend the inherited ones: these keep `trains_on_validation`, what
-    `refit` did. It may add what `callbacks.protocols` lists, such as `points` and `transform` for pictures, or `encode`
-    for use without a Trainer.
+    `refit` did. It may add what reports, pictures or use without a Trainer need, such as `points` and `transform`, or
+    `encode`.
 
     `prepare_data` fetches, `setup` reads, splits and encodes, each at most once; the command line calls both before it
     builds a model of these sizes. A checkpoint's state, taken before, replaces what `setup` would learn from the rows.

@@ -21,7 +21,6 @@ CONFIGS = ["iris_binary", "iris_ova", "xor_mlp", "text_csv", "clinc150"]
 )
 def test_any_edit_of_a_config_trains_or_is_refused_in_one_line(name, edits):
     """The edits fork a process of their own: this one has threads, and addresses of all the tests before."""
-    pytest.importorskip(f"datamodules.{name.partition('_')[0]}")
     if name == "clinc150" and "CLINC150_DIR" not in os.environ:
         pytest.skip("CLINC150_DIR names no copy of the data")
     command = [sys.executable, "-m", "tests.tools.config_fuzz", str(edits), name]

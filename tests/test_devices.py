@@ -12,7 +12,6 @@ import torch
 
 pytest.importorskip("torch", minversion="2.10")  # a device in Python
 
-from tests.conftest import MODULES
 from tests.tools.mock_device import start_server
 
 SERVER = start_server()
@@ -33,7 +32,6 @@ def run_jobs(folder, *jobs):
 
 
 def job(device, command, config, run, *options):
-    pytest.importorskip(MODULES[config.split("_")[0]])  # it may be deleted with its task
     place = ["--config", f"configs/{config}.yaml", "--trainer.default_root_dir", run]
     return device, [*map(str, [command, *place, *QUIET, *options])]
 

@@ -126,7 +126,7 @@ def read_csv(path):
 @pytest.fixture(scope="module")
 def held_out():
     """Texts and labels of the test split that configs/text_csv.yaml makes."""
-    data = ready(TextDataModule(str(SENTENCES), oos_label="other", val_fraction=0.2, test_fraction=0.2))
+    data = ready(TextDataModule(str(SENTENCES), oos_label="other", val_fraction=0.2, test_fraction=0.2, seed=42))
     texts = [row["text"] for row in data.describe(range(len(data.dataset("test"))), "test")]
     return texts, data.dataset("test").target.numpy()
 
@@ -187,7 +187,8 @@ def test_a_list_of_no_errors_has_the_same_columns(trained, cli, tmp_path, held_o
 
 
 def test_the_checkpoint_holds_the_vocabulary_of_the_training_rows_alone(trained):
-    data = ready(TextDataModule(str(SENTENCES), val_fraction=0.2, test_fraction=0.2, words=Ngrams(ngram_range=(1, 2))))
+    words = Ngrams(ngram_range=(1, 2))
+    data = ready(TextDataModule(str(SENTENCES), val_fraction=0.2, test_fraction=0.2, words=words, seed=42))
     assert trained.vocabulary == data.feature_names
     assert 0 <= trained.threshold <= 1
 

@@ -5,7 +5,6 @@ import errno
 import json
 import math
 import os
-import re
 import resource
 import shutil
 import signal
@@ -21,7 +20,7 @@ import torch
 from torch.utils.tensorboard import SummaryWriter
 
 from callbacks.run.checkpoint_io import AtomicCheckpointIO
-from tests.conftest import MODULES, refused
+from tests.conftest import refused
 
 ROOT = Path(__file__).parents[1]
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": ""}
@@ -62,7 +61,6 @@ print(json.dumps(script.kill_and_resume(folder=folder, **options)))
 
 def kill_and_resume(folder, *arguments, kills, save_every=5, ranks=1, when="in_step", at="steps"):
     """Kill runs at that many steps or times and resume them; returns what then differed from the straight run."""
-    pytest.importorskip(MODULES[re.match(r"configs/([a-z0-9]+)", arguments[1])[1]])
     arguments += QUIET if at == "steps" else ()  # at any time also means: while a picture is drawn
     options = {"folder": str(folder), "arguments": [*map(str, arguments)], "when": when}
     options |= {"kills": kills, "save_every": save_every, "ranks": ranks, "at": at}

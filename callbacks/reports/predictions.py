@@ -89,10 +89,11 @@ class PredictionWriter(Report):
             scores = partial(class_scores, pl_module)
             pairs = contributions(batch_parts(batch)[0], self._W, rows.label, scores)
             features, amounts = _strongest(pairs, self.num_features, self._W.dtype)
-        columns = (rows.indices, rows.label, rows.confidence, top.indices.int(), top.values, features, amounts)
+        found = (rows.indices, rows.label, rows.confidence, top.indices.int(), top.values, features, amounts)
+        columns = tuple(column.cpu() for column in found)
         written = self._files.num_rows if self._files else 0
         turn = torch.arange(written, written + len(rows.indices))
-        if self._files is not None and trainer.world_size == 1 and torch.equal(rows.indices.cpu(), turn):
+        if self._files is not None and trainer.world_size == 1 and torch.equal(columns[0], turn):
             self._files.write(columns)
         else:
             self._rows.add(*columns)
