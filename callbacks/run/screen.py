@@ -9,7 +9,6 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from callbacks.protocols import offers
 from callbacks.terminal import four_digits, print_table, relative
 
 # Metrics in the order of a screen, by the last part of their names; others follow by the alphabet.
@@ -34,7 +33,7 @@ def shapes(model: nn.Module) -> str:
     number, frozen = (
         sum(p.numel() for p in parameters if p.requires_grad in kinds) for kinds in ((True, False), (False,))
     )
-    if offers(model, "coefficients") and len(parameters) == 2:
+    if hasattr(type(model), "coefficients") and len(parameters) == 2:
         weight, bias = sorted((parameter.numel() for parameter in parameters), reverse=True)
         what = f"W ({weight // bias}, {bias}), b ({bias},)"
     else:
