@@ -130,7 +130,8 @@ def test_the_output_in_the_readme_is_what_the_commands_print(newcomer, capfd, mo
         run = newcomer(words, *(["--figures.enabled", "true"] if words[0] != "predict" else []))
         printed = capfd.readouterr().out.replace(str(run), f"runs/{run.name}/version_0").splitlines()
         assert output.splitlines()
-        assert [line for line in output.splitlines() if line not in printed] == []
+        shown = [line.rstrip() for line in printed]
+        assert [line for line in output.splitlines() if line not in shown] == []
 
 
 def test_the_python_in_the_page_on_use_runs_as_it_stands(newcomer, monkeypatch, tmp_path):
