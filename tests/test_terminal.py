@@ -69,7 +69,7 @@ def test_fit_test_and_predict_on_a_terminal(folder, config, columns):
     header = next(
         number for number, line in enumerate(lines) if line.split()[1:] == ["precision", "recall", "F1", "rows"]
     )
-    classes = [line.split() for line in lines[header + 2 :] if not line.startswith(tuple("0123456789"))]
+    classes = [line.split() for line in lines[header + 2 :] if line.startswith(" ")]
     assert sum(int(row[-1]) for row in classes) == int(re.search(r"of (\d+) test rows right", "".join(lines))[1])
 
     lines, output = shown(predict, columns, folder)
