@@ -1,7 +1,7 @@
 # `make` with one of these; CONTRIBUTING.md has the times. Uses .venv where there is one.
 PYTHON := $(if $(wildcard .venv/bin/python),.venv/bin/python,python3)
 
-.PHONY: test slow lint notebook bench
+.PHONY: test slow lint notebook bench docs
 test:
 	$(PYTHON) -m pytest -n auto
 slow:
@@ -12,3 +12,5 @@ notebook:
 	$(PYTHON) -m tests.tools.notebook
 bench:
 	$(PYTHON) -m benchmarks
+docs:
+	$(PYTHON) -m mkdocs build --strict

@@ -9,6 +9,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, TextIO
 
+import numpy as np
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
@@ -51,6 +53,17 @@ def as_json(value: Any, **options: Any) -> str:
         return json.dumps(value, allow_nan=False, **options)
     except ValueError:
         return json.dumps(json.loads(json.dumps(value, **options), parse_constant=lambda name: None), **options)
+
+
+def as_written(value: Any) -> str:
+    """A value as text, a float32 as float64 among them with the digits that it was read from.
+
+    >>> as_written(4.800000190734863), as_written(0.1), as_written("Oslo")
+    ('4.8', '0.1', 'Oslo')
+    """
+    with np.errstate(over="ignore"):
+        is_float32 = isinstance(value, float) and float(np.float32(value)) == value
+    return str(np.float32(value) if is_float32 else value)
 
 
 @contextmanager

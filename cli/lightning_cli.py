@@ -11,6 +11,7 @@ from typing import Any, Literal
 import lightning as L
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities.model_helpers import is_overridden
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from callbacks.files import atomic_write_text
@@ -20,7 +21,9 @@ from callbacks.run.lightning_callbacks import refuse_own_names, refuse_stateless
 from callbacks.run.metrics import evaluated_part
 from callbacks.run.overhead import NoProfiler
 from callbacks.run.requeue import UNFINISHED, slurm_job, torchrun_job
+from callbacks.run.screen import PrintedMetrics, print_end_of_fit
 from callbacks.run.stopping import GracefulStop
+from callbacks.terminal import relative
 from cli.checkpoint import class_names, read_checkpoint, require_same_classes, restore_state
 from cli.config import CALLBACKS, config_text, expand_paths, require_options
 from cli.links import fill_open_options, instantiate_data, link_data_to_model
@@ -72,6 +75,18 @@ class TemplateCLI(LightningCLI):
 
     def predict(self, **options: Any) -> None:
         self.trainer.predict(**options, return_predictions=False)
+
+    def test(self, **options: Any) -> None:
+        self._evaluate(self.trainer.test, **options)
+
+    def validate(self, **options: Any) -> None:
+        self._evaluate(self.trainer.validate, **options)
+
+    def _evaluate(self, evaluate: Callable[..., Any], verbose: bool = True, **options: Any) -> None:
+        """Evaluate, with a table of metrics in place of Lightning's, which shows float32 with 15 digits."""
+        if verbose:
+            self.trainer.callbacks.insert(0, PrintedMetrics())  # type: ignore[attr-defined]
+        evaluate(**options, verbose=False)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument("--refit", type=bool | Literal["folds", "auto"], default=False, help=REFIT)
@@ -168,7 +183,10 @@ class TemplateCLI(LightningCLI):
             run.clear()
         self.enter(run)
         if run.is_new and self.options.ckpt_path:
-            print(f"note: a new run begins from {self.options.ckpt_path}, in {run.path}", file=sys.stderr)
+            print(
+                f"note: a new run begins from {relative(self.options.ckpt_path)}, in {relative(run.path)}",
+                file=sys.stderr,
+            )
         if job := torchrun_job():
             atomic_write_text(run.path / UNFINISHED, f"{job}\n{self.graceful_stop.command}")
         elif int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", 0)):
@@ -190,9 +208,18 @@ class TemplateCLI(LightningCLI):
 
     def after_fit(self) -> None:
         if self.writes and self.trainer.is_global_zero:
-            print(describe_best(self.trainer))
-            print(f"run directory: {self.run.path}")
+            run = relative(self.run.path)
+            next_command = None if self.options.refit else self._next_command(run)
+            print_end_of_fit(self.trainer, describe_best(self.trainer), run, next_command)
             (self.run.path / UNFINISHED).unlink(missing_ok=True)
+
+    def _next_command(self, run: Path) -> str:
+        """`test` or else `predict`, by the run's own config unless the fit had a single file and no option."""
+        can_test = is_overridden("test_step", self.model) and is_overridden("test_dataloader", self.datamodule)
+        words = sys.argv[2:]
+        config = words[1] if words[:1] == ["--config"] and len(words) == 2 else run / "config.yaml"
+        state = "best" if (run / "checkpoints/best.ckpt").is_file() else "last"
+        return f"python train.py {'test' if can_test else 'predict'} --config {config} --ckpt_path {state}"
 
     def after_test(self) -> None:
         data, writes = self.datamodule, self.writes and self.trainer.is_global_zero

@@ -3,6 +3,7 @@
 import io
 import logging
 import os
+import re
 import sys
 import threading
 import time
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import lightning as L
 
+from callbacks.terminal import relative
 from cli.config import install_loader
 from cli.errors import hide_user_errors_of_threads, is_user_error, one_line, place_of_bug
 from cli.lightning_cli import TemplateCLI
@@ -32,10 +34,17 @@ HARMLESS_WARNINGS = (
     r".*Sparse CSR tensor support is in beta.*",  # a CSR tensor carries a batch; nothing beta is done with it
 )
 
+# Lines of Lightning's about the machine, and about what the command or its configuration names.
+HIDDEN_LINES = re.compile(
+    r"litlogger|^[GTH]PU available|CUDA_VISIBLE_DEVICES|^Seed set to|^Restor(ing|ed) .*checkpoint|^Loaded model weights"
+    r"|^Trainer already configured with model summary|^`Trainer.fit` stopped: `max_(epochs|steps)="
+)
+
 
 def main() -> None:
     """Run the command line; bad input ends in one line on standard error and exit status 1."""
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(lambda r: "litlogger" not in r.getMessage())
+    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.seed"):
+        logging.getLogger(name).addFilter(lambda record: not HIDDEN_LINES.search(record.getMessage()))
     threading.excepthook = hide_user_errors_of_threads
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # escape characters that the output encoding lacks
@@ -49,12 +58,13 @@ def main() -> None:
             try:
                 sys.argv[1:] = refit_arguments(cli.run.path, cli.trainer, cli.options.refit)
             except KeyboardInterrupt:
-                sys.exit(f"interrupted; the first run is complete: {cli.run.path}")
+                sys.exit(f"interrupted; the first run is complete: {relative(cli.run.path)}")
             for logger in cli.trainer.loggers:  # Weights & Biases would log the second run into the first
                 getattr(getattr(logger, "experiment", None), "finish", lambda: None)()
             started = time.monotonic()
             cli = TemplateCLI(on_exit)
-            print(f"the second fit took {time.monotonic() - started:.1f} s; --ckpt_path best is {cli.run.path}")
+            seconds = time.monotonic() - started
+            print(f"the second fit took {seconds:.1f} s; --ckpt_path best is {relative(cli.run.path)}")
         if is_tested:
             sys.argv[1:] = test_arguments(cli.trainer)
             TemplateCLI(on_exit)

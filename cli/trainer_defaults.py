@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import lightning as L
-from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
+from lightning.pytorch.callbacks import ModelCheckpoint, ModelSummary, ProgressBar
 from lightning.pytorch.loggers.logger import DummyLogger, Logger
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
@@ -17,6 +17,7 @@ from callbacks.run.loggers import EvaluationBoard, ResumableCSVLogger, Throttled
 from callbacks.run.metrics import MetricsWriter
 from callbacks.run.outputs import OutputSaver
 from callbacks.run.overhead import ThrottledProgressBar
+from callbacks.run.screen import ShapesSummary
 from cli.capabilities import additions_to
 
 POSITIVE_OPTIONS = (
@@ -65,11 +66,14 @@ def trainer_settings(
     for callback in callbacks:
         if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:  # else that of the first logger
             callback.dirpath = str(run / "checkpoints")
+    shows_bar = configured.enable_progress_bar is not False and not configured.barebones
+    if shows_bar and not any(isinstance(c, ProgressBar) for c in callbacks):
+        callbacks.insert(0, ThrottledProgressBar())  # first, so that it has ended before the others print
     if subcommand == "fit":
         callbacks += [*(callback() for callback in additions_to("fit")), StopOnDivergence(), LoggerRuns()]
         callbacks += [EpochRestart(), KeepEarlyStop()]
-        if configured.enable_progress_bar is not False and not any(isinstance(c, ProgressBar) for c in callbacks):
-            callbacks.append(ThrottledProgressBar())
+        if configured.enable_model_summary is None and not any(isinstance(c, ModelSummary) for c in callbacks):
+            callbacks.append(ShapesSummary())
         if configured.logger is not False and not configured.fast_dev_run:
             callbacks.append(RateMonitor("step"))
     loggers = choose_loggers(subcommand, configured, str(run), resumed_at)

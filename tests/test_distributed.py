@@ -353,8 +353,10 @@ def test_the_command_line_starts_the_second_process_by_itself(cli, tmp_path):
 
 
 def line_for_several_machines():
-    """The README's own line, with two groups of one process each on this machine in place of two machines."""
-    lines = re.findall(r"`torchrun (--nnodes .* )train\.py fit --config \S+ (.*)`", (ROOT / "README.md").read_text())
+    """The documented line, with two groups of one process each on this machine in place of two machines."""
+    lines = re.findall(
+        r"`torchrun (--nnodes .* )train\.py fit --config \S+ (.*)`", (ROOT / "docs/devices.md").read_text()
+    )
     [(torchrun, trainer)] = lines
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -367,7 +369,7 @@ def line_for_several_machines():
 
 
 @pytest.mark.slow
-def test_the_readmes_line_for_two_machines_does_what_one_process_does(cli, tmp_path):
+def test_the_documented_line_for_two_machines_does_what_one_process_does(cli, tmp_path):
     pytest.importorskip("datamodules.text.sentences")
     run, (torchrun, trainer) = tmp_path / "two", line_for_several_machines()
     nodes = [*trainer, "--trainer.accelerator", "cpu", "--trainer.default_root_dir", run]

@@ -5,6 +5,7 @@ import csv
 import io
 import json
 import math
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -258,7 +259,7 @@ def test_the_terminal_shows_the_first_rows_and_says_where_all_are(predict, tmp_p
     printed = capsys.readouterr().out
     assert f"5 more; 25 predictions in {tmp_path / 'out' / 'predictions.jsonl'}" in printed
     for record in found[:20]:
-        assert f" {record['text']} │ {record['label']} " in printed
+        assert re.search(rf"^ {record['text']}   {record['label']} ", printed, re.MULTILINE)
     assert found[20]["text"] not in printed
 
 

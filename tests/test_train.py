@@ -688,8 +688,14 @@ def test_one_seed_rules_where_a_config_sets_no_other(cli, tmp_path):
 def test_fit_says_which_epoch_is_the_best_and_where_its_run_is(cli, capsys, tmp_path):
     cli(*IRIS, *QUICK, "--trainer.default_root_dir", tmp_path / "run", "--trainer.max_epochs", 3)
     printed = capsys.readouterr().out
-    assert re.search(r"^best\.ckpt: epoch \d+, val/loss 0\.\d{4}$", printed, re.MULTILINE)
-    assert f"run directory: {tmp_path / 'run'}" in printed.splitlines()
+    assert re.search(r"^best\.ckpt: epoch \d+, val/loss 0\.\d{4}, val/accuracy \d\.\d{4}$", printed, re.MULTILINE)
+    directory, *more = printed.splitlines()[-3:]
+    assert directory == f"run directory: {tmp_path / 'run'}"
+    own = tmp_path / "run/config.yaml"
+    assert more == [
+        f"next: python train.py test --config {own} --ckpt_path best",
+        f"next: tensorboard --logdir {tmp_path / 'run'}",
+    ]
 
 
 @pytest.mark.parametrize("which", ["best", "last"])

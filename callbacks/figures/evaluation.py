@@ -22,6 +22,7 @@ from callbacks.protocols import Classifier, LabelledData, datamodule_of, lack, o
 from callbacks.rows import RowCollector, SampledRows, batch_parts, evaluating
 from callbacks.run.checkpoint_io import weights_of
 from callbacks.run.checkpoints import own_checkpoint
+from callbacks.terminal import relative
 
 CSV_FEATURES = 20  # of each class, in top_features.csv
 
@@ -86,7 +87,7 @@ class Figures(L.Callback):
         step = trainer.fit_loop.epoch_loop._batches_that_stepped  # that of the metrics
         number = sum(publish(trainer, name, draw, step) for name, draw in pictures(rows, self.classes).items())
         log_pr_curves(trainer, rows, step)
-        print(f"{number} pictures in {run / 'figures'}")
+        print(f"{number} pictures in {relative(run / 'figures')}")
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         """Draw the validation rows; also where a resume finds that the training had been completed."""
@@ -108,8 +109,8 @@ class Figures(L.Callback):
         if rows is None:
             return
         drawn = pictures(rows, self.classes)
-        number = sum(publish(trainer, f"val_{name}", draw, trainer.global_step) for name, draw in drawn.items())
-        print(f"{number} pictures of the validation rows: {Path(trainer.default_root_dir, 'figures', 'val_*.png')}")
+        for name, draw in drawn.items():
+            publish(trainer, f"val_{name}", draw, trainer.global_step)
 
     def _keep(self, trainer: L.Trainer, model: Any, outputs: Any, batch: Any, step: str) -> None:
         """Keep the true classes of a batch and the predicted ones; of a sample the probabilities, for pictures."""

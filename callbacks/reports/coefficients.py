@@ -46,10 +46,6 @@ class CoefficientsWriter(L.Callback):
         rows.append(("(intercept)", b, b - float((raw * mean).sum())))
         path = Path(trainer.default_root_dir) / "coefficients.csv"
         atomic_write_csv(path, HEADER, ((name, *map(_short, (v, u, _exp(v), _exp(u)))) for name, v, u in rows))
-        print(
-            f"coefficients of {data.class_names[1]!r} against {data.class_names[0]!r} in {path}; they are penalised, "
-            "and have no standard errors: for those, fit statsmodels.api.Logit without a penalty"
-        )
 
 
 def log_odds(model: Any) -> tuple[Tensor, float] | None:

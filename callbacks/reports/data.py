@@ -1,6 +1,6 @@
 """The data report before a fit: class balance, repeated rows, labels that contradict.
 
-`inspect_splits` computes, `print_table` prints, `DataReport`, the callback, decides when.
+`inspect_splits` computes, `print_report` prints, `DataReport`, the callback, decides when.
 """
 
 from collections import Counter, defaultdict
@@ -10,8 +10,9 @@ from typing import Any
 
 import lightning as L
 
-from callbacks.files import as_json, atomic_write_csv, atomic_write_text
+from callbacks.files import as_json, as_written, atomic_write_csv, atomic_write_text
 from callbacks.protocols import InspectableData, datamodule_of, lack
+from callbacks.terminal import print_table, relative
 
 SPLITS = ("train", "val", "test")
 Issue = tuple[str, int, int, Hashable, str]  # split, row, class index, content, what is wrong with it
@@ -55,19 +56,15 @@ def inspect_splits(
     return report, sorted(issues, key=lambda issue: (order.index(issue[4]), SPLITS.index(issue[0]), str(issue[3])))
 
 
-def print_table(report: dict[str, dict[str, Any]]) -> None:
-    """One line for each split."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("split", *("rows", "per class", "duplicates", "conflicting", "empty", "in train"), box=box.SIMPLE)
+def print_report(report: dict[str, dict[str, Any]]) -> None:
+    """A table with one line for each split."""
+    rows = []
     for split, found in report.items():
         counts = [count for count in found["class_counts"].values() if count]
         per_class = f"{min(counts, default=0)} to {max(counts, default=0)}"
         numbers = [found[name] for name in ("duplicates", "conflicting", "empty")]
-        table.add_row(split, str(found["rows"]), per_class, *map(str, numbers), str(found.get("in_train", "")))
-    Console().print(table)
+        rows.append([split, str(found["rows"]), per_class, *map(str, numbers), str(found.get("in_train", ""))])
+    print_table(("split", "rows", "per class", "duplicates", "conflicting", "empty", "in train"), rows)
 
 
 class DataReport(L.Callback):
@@ -85,11 +82,15 @@ class DataReport(L.Callback):
         report, issues = inspect_splits(splits, data.class_names)
         run = Path(trainer.default_root_dir)
         atomic_write_text(run / "data_report.json", as_json(report, indent=2) + "\n")
-        print_table(report)
+        print_report(report)
         if issues:
             lines = [
-                (problem, split, row, data.class_names[label], " ".join(map(str, c)) if isinstance(c, tuple) else c)
-                for split, row, label, c, problem in issues
+                (problem, split, row, data.class_names[label], _as_cell(content))
+                for split, row, label, content, problem in issues
             ]
             atomic_write_csv(run / "data_issues.csv", ("problem", "split", "row", "label", "content"), lines)
-            print(f"{len(issues)} rows to look at in {run / 'data_issues.csv'}")
+            print(f"{len(issues)} rows to look at in {relative(run / 'data_issues.csv')}")
+
+
+def _as_cell(content: Hashable) -> Any:
+    return " ".join(map(as_written, content)) if isinstance(content, tuple) else content

@@ -1,5 +1,6 @@
 """The report of `test`: per-class metrics and errors. N rows of a batch, K classes."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,9 @@ import lightning as L
 from callbacks.files import atomic_write_csv, disambiguate
 from callbacks.protocols import Classifier, LabelledData, datamodule_of, lack
 from callbacks.rows import RowCollector
+from callbacks.terminal import four_digits, print_table, relative
+
+MOST_CLASSES, WORST_CLASSES = 20, 10  # on the terminal: so many are all shown, of more the worst alone
 
 
 class Report(L.Callback):
@@ -26,7 +30,7 @@ class Report(L.Callback):
 
 
 class EvaluationReport(Report):
-    """After `test`: per_class.csv and errors.csv, in the run directory.
+    """After `test`: per_class.csv and errors.csv, in the run directory, and a table of classes on the terminal.
 
     Both use the labels that `predict` would give, an out-of-scope threshold included. errors.csv lists the
     misclassified rows, those with the highest probability first; of its columns `target`, `predicted` and `probability`
@@ -87,4 +91,16 @@ class EvaluationReport(Report):
         right = f"{len(target) - len(wrong)} of {len(target)} test rows right"
         if (threshold := trainer.callback_metrics.get("test_at_threshold/threshold")) is not None:
             right += f" with the threshold {threshold:.4g}, as `predict` answers (test/accuracy is without it)"
-        print(f"{right}; reports in {run}")
+        print_per_class(names, per_class)
+        print(f"{right}; reports in {relative(run)}")
+
+
+def print_per_class(names: Sequence[str], per_class: Sequence[Any]) -> None:
+    """Precision, recall, F1 and rows of each class; of more than twenty classes the ten with the lowest F1."""
+    rows = list(zip(names, *per_class, strict=True))
+    is_part = len(rows) > MOST_CLASSES
+    if is_part:
+        rows = sorted((row for row in rows if row[4]), key=lambda row: row[3])[:WORST_CLASSES]
+    which = f"label (the {len(rows)} worst of {len(names)})" if is_part else "label"
+    cells = [(str(name), *("" if v != v else four_digits(v) for v in row[:3]), str(row[3])) for name, *row in rows]
+    print_table((which, "precision", "recall", "F1", "rows"), cells)

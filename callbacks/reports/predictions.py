@@ -4,8 +4,7 @@ N rows of a batch, K classes.
 """
 
 import json
-import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
 from operator import itemgetter
@@ -17,13 +16,14 @@ import lightning as L
 import torch
 from torch import Tensor
 
-from callbacks.files import as_json, csv_writer, disambiguate, writing
+from callbacks.files import as_json, as_written, csv_writer, disambiguate, writing
 from callbacks.linear import class_scores, contributions, name_of
 from callbacks.protocols import datamodule_of, offers, optional_of
 from callbacks.reports.evaluation import Report
 from callbacks.reports.prediction_shards import PredictionShards
 from callbacks.rows import RowCollector, batch_parts
 from callbacks.run.outputs import OutputSaver
+from callbacks.terminal import relative, visible
 
 Record = tuple[dict[str, Any], dict[str, Any]]  # the datamodule's description of a row, and the prediction
 MAX_DESCRIBED_COLUMNS = 3  # in the table on the terminal, of the description
@@ -202,7 +202,9 @@ class PredictionFiles:
         _print_table(self._printed)
         more = self.num_rows - len(self._printed)
         and_more = f"... and {more} more; " if more else ""
-        print(f"{and_more}{self.num_rows} prediction{'' if self.num_rows == 1 else 's'} in {self.path}{joined}")
+        print(
+            f"{and_more}{self.num_rows} prediction{'' if self.num_rows == 1 else 's'} in {relative(self.path)}{joined}"
+        )
 
     def _write_csv(self, path: Path) -> None:
         names = [name for name in JOINED_NAMES if name != "out_of_scope" or self.oos_class is not None]
@@ -235,6 +237,7 @@ def _plain(value: Any) -> Any:
 
 
 def _print_table(records: list[Record]) -> None:
+    from rich import box
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text  # takes a cell as it is, while a plain string could hold markup
@@ -245,31 +248,23 @@ def _print_table(records: list[Record]) -> None:
         shown = shown[:MAX_DESCRIBED_COLUMNS]
     more = [f"… {len(described) - len(shown)} more"] if len(shown) < len(described) else []
     printed = [name for name in PRINTED_NAMES if name in prediction]
-    table = Table()
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False)
     for name in (*shown, *more):
-        table.add_column(Text(_visible(name)), overflow="fold")
+        table.add_column(Text(visible(name)), overflow="fold")
     for name in disambiguate([PRINTED_NAMES[name] for name in printed], described, "predicted_"):
         table.add_column(Text(name), no_wrap=name.endswith("label"), overflow="fold")
     for described, prediction in records:
-        cells = [*(_cell(_plain(described[name])) for name in shown), *("…" for _ in more)]
-        cells += [_cell(prediction[name]) for name in printed]
-        table.add_row(*(Text(_visible(cell)) for cell in cells))
+        cells = [*(_cell(_plain(described[name]), as_written) for name in shown), *("…" for _ in more)]
+        row = [*map(Text, map(visible, cells)), *(Text(visible(_cell(prediction[name]))) for name in printed)]
+        for name, text in zip(reversed(printed), reversed(row), strict=False):
+            text.no_wrap, text.overflow = name.startswith("words_"), "ellipsis"  # predictions.jsonl has all
+        table.add_row(*row)
     Console().print(table)
 
 
-def _cell(value: Any) -> str:
+def _cell(value: Any, number: Callable[[float], str] = "{:.3f}".format) -> str:
     if isinstance(value, float):
-        return f"{value:.3f}"
-    if isinstance(value, list):
-        return ", ".join(f"{word} {amount:+.2f}" for word, amount in value)
+        return number(value + 0.0)
+    if isinstance(value, list):  # without what would be rounded to 0
+        return ", ".join(f"{amount:+.2f} {word}" for word, amount in value if abs(amount) >= 0.005)
     return "yes" if value is True else "no" if value is False else "" if value is None else str(value)
-
-
-def _visible(text: str) -> str:
-    """Control, formatting and line-breaking characters as escapes: one such as \\x1b could rewrite the terminal.
-
-    >>> print(_visible("a\\x1b[31mb"))
-    a\\x1b[31mb
-    """
-    hidden = ("Cc", "Cf", "Cs", "Zl", "Zp")
-    return "".join(c.encode("unicode_escape").decode() if unicodedata.category(c) in hidden else c for c in text)

@@ -14,6 +14,7 @@ from torch import Tensor
 from callbacks.run.checkpoint_io import as_loadable, write_checkpoint
 from callbacks.run.loggers import ThrottledSave
 from callbacks.run.monitors import AUTO, require_logged, validation_loss
+from callbacks.terminal import four_digits
 
 PENDING = "gradients_pending"  # in a checkpoint that was written between two steps of the optimizer
 
@@ -87,6 +88,7 @@ class RelocatableModelCheckpoint(ModelCheckpoint):
         super().__init__(monitor=monitor, mode=mode, save_top_k=save_top_k)
         self.every_n_train_steps = every_n_train_steps
         self.best_state = ""  # such as "epoch 12"
+        self.best_metrics: dict[str, float] = {}  # of that state, those that the model shows on the progress bar
         self.step_before_batch = -1
         self._saved_step = self._validated_step = 0  # a run that has taken no step saves nothing
         self._is_due = self._stops = False  # a save and a stop that wait for the optimizer's step
@@ -105,7 +107,8 @@ class RelocatableModelCheckpoint(ModelCheckpoint):
     def state_dict(self) -> dict[str, Any]:
         """The scores by file name, without the folder."""
         kept = {Path(path).name: score for path, score in self.best_k_models.items()}
-        best = {"best": self.best_model_score, "best_state": self.best_state}
+        best: dict[str, Any] = {"best": self.best_model_score, "best_state": self.best_state}
+        best["best_metrics"] = self.best_metrics
         return {"monitor": self.monitor, "mode": self.mode, **best, "kept": kept}
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
@@ -142,7 +145,7 @@ class RelocatableModelCheckpoint(ModelCheckpoint):
         """Continue from the best so far; start afresh in another run's directory."""
         if self._path("best.ckpt").is_file() and state_dict["best"] is not None:
             self.best_model_path, self.best_model_score = str(self._path("best.ckpt")), state_dict["best"]
-            self.best_state = state_dict["best_state"]
+            self.best_state, self.best_metrics = state_dict["best_state"], state_dict.get("best_metrics", {})
             # By name alone, as those that are no longer among the best are deleted.
             kept = {self._path(Path(name).name): score for name, score in state_dict["kept"].items()}
             self.best_k_models = {str(path): score for path, score in kept.items() if path.is_file()}
@@ -252,14 +255,15 @@ class RelocatableModelCheckpoint(ModelCheckpoint):
     on_fit_end = on_train_end  # of a resume that finds all epochs done
 
     def describe_best(self) -> str:
-        """Which state best.ckpt holds, in one line, with the metric that decided."""
+        """Which state best.ckpt holds, in one line, with the metric that decided and those on the progress bar."""
         if self.monitor is None:
             return "best.ckpt: the last state"
         if self.monitor == AUTO:
             return "no best.ckpt: checkpoint.monitor auto found no loss of a validation; last.ckpt has the last state"
         if self.best_model_score is None:
             return f"no best.ckpt: {self.monitor} was never logged, or never finite; last.ckpt has the last state"
-        return f"best.ckpt: {self.best_state}, {self.monitor} {float(self.best_model_score):.4f}"
+        metrics = {self.monitor: float(self.best_model_score)} | self.best_metrics
+        return f"best.ckpt: {self.best_state}, {', '.join(f'{name} {four_digits(v)}' for name, v in metrics.items())}"
 
     def _choose_monitor(self, trainer: L.Trainer) -> None:
         if self.monitor != AUTO or self._lacks_monitor:
@@ -288,6 +292,8 @@ class RelocatableModelCheckpoint(ModelCheckpoint):
         if best is None or (score < best if self.mode == "min" else score > best):
             self.best_model_path, self.best_model_score = str(self._path("best.ckpt")), score
             self.best_state = f"{unit} {number}"
+            shown = trainer.progress_bar_metrics.items()
+            self.best_metrics = {name: float(value) for name, value in shown if not name.endswith("_step")}
             names.append("best.ckpt")
         if self.save_top_k != 1:
             names.append(f"epoch_{number:05d}.ckpt" if unit == "epoch" else f"step_{number:08d}.ckpt")

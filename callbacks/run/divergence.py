@@ -7,6 +7,8 @@ from typing import Any
 import lightning as L
 from torch import Tensor
 
+from callbacks.terminal import relative
+
 
 class StopOnDivergence(L.Callback):
     """Ends a fit whose loss or weights are not finite any more, before a checkpoint of them is written.
@@ -41,5 +43,5 @@ class StopOnDivergence(L.Callback):
         rates = [group["lr"] for optimizer in trainer.optimizers for group in optimizer.param_groups]
         rate = f" at a learning rate of {rates[0]:g}" if rates else ""
         last = Path(trainer.default_root_dir, "checkpoints", "last.ckpt")
-        kept = f"the last good checkpoint is {last}" if last.is_file() else "no checkpoint was written"
+        kept = f"the last good checkpoint is {relative(last)}" if last.is_file() else "no checkpoint was written"
         raise ValueError(f"{what} after step {trainer.global_step}{rate}: lower the rate, or scale the data; {kept}")

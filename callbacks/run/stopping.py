@@ -11,11 +11,12 @@ from typing import Any
 import lightning as L
 import torch
 import torch.distributed as dist
-from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.callbacks import Checkpoint, RichProgressBar
 from torch import Tensor
 
 from callbacks.run.checkpoints import has_pending_gradients, validates_before_next_batch
 from callbacks.run.requeue import UNFINISHED, requeue, requeue_signal
+from callbacks.terminal import relative
 
 
 class GracefulStop(Checkpoint):  # a Checkpoint, because Lightning runs those last: after the other callbacks' files
@@ -100,8 +101,11 @@ class GracefulStop(Checkpoint):  # a Checkpoint, because Lightning runs those la
     def _stop(self, trainer: L.Trainer) -> None:
         if self._saved is None:
             self._save(trainer)
-        path, number = self._saved, self.received or signal.SIGTERM
+        number = self.received or signal.SIGTERM
         if trainer.is_global_zero:
+            path = relative(self._saved or _last(trainer))
+            if isinstance(bar := trainer.progress_bar_callback, RichProgressBar):
+                bar.teardown(trainer, trainer.lightning_module, "fit")  # before a line is printed below it
             print(
                 f"\nstopped by {signal.Signals(number).name} after step {trainer.global_step}; saved {path}\n"
                 f"go on with: --ckpt_path {path}"

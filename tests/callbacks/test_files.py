@@ -4,7 +4,7 @@ import csv
 
 import pytest
 
-from callbacks.files import atomic_write_csv, atomic_write_text, disambiguate
+from callbacks.files import as_written, atomic_write_csv, atomic_write_text, disambiguate
 
 
 def test_a_failed_write_leaves_the_old_file_whole_and_nothing_beside_it(tmp_path):
@@ -50,3 +50,8 @@ def test_numbers_and_ordinary_text_stay_as_they_are(tmp_path, cell):
 )
 def test_a_name_that_is_taken_gets_the_prefix_until_it_is_free(taken, expected):
     assert disambiguate(["label", "predicted_label", "row"], taken, "predicted_") == expected
+
+
+def test_numbers_have_the_digits_they_were_read_from():
+    values = [4.800000190734863, 0.1, 1e300, 16777217.0, float("nan"), 3, None, "Oslo"]
+    assert [as_written(value) for value in values] == ["4.8", "0.1", "1e+300", "16777217.0", "nan", "3", "None", "Oslo"]

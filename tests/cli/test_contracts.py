@@ -119,8 +119,10 @@ def test_a_plain_model_on_plain_data_trains_tests_and_predicts_without_reports(t
     assert left_out(output) == lines["test"] + lines["predict"]
     missing = "no best.ckpt: checkpoint.monitor auto found no loss of a validation; last.ckpt has the last state"
     assert [line for line in output if "best.ckpt" in line] == [missing]
-    for command in ("test", "predict"):
-        assert left_out(train(command, *arguments)) == lines[command]
+    printed = {command: train(command, *arguments) for command in ("test", "predict")}
+    assert all(left_out(printed[command]) == lines[command] for command in printed)
+    [loss] = [line.split() for line in printed["test"] if line.startswith(" test/")]
+    assert loss[0] == "test/loss" and len(loss[1]) == len("0.1234")
     metrics = json.loads((train.directory / "test_metrics.json").read_text())
     assert metrics and all(name.startswith("test") for name in metrics)
     assert {path.name for path in (train.directory / "checkpoints").iterdir()} == {"last.ckpt"}  # no val/loss, no best

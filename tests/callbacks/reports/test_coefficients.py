@@ -55,8 +55,7 @@ def test_weights_are_scikit_learns_in_both_units_and_odds_ratios_are_their_expon
     raw = np.array([found[name]["weight_raw"] for name in ("height", "share")])
     logits = x @ raw + found["(intercept)"]["weight_raw"]
     assert logits == pytest.approx(expected.decision_function((x - mean) / scale), abs=1e-2)
-    printed = capsys.readouterr().out
-    assert "coefficients of 'yes' against 'no'" in printed and "statsmodels" in printed
+    assert capsys.readouterr().out == ""
 
 
 def test_they_are_those_of_the_best_state_and_the_model_is_left_as_it_was(tmp_path):

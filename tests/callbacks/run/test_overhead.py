@@ -46,7 +46,8 @@ def test_batches_are_forwarded_five_times_a_second_and_at_the_end_of_an_epoch(mo
     assert forwarded == expected
 
 
-def test_the_bar_shows_the_loss_which_is_logged_for_no_bar():
+def test_the_bar_shows_the_loss_which_is_logged_for_no_bar(monkeypatch):
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")  # there is no bar but on a terminal
     shown = []
 
     class Bar(ThrottledProgressBar):
