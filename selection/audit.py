@@ -9,7 +9,7 @@ import sys
 
 import numpy as np
 
-from callbacks.files import atomic_write_csv
+from callbacks.tables import atomic_write_csv
 from cli.main import run_as_command
 from selection.configured import Configured
 from selection.sample import Array, cross_validated

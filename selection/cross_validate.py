@@ -11,7 +11,7 @@ from math import nan
 from statistics import fmean, stdev
 from typing import Any
 
-from callbacks.files import atomic_write_csv, disambiguate
+from callbacks.tables import atomic_write_csv, disambiguate
 from cli.main import run_as_command
 from selection.configured import Configured
 from selection.picture import write_picture

@@ -10,7 +10,7 @@ import numpy as np
 from rich.progress import track
 from sklearn.model_selection import LearningCurveDisplay
 
-from callbacks.files import atomic_write_csv
+from callbacks.tables import atomic_write_csv
 from cli.main import run_as_command
 from selection.configured import Configured
 from selection.picture import write_picture

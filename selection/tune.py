@@ -27,9 +27,10 @@ from filelock import FileLock
 from jsonargparse.typing import PositiveFloat, PositiveInt
 from lightning.pytorch.callbacks import LambdaCallback
 
-from callbacks.files import atomic_write_csv, atomic_write_text
+from callbacks.files import atomic_write_text
 from callbacks.protocols import offers
 from callbacks.run.monitors import AUTO, validation_loss
+from callbacks.tables import atomic_write_csv
 from cli.config import config_text
 from cli.errors import is_user_error, one_line
 from cli.links import fill_open_options

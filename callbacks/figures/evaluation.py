@@ -16,12 +16,12 @@ from torch import Tensor
 from callbacks.figures.canvas import publish
 from callbacks.figures.curves import Array, confused_pairs
 from callbacks.figures.plots import EvaluatedRows, pictures
-from callbacks.files import atomic_write_csv
 from callbacks.linear import class_scores, name_of
 from callbacks.protocols import Classifier, LabelledData, datamodule_of, lack, offers, optional_of
 from callbacks.rows import RowCollector, SampledRows, batch_parts, evaluating
 from callbacks.run.checkpoint_io import weights_of
 from callbacks.run.checkpoints import own_checkpoint
+from callbacks.tables import atomic_write_csv
 from callbacks.terminal import relative
 
 CSV_FEATURES = 20  # of each class, in top_features.csv

@@ -12,10 +12,10 @@ from typing import Any, cast
 import lightning as L
 from torch import Tensor
 
-from callbacks.files import atomic_write_csv
 from callbacks.protocols import ScaledData, datamodule_of, lack, offers, optional_of
 from callbacks.run.checkpoint_io import weights_of
 from callbacks.run.checkpoints import own_checkpoint
+from callbacks.tables import atomic_write_csv
 
 HEADER = ("feature", "weight_standardised", "weight_raw", "odds_ratio_standardised", "odds_ratio_raw")
 

@@ -10,8 +10,9 @@ from typing import Any
 
 import lightning as L
 
-from callbacks.files import as_json, as_written, atomic_write_csv, atomic_write_text
+from callbacks.files import as_json, atomic_write_text
 from callbacks.protocols import InspectableData, datamodule_of, lack
+from callbacks.tables import as_written, atomic_write_csv
 from callbacks.terminal import print_table, relative
 
 SPLITS = ("train", "val", "test")

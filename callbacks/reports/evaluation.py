@@ -6,9 +6,9 @@ from typing import Any
 
 import lightning as L
 
-from callbacks.files import atomic_write_csv, disambiguate
 from callbacks.protocols import Classifier, LabelledData, datamodule_of, lack
 from callbacks.rows import RowCollector
+from callbacks.tables import atomic_write_csv, disambiguate
 from callbacks.terminal import four_digits, print_table, relative
 
 MOST_CLASSES, WORST_CLASSES = 20, 10  # on the terminal: so many are all shown, of more the worst alone

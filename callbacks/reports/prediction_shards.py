@@ -6,8 +6,8 @@ from typing import Any
 
 import lightning as L
 
-from callbacks.files import disambiguate
 from callbacks.rows import ClassifiedBatch
+from callbacks.tables import disambiguate
 
 ROWS_OF_GROUP = 2**16  # that are written together
 ROWS_OF_FILE = 2**20

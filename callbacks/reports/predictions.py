@@ -16,13 +16,14 @@ import lightning as L
 import torch
 from torch import Tensor
 
-from callbacks.files import as_json, as_written, csv_writer, disambiguate, writing
+from callbacks.files import as_json
 from callbacks.linear import class_scores, contributions, name_of
 from callbacks.protocols import datamodule_of, offers, optional_of
 from callbacks.reports.evaluation import Report
 from callbacks.reports.prediction_shards import PredictionShards
 from callbacks.rows import RowCollector, batch_parts
 from callbacks.run.outputs import OutputSaver
+from callbacks.tables import as_written, csv_writer, disambiguate, writing
 from callbacks.terminal import relative, visible
 
 Record = tuple[dict[str, Any], dict[str, Any]]  # the datamodule's description of a row, and the prediction

@@ -1,10 +1,8 @@
 """Files that are written whole or not at all."""
 
-import csv
-
 import pytest
 
-from callbacks.files import as_written, atomic_write_csv, atomic_write_text, disambiguate
+from callbacks.files import atomic_write_text
 
 
 def test_a_failed_write_leaves_the_old_file_whole_and_nothing_beside_it(tmp_path):
@@ -23,35 +21,3 @@ def test_a_symbolic_link_is_replaced_and_its_target_left_alone(tmp_path):
     atomic_write_text(link, "new")
     assert not link.is_symlink()
     assert (target.read_text(), link.read_text()) == ("keep", "new")
-
-
-@pytest.mark.parametrize("cell", ["=1+1", "+49 30 1", "-cmd", "@sum", "\t=1", "\r=1"])
-def test_a_cell_that_a_spreadsheet_would_run_gets_an_apostrophe(tmp_path, cell):
-    atomic_write_csv(tmp_path / "a.csv", ("name", cell), [("x", cell)])
-    with (tmp_path / "a.csv").open(newline="") as file:
-        assert list(csv.reader(file)) == [["name", f"'{cell}"], ["x", f"'{cell}"]]
-
-
-@pytest.mark.parametrize("cell", ["-1.5", "+3", "-1e-9", -2, "a=b", "", "'quoted'"])
-def test_numbers_and_ordinary_text_stay_as_they_are(tmp_path, cell):
-    atomic_write_csv(tmp_path / "a.csv", ("name",), [("x",), (cell,)])
-    with (tmp_path / "a.csv").open(newline="") as file:
-        assert [row for row in csv.reader(file)][2] == [str(cell)]
-
-
-@pytest.mark.parametrize(
-    ("taken", "expected"),
-    [
-        ([], ["label", "predicted_label", "row"]),
-        (["row"], ["label", "predicted_label", "predicted_row"]),
-        (["label"], ["predicted_label", "predicted_predicted_label", "row"]),
-        (["label", "predicted_label"], ["predicted_predicted_label", "predicted_predicted_predicted_label", "row"]),
-    ],
-)
-def test_a_name_that_is_taken_gets_the_prefix_until_it_is_free(taken, expected):
-    assert disambiguate(["label", "predicted_label", "row"], taken, "predicted_") == expected
-
-
-def test_numbers_have_the_digits_they_were_read_from():
-    values = [4.800000190734863, 0.1, 1e300, 16777217.0, float("nan"), 3, None, "Oslo"]
-    assert [as_written(value) for value in values] == ["4.8", "0.1", "1e+300", "16777217.0", "nan", "3", "None", "Oslo"]
