@@ -184,7 +184,7 @@ def test_the_models_options_are_those_of_the_configuration():
     model = SoftmaxRegression(30, 4, **options)
     configured = model.configure_optimizers()
     assert model.l2 == options["l2"] == 1e-7
-    assert configured["optimizer"].param_groups[0]["lr"] == options["lr"] == 300
+    assert configured["optimizer"].param_groups[0]["lr"] == options["lr"] == 1800
     assert isinstance(configured["lr_scheduler"]["scheduler"], DecayToZero)
     assert configured["lr_scheduler"]["scheduler"].shape == "cosine"
 

@@ -179,7 +179,7 @@ def test_no_input_gets_no_answer(run):
         ("iris_binary", [1.0, 2.0], r"expected rows of 2 numbers"),
         ("iris_binary", [[1.0, 2.0], [3.0]], r"expected rows of 2 numbers"),
         ("iris_binary", ["snow"], r"expected rows of 2 numbers .* got \['snow'\]"),
-        ("iris_binary", None, r"expected rows of 2 numbers .* got None"),
+        ("iris_binary", None, r"expected a list of inputs, got None"),
         ("iris_binary", [[1.0, 2.0], [float("nan"), 1.0]], r"expected finite numbers, got \[nan, 1.0\] in row 1"),
     ],
 )

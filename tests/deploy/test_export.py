@@ -35,9 +35,18 @@ CLINC150 = [
 ]
 
 
+@pytest.fixture(scope="session")
+def of_words(cli, tmp_path_factory):
+    """A short fit of text_csv on n-grams of words alone, as ONNX takes them."""
+    run = tmp_path_factory.mktemp("words")
+    options = ("--data.preset", "words", "--data.oos_label", "other", "--trainer.max_epochs", 3, "--refit", "false")
+    cli("fit", "--config", "configs/text_csv.yaml", *options, "--trainer.default_root_dir", run)
+    return run
+
+
 @pytest.fixture
-def load(short_fit):
-    return lambda config, **options: Classifier.load(short_fit(config), **options)
+def load(short_fit, of_words):
+    return lambda config, **options: Classifier.load(of_words if config == "text_csv" else short_fit(config), **options)
 
 
 def rows_of(classifier):

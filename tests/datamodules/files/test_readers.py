@@ -11,6 +11,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from datamodules.files.cells import NO_LABEL
 from datamodules.files.readers import read_inputs, read_labelled
 
 SENTENCES = [
@@ -518,6 +519,7 @@ special = st.sampled_from(
     ['"', '""', ",", "\n", "\r", "\r\n", "\t", "'", "\\", "\x00", "\ufeff", "\u2028", "null", "0", "{}"]
 )
 values = st.lists(fields | special, min_size=1, max_size=4).map("".join).filter(str.strip)
+is_a_label = lambda text: text.strip().casefold() not in NO_LABEL  # noqa: E731
 
 
 @pytest.mark.parametrize("examples", EXAMPLES)
@@ -527,7 +529,7 @@ def test_any_texts_and_labels_written_come_back_the_same(tmp_path, suffix, examp
 
     @profile(examples)
     @given(
-        rows=st.lists(st.tuples(values, values), min_size=1, max_size=8),
+        rows=st.lists(st.tuples(values, values.filter(is_a_label)), min_size=1, max_size=8),
         names=st.tuples(values, values).filter(lambda pair: pair[0] != pair[1]),
         mark=st.booleans(),
         ends=st.sampled_from(["\n", "\r\n"]),
