@@ -519,6 +519,7 @@ special = st.sampled_from(
     ['"', '""', ",", "\n", "\r", "\r\n", "\t", "'", "\\", "\x00", "\ufeff", "\u2028", "null", "0", "{}"]
 )
 values = st.lists(fields | special, min_size=1, max_size=4).map("".join).filter(str.strip)
+names = values.map(str.strip)  # spaces around a name in a header are none of it
 is_a_label = lambda text: text.strip().casefold() not in NO_LABEL  # noqa: E731
 
 
@@ -530,7 +531,7 @@ def test_any_texts_and_labels_written_come_back_the_same(tmp_path, suffix, examp
     @profile(examples)
     @given(
         rows=st.lists(st.tuples(values, values.filter(is_a_label)), min_size=1, max_size=8),
-        names=st.tuples(values, values).filter(lambda pair: pair[0] != pair[1]),
+        names=st.tuples(names, names).filter(lambda pair: pair[0] != pair[1]),
         mark=st.booleans(),
         ends=st.sampled_from(["\n", "\r\n"]),
     )
