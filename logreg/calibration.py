@@ -163,8 +163,8 @@ def _binned(log_proba: Tensor, target: Tensor) -> Tensor:
     (4, NUM_BINS + 1); as in torchmetrics, a confidence of 1 has a bin of its own.
     """
     confidence, label = log_proba.exp().max(dim=1)
-    edges = torch.linspace(0, 1, NUM_BINS + 1, device=log_proba.device)
+    edges = torch.linspace(0, 1, NUM_BINS + 1, dtype=log_proba.dtype, device=log_proba.device)
     nll = -log_proba.gather(1, target.unsqueeze(1)).squeeze(1)
-    columns = torch.stack([torch.ones_like(nll), confidence, (label == target).float(), nll])
+    columns = torch.stack([torch.ones_like(nll), confidence, (label == target).to(nll.dtype), nll])
     bins = torch.bucketize(confidence, edges, right=True) - 1
-    return torch.zeros(4, NUM_BINS + 1, device=log_proba.device).index_add_(1, bins, columns)
+    return columns.new_zeros(4, NUM_BINS + 1).index_add_(1, bins, columns)

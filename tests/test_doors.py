@@ -201,12 +201,12 @@ def test_a_missing_number_of_json_is_null(table, predicted):
     assert Classifier.load(run).data.columns == {"age": None, "ratio": None, "town": ["", "Bern", "Oslo"]}
 
 
-def test_what_overflows_is_null(short_fit, cli, tmp_path):
+def test_numbers_as_large_as_float32_has_them_get_a_probability(short_fit, cli, tmp_path):
     folder = short_fit("iris_binary")
     cli("predict", "--config", folder / "config.yaml", "--ckpt_path", folder / "checkpoints/best.ckpt", *QUIET,
         "--trainer.default_root_dir", tmp_path, "--data.predict_inputs", "[[3e38, -3e38], [4.9, 1.7]]")  # fmt: skip
     [overflown, usual] = map(strictly, (tmp_path / "predictions.jsonl").read_text().splitlines())
-    assert overflown["probability"] is None and usual["probability"] > 0.5
+    assert overflown["probability"] == 1.0 and usual["probability"] > 0.5
 
 
 @pytest.mark.parametrize("suffix, value", [(".parquet", [0.5, 1.5]), (".jsonl", [["a"]]), (".json", {"a": 1})], ids=str)
