@@ -146,7 +146,8 @@ class TemplateCLI(LightningCLI):
 
     def _instantiate_data(self, data_class: type[L.LightningDataModule], *args: Any, **options: Any) -> Any:
         """Here a datamodule takes its state from the checkpoint, before the model asks it for sizes."""
-        return restore_state(data_class(*args, **options), self.checkpoint, str(self.config.subcommand))
+        data, subcommand = data_class(*args, **options), str(self.config.subcommand)
+        return restore_state(data, self.checkpoint, subcommand, self.options.ckpt_path)
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """Only now, with data and model in order, claim the run directory, and log and save into it."""
