@@ -1,5 +1,6 @@
 """Checkpoints on the command line: read once, compared with the configuration, and restored into the datamodule."""
 
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -46,9 +47,9 @@ def require_same_classes(checkpoint: dict[str, Any], options: Any) -> None:
 
 
 def restore_state(
-    data: L.LightningDataModule, checkpoint: dict[str, Any] | None, subcommand: str
+    data: L.LightningDataModule, checkpoint: dict[str, Any] | None, subcommand: str, path: str | None
 ) -> L.LightningDataModule:
-    """A datamodule with its state from the checkpoint, if there is one, set up for the command.
+    """A datamodule with its state from the checkpoint, if there is one, read from this path, set up for the command.
 
     Only one of this project's is set up here, as the model is built from its sizes; Lightning sets up any other. A
     ValueError refuses a checkpoint without state for a datamodule of this project's, or with that of other rows.
@@ -63,7 +64,8 @@ def restore_state(
     if checkpoint is not None and subcommand == "fit" and data.trains_on_validation != data.refit:
         raise ValueError(
             "the checkpoint is of a fit on all rows (data.refit): to go on, give its own options, --config "
-            "RUN/config.yaml; to evaluate it or predict, any configuration of the data will do"
+            f"{Path(str(path)).parent.parent / 'config.yaml'}; to evaluate it or predict, any configuration of the "
+            "data will do"
         )
     data.prepare_data()
     data.setup(subcommand)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 from enum import Enum
 from glob import glob
+from itertools import islice
 from pathlib import Path
 from pydoc import locate
 from typing import Any, get_args
@@ -49,6 +50,22 @@ def install_loader() -> None:
     register_type(torch.device)
     _typehints.serialize_as_import_path = _typehints.object_path_serializer
     _typehints.discard_init_args_on_class_path_change = forget_options
+
+
+def configs_first(arguments: Iterable[str]) -> list[str]:
+    """The words of a command line, its configuration files first: jsonargparse lets the last word win.
+
+    An option replaces a file's value on either side of --config; of two files the later one still does.
+    """
+    files: list[str] = []
+    others: list[str] = []
+    words = iter(arguments)
+    for word in words:
+        if word in ("-c", "--config"):
+            files += [word, *islice(words, 1)]
+        else:
+            (files if word.startswith("--config=") else others).append(word)
+    return files + others
 
 
 def forget_options(parser: Any, before: Any, after: Any) -> None:

@@ -25,7 +25,7 @@ from callbacks.run.screen import PrintedMetrics, print_end_of_fit
 from callbacks.run.stopping import GracefulStop
 from callbacks.terminal import relative
 from cli.checkpoint import class_names, read_checkpoint, require_same_classes, restore_state
-from cli.config import CALLBACKS, config_text, expand_paths, require_options
+from cli.config import CALLBACKS, config_text, configs_first, expand_paths, require_options
 from cli.links import fill_open_options, instantiate_data, link_data_to_model
 from cli.processes import require_commands, spare_threads
 from cli.refit import refits
@@ -95,6 +95,9 @@ class TemplateCLI(LightningCLI):
             parser.add_lightning_class_args(callback, section)
         link_data_to_model(parser, lambda: self.options.model)
 
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        self.config = parser.parse_args([*sys.argv[1:2], *configs_first(sys.argv[2:])])
+
     @property
     def options(self) -> Any:
         return self.config[self.config.subcommand]
@@ -143,7 +146,8 @@ class TemplateCLI(LightningCLI):
 
     def _instantiate_data(self, data_class: type[L.LightningDataModule], *args: Any, **options: Any) -> Any:
         """Here a datamodule takes its state from the checkpoint, before the model asks it for sizes."""
-        return restore_state(data_class(*args, **options), self.checkpoint, str(self.config.subcommand))
+        data, subcommand = data_class(*args, **options), str(self.config.subcommand)
+        return restore_state(data, self.checkpoint, subcommand, self.options.ckpt_path)
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """Only now, with data and model in order, claim the run directory, and log and save into it."""

@@ -71,7 +71,7 @@ def table_rows(path: Path, text: Text, suffix: str, columns: Sequence[str]) -> I
             if not values:
                 continue
             if not names:
-                header = [name.strip() for name in values]
+                header = _stripped(values, columns)
                 _require_header(f"{path} line {line}", header, columns, reader)
                 names = _different(header)
             elif len(values) != len(names):
@@ -110,8 +110,8 @@ def _delimiter(text: Text, suffix: str, columns: Sequence[str]) -> tuple[str, bo
             header = next(filter(None, csv.reader(text.open(newline=""), delimiter=delimiter)), [])
         except csv.Error:
             continue
-        if set(columns) <= {name.strip() for name in header}:
-            return delimiter, any(name.startswith(" ") for name in header[1:])
+        if set(columns) <= {*_stripped(header, columns)}:
+            return delimiter, any(name.startswith(" ") and name not in columns for name in header[1:])
     return own, False
 
 
@@ -121,6 +121,11 @@ def _fits_without_quotes(text: Text, delimiter: str) -> bool:
     header = next(lines, "")
     separators = header.count(delimiter)
     return separators > 0 and '"' not in header and all(line.count(delimiter) == separators for line in lines)
+
+
+def _stripped(header: list[str], columns: Sequence[str]) -> list[str]:
+    """The names without spaces around them; as they stand where they are wanted so or another would be the same."""
+    return [name if name in columns or name.strip() in header else name.strip() for name in header]
 
 
 def _different(header: list[str]) -> list[str]:

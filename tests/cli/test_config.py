@@ -7,13 +7,34 @@ import pytest
 import yaml
 from jsonargparse import Namespace
 
-from cli.config import load_yaml, require_options
+from cli.config import configs_first, load_yaml, require_options
 
 BINARY = "configs/iris_binary.yaml"  # its optimizer is torch.optim.SGD with lr: 0.5
 
 
 def test_a_value_of_an_option_is_no_configuration():
     assert load_yaml("[1, 2]") == [1, 2]
+
+
+def test_an_option_replaces_that_of_a_file_on_either_side_of_it(cli, capsys):
+    with pytest.raises(SystemExit):
+        cli("fit", "--data.batch_size", "7", "--refit", "folds", "--config", BINARY, "--print_config")
+    config = yaml.safe_load(capsys.readouterr().out)
+    assert (config["data"]["init_args"]["batch_size"], config["refit"]) == (7, "folds")
+
+
+def test_of_two_files_the_later_one_wins():
+    words = ["--test", "true", "--config", "a.yaml", "--model.lr=1", "--config=b.yaml", "-c", "c.yaml"]
+    assert configs_first(words) == [
+        "--config",
+        "a.yaml",
+        "--config=b.yaml",
+        "-c",
+        "c.yaml",
+        "--test",
+        "true",
+        "--model.lr=1",
+    ]
 
 
 # A class that replaces another

@@ -523,6 +523,14 @@ names = values.map(str.strip)  # spaces around a name in a header are none of it
 is_a_label = lambda text: text.strip().casefold() not in NO_LABEL  # noqa: E731
 
 
+@pytest.mark.parametrize("header", ["text, label ", '"text"," label "', "text, label ,label"])
+def test_a_column_is_found_by_its_name_with_the_spaces_around_it(tmp_path, header):
+    path = tmp_path / "spaces.csv"
+    path.write_text(f"{header}\nhello,greeting{',x' * (header.count(',') - 1)}\n", encoding="utf-8")
+    assert read_labelled(path, "text", " label ") == (["hello"], ["greeting"])
+    assert read_labelled(path, "text", "label") == (["hello"], ["x" if header.endswith(",label") else "greeting"])
+
+
 @pytest.mark.parametrize("examples", EXAMPLES)
 @pytest.mark.parametrize("suffix", [".csv", ".tsv", ".json", ".jsonl"])
 def test_any_texts_and_labels_written_come_back_the_same(tmp_path, suffix, examples):
