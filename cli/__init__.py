@@ -24,5 +24,6 @@ configs/NAME.yaml, or what --trainer.default_root_dir says. `fit --ckpt_path las
 other checkpoint starts a new run. `fit --refit true` adds a second run, on training and validation rows, with what the
 first one has chosen, and `fit --refit folds` one with what cross-validation has chosen, for few rows. `fit --test true`
 tests the best state at the end. An option on the command line wins over a configuration, the later of two
-configurations over the first, and both over a checkpoint. A configuration names classes to import and call: trust it as you would trust a script.
+configurations over the first, and both over a checkpoint. A configuration names classes to import and call: trust it as
+you would trust a script.
 """
