@@ -102,6 +102,11 @@ class TfidfFeatures:
         return sum(len(vectorizer.names) for vectorizer in self._vectorizers.values())
 
     @property
+    def num_words(self) -> int:
+        """The columns that are n-grams of words, the first ones; 0 where there are none."""
+        return len(self._vectorizers["words"].names) if "words" in self._vectorizers else 0
+
+    @property
     def feature_names(self) -> list[str]:
         """The n-gram of each column, (D,)."""
         return [name for vectorizer in self._vectorizers.values() for name in vectorizer.names]

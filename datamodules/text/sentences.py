@@ -221,9 +221,12 @@ class TfidfDataModule(BatchedDataModule):
         return as_tensor(self.vectorize(texts), 0, len(texts))
 
     def unseen(self, texts: Sequence[str]) -> list[list[str]]:
-        """Of each text one line if no n-gram of it is known."""
-        known = self.encode(texts).crow_indices().diff().tolist()
-        return [[] if count else ["no training text has any n-gram of it"] for count in known]
+        """Of each text one line if no word of it is known, or, without n-grams of words, no n-gram."""
+        x, words = self.encode(texts), self.features.num_words  # their columns come first
+        known = x.col_indices() < (words or self.num_features)
+        counts = [int(part.sum()) for part in known.split(x.crow_indices().diff().tolist())]
+        what = "word" if words else "n-gram"
+        return [[] if count else [f"no training text has any {what} of it"] for count in counts]
 
     def sklearn_transformer(self) -> Any:
         """The fitted TfidfVectorizer, or a FeatureUnion of several, that makes x of sentences."""

@@ -38,7 +38,7 @@ def run(cli, tmp_path):
 def test_the_trios_temperature_is_that_of_its_validation_rows_and_its_metrics_are_scikit_learns(run):
     checkpoint, metrics, plain, plain_metrics = run(*IRIS)
     iris = pytest.importorskip("datamodules.table.iris")
-    data = iris.IrisDataModule(features=["petal length", "petal width"], seed=0)
+    data = ready(iris.IrisDataModule(features=["petal length", "petal width"], seed=0))
     state = checkpoint["state_dict"]
     weights, biases = (
         [state[f"classifiers.{k}.linear.{name}"].double().numpy() for k in range(3)] for name in ("weight", "bias")
