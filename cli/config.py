@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterable
 from enum import Enum
 from glob import glob
-from itertools import islice
 from pathlib import Path
 from pydoc import locate
 from typing import Any, get_args
@@ -53,19 +52,11 @@ def install_loader() -> None:
 
 
 def configs_first(arguments: Iterable[str]) -> list[str]:
-    """The words of a command line, its configuration files first: jsonargparse lets the last word win.
-
-    An option replaces a file's value on either side of --config; of two files the later one still does.
-    """
-    files: list[str] = []
-    others: list[str] = []
-    words = iter(arguments)
-    for word in words:
-        if word in ("-c", "--config"):
-            files += [word, *islice(words, 1)]
-        else:
-            (files if word.startswith("--config=") else others).append(word)
-    return files + others
+    """The words of a command line, its files first: an option wins on either side of --config."""
+    words = [*arguments]
+    files = [n + k for n, word in enumerate(words) if word in ("-c", "--config") for k in (0, 1) if n + k < len(words)]
+    files += [n for n, word in enumerate(words) if word.startswith("--config=")]
+    return [words[n] for n in sorted(files)] + [word for n, word in enumerate(words) if n not in files]
 
 
 def forget_options(parser: Any, before: Any, after: Any) -> None:

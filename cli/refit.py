@@ -25,10 +25,7 @@ class Choice(NamedTuple):
 
 
 def refits(options: Any, trainer: L.Trainer, data: L.LightningDataModule) -> Literal[False, True, "folds"]:
-    """Whether and how to fit again; refuses, before the first fit and with a ValueError, what cannot be.
-
-    Where that is left open (auto), the data may advise against it (`recipe`), and what cannot be is left out.
-    """
+    """Whether and how to fit again; a ValueError refuses what cannot be, and `auto` leaves it out."""
     if options.refit == "auto":
         can = options.data.get("init_args", {}).get("refit") is False and trainer.world_size == 1
         pays = bool((getattr(data, "recipe", None) or {}).get("refit", True))
