@@ -166,8 +166,10 @@ assert all(tensor.device.type == "cpu" for tensor in torch.export.load(sys.argv[
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("device", ["gpu", "mps"])
-def test_a_classifier_on_another_device_answers_explains_and_exports_as_on_the_cpu(short_fit, tmp_path, device):
+def test_a_classifier_on_another_device_answers_explains_and_exports_as_on_the_cpu(cli, tmp_path, device):
     pytest.importorskip("onnx")
-    command = [sys.executable, "-W", "ignore", "-c", CLASSIFIER, short_fit("text_csv"), device, tmp_path / "m"]
+    run, words = tmp_path / "run", ("--data.preset", "words", "--data.oos_label", "other")
+    cli("fit", "--config", "configs/text_csv.yaml", *words, *QUIET, "--trainer.default_root_dir", run)
+    command = [sys.executable, "-W", "ignore", "-c", CLASSIFIER, run, device, tmp_path / "m"]
     done = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr

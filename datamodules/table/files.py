@@ -339,7 +339,7 @@ class TableDataModule(TabularDataModule):
             return
         chosen = self._choose_columns()
         self._numbers.clear()
-        if chosen != self.columns:
+        if [*chosen.items()] != [*self.columns.items()]:  # in their order, as are the values of a row without names
             before = ", ".join(f"{name} {value}" for name, value in self._trained_with.items())
             now = ", ".join(f"{name} {value}" for name, value in self._options.items())
             raise ValueError(
