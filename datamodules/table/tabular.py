@@ -278,8 +278,8 @@ class TabularDataModule(BatchedDataModule):
         for name in STATE:
             setattr(self, name, state[name])
         self._restored = state["fingerprint"]
-        rows = sum(self.class_counts)  # what was given, and so never chosen, changes nothing that is restored
-        unchosen = {"model.l2": penalty(1.0, rows), "model.lr": 0.1}
+        rows = sum(self.class_counts)  # what was given, and so never chosen, is not kept by a checkpoint
+        unchosen = {"model.l2": partial(penalty, 1.0, rows), "model.lr": partial(float, 0.1)}
         self.use_recipe(self._sizes(rows) | unchosen | numbers_of(state.get("recipe", {})))
 
     def _raw(self, split: str) -> tuple[Tensor, Tensor]:

@@ -103,7 +103,7 @@ def test_a_recipe_in_a_checkpoint_is_numbers_and_no_other_option():
     again = Flowers()
     again.load_state_dict(state)
     assert "model.net" not in again.recipe
-    assert isinstance(again.recipe["model.l2"], float)
+    assert isinstance(again.recipe["model.l2"](), float)
     assert again.recipe["trainer.max_epochs"] == 7
 
 
