@@ -210,6 +210,8 @@ def test_the_data_the_network_and_the_metric_of_the_page_fit_test_and_predict(fo
     assert float(re.search(r'"test/accuracy": ([\d.]+)', metrics)[1]) > 0.9
     assert (version / "predictions.jsonl").read_text().count("\n") == 30
     assert "leaves out" not in output
+    [with_csv] = re.findall(r"^python train\.py (.*CSVLogger.*)$", GUIDE, re.MULTILINE)
+    run(followed, sys.executable, "train.py", *with_csv.split())
     assert list(followed.glob("logs/**/metrics.csv"))
     wine = ("--model", "flowers.model.Model", "--data", "flowers.wine.WineDataModule", "--trainer.max_epochs", "1")
     assert "run directory: runs" in run(followed, sys.executable, "train.py", "fit", *wine)
