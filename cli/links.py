@@ -1,4 +1,4 @@
-"""What follows from the data: arguments of the model, and options that a configuration leaves open."""
+"""Options linked to the data: arguments of the model, and options that a configuration leaves open."""
 
 import inspect
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What a fit on a table needs, by its training rows: penalty, rate, batches.
+"""Defaults of a fit on a table, by its training rows: penalty, rate, batches.
 
 Measured on scikit-learn's iris, wine, breast cancer and digits, and on made-up tables of 340 to 100,000 rows. The
 penalty takes the place of early stopping: with one chosen on rows held out, the best state is the last, when the rate

@@ -1,4 +1,4 @@
-"""What a fit on sentences needs by the number of its training rows: n-grams, batches, rate, epochs.
+"""Defaults of a fit on sentences, by the number of its training rows: n-grams, batches, rate, epochs.
 
 Chosen by test figures on 100 to 1,000,000 rows of 2 to 150 labels (benchmarks/own_data.py, benchmarks/large_files.py).
 """
