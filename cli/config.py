@@ -51,12 +51,15 @@ def install_loader() -> None:
     _typehints.discard_init_args_on_class_path_change = forget_options
 
 
-def configs_first(arguments: Iterable[str]) -> list[str]:
-    """The words of a command line, its files first: an option wins on either side of --config."""
+def config_first(arguments: Iterable[str]) -> list[str]:
+    """The words of a command line, its first file in front: of two words the later wins.
+
+    jsonargparse would let `--refit false --config FILE` lose its option to the file.
+    """
     words = [*arguments]
-    files = [n + k for n, word in enumerate(words) if word in ("-c", "--config") for k in (0, 1) if n + k < len(words)]
-    files += [n for n, word in enumerate(words) if word.startswith("--config=")]
-    return [words[n] for n in sorted(files)] + [word for n, word in enumerate(words) if n not in files]
+    start = next((n for n, word in enumerate(words) if re.match(r"-c$|--config(=|$)", word)), 0)
+    end = start + 1 + ("=" not in words[start]) if start else 0
+    return words[start:end] + words[:start] + words[end:]
 
 
 def forget_options(parser: Any, before: Any, after: Any) -> None:

@@ -16,7 +16,15 @@ USER_ERRORS = (ArgumentError, MisconfigurationException, ValueError, OSError)
 # AssertionError as well.
 OPTION_CHECKS = re.compile(r"\Wlightning\W(fabric|pytorch\W(?!loops|core\Wmodule))")
 ROOT = Path(__file__).resolve().parents[1]
-ROOMS = ("callbacks", "cli", "datamodules", "deploy", "logreg", "selection", "tests")
+ROOMS = [
+    "callbacks",
+    "cli",
+    "datamodules",
+    "deploy",
+    "logreg",
+    "selection",
+    "tests",
+]
 LIBRARIES = re.compile(rf"<|.*\W(site|dist)-packages\W|{re.escape(sysconfig.get_path('stdlib'))}\W")
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the disk, the user's share of it, a file's largest size
 LONGEST = 1000  # characters of a message
@@ -117,7 +125,7 @@ def _is_the_users(file: Path) -> bool:
     if not file.is_relative_to(ROOT) or file.name == "__init__.py":
         return not file.is_relative_to(ROOT)
     package, *names = file.relative_to(ROOT).with_suffix("").parts
-    if names and package not in ROOMS:  # such as the package that `cli.new` makes up
+    if names and package not in ROOMS:  # a package beside those of this project
         return True
     imported, exported = re.escape(".".join([package, *names])), re.escape(".".join(names) or package)
     mention = re.compile(rf'\b{imported} import|"{exported}"')

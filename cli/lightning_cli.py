@@ -25,7 +25,7 @@ from callbacks.run.screen import PrintedMetrics, print_end_of_fit
 from callbacks.run.stopping import GracefulStop
 from callbacks.terminal import relative
 from cli.checkpoint import class_names, read_checkpoint, require_same_classes, restore_state
-from cli.config import CALLBACKS, config_text, configs_first, expand_paths, require_options
+from cli.config import CALLBACKS, config_first, config_text, expand_paths, require_options
 from cli.links import fill_open_options, instantiate_data, link_data_to_model
 from cli.processes import require_commands, spare_threads
 from cli.refit import refits
@@ -96,7 +96,7 @@ class TemplateCLI(LightningCLI):
         link_data_to_model(parser, lambda: self.options.model)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        self.config = parser.parse_args([*sys.argv[1:2], *configs_first(sys.argv[2:])])
+        self.config = parser.parse_args([*sys.argv[1:2], *config_first(sys.argv[2:])])
 
     @property
     def options(self) -> Any:

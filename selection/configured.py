@@ -16,7 +16,7 @@ from jsonargparse import ActionConfigFile, Namespace
 from lightning.pytorch.cli import LightningArgumentParser
 
 from callbacks.run.overhead import NoProfiler
-from cli.config import CALLBACKS, configs_first, expand_paths, install_loader, require_options
+from cli.config import CALLBACKS, config_first, expand_paths, install_loader, require_options
 from cli.links import fill_open_options, instantiate_data, link_data_to_model
 from cli.processes import spare_threads
 from cli.run_directory import base_directory, make_directory
@@ -54,7 +54,7 @@ class Configured:
         self.parser.add_lightning_class_args(L.LightningDataModule, "data", subclass_mode=True)
         self.built: Any = None  # the options of the newest model: with what its rows decide
         link_data_to_model(self.parser, lambda: (self.built or self.config).model)
-        self.config: Namespace = self.parser.parse_args(configs_first(arguments))
+        self.config: Namespace = self.parser.parse_args(config_first(arguments))
         expand_paths(self.config)
         require_options(self.config, ["data"])
 

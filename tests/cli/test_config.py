@@ -7,7 +7,7 @@ import pytest
 import yaml
 from jsonargparse import Namespace
 
-from cli.config import configs_first, load_yaml, require_options
+from cli.config import config_first, load_yaml, require_options
 
 BINARY = "configs/iris_binary.yaml"  # its optimizer is torch.optim.SGD with lr: 0.5
 
@@ -23,18 +23,12 @@ def test_an_option_replaces_that_of_a_file_on_either_side_of_it(cli, capsys):
     assert (config["data"]["init_args"]["batch_size"], config["refit"]) == (7, "folds")
 
 
-def test_of_two_files_the_later_one_wins():
-    words = ["--test", "true", "--config", "a.yaml", "--model.lr=1", "--config=b.yaml", "-c", "c.yaml"]
-    assert configs_first(words) == [
-        "--config",
-        "a.yaml",
-        "--config=b.yaml",
-        "-c",
-        "c.yaml",
-        "--test",
-        "true",
-        "--model.lr=1",
-    ]
+@pytest.mark.parametrize("file", [["--config", "a.yaml"], ["--config=a.yaml"], ["-c", "a.yaml"]])
+def test_the_first_file_comes_first_and_all_others_stay_where_they_are(file):
+    after = ["--model.lr=1", "--config", "b.yaml", "--model.l2", "2"]
+    assert config_first(["--test", "true", *file, *after]) == [*file, "--test", "true", *after]
+    assert config_first([*file, *after]) == [*file, *after]
+    assert config_first(["--test", "true"]) == ["--test", "true"]
 
 
 # A class that replaces another
