@@ -7,10 +7,13 @@ import warnings
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = {str(path.relative_to(ROOT)): path for path in sorted(ROOT.glob("configs/**/*.yaml"))}
+
+PLAIN = (torch.Tensor, str, bytes, int, float, bool, type(None))
 
 each_config = pytest.mark.parametrize("path", CONFIGS.values(), ids=CONFIGS)
 
@@ -27,6 +30,29 @@ def needed(path):
     command = re.search(r"^python train\.py fit (.*)$", header(path), re.MULTILINE)
     assert command, f"{path.name}: its first lines should give the command, python train.py fit --config ..."
     return re.findall(r"--config (configs/\S+\.yaml)", command[1])
+
+
+def leaves(value, where=""):
+    """Every value that is no container, and where it stands."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from leaves(key, f"{where}/key {key}")
+            yield from leaves(inner, f"{where}/{key}")
+    elif isinstance(value, list | tuple | set):
+        for number, inner in enumerate(value):
+            yield from leaves(inner, f"{where}/{number}")
+    else:
+        yield where, value
+
+
+def assert_plain(path):
+    """A checkpoint holds only what can be loaded without running code, and names no class to build."""
+    checkpoint = torch.load(path, weights_only=True)
+    found = list(leaves(checkpoint))
+    assert [(where, type(value)) for where, value in found if type(value) not in PLAIN] == []
+    keys = {value for where, value in found if "/key" in where}
+    assert not {"_instantiator", "_class_path", "class_path", "datamodule_hyper_parameters"} & keys
+    assert checkpoint["state_dict"]
 
 
 @each_config
@@ -47,7 +73,8 @@ def test_config_trains_by_its_own_command(cli, tmp_path, path):
     short = ("--trainer.max_epochs", 1, "--trainer.log_every_n_steps", 1)
     cli("fit", *arguments, "--trainer.default_root_dir", run, *short)
 
-    assert (run / "checkpoints/best.ckpt").is_file()
+    for name in ("best", "last"):
+        assert_plain(run / f"checkpoints/{name}.ckpt")
     assert yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))["trainer"]["max_epochs"] == 1
     with (run / "metrics.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))

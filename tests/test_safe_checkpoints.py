@@ -3,6 +3,7 @@
 import os
 import pickle
 import random
+from itertools import product
 from pathlib import Path
 from pydoc import locate
 
@@ -95,6 +96,13 @@ def refused(cli, tmp_path, victim):
 COMMANDS = ("fit", "validate", "test", "predict")
 
 
+def in_turn(*choices):
+    """Cases in which each choice comes with others in turn; as one reader serves all, the other cases are nightly."""
+    choices = [[*each] for each in choices]
+    some = {tuple(each[number % len(each)] for each in choices) for number in range(max(map(len, choices)))}
+    return [case if case in some else pytest.param(*case, marks=pytest.mark.nightly) for case in product(*choices)]
+
+
 def flipped(good, path, bit):
     """A copy of a file in which one bit is another."""
     content = bytearray(good.read_bytes())
@@ -143,19 +151,13 @@ def test_no_command_takes_a_checkpoint_with_a_flipped_bit(refused, trained, tmp_
 # The command line
 
 
-PAIRS = [(command, place) for place in PLACES for command in COMMANDS]
-SOME = [(COMMANDS[number % 4], place) for number, place in enumerate(PLACES)]  # each place, and each command, in turn
-EVERY = [pair if pair in SOME else pytest.param(*pair, marks=pytest.mark.slow) for pair in PAIRS]
-
-
-@pytest.mark.parametrize(("command", "place"), EVERY)
+@pytest.mark.parametrize(("command", "place"), in_turn(COMMANDS, PLACES))
 def test_a_payload_is_not_run(refused, trained, tmp_path, victim, command, place):
     path = poisoned(trained("text_csv"), tmp_path / "last.ckpt", place, victim)
     assert f"{path} is no checkpoint that can be loaded safely" in refused(command, path, "text_csv")
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-@pytest.mark.parametrize("how", ["both", *(pytest.param(h, marks=pytest.mark.slow) for h in ("option", "environment"))])
+@pytest.mark.parametrize(("command", "how"), in_turn(COMMANDS, ("both", "option", "environment")))
 def test_protection_cannot_be_switched_off(refused, monkeypatch, poison, command, how):
     if how in ("environment", "both"):
         monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
@@ -215,9 +217,9 @@ each_model = pytest.mark.parametrize(("kind", "config"), MODELS, ids=lambda valu
 each_datamodule = pytest.mark.parametrize(("kind", "config"), DATA, ids=lambda value: getattr(value, "__name__", None))
 
 
-@pytest.mark.parametrize(("kind", "config"), [*MODELS, *DATA], ids=lambda value: getattr(value, "__name__", None))
-@pytest.mark.parametrize("place", PLACES)
-def test_load_from_checkpoint_does_not_run_a_payload(monkeypatch, trained, tmp_path, victim, kind, config, place):
+@pytest.mark.parametrize(("of", "place"), in_turn([*MODELS, *DATA], PLACES))
+def test_load_from_checkpoint_does_not_run_a_payload(monkeypatch, trained, tmp_path, victim, of, place):
+    kind, config = of
     path = poisoned(trained(config), tmp_path / "last.ckpt", place, victim)
     for switched_off in (False, True):
         if switched_off:
@@ -294,8 +296,7 @@ def test_no_second_file_of_hyperparameters_is_read(trained, tmp_path, victim, ki
     assert not victim.exists()
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-@pytest.mark.parametrize("config", ["iris_binary", "iris_ova", "text_csv", "xor_mlp"])
+@pytest.mark.parametrize(("command", "config"), in_turn(COMMANDS, ["iris_binary", "iris_ova", "text_csv", "xor_mlp"]))
 def test_the_command_line_builds_nothing_that_a_checkpoint_names(
     cli, trained, tmp_path, victim, importable, command, config
 ):
@@ -321,10 +322,9 @@ CALLABLES = {
 }
 
 
-@pytest.mark.parametrize("value", CALLABLES.values(), ids=CALLABLES)
-@pytest.mark.parametrize("option", ["optimizer", "lr_scheduler"])
-@pytest.mark.parametrize("command", COMMANDS)
-def test_nothing_but_torchs_is_called_as_optimizer_or_scheduler(cli, trained, tmp_path, victim, command, option, value):
+@pytest.mark.parametrize(("command", "of"), in_turn(COMMANDS, product(["optimizer", "lr_scheduler"], CALLABLES)))
+def test_nothing_but_torchs_is_called_as_optimizer_or_scheduler(cli, trained, tmp_path, victim, command, of):
+    option, value = of[0], CALLABLES[of[1]]
     saved = yaml.safe_load((trained("iris_binary").parents[1] / "config.yaml").read_text())
     saved["model"]["init_args"][option] = yaml.safe_load(yaml.safe_dump(value).replace("VICTIM", str(victim)))
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(saved))
@@ -342,8 +342,10 @@ def test_nothing_but_torchs_is_called_as_optimizer_or_scheduler(cli, trained, tm
 # Files that are no checkpoint of this run
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-@pytest.mark.parametrize("address", ["https://127.0.0.1/best.ckpt", "file:///tmp/best.ckpt", "s3://bucket/best.ckpt"])
+ADDRESSES = ("https://127.0.0.1/best.ckpt", "file:///tmp/best.ckpt", "s3://bucket/best.ckpt")
+
+
+@pytest.mark.parametrize(("command", "address"), in_turn(COMMANDS, ADDRESSES))
 def test_an_address_is_no_checkpoint_file(refused, command, address):
     assert f"--ckpt_path: expected a checkpoint file, found none at {address}" in refused(command, address)
 
@@ -399,50 +401,3 @@ def test_a_file_of_weights_alone_is_tested_but_not_resumed(cli, refused, trained
     assert "lacks loops, optimizer_states" in refused("fit", path, "iris_ova")
     place = ("--trainer.default_root_dir", tmp_path, "--ckpt_path", path)
     cli("test", "--config", "configs/iris_ova.yaml", *QUIET, *place)
-
-
-# What we write ourselves
-
-PLAIN = (torch.Tensor, str, bytes, int, float, bool, type(None))
-
-
-def leaves(value, where=""):
-    """Every value that is no container, and where it stands."""
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            yield from leaves(key, f"{where}/key {key}")
-            yield from leaves(inner, f"{where}/{key}")
-    elif isinstance(value, list | tuple | set):
-        for number, inner in enumerate(value):
-            yield from leaves(inner, f"{where}/{number}")
-    else:
-        yield where, value
-
-
-CLINC150 = pytest.mark.skipif("CLINC150_DIR" not in os.environ, reason="needs the CLINC150 files: set CLINC150_DIR")
-
-
-def config_cases():
-    for config in CONFIGS:
-        yield pytest.param(config, marks=[CLINC150, pytest.mark.slow] if config.startswith("clinc150") else [])
-
-
-@pytest.mark.parametrize("config", list(config_cases()))
-def test_every_checkpoint_of_every_config_is_plain_data(cli, tmp_path, config):
-    if config == "text_shards":
-        pytest.importorskip("datasets", reason="needs pip install -e '.[shards]'")
-    run = tmp_path / "run"
-    plan = ("--trainer.limit_train_batches", 20, "--trainer.limit_val_batches", 1, "--trainer.max_epochs", 1)
-    plan += ("--trainer.enable_progress_bar", "false", "--checkpoint.every_n_train_steps", 1)
-    if config != "iris_binary":  # drawing takes time, and nothing new comes of it
-        plan += ("--trainer.callbacks", "null")
-    cli("fit", "--config", f"configs/{config}.yaml", *plan, "--trainer.default_root_dir", run)
-    names = {path.name for path in (run / "checkpoints").iterdir()}
-    assert names == {"best.ckpt", "last.ckpt"}
-    for name in names:
-        checkpoint = torch.load(run / "checkpoints" / name, weights_only=True)
-        found = list(leaves(checkpoint))
-        assert [(where, type(value)) for where, value in found if type(value) not in PLAIN] == []
-        keys = {value for where, value in found if "/key" in where}
-        assert not {"_instantiator", "_class_path", "class_path", "datamodule_hyper_parameters"} & keys
-        assert checkpoint["state_dict"]
