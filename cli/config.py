@@ -3,9 +3,11 @@
 import inspect
 import os
 import re
-from collections.abc import Iterable
+import shlex
+from collections.abc import Iterable, Sequence
 from enum import Enum
 from glob import glob
+from itertools import pairwise
 from pathlib import Path
 from pydoc import locate
 from typing import Any, get_args
@@ -60,6 +62,16 @@ def config_first(arguments: Iterable[str]) -> list[str]:
     start = next((n for n, word in enumerate(words) if re.match(r"-c$|--config(=|$)", word)), 0)
     end = start + 1 + ("=" not in words[start]) if start else 0
     return words[start:end] + words[:start] + words[end:]
+
+
+def command_without_checkpoint(words: Sequence[str]) -> str:
+    """A command line as one types it, without --ckpt_path.
+
+    >>> command_without_checkpoint(["train.py", "fit", "--ckpt_path", "last", "--model.sizes", "[1, 2]"])
+    "python train.py fit --model.sizes '[1, 2]'"
+    """
+    others = [word for before, word in pairwise(["", *words]) if "--ckpt_path" not in (before, word.partition("=")[0])]
+    return shlex.join(["python", *others])
 
 
 def forget_options(parser: Any, before: Any, after: Any) -> None:

@@ -25,7 +25,7 @@ from callbacks.run.screen import PrintedMetrics, print_end_of_fit
 from callbacks.run.stopping import GracefulStop
 from callbacks.terminal import relative
 from cli.checkpoint import class_names, read_checkpoint, require_same_classes, restore_state
-from cli.config import CALLBACKS, config_first, config_text, expand_paths, require_options
+from cli.config import CALLBACKS, command_without_checkpoint, config_first, config_text, expand_paths, require_options
 from cli.links import fill_open_options, instantiate_data, link_data_to_model
 from cli.processes import require_commands, spare_threads
 from cli.refit import refits
@@ -53,7 +53,7 @@ class TemplateCLI(LightningCLI):
         self.enter: Callable[[Any], Any] = lambda context: on_exit.enter_context(context)
         self.checkpoint: dict[str, Any] | None = None
         self.unfinished: Path | None = None  # a run to begin again
-        self.graceful_stop = GracefulStop()
+        self.graceful_stop = GracefulStop(command_without_checkpoint(sys.argv))
         super().__init__(
             L.LightningModule,
             L.LightningDataModule,
@@ -123,8 +123,8 @@ class TemplateCLI(LightningCLI):
         """Go on with the run that this command began before its job was started again, if it has."""
         trained = self.options.clone()
         trained.pop("figures", None)  # which change nothing that is trained
-        self.graceful_stop.command = self._parser("fit").dump(trained, skip_unset=False)
-        run = unfinished_run(base_directory(self.options), self.graceful_stop.command)
+        self.graceful_stop.options = self._parser("fit").dump(trained, skip_unset=False)
+        run = unfinished_run(base_directory(self.options), self.graceful_stop.options)
         if run is not None and (last := run / "checkpoints" / "last.ckpt").is_file():
             self.options.ckpt_path = str(last)
         else:
@@ -192,7 +192,7 @@ class TemplateCLI(LightningCLI):
                 file=sys.stderr,
             )
         if job := torchrun_job():
-            atomic_write_text(run.path / UNFINISHED, f"{job}\n{self.graceful_stop.command}")
+            atomic_write_text(run.path / UNFINISHED, f"{job}\n{self.graceful_stop.options}")
         elif int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", 0)):
             print("note: without --rdzv-id NAME, a restart by torchrun begins a new run", file=sys.stderr)
         return run

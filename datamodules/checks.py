@@ -183,7 +183,7 @@ def few_to_choose_by(number: int) -> list[str]:
     error = 100 * math.sqrt(0.25 / max(number, 1))
     return [
         f"{number} validation rows are few to choose anything by: an accuracy measured on them has a standard error of "
-        f"up to {error:.0f} points; --refit folds chooses by cross-validation, and trains on all rows in the end"
+        f"up to {error:.0f} points; see --refit in `train.py fit --help`"
     ]
 
 

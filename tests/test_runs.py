@@ -2,10 +2,13 @@
 
 import json
 import os
+import re
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import lightning as L
@@ -285,10 +288,21 @@ def test_a_job_that_slurm_cannot_requeue_says_how_to_go_on(tmp_path, slurm, stop
         monkeypatch.setenv(f"SLURM_{name}", "3")
     stopped_fit(tmp_path / "run", 7, signal.SIGUSR1, *plan(2))
     said = capsys.readouterr().out
-    assert f"go on with: --ckpt_path {tmp_path}/run/checkpoints/last.ckpt" in said
+    assert f" --ckpt_path {tmp_path}/run/checkpoints/last.ckpt\n" in said
     assert "SLURM job 3_3 could not be requeued: " in said
     assert slurm.read_text() == "requeue 3_3\n"
     assert not (tmp_path / "run/unfinished_job.txt").exists()
+
+
+def test_the_command_that_ctrl_c_prints_goes_on_also_after_a_resume(cli, tmp_path, stopped_fit, stop_at, capsys):
+    stopped_fit(tmp_path / "a run", 7, signal.SIGINT, *plan(1))
+    for step, number in ((15, signal.SIGINT), (-1, None)):
+        [command] = re.findall(r"^go on with: python train\.py (.*)$", capsys.readouterr().out, re.MULTILINE)
+        stop_at(step, number)
+        with pytest.raises(SystemExit) if number else nullcontext():
+            cli(*shlex.split(command))
+    assert command.count("--ckpt_path") == 1
+    assert steps(tmp_path / "a run") == 24
 
 
 def test_what_ctrl_c_has_ended_torchruns_next_command_does_not_continue(cli, tmp_path, torchrun, stopped_fit):

@@ -1,5 +1,6 @@
 """Ctrl-C, SIGTERM and SLURM's notice during a fit: finish the step, save, print how to resume."""
 
+import shlex
 import signal
 import threading
 from collections.abc import Callable
@@ -27,10 +28,14 @@ class GracefulStop(Checkpoint):  # a Checkpoint, because Lightning runs those la
     after the last step, while pictures are drawn, only prints where the run is. SIGTERM outside of `fit`, where there
     is nothing to save, stops at once. SLURM's notice (`#SBATCH --signal=SIGUSR1@90`) does the same as SIGTERM and
     requeues the job; Lightning's own handler saves in the middle of a step.
+
+    Args:
+        command: goes on with the run once --ckpt_path is added to it.
     """
 
-    def __init__(self) -> None:
-        self.command = ""  # all options of this command, which train.py sets
+    def __init__(self, command: str) -> None:
+        self.command = command
+        self.options = ""  # all of this command's, which train.py sets
         self.received: int | None = None  # number of the first signal
         self._saved: Path | None = None  # once stopping, or once the training is over
         self._reduced: tuple[Any, Tensor] | None = None  # of several processes, whether any of them has received one
@@ -108,11 +113,11 @@ class GracefulStop(Checkpoint):  # a Checkpoint, because Lightning runs those la
                 bar.teardown(trainer, trainer.lightning_module, "fit")  # before a line is printed below it
             print(
                 f"\nstopped by {signal.Signals(number).name} after step {trainer.global_step}; saved {path}\n"
-                f"go on with: --ckpt_path {path}"
+                f"go on with: {self.command} --ckpt_path {shlex.quote(str(path))}"
             )
             marker = Path(trainer.default_root_dir, UNFINISHED)
             if number == self._notice:
-                requeue(marker, self.command)
+                requeue(marker, self.options)
             elif number == signal.SIGINT:
                 marker.unlink(missing_ok=True)
         raise SystemExit(128 + number)

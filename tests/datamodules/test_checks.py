@@ -29,4 +29,4 @@ def test_a_choice_on_few_validation_rows_is_said_to_be_uncertain():
     assert few_to_choose_by(100) == []
     [line] = few_to_choose_by(25)
     assert line.startswith("25 validation rows are few to choose anything by")
-    assert "standard error of up to 10 points" in line and "--refit folds" in line
+    assert "standard error of up to 10 points" in line and "see --refit in" in line
