@@ -18,7 +18,7 @@ every option with its meaning and default:
   python train.py fit --help
   python train.py fit --model.help MODULE.CLASS
 
-`best` and `last` are the checkpoints of the newest run of that config that has one. A run's directory holds config.yaml,
+`best` and `last` are the checkpoints of that config's newest run that has one. A run's directory holds config.yaml,
 checkpoints/{best,last}.ckpt, metrics.csv, TensorBoard events and figures/. It is runs/NAME/version_N for
 configs/NAME.yaml, or what --trainer.default_root_dir says. `fit --ckpt_path last` continues a run where it was; any
 other checkpoint starts a new run. `fit --refit true` adds a second run, on training and validation rows, with what the
