@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from torch import Tensor
@@ -42,7 +43,10 @@ def stratified_split(labels: Sequence[Any], held_out: int | float, seed: int, na
         if not held:
             raise ValueError(f"cannot hold out {held_out:g} of {len(labels)} rows for {name}: raise {name}_fraction")
         return kept, held
-    return tuple(train_test_split(range(len(labels)), test_size=held_out, stratify=labels, random_state=seed))
+    number_of = {label: n for n, label in enumerate(sorted(counts))}
+    classes = np.array([number_of[label] for label in labels])  # of which scikit-learn sorts a million in no time
+    parts = train_test_split(np.arange(len(labels)), test_size=held_out, stratify=classes, random_state=seed)
+    return tuple(part.tolist() for part in parts)
 
 
 def hold_out(
@@ -103,7 +107,6 @@ def stratified_folds(labels: Sequence[str], folds: int, seed: int) -> list[tuple
     Raises:
         ValueError: fewer than 2 folds, or no label with two samples.
     """
-    import numpy as np
     from sklearn.model_selection import StratifiedKFold  # slow to import, so not at the top
 
     counts = Counter(labels)
@@ -181,8 +184,6 @@ def require_same_rows(trained_on: str | None, found: str) -> None:
 
 def _split_of_few(labels: Sequence[Any], number: int, seed: int) -> tuple[list[int], list[int]]:
     """Hold out of each class its share, by largest remainders with ties at random, but never its last sample."""
-    import numpy as np
-
     random = np.random.default_rng(seed)
     _, of_class, counts = np.unique(np.asarray(labels), return_inverse=True, return_counts=True)
     quota = counts * number / len(labels)

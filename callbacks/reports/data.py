@@ -3,7 +3,7 @@
 `inspect_splits` computes, `print_report` prints, `DataReport`, the callback, decides when.
 """
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -33,23 +33,25 @@ def inspect_splits(
         `conflicting`, rows that equal one of the split with another label; `empty`; and, but for "train", `in_train`,
         rows that are also in it. And the conflicting rows, the empty ones, and those in train, in this order.
     """
-    train = set(splits["train"][0]) - {None}
+    train: dict[Hashable, int] = {}
     report, issues = {}, []
     for split, (contents, target) in splits.items():
-        labels = defaultdict(set)
-        for content, label in zip(contents, target, strict=True):
-            labels[content].add(label)
+        label_of: dict[Hashable, int] = {}  # of each content the first
+        pairs = zip(contents, target, strict=True)
+        torn = {content for content, label in pairs if label_of.setdefault(content, label) != label} - {None}
+        train = train or label_of
         found: dict[str, list[int]] = {
-            "conflicting": [n for n, c in enumerate(contents) if c is not None and len(labels[c]) > 1],
+            "conflicting": [n for n, content in enumerate(contents) if content in torn],
             "empty": [n for n, content in enumerate(contents) if content is None],
         }
         if split != "train":
-            found["in_train"] = [n for n, content in enumerate(contents) if content in train]
+            leaked = (label_of.keys() & train.keys()) - {None}
+            found["in_train"] = [n for n, content in enumerate(contents) if content in leaked]
         counts, filled = Counter(target), len(contents) - len(found["empty"])
         report[split] = {
             "rows": len(contents),
             "class_counts": {name: counts[k] for k, name in enumerate(class_names)},
-            "duplicates": filled - len(labels.keys() - {None}),
+            "duplicates": filled - len(label_of.keys() - {None}),
             **{problem: len(rows) for problem, rows in found.items()},
         }
         issues += [(split, n, target[n], contents[n], problem) for problem, rows in found.items() for n in rows]
