@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 LONGEST_TEXT = 1_000_000  # characters: a novel
+LARGE = 10_000_000  # bytes, from which on pyarrow is worth its import
 DELIMITERS = ",;\t|"
 BYTE_ORDER_MARKS = (b"\xff\xfe", b"\xfe\xff")  # of UTF-16
 
@@ -84,6 +85,29 @@ def table_rows(path: Path, text: Text, suffix: str, columns: Sequence[str]) -> I
         raise ValueError(
             f"{path} line {reader.line_num}: not a row of a {suffix[1:]} file: {error}; the row starts in line {start}"
         ) from error
+
+
+def clean_columns(text: Text, columns: Sequence[str]) -> list[list[str]] | None:
+    """These columns of a large CSV file, by pyarrow in a tenth of the time; None leaves it to `table_rows`.
+
+    That are all files but those without quotes, with a comma between rows of equal length and one column of each name.
+    """
+    content = text.content.replace(b"\r\n", b"\n")
+    if len(content) < LARGE or text.encoding == "utf-16" or b'"' in content or b"\r" in content:
+        return None
+    header = content.partition(b"\n")[0].decode(text.encoding).split(",")
+    if any(header.count(name) != 1 for name in columns):
+        return None
+    try:
+        import pyarrow
+        from pyarrow import csv as arrow_csv
+
+        kinds = {name: pyarrow.string() for name in columns}
+        options = arrow_csv.ConvertOptions(include_columns=columns, column_types=kinds, strings_can_be_null=False)
+        table = arrow_csv.read_csv(pyarrow.BufferReader(content), convert_options=options)
+    except (ImportError, ValueError):  # of which Arrow's own errors are
+        return None
+    return [table[name].to_pylist() for name in columns]
 
 
 def _require_header(place: str, header: list[str], columns: Sequence[str], rest: Iterator[list[str]]) -> None:

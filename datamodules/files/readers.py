@@ -11,7 +11,16 @@ from typing import Any, BinaryIO
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from datamodules.files.cells import as_label
-from datamodules.files.formats import LONGEST_TEXT, Row, json_rows, parquet_rows, preview, table_rows, text_of
+from datamodules.files.formats import (
+    LONGEST_TEXT,
+    Row,
+    clean_columns,
+    json_rows,
+    parquet_rows,
+    preview,
+    table_rows,
+    text_of,
+)
 
 LARGEST_FILE = 500_000_000  # bytes: millions of sentences
 SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".parquet")
@@ -40,13 +49,30 @@ def read_labelled(
         ValueError: one line that names the file and all bad rows, what was expected and what was found.
         OSError: a file cannot be opened.
     """
-    texts, labels = [], []
+    texts: list[str] = []
+    labels: list[str] = []
+    columns = [text_column, label_column]
     for path in each_file(files):
-        rows = labelled_rows(path, (text_column, label_column), drop_unlabelled)
-        for text, label in column_values(path, rows, (text_column, label_column)):
+        if found := _complete_columns(path, columns):
+            texts += found[0]
+            labels += found[1]
+            continue
+        rows = labelled_rows(path, columns, drop_unlabelled)
+        for text, label in column_values(path, rows, columns):
             texts.append(text)
             labels.append(label)
     return texts, labels
+
+
+def _complete_columns(path: Path, columns: list[str]) -> tuple[list[str], list[Any]] | None:
+    """Texts and labels of a file that is read by columns, none of them missing; None of any other file."""
+    suffix, content = _opened(path)
+    found = clean_columns(text_of(path, content), columns) if suffix == ".csv" else None
+    texts, labels = found or ([], [])
+    label_of = {label: as_label(label) for label in set(labels)}
+    if not texts or None in label_of.values() or not all(map(str.strip, texts)):
+        return None
+    return texts, [label_of[label] for label in labels]
 
 
 def labelled_rows(path: Path, columns: Sequence[str], drop_unlabelled: bool) -> Iterator[Row]:
@@ -120,7 +146,17 @@ def read_rows(file: str | Path, columns: Sequence[str], suffixes: tuple[str, ...
         ValueError: the content does not match the suffix; one line. Perhaps only when a row is asked for.
         OSError: the file cannot be opened.
     """
-    path, suffix = Path(file), _suffix(file)
+    path = Path(file)
+    suffix, content = _opened(path, suffixes)
+    if suffix == ".parquet":
+        return parquet_rows(path, content)
+    text = text_of(path, content)
+    return json_rows(path, text, suffix) if suffix.startswith(".json") else table_rows(path, text, suffix, columns)
+
+
+def _opened(path: Path, suffixes: tuple[str, ...] = SUFFIXES) -> tuple[str, bytes]:
+    """The suffix of a file that can be read, and its bytes."""
+    suffix = _suffix(path)
     with path.open("rb") as stream:
         if stream.read(4) in ARCHIVES:
             raise ValueError(f"{path}: expected a text file, got a zip or Excel file: unzip it, or save it as CSV")
@@ -129,11 +165,7 @@ def read_rows(file: str | Path, columns: Sequence[str], suffixes: tuple[str, ...
             f"{path}: expected a file that ends in one of {', '.join(suffixes)}, each perhaps with .gz; convert it to "
             "one with a row for each example"
         )
-    content = _content(path)
-    if suffix == ".parquet":
-        return parquet_rows(path, content)
-    text = text_of(path, content)
-    return json_rows(path, text, suffix) if suffix.startswith(".json") else table_rows(path, text, suffix, columns)
+    return suffix, _content(path)
 
 
 def column_values(

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from datamodules.files import formats, readers
 from datamodules.files.cells import NO_LABEL
 from datamodules.files.readers import read_inputs, read_labelled
 
@@ -510,6 +511,41 @@ def test_any_bytes_are_texts_or_one_refusal(tmp_path, suffix, examples):
         check_rows_or_one_refusal(path, read_texts, "text")
 
     holds()
+
+
+@pytest.mark.parametrize("examples", EXAMPLES)
+def test_a_large_csv_file_is_read_or_refused_as_a_small_one(tmp_path, monkeypatch, examples):
+    pytest.importorskip("pyarrow")
+    path, read_by_columns, clean_columns = tmp_path / "any.csv", [], formats.clean_columns
+
+    def counted(*arguments):
+        read_by_columns.append(clean_columns(*arguments))
+        return read_by_columns[-1]
+
+    monkeypatch.setattr(readers, "clean_columns", counted)
+    header = st.sampled_from([b"text,label", b"\xef\xbb\xbflabel,text", b"label;text", b"text, label", b"label,label"])
+    cell = st.sampled_from([b"a b", b"x", b"7", b"2024-05-01T00:00:00", b"a\0b", b"\xc3\xa9", b" y\xe2\x80\xa8"])
+    odd = st.sampled_from([b"a,b,x", b"a", b"", b" ", b"a,NA", b",x", b" ,x", b"a,\xff"])
+    rows = st.lists(st.tuples(cell, cell).map(b",".join), min_size=1, max_size=4)
+    ends = st.sampled_from([b"\n", b"\r\n", b"\n\n", b"\r"])
+    files = st.builds(lambda end, *parts: end.join([parts[0], *parts[1], *parts[2]]),
+                      ends, header, rows, st.just([]) | st.lists(odd, max_size=1))  # fmt: skip
+
+    def outcome(size):
+        monkeypatch.setattr(formats, "LARGE", size)
+        try:
+            return read_labelled(path, "text", "label")
+        except ValueError as error:
+            return str(error)
+
+    @profile(4 * examples)
+    @given(files | any_bytes)
+    def holds(content):
+        path.write_bytes(content)
+        assert outcome(0) == outcome(10**9)
+
+    holds()
+    assert sum(map(bool, read_by_columns)) > examples / 4
 
 
 # --- and back again -------------------------------------------------------------------------------------------------
