@@ -30,6 +30,7 @@ HARMLESS_WARNINGS = (
     r".*Total length of `list` across ranks is zero.*",  # a fit on all rows (data.refit) has none to validate on
     r".*is smaller than the logging interval.*",  # with few rows the points of a curve are some epochs apart
     r".*not supported by the model summary.*",  # of bf16-mixed: the size it prints, nothing else
+    r".*No seed found, seed set to 0.*",  # without seed_everything; config.yaml has it
     r".*wandb run already in progress.*",  # `--test` goes on in that of the fit
     r".*Sparse CSR tensor support is in beta.*",  # a CSR tensor carries a batch; nothing beta is done with it
 )

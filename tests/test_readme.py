@@ -27,6 +27,8 @@ EVERY_PAGE = [*DOCUMENTS, ROOT / "CHANGELOG.md", TEMPLATE]
 SEVERAL_PROCESSES = "--trainer.devices"
 IN_A_RUN = re.compile(r"config\.yaml|(runs|checkpoints|figures)(/.*)?")  # of what is named, not in the checkout
 
+CONFIGS = sorted([*ROOT.glob("configs/**/*.yaml"), *ROOT.glob("cli/templates/configs/*.yaml")])
+each_config = pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
 each_document = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 
 
@@ -214,3 +216,19 @@ def test_the_configs_that_the_design_promises_are_there():
     promised = {"iris_binary", "iris_ova", "iris_imbalanced", "xor", "xor_interaction", "xor_mlp", "text_csv"}
     promised |= {"clinc150", "clinc150_article", "clinc150_best"}
     assert {path.stem for path in (ROOT / "configs").glob("*.yaml")} >= promised
+
+
+@each_config
+def test_config_opens_with_its_purpose_its_command_its_time_and_what_to_expect(path):
+    header = re.match(r"(#.*\n)*", path.read_text(encoding="utf-8"))[0].replace("#", " ")
+    first, *_ = header.splitlines()
+    assert len(first.split()) >= 5
+    assert "python" not in first
+    assert re.search(r"^ +python train\.py fit .*--config configs/", header, re.MULTILINE)
+    assert re.search(r"(?i)seconds|minutes|\d s\b|\d min\b", header)
+    assert re.search(r"Expect|expect", header)
+
+
+@each_config
+def test_config_fits_on_a_page(path):
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 40
