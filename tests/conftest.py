@@ -1,7 +1,10 @@
 """What every test may use: the command line, run inside the test's own process."""
 
+import io
+import re
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import redirect_stderr
 from pathlib import Path
 
 import pytest
@@ -12,6 +15,7 @@ from lightning.pytorch.trainer.connectors.accelerator_connector import _Accelera
 torch.set_num_threads(1)  # tensors here are tiny, and threads that wait for busy cores make them slow
 
 ROOT = Path(__file__).parents[1]
+INSIDE = r"functools|compute_fn|object at 0x|Namespace\(|NestedArg|has no attribute|Union subtypes|weights_only"
 
 # A slow machine is no failure.
 settings.register_profile("no deadline", deadline=None)
@@ -19,14 +23,18 @@ settings.load_profile("no deadline")
 
 
 def refused(command: Callable[..., object], *arguments: object) -> str:
-    """The one line that a command, such as `cli`, ends in."""
-    with pytest.raises(SystemExit) as exit:
+    """The one line that a command, such as `cli`, ends in, without a traceback."""
+    said = io.StringIO()
+    with pytest.raises(SystemExit) as exit, redirect_stderr(said):
         command(*arguments)
     line = exit.value.code
     assert isinstance(line, str), f"expected a message as exit status, got {line!r}"
     assert line.startswith("error: ")
     assert "\n" not in line
     assert len(line) < 500
+    assert not re.search(INSIDE, line), f"a message for the programmer, not for the user: {line}"
+    assert "Traceback" not in said.getvalue()
+    sys.stderr.write(said.getvalue())
     return line
 
 
@@ -35,6 +43,18 @@ def on_one_cpu() -> Iterator[None]:
     """What leaves the device to Lightning takes one CPU here, on a machine with a GPU too; tests marked gpu name it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_AcceleratorConnector, "_choose_auto_accelerator", staticmethod(lambda: "cpu"))
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def coarse_pictures() -> Iterator[None]:
+    """A third of the dots in each direction takes half the time."""
+    from cli.config import CALLBACKS
+
+    with pytest.MonkeyPatch.context() as patch:
+        if "figures" in CALLBACKS:
+            folder, _, _ = CALLBACKS["figures"].__module__.rpartition(".")
+            patch.setattr(f"{folder}.canvas.DPI", 50)
         yield
 
 

@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.conftest import refused
+
 ROOT = Path(__file__).parents[1]
 CONFIG = ROOT / "configs" / "text_csv.yaml"
 SHORT = ["--trainer.max_epochs", 1, "--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false"]
@@ -38,15 +40,6 @@ def fit(cli, tmp_path, capsys):
         return tmp_path / "run", capsys.readouterr().err
 
     return run
-
-
-def refusal(run, *arguments):
-    with pytest.raises(SystemExit) as caught:
-        run(*arguments)
-    message = str(caught.value.code)
-    assert message.startswith("error: ")
-    assert len(message.splitlines()) == 1
-    return message
 
 
 def warnings(said):
@@ -150,15 +143,16 @@ def test_ordinary_sentences_are_warned_of_nothing(cli, tmp_path, capsys):
 
 
 def test_a_single_row_of_a_label_is_refused_with_remedies(fit, tmp_path):
-    said = refusal(fit, write(tmp_path / "a.csv", [*ROWS, ("sing", "birthday")]))
+    said = refused(fit, write(tmp_path / "a.csv", [*ROWS, ("sing", "birthday")]))
     assert re.search(r"single row has the label 'birthday'; .* or give a test_file and a val_file", said)
 
 
 def test_words_of_one_character_are_words_and_a_pattern_that_leaves_none_is_refused_with_a_remedy(fit, tmp_path):
     rows = [(pair, "甲") for pair in ("好 美", "美 佳", "佳 优", "优 好")]
     file = write(tmp_path / "a.csv", [*rows, *((pair, "乙") for pair in ("坏 差", "差 烂", "烂 坏"))])
-    said = refusal(fit, file, "--data.words", r"{ngram_range: [1, 2], token_pattern: '(?u)\b\w\w+\b'}")
-    assert re.search(r"empty vocabulary.* --data\.words\.token_pattern '.*', .*--data\.chars", said)
+    remedies = r"^error: .*empty vocabulary.* --data\.words\.token_pattern '.*', .*--data\.chars"
+    with pytest.raises(SystemExit, match=remedies):
+        fit(file, "--data.words", r"{ngram_range: [1, 2], token_pattern: '(?u)\b\w\w+\b'}")
     run, _ = fit(file)
     assert (run / "checkpoints/best.ckpt").is_file()
 
@@ -166,7 +160,7 @@ def test_words_of_one_character_are_words_and_a_pattern_that_leaves_none_is_refu
 def test_an_out_of_scope_label_in_two_spellings_is_refused_by_both(fit, tmp_path):
     train = write(tmp_path / "train.csv", [*ROWS, ("what is love", "oos"), ("a joke", "oos")])
     test = write(tmp_path / "test.csv", [("book a table", "OOS"), ("snow", "weather")])
-    said = refusal(fit, train, "--data.test_file", test, "--data.oos_label", "oos")
+    said = refused(fit, train, "--data.test_file", test, "--data.oos_label", "oos")
     assert "label 'OOS' is in the test rows" in said and "'oos' is: make them one" in said
 
 
@@ -187,7 +181,7 @@ def grown(fit, tmp_path):
 
 def test_a_test_on_rows_that_were_trained_on_is_refused(grown, cli, tmp_path):
     command = ["test", "--config", grown / "config.yaml", "--ckpt_path", "best"]
-    said = refusal(cli, *command)
+    said = refused(cli, *command)
     assert "the checkpoint was trained on other rows (38 rows, " in said
     assert "(48 rows, " in said
     assert "to test on new rows, give them in a file of their own" in said
@@ -199,14 +193,14 @@ def test_a_test_on_rows_that_were_trained_on_is_refused(grown, cli, tmp_path):
 def test_another_seed_or_share_to_hold_out_is_refused_at_the_test(fit, cli, tmp_path):
     run, _ = fit(write(tmp_path / "a.csv", coins(60)))
     for option in (["--data.seed", 7], ["--data.test_fraction", 0.3]):
-        assert "other rows" in refusal(cli, "test", "--config", run / "config.yaml", "--ckpt_path", "best", *option)
+        assert "other rows" in refused(cli, "test", "--config", run / "config.yaml", "--ckpt_path", "best", *option)
     cli("test", "--config", run / "config.yaml", "--ckpt_path", "best")
 
 
 def test_a_fit_is_not_resumed_on_other_rows(grown, cli):
     command = ["fit", "--config", grown / "config.yaml", "--ckpt_path", "last", "--trainer.max_epochs", 2]
     before = {path: path.read_bytes() for path in grown.rglob("*") if path.is_file()}
-    said = refusal(cli, *command)
+    said = refused(cli, *command)
     assert "to resume, give the run's own files, seed and fractions; to train on new rows, start a new run" in said
     assert {path: path.read_bytes() for path in grown.rglob("*") if path.is_file()} == before
 
@@ -216,9 +210,9 @@ def test_labels_that_the_model_does_not_know_are_named(fit, cli, tmp_path):
     others = [("go home", "taxi"), ("a car", "taxi"), ("sing", "party"), ("cake", "party")]
     new = write(tmp_path / "b.csv", [*ROWS, *others])
     config = ["--config", run / "config.yaml", "--ckpt_path"]
-    said = refusal(cli, "fit", *config, "last", "--data.train_file", new, "--trainer.max_epochs", 2)
+    said = refused(cli, "fit", *config, "last", "--data.train_file", new, "--trainer.max_epochs", 2)
     assert "label 'party', 'taxi' of the train rows is none of the 2 that the model was trained on (music, w" in said
-    said = refusal(cli, "test", *config, "best", "--data.test_file", write(tmp_path / "c.csv", [("a table", "food")]))
+    said = refused(cli, "test", *config, "best", "--data.test_file", write(tmp_path / "c.csv", [("a table", "food")]))
     assert "label 'food' of the test rows is none of the 2" in said
 
 

@@ -19,6 +19,7 @@ from sklearn.preprocessing import normalize
 
 from datamodules import TextDataModule
 from datamodules.text.sentences import Ngrams
+from tests.conftest import refused
 from tests.tools.ready import ready
 
 ROOT = Path(__file__).parents[1]
@@ -102,18 +103,6 @@ def records(folder):
 
 def snapshot(folder):
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-def refusal(run, *arguments):
-    """The one line on which the command line ends; status 1."""
-    with pytest.raises(SystemExit) as caught:
-        run(*arguments)
-    assert isinstance(caught.value.code, str)  # Python prints it to standard error and exits with 1
-    assert caught.value.code.startswith("error: ")
-    assert len(caught.value.code.splitlines()) == 1
-    assert len(caught.value.code) < 1_000
-    assert "object at 0x" not in caught.value.code and "compute_fn" not in caught.value.code  # not our insides
-    return caught.value.code
 
 
 def read_csv(path):
@@ -314,7 +303,7 @@ def test_bad_input_to_predict_is_one_line_and_harms_nothing(trained, predict, tm
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "predictions.jsonl").write_text("earlier predictions")
     before = snapshot(trained.run), snapshot(tmp_path)
-    said = refusal(predict, *arguments)
+    said = refused(predict, *arguments)
     with pytest.raises(ValueError, match=message):
         raise ValueError(said)
     assert (snapshot(trained.run), snapshot(tmp_path)) == before
@@ -325,7 +314,7 @@ def test_a_checkpoint_without_data_is_refused_in_one_line(trained, predict, tmp_
     del checkpoint["TextDataModule"]
     torch.save(checkpoint, tmp_path / "damaged.ckpt")
     before = snapshot(tmp_path)
-    said = refusal(lambda: predict("--data.predict_inputs", '["snow"]', checkpoint=tmp_path / "damaged.ckpt"))
+    said = refused(lambda: predict("--data.predict_inputs", '["snow"]', checkpoint=tmp_path / "damaged.ckpt"))
     assert "checkpoint" in said
     assert snapshot(tmp_path) == before
 
@@ -356,7 +345,7 @@ def test_bad_input_to_fit_is_one_line_and_no_run_is_left_behind(cli, tmp_path, c
     file, run = tmp_path / "train.csv", tmp_path / "run"
     file.write_bytes(content)
     arguments = ["--data.train_file", file, "--data.oos_label", "null", "--trainer.default_root_dir", run, *options]
-    said = refusal(cli, "fit", "--config", CONFIG, *arguments)
+    said = refused(cli, "fit", "--config", CONFIG, *arguments)
     with pytest.raises(ValueError, match=message):
         raise ValueError(said)
     assert snapshot(tmp_path) == {file: content} and not run.exists()

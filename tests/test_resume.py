@@ -534,20 +534,6 @@ def contents(run):
     return {path.relative_to(run): path.read_bytes() for path in run.rglob("*") if path.is_file()}
 
 
-def test_to_resume_the_last_run_where_there_is_none_is_an_error_and_not_a_fresh_start(cli, tmp_path):
-    line = refused(cli, *IRIS, "--ckpt_path", "last", "--trainer.default_root_dir", tmp_path / "none")
-    assert "last" in line
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_to_resume_a_file_that_is_not_there_is_an_error(cli, run):
-    (run / "checkpoints/last.ckpt").unlink()
-    before = contents(run)
-    line = refused(cli, *IRIS, "--ckpt_path", run / "checkpoints/last.ckpt", "--trainer.default_root_dir", run)
-    assert "last.ckpt" in line
-    assert contents(run) == before
-
-
 @pytest.mark.parametrize("keep", [0.0, 0.01, 0.5, 0.9, 0.999], ids=lambda share: f"{share:.1%}_left")
 def test_a_checkpoint_cut_short_is_refused_in_one_line_and_nothing_is_touched(cli, run, keep):
     path = run / "checkpoints/last.ckpt"

@@ -22,6 +22,7 @@ from cli.main import main
 from cli.trainer_defaults import POSITIVE_OPTIONS
 from datamodules.table.iris import IrisDataModule
 from logreg.binary import BinaryLogit
+from tests.conftest import refused
 from tests.tools.ready import ready
 
 ROOT = Path(__file__).parents[1]
@@ -57,20 +58,6 @@ def hashes(directory):
 
 def load(path):
     return torch.load(path, weights_only=True)
-
-
-def refused(cli, capsys, *arguments):
-    """Run a command that must fail as bad input should; returns its one line."""
-    with pytest.raises(SystemExit) as exit:
-        cli(*arguments)
-    line = exit.value.code
-    assert isinstance(line, str), f"expected a message as exit status, got {line!r}"
-    assert line.startswith("error: ")
-    assert "\n" not in line
-    assert "Traceback" not in capsys.readouterr().err
-    inside = r"functools|compute_fn|object at 0x|Namespace\(|NestedArg|has no attribute|Union subtypes|weights_only"
-    assert not re.search(inside, line), f"a message for the programmer, not for the user: {line}"
-    return line
 
 
 # What a fit leaves behind
@@ -239,22 +226,14 @@ def test_commands_work_in_processes_of_their_own_and_bad_input_ends_one_with_sta
 # A second fit
 
 
-def test_a_second_fit_in_the_same_place_makes_a_second_run_and_harms_nothing(cli, run):
+def test_a_second_fit_makes_a_second_run_and_harms_nothing(cli, run):
     before = hashes(run)
-    for number in range(2):
-        cli("fit", "--config", run / "config.yaml", *QUICK, "--trainer.default_root_dir", run)
+    for number, place in enumerate((("--trainer.default_root_dir", run), ())):  # named, or that of the saved config
+        cli("fit", "--config", run / "config.yaml", *QUICK, *place)
         after = hashes(run)
         assert {name: after[name] for name in before} == before
         assert (run / f"version_{number}" / "checkpoints/best.ckpt").is_file()
         before = after
-
-
-def test_a_fit_from_a_saved_config_does_not_write_into_the_run_that_saved_it(cli, run):
-    before = hashes(run)
-    cli("fit", "--config", run / "config.yaml", *QUICK)
-    after = hashes(run)
-    assert {name: after[name] for name in before} == before
-    assert (run / "version_0/checkpoints/best.ckpt").is_file()
 
 
 def test_the_same_command_twice_gives_the_same_weights(cli, trained, tmp_path):
@@ -296,21 +275,15 @@ def test_any_other_checkpoint_starts_a_new_run(cli, run, tmp_path):
 # What wins
 
 
-def test_a_model_option_on_the_command_line_beats_the_checkpoint_on_fit(cli, run, tmp_path):
-    options = ("--ckpt_path", run / "checkpoints/best.ckpt", "--model.l2", 0.5, "--trainer.max_epochs", 40)
-    cli("fit", "--config", run / "config.yaml", *QUICK, *options, "--trainer.default_root_dir", tmp_path / "new")
+def test_options_on_the_command_line_beat_the_checkpoint_on_fit(cli, run, tmp_path):
+    options = ("--model.l2", 0.5, "--model.optimizer.init_args.lr", 0.25, "--trainer.max_epochs", 40)
+    options += ("--ckpt_path", run / "checkpoints/best.ckpt", "--trainer.default_root_dir", tmp_path / "new")
+    cli("fit", "--config", run / "config.yaml", *QUICK, *options)
     new = load(tmp_path / "new/checkpoints/last.ckpt")
     assert new["hyper_parameters"]["l2"] == 0.5
+    assert new["optimizer_states"][0]["param_groups"][0]["lr"] == 0.25
     old = load(run / "checkpoints/best.ckpt")["state_dict"]["model.linear.weight"]
     assert new["state_dict"]["model.linear.weight"].norm() < 0.5 * old.norm()  # so it was really used
-
-
-def test_a_learning_rate_on_the_command_line_beats_the_checkpoint_on_fit(cli, run, tmp_path):
-    options = ("--ckpt_path", run / "checkpoints/best.ckpt", "--model.optimizer.init_args.lr", 0.001)
-    more = ("--trainer.max_epochs", 8, "--trainer.default_root_dir", tmp_path / "new")
-    cli("fit", "--config", run / "config.yaml", *QUICK, *options, *more)
-    (optimizer,) = load(tmp_path / "new/checkpoints/last.ckpt")["optimizer_states"]
-    assert optimizer["param_groups"][0]["lr"] == 0.001
 
 
 def test_a_model_option_on_the_command_line_is_not_dropped_on_test(cli, run):
@@ -383,32 +356,23 @@ BAD_OPTIONS = {
 
 
 @pytest.mark.parametrize(("option", "value", "message"), BAD_OPTIONS.values(), ids=BAD_OPTIONS)
-def test_a_bad_option_ends_in_one_line_and_leaves_no_run(cli, capsys, tmp_path, option, value, message):
+def test_a_bad_option_ends_in_one_line_and_leaves_no_run(cli, tmp_path, option, value, message):
     place = ("--trainer.default_root_dir", tmp_path / "run", "--trainer.max_epochs", 1)
-    line = refused(cli, capsys, *IRIS, *QUICK, *place, option, value)
+    line = refused(cli, *IRIS, *QUICK, *place, option, value)
     assert re.search(message, line), line
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_picture_of_three_features_is_refused_with_the_option_to_set(cli, capsys, tmp_path):
-    place = ("--trainer.default_root_dir", tmp_path / "run")
-    features = "[petal length, petal width, sepal width]"
-    line = refused(cli, capsys, "fit", "--config", "configs/iris_ova.yaml", *place, "--data.features", features)
-    assert "exactly 2 features, got 3" in line
-    assert "set data.init_args.features" in line
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_nan_in_the_data_is_refused_with_its_row(cli, capsys, monkeypatch, tmp_path):
+def test_nan_in_the_data_is_refused_with_its_row(cli, monkeypatch, tmp_path):
     whole = sklearn_datasets.load_iris()
     whole.data[75, 2] = np.nan
     monkeypatch.setattr(sklearn_datasets, "load_iris", lambda: whole)
-    line = refused(cli, capsys, *IRIS, *QUICK, "--trainer.default_root_dir", tmp_path / "run")
+    line = refused(cli, *IRIS, *QUICK, "--trainer.default_root_dir", tmp_path / "run")
     assert re.match(r"error: expected finite numbers, got \[nan, 1\.\d+\] in row \d+ of the \w+ split", line)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_points_to_predict_that_are_no_flowers_are_refused(cli, capsys, run):
+def test_points_to_predict_that_are_no_flowers_are_refused(cli, run):
     before = hashes(run)
     saved = ("predict", "--config", run / "config.yaml", "--ckpt_path", run / "checkpoints/best.ckpt")
     for points, message in (
@@ -416,7 +380,7 @@ def test_points_to_predict_that_are_no_flowers_are_refused(cli, capsys, run):
         ("[[3.0, .nan]]", "expected finite numbers, got [3.0, nan]"),
         ("[]", "expected at least one point"),
     ):
-        assert message in refused(cli, capsys, *saved, "--data.predict_inputs", points)
+        assert message in refused(cli, *saved, "--data.predict_inputs", points)
     assert hashes(run) == before
 
 
@@ -452,18 +416,18 @@ BAD_FILES = {
 
 
 @pytest.mark.parametrize(("edit", "message"), BAD_FILES.values(), ids=BAD_FILES)
-def test_a_bad_config_file_ends_in_one_line_and_leaves_no_run(cli, capsys, tmp_path, edit, message):
+def test_a_bad_config_file_ends_in_one_line_and_leaves_no_run(cli, tmp_path, edit, message):
     config = tmp_path / "bad.yaml"
     config.write_text(edit(yaml.safe_load((ROOT / "configs/iris_binary.yaml").read_text())))
     cheap = ("--trainer.fast_dev_run", "true")  # should the file be accepted after all
-    line = refused(cli, capsys, "fit", "--config", config, "--trainer.default_root_dir", tmp_path / "run", *cheap)
+    line = refused(cli, "fit", "--config", config, "--trainer.default_root_dir", tmp_path / "run", *cheap)
     assert re.search(message, line), line
     assert list(tmp_path.iterdir()) == [config]
 
 
 @pytest.mark.parametrize("command", ["test", "validate", "predict"])
-def test_a_command_that_needs_a_model_asks_for_its_checkpoint(cli, capsys, command):
-    line = refused(cli, capsys, command, "--config", "configs/iris_binary.yaml")
+def test_a_command_that_needs_a_model_asks_for_its_checkpoint(cli, command):
+    line = refused(cli, command, "--config", "configs/iris_binary.yaml")
     assert line == f"error: {command} needs a trained model: add --ckpt_path best, last or a file"
 
 
@@ -482,28 +446,28 @@ OTHERS = {
 
 
 @pytest.mark.parametrize(("options", "message"), OTHERS.values(), ids=OTHERS)
-def test_a_checkpoint_of_something_else_is_refused(cli, capsys, run, options, message):
+def test_a_checkpoint_of_something_else_is_refused(cli, run, options, message):
     before = hashes(run)
-    line = refused(cli, capsys, "test", *options, "--ckpt_path", run / "checkpoints/best.ckpt")
+    line = refused(cli, "test", *options, "--ckpt_path", run / "checkpoints/best.ckpt")
     assert re.search(message, line), line
     assert hashes(run) == before
 
 
-def test_a_fit_from_a_checkpoint_of_something_else_is_refused_before_it_has_a_directory(cli, capsys, run, tmp_path):
+def test_a_fit_from_a_checkpoint_of_something_else_is_refused_before_it_has_a_directory(cli, run, tmp_path):
     place = ("--trainer.default_root_dir", tmp_path / "new")
     for options, message in (OTHERS["another model"], OTHERS["other features"]):
-        line = refused(cli, capsys, "fit", *options, *place, "--ckpt_path", run / "checkpoints/best.ckpt")
+        line = refused(cli, "fit", *options, *place, "--ckpt_path", run / "checkpoints/best.ckpt")
         assert re.search(message, line), line
         assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.parametrize("files", [[], ["notes.txt"]], ids=["empty", "with notes"])
-def test_bad_input_leaves_the_users_folder_as_it_was(cli, capsys, tmp_path, files):
+def test_bad_input_leaves_the_users_folder_as_it_was(cli, tmp_path, files):
     place = tmp_path / "mine"
     place.mkdir()
     for name in files:
         (place / name).write_text("keep me")
-    refused(cli, capsys, *IRIS, *QUICK, "--trainer.default_root_dir", place, "--model.optimizer.init_args.lr", -1)
+    refused(cli, *IRIS, *QUICK, "--trainer.default_root_dir", place, "--model.optimizer.init_args.lr", -1)
     assert [path.name for path in place.iterdir()] == files
 
 
@@ -518,9 +482,9 @@ def test_our_own_mistakes_keep_their_traceback(cli, monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize("rate", [1e4, 1e30])
-def test_a_fit_that_diverges_ends_in_one_line_with_the_last_good_checkpoint(cli, capsys, tmp_path, rate):
+def test_a_fit_that_diverges_ends_in_one_line_with_the_last_good_checkpoint(cli, tmp_path, rate):
     place = ("--trainer.default_root_dir", tmp_path / "run", "--trainer.max_epochs", 20)
-    line = refused(cli, capsys, *IRIS, *QUICK, *place, "--model.optimizer.init_args.lr", rate)
+    line = refused(cli, *IRIS, *QUICK, *place, "--model.optimizer.init_args.lr", rate)
     assert re.search(r"loss became (inf|nan) after step \d+ at a learning rate of 1e?\+?\d+: lower the rate", line)
     for path in tmp_path.rglob("*.ckpt"):
         assert str(tmp_path / "run/checkpoints/last.ckpt") in line
@@ -531,7 +495,6 @@ def callback(name, times=1, **arguments):
     return ("--trainer.callbacks", json.dumps([{"class_path": name, "init_args": arguments}] * times))
 
 
-BOUNDARY = "callbacks.figures.boundary.DecisionBoundary"
 SCHEDULER = "--model.lr_scheduler=torch.optim.lr_scheduler."
 
 MEANINGLESS = {
@@ -553,8 +516,6 @@ MEANINGLESS = {
     ),
     "the same callback twice": (*callback("EarlyStopping", 2, monitor="val/loss"), "one stateful callback of type"),
     "a learning rate to find without one": (*callback("LearningRateFinder"), "learning rate"),
-    "a picture that fills the memory": (*callback(BOUNDARY, resolution=10**6), r"at most 2000, got 1000000$"),
-    "a picture without end": (*callback(BOUNDARY, margin=1e300), r"at most 10, got 1e\+300$"),
     "a duration that is none": (*callback("Timer", duration="x"), r"`Timer\(duration='x'\)` is not a valid"),
     **{
         f"{name} {option}": (f"{SCHEDULER}{name}", f"--model.{option}", f"lr_scheduler: .*{message}")
@@ -571,24 +532,23 @@ MEANINGLESS = {
 
 
 @pytest.mark.parametrize(("option", "value", "message"), MEANINGLESS.values(), ids=MEANINGLESS)
-def test_an_option_without_meaning_ends_in_one_line(cli, capsys, tmp_path, option, value, message):
+def test_an_option_without_meaning_ends_in_one_line(cli, tmp_path, option, value, message):
     place = ("--trainer.default_root_dir", tmp_path / "run", "--trainer.max_epochs", 1)
-    line = refused(cli, capsys, *IRIS, *QUICK, *place, option, value)
+    line = refused(cli, *IRIS, *QUICK, *place, option, value)
     assert re.search(message, line), line
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_one_cycle_schedule_that_is_over_before_the_fit_is_refused_before_training(cli, capsys, tmp_path):
+def test_a_one_cycle_schedule_that_is_over_before_the_fit_is_refused_before_training(cli, tmp_path):
     place = ("--trainer.default_root_dir", tmp_path / "run", "--trainer.max_epochs", 10)
     cycle = (f"{SCHEDULER}OneCycleLR", "--model.lr_scheduler.max_lr=0.1", "--model.lr_scheduler.total_steps=20")
-    line = refused(cli, capsys, *IRIS, *QUICK, *place, *cycle)
+    line = refused(cli, *IRIS, *QUICK, *place, *cycle)
     assert "OneCycleLR of at least the 40 steps that the fit takes, got one of 20" in line
     assert list(tmp_path.iterdir()) == []
 
 
 TEXT_MEANINGLESS = {
     "n-grams of no word": ("--data.words.ngram_range", "[0, 2]", "ngram_range: expected 1 <= .* got 0, 2"),
-    "n-grams backwards": ("--data.words.ngram_range", "[2, 1]", "ngram_range: expected 1 <= .* got 2, 1"),
     "empty token pattern": ("--data.words", '{token_pattern: ""}', "token_pattern: expected one that no empty text"),
     "a token pattern for nothing": ("--data.words.token_pattern", "x*", "token_pattern: expected one that no empty"),
     "a broken token pattern": ("--data.words.token_pattern", "(", "token_pattern: expected a regular expression"),
@@ -607,9 +567,9 @@ TEXT_MEANINGLESS = {
 
 
 @pytest.mark.parametrize(("option", "value", "message"), TEXT_MEANINGLESS.values(), ids=TEXT_MEANINGLESS)
-def test_an_option_without_meaning_for_text_ends_in_one_line(cli, capsys, tmp_path, option, value, message):
+def test_an_option_without_meaning_for_text_ends_in_one_line(cli, tmp_path, option, value, message):
     place = ("--trainer.default_root_dir", tmp_path / "run", "--trainer.max_epochs", 1)
-    line = refused(cli, capsys, "fit", "--config", "configs/text_csv.yaml", *QUICK, *place, option, value)
+    line = refused(cli, "fit", "--config", "configs/text_csv.yaml", *QUICK, *place, option, value)
     assert re.search(message, line), line
     assert list(tmp_path.iterdir()) == []
 
@@ -650,11 +610,11 @@ def test_a_full_disk_under_the_event_file_is_one_line(cli, capfd, monkeypatch, t
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_rank_without_a_world_is_refused_and_harms_nothing(cli, capsys, monkeypatch, run):
+def test_a_rank_without_a_world_is_refused_and_harms_nothing(cli, monkeypatch, run):
     before = hashes(run)
     monkeypatch.setenv("LOCAL_RANK", "1")
     monkeypatch.setattr("cli.lightning_cli.rank_zero_only.rank", 1)  # read from the environment while importing
-    line = refused(cli, capsys, *IRIS, *QUICK, "--trainer.default_root_dir", run, "--trainer.max_epochs", 1)
+    line = refused(cli, *IRIS, *QUICK, "--trainer.default_root_dir", run, "--trainer.max_epochs", 1)
     assert "makes this process number 1 of several" in line
     assert hashes(run) == before
 
@@ -666,11 +626,11 @@ COPIES = {
 
 
 @pytest.mark.parametrize(("command", "copies"), [*(("fit", copies) for copies in COPIES), ("test", "ddp_spawn")])
-def test_processes_that_are_copies_of_this_one_are_refused_and_nothing_is_harmed(cli, capsys, run, command, copies):
+def test_processes_that_are_copies_of_this_one_are_refused_and_nothing_is_harmed(cli, run, command, copies):
     before, place = hashes(run), ("--trainer.default_root_dir", run)
     last = ("--ckpt_path", run / "checkpoints/last.ckpt")  # also of the resumed run nothing changes
     devices = ("--trainer.accelerator", "cpu", "--trainer.devices", 2)
-    line = refused(cli, capsys, command, *IRIS[1:], *QUICK, *place, *last, *devices, *COPIES[copies])
+    line = refused(cli, command, *IRIS[1:], *QUICK, *place, *last, *devices, *COPIES[copies])
     assert "use --trainer.strategy ddp" in line
     assert hashes(run) == before
 

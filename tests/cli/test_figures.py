@@ -11,7 +11,7 @@ from PIL import Image
 from sklearn.metrics import confusion_matrix, roc_auc_score
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from callbacks.figures import canvas, evaluation, plots
+from callbacks.figures import evaluation, plots
 
 pytest.importorskip("datamodules.text.sentences", reason="deleted with its task")
 QUIET = ("--trainer.enable_progress_bar", "false", "--trainer.logger", "false")
@@ -55,7 +55,6 @@ def drawn(monkeypatch):
         return draw(rows, *rest)
 
     monkeypatch.setattr(evaluation, "pictures", look_and_draw)
-    monkeypatch.setattr(canvas, "DPI", 40)  # faster
     return seen
 
 

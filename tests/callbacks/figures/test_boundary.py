@@ -89,11 +89,6 @@ class OneVersusAll(TinyModel):
         return self.predict_proba_per_class(x) / self.predict_proba_per_class(x).sum(dim=1, keepdim=True)
 
 
-@pytest.fixture(autouse=True)
-def coarse_pictures(monkeypatch):
-    monkeypatch.setattr(canvas, "DPI", 50)  # a ninth of the pixels, most of the time
-
-
 def fit(run, callback, epochs=1, data=None, model=None, ckpt_path=None, **options):
     callbacks = [c for c in (callback, *options.pop("callbacks", ())) if c is not None]
     quiet = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False, "log_every_n_steps": 1}
