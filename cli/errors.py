@@ -16,14 +16,15 @@ USER_ERRORS = (ArgumentError, MisconfigurationException, ValueError, OSError)
 # AssertionError as well.
 OPTION_CHECKS = re.compile(r"\Wlightning\W(fabric|pytorch\W(?!loops|core\Wmodule))")
 ROOT = Path(__file__).resolve().parents[1]
-ROOMS = [
+OF_THIS_PROJECT = [
     "callbacks",
+    "checkpoint_file.py",
     "cli",
     "datamodules",
     "deploy",
     "logreg",
     "selection",
-    "tests",
+    "train.py",
 ]
 LIBRARIES = re.compile(rf"<|.*\W(site|dist)-packages\W|{re.escape(sysconfig.get_path('stdlib'))}\W")
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the disk, the user's share of it, a file's largest size
@@ -56,12 +57,12 @@ def is_user_error(error: BaseException) -> bool:
 def place_of_bug(error: BaseException) -> str:
     """Where in the user's own code an error arose that may be a bug there; empty for one that input alone explains.
 
-    That is an error which passes through a file of the user's own, or which something else than a `raise` in this
-    project caused: a shape that torch refuses, a tuple that cannot be unpacked.
+    That is an error which passes through a file beside those of this project, or which something else than a `raise` in
+    it caused: a shape that torch refuses, a tuple that cannot be unpacked.
     """
     error = _original(error)
     own = _own_frames(error)
-    shown = [frame for frame in own if _is_the_users(Path(frame.filename))]
+    shown = [frame for frame in own if os.path.relpath(frame.filename, ROOT).split(os.sep)[0] not in OF_THIS_PROJECT]
     if not shown and own and type(error) is ValueError and not error.__cause__:
         shown = [] if str(own[-1].line).startswith("raise ") else own
     if not shown or (isinstance(error, OSError) and error.errno in FULL):
@@ -118,19 +119,6 @@ def _own_frames(error: BaseException | None) -> list[traceback.FrameSummary]:
 def _is_own(file: str) -> bool:
     # Of what is compiled, the file is not there.
     return not LIBRARIES.match(file) and Path(file).is_file() and not Path(file).is_relative_to(ROOT / "cli")
-
-
-def _is_the_users(file: Path) -> bool:
-    """Whether a file did not come with this project: no package exports it, and no other file imports it."""
-    if not file.is_relative_to(ROOT) or file.name == "__init__.py":
-        return not file.is_relative_to(ROOT)
-    package, *names = file.relative_to(ROOT).with_suffix("").parts
-    if names and package not in ROOMS:  # a package beside those of this project
-        return True
-    imported, exported = re.escape(".".join([package, *names])), re.escape(".".join(names) or package)
-    mention = re.compile(rf'\b{imported} import|"{exported}"')
-    files = (other for folder in (package, "cli") for other in (ROOT / folder).rglob("*.py"))
-    return not any(mention.search(other.read_text(encoding="utf-8")) for other in files)
 
 
 def hide_user_errors_of_threads(failed: threading.ExceptHookArgs) -> None:

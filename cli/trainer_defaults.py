@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import lightning as L
-from lightning.pytorch.callbacks import ModelCheckpoint, ModelSummary, ProgressBar
+from lightning.pytorch.callbacks import ModelSummary, ProgressBar
 from lightning.pytorch.loggers.logger import DummyLogger, Logger
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
@@ -12,7 +12,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from callbacks.run.checkpoints import RelocatableModelCheckpoint, own_checkpoint
 from callbacks.run.divergence import StopOnDivergence
 from callbacks.run.hyperparameters import LoggerRuns
-from callbacks.run.lightning_callbacks import EpochRestart, KeepEarlyStop, RateMonitor
+from callbacks.run.lightning_callbacks import CheckpointFolder, EpochRestart, KeepEarlyStop, RateMonitor
 from callbacks.run.loggers import EvaluationBoard, ResumableCSVLogger, ThrottledTensorBoardLogger
 from callbacks.run.metrics import MetricsWriter
 from callbacks.run.outputs import OutputSaver
@@ -61,11 +61,8 @@ def trainer_settings(
 
     The curves of a resumed run, in TensorBoard and metrics.csv, go on after step `resumed_at`.
     """
-    callbacks = [*as_list(configured.callbacks), *report_callbacks(subcommand, model, data)]
+    callbacks = [*as_list(configured.callbacks), *report_callbacks(subcommand, model, data), CheckpointFolder()]
     run = run.resolve()  # as a resume finds it, because ModelCheckpoint goes on only in a folder of the same name
-    for callback in callbacks:
-        if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:  # else that of the first logger
-            callback.dirpath = str(run / "checkpoints")
     shows_bar = configured.enable_progress_bar is not False and not configured.barebones
     if shows_bar and not any(isinstance(c, ProgressBar) for c in callbacks):
         callbacks.insert(0, ThrottledProgressBar())  # first, so that it has ended before the others print

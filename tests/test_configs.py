@@ -72,7 +72,7 @@ def test_config_trains_by_its_own_command(cli, tmp_path, path):
     short = ("--trainer.max_epochs", 1, "--trainer.log_every_n_steps", 1)
     cli("fit", *arguments, "--trainer.default_root_dir", run, *short)
 
-    # Of a config of one's own, which needs no comment, the metrics may have any name, and none need tell the best state.
+    # A config of one's own, which needs no comment, may log any names, and none that tells the best state.
     for name in ("best", "last") if header(path) else ("last",):
         assert_plain(run / f"checkpoints/{name}.ckpt")
     assert yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))["trainer"]["max_epochs"] == 1

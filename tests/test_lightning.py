@@ -109,7 +109,7 @@ def test_reports_are_those_of_best_ckpt_beside_another_checkpoint_callback(cli, 
     boundary = ("callbacks.DecisionBoundary", {"every_n_epochs": 100, "resolution": 5})
     run = tmp_path / "run"
     cli(*IRIS, *rate, "--trainer.default_root_dir", run, *listed(mine, boundary))
-    assert load(run, "mine")["epoch"] != load(run, "best")["epoch"] < 8
+    assert load(run, "callbacks/mine")["epoch"] != load(run, "best")["epoch"] < 8
     with (run / "coefficients.csv").open() as file:
         table = [float(row["weight_standardised"]) for row in csv.DictReader(file)]
     w = next(value for value in weights(run, "best").values() if value.numel() == 2)
@@ -117,25 +117,22 @@ def test_reports_are_those_of_best_ckpt_beside_another_checkpoint_callback(cli, 
     assert (run / "figures/boundary_best.png").is_file()
 
 
-TAKEN = {
-    "best": ("ModelCheckpoint", {"monitor": "train/loss", "filename": "best"}),
-    "last": ("ModelCheckpoint", {"save_last": True, "every_n_train_steps": 1}),
-    "a linked last": ("ModelCheckpoint", {"save_last": "link"}),
-    "an epoch": ("ModelCheckpoint", {"filename": "epoch_{epoch:05d}", "auto_insert_metric_name": False}),
-    "through another folder": ("ModelCheckpoint", {"dirpath": "RUN", "filename": "checkpoints/best"}),
-    "last, on an exception": ("OnExceptionCheckpoint", {"dirpath": "RUN/checkpoints", "filename": "last"}),
+DEFAULTS = {
+    "as in the documentation": {"save_last": True},
+    "best": {"filename": "best"},
+    "linked": {"save_last": "link"},
 }
 
 
-@pytest.mark.filterwarnings("ignore:.*fit.ckpt_path=")  # an OnExceptionCheckpoint makes Lightning look for its file
-@pytest.mark.parametrize(("name", "options"), TAKEN.values(), ids=TAKEN)
-def test_another_callback_that_would_write_the_run_s_own_files_is_refused(cli, tmp_path, name, options):
-    options = json.loads(json.dumps(options).replace("RUN", str(tmp_path / "run")))
-    place = ("--trainer.default_root_dir", tmp_path / "run", "--trainer.max_epochs", 1)
-    line = refused(cli, *IRIS, *place, *listed((name, options)))
-    assert f"{name} would write " in line
-    assert "give it another filename" in line
-    assert not (tmp_path / "run").exists()
+@pytest.mark.parametrize("options", DEFAULTS.values(), ids=DEFAULTS)
+def test_another_checkpoint_callback_leaves_those_of_the_run_alone(cli, tmp_path, options):
+    place = ("--trainer.default_root_dir", tmp_path / "run", "--trainer.max_epochs")
+    mine = listed(("ModelCheckpoint", {"monitor": "val/loss", "mode": "max", **options}))
+    cli(*IRIS, *place, 3, *mine)
+    assert [*(tmp_path / "run/checkpoints/callbacks").iterdir()]
+    cli(*IRIS, *place, 6, *mine, "--ckpt_path", tmp_path / "run/checkpoints/last.ckpt")
+    cli(*IRIS, "--trainer.max_epochs", 6, "--trainer.default_root_dir", tmp_path / "straight", *listed())
+    assert_same_end(tmp_path / "run", tmp_path / "straight")
 
 
 def test_names_of_the_same_kind_in_a_folder_of_one_s_own_are_not(cli, tmp_path):
@@ -158,7 +155,7 @@ def test_the_user_s_own_checkpoints_keep_their_scores_on_a_resume(cli, tmp_path,
         words += ("--trainer.default_root_dir", "runs/r", "--trainer.max_epochs", epochs)
         monkeypatch.setattr("sys.argv", ["train.py", *map(str, words)])
         main()
-    assert len([*(tmp_path / "runs/r/checkpoints").glob("step=*.ckpt")]) == 2
+    assert len([*(tmp_path / "runs/r/checkpoints/callbacks").glob("step=*.ckpt")]) == 2
 
 
 # Gradients that wait for further batches

@@ -1,6 +1,5 @@
-"""Callbacks of Lightning, refused where they would harm a run; early stops and unfinished epochs after a resume."""
+"""Callbacks of Lightning in a run: refused, kept apart, stopped for good, and unfinished epochs after a resume."""
 
-import re
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,6 @@ from lightning.pytorch.callbacks import (
     LearningRateMonitor,
     ModelCheckpoint,
     ModelPruning,
-    OnExceptionCheckpoint,
     StochasticWeightAveraging,
 )
 from lightning.pytorch.callbacks.early_stopping import EarlyStoppingReason
@@ -24,9 +22,6 @@ from lightning.pytorch.callbacks.spike import SpikeDetection
 from lightning.pytorch.loops.fit_loop import RestartStage
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
-from callbacks.run.checkpoints import own_checkpoint
-
-OWN_NAME = re.compile(r"(best|last|(epoch|step)_\d+)\.ckpt")
 REFUSED = {
     StochasticWeightAveraging: "averages after the last checkpoint, so that no file holds the average: use "
     "EMAWeightAveraging or WeightAveraging, which save it"
@@ -54,27 +49,13 @@ def refuse_stateless(trainer: Any, resumes: bool) -> None:
                 raise ValueError(f"trainer.callbacks: {type(callback).__name__} {reason}")
 
 
-def refuse_own_names(trainer: Any) -> None:
-    """Refuse, before the fit too, another callback that would write checkpoints under the names of the run's own.
+class CheckpointFolder(L.Callback):
+    """Lets other ModelCheckpoints write into checkpoints/callbacks, where no last.ckpt of theirs replaces the run's."""
 
-    Raises:
-        ValueError: names the callback and the file.
-    """
-    own, folder = own_checkpoint(trainer), Path(trainer.default_root_dir, "checkpoints").resolve()
-    for other in trainer.checkpoint_callbacks:
-        paths: list[Path] = []
-        if isinstance(other, OnExceptionCheckpoint):
-            paths = [Path(other.ckpt_path)]
-        elif isinstance(other, ModelCheckpoint) and other is not own:
-            templates = [other.filename, *([other.CHECKPOINT_NAME_LAST] if other.save_last else [])]
-            place = Path(other._ModelCheckpoint__resolve_ckpt_dir(trainer))  # type: ignore[attr-defined]
-            paths = [place / other.format_checkpoint_name({}, template) for template in templates]
-        for path in paths:
-            if OWN_NAME.fullmatch(path.name) and path.parent.resolve() == folder:
-                raise ValueError(
-                    f"trainer.callbacks: {type(other).__name__} would write {path.name} into {folder}, where every run "
-                    "writes best.ckpt and last.ckpt: give it another filename (or save_last), or a dirpath"
-                )
+    def setup(self, trainer: Any, pl_module: L.LightningModule, stage: str) -> None:
+        for callback in trainer.checkpoint_callbacks:
+            if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
+                callback.dirpath = str(Path(trainer.default_root_dir, "checkpoints", "callbacks"))
 
 
 class EpochRestart(L.Callback):
@@ -147,7 +128,7 @@ class KeepEarlyStop(L.Callback):
     """Ends a resumed fit at once where EarlyStopping had ended it; by itself Lightning trains for one epoch more.
 
     So a run that was killed after its last epoch, over its pictures, ends with the weights of an unbroken one. More
-    patience than before, or another threshold, lets it train on. Callbacks that the model adds are checked here too.
+    patience than before, or another threshold, lets it train on.
     """
 
     def __init__(self) -> None:
@@ -155,9 +136,6 @@ class KeepEarlyStop(L.Callback):
 
     def setup(self, trainer: Any, pl_module: L.LightningModule, stage: str) -> None:
         self._patience = {callback: callback.patience for callback in trainer.early_stopping_callbacks}
-
-    def on_fit_start(self, trainer: Any, pl_module: L.LightningModule) -> None:
-        refuse_own_names(trainer)
 
     def on_load_checkpoint(self, trainer: Any, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         # At step 0 a BatchSizeFinder or LearningRateFinder puts back what it has saved before its search.
