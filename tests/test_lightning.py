@@ -165,10 +165,10 @@ SCHEDULE = ("GradientAccumulationScheduler", {"scheduling": {1: 3}})
 WINDOWS = {
     "signal": (("--trainer.accumulate_grad_batches", 3), [], at(1, "signal")),
     "kill after a validation": (SIX, [], at(6, "kill")),
-    "stop": (("--data.batch_size", 6, "--trainer.accumulate_grad_batches", 3), [], at(5, "stop")),
     "by a schedule": ((), [SCHEDULE], at(6, "signal")),
 }
 MORE_WINDOWS = {
+    "stop": (("--data.batch_size", 6, "--trainer.accumulate_grad_batches", 3), [], at(5, "stop")),
     "signal in a later one": (("--trainer.accumulate_grad_batches", 3), [], at(5, "signal")),
     "signal before a validation": (SIX, [], at(5, "signal")),
     "stop before a validation": (SIX, [], at(5, "stop")),

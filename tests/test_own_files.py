@@ -34,7 +34,7 @@ def fit(cli, tmp_path, capsys):
     """Fits on a file; returns the run directory and what was said on standard error."""
 
     def run(file, *options):
-        place = ["--trainer.default_root_dir", tmp_path / "run", "--data.train_file", file, "--data.oos_label", "null"]
+        place = ["--trainer.default_root_dir", tmp_path / "run", "--data.train_file", file]
         capsys.readouterr()
         cli("fit", "--config", CONFIG, *place, *SHORT, *options)
         return tmp_path / "run", capsys.readouterr().err
@@ -83,9 +83,9 @@ def test_a_saved_config_works_from_any_folder(cli, tmp_path, monkeypatch):
     from cli.main import main
 
     write(tmp_path / "mine.csv", ROWS)
-    options = ["--data.train_file", "mine.csv", "--data.oos_label", "null", "--trainer.default_root_dir", "run"]
+    options = ["--data.train_file", "mine.csv", "--trainer.default_root_dir", "run", "--refit", "false"]
     for folder, command in (
-        (tmp_path, ["fit", "--config", CONFIG, *options, *SHORT]),
+        (tmp_path, ["fit", "--config", CONFIG, *options, *SHORT, "--figures.enabled", "false"]),
         (ROOT, ["test", "--config", tmp_path / "run/config.yaml", "--ckpt_path", "best"]),
     ):
         monkeypatch.chdir(folder)

@@ -315,10 +315,10 @@ def stopped_fit(config, plan, run):
 
 
 def marks(config, plan, step):
-    """The step that ends no epoch and no validation stands for all of them, a plan with validations for the texts'."""
+    """The step that ends no epoch and no validation stands for all of them, a plan with validations for the others."""
     if step not in (4, 9):  # 8 ends an epoch, 4 and 8 a validation
         return NIGHTLY
-    return () if step == 9 and (config == "iris_ova" or plan == "validations within epochs") else SLOW
+    return () if step == 9 and plan == "validations within epochs" else SLOW
 
 
 STOPS = [(config, plan, step) for config in ("iris_ova", "text_csv") for plan in PLANS for step in range(1, 13)]
@@ -343,7 +343,7 @@ class StopAfter(L.Callback):
         trainer.should_stop = trainer.should_stop or trainer.global_step == self.step
 
 
-@pytest.mark.parametrize("step", [4, 9])
+@pytest.mark.parametrize("step", [pytest.param(4, marks=SLOW), 9])
 @pytest.mark.parametrize("plan", PLANS)
 def test_a_run_that_a_callback_stopped_goes_on_to_the_same_end(cli, monkeypatch, tmp_path, unbroken, plan, step):
     monkeypatch.syspath_prepend(Path(__file__).parent)
@@ -450,16 +450,12 @@ BAD_RESUMES = {
     "misspelt metric": ("--checkpoint.monitor", "val/nope"),
     "other data": ("--data.features", "[petal length]"),
     "negative rate": ("--model.optimizer.init_args.lr", "-1"),
-    "rate that is a word": ("--model.optimizer.init_args.lr", "fast"),
-    "picture of nothing": ("--trainer.callbacks", "[{class_path: callbacks.figures.boundary.DecisionBoundary}]"),
 }
 
 
 @pytest.mark.parametrize("bad", BAD_RESUMES.values(), ids=BAD_RESUMES)
 def test_after_a_resume_that_failed_the_next_one_ends_like_the_straight_run(cli, straight_and_half, bad):
     straight, run = straight_and_half
-    if "DecisionBoundary" in bad[-1]:
-        bad += ("--data.features", "[petal length]")
     config, rows = (run / "config.yaml").read_text(), curves(run)
     with pytest.raises(SystemExit) as exit:
         resume(cli, run, *bad)
@@ -534,7 +530,7 @@ def contents(run):
     return {path.relative_to(run): path.read_bytes() for path in run.rglob("*") if path.is_file()}
 
 
-@pytest.mark.parametrize("keep", [0.0, 0.01, 0.5, 0.9, 0.999], ids=lambda share: f"{share:.1%}_left")
+@pytest.mark.parametrize("keep", [0.0, 0.5, 0.999], ids=lambda share: f"{share:.1%}_left")
 def test_a_checkpoint_cut_short_is_refused_in_one_line_and_nothing_is_touched(cli, run, keep):
     path = run / "checkpoints/last.ckpt"
     whole = path.read_bytes()

@@ -42,11 +42,11 @@ NO_WORDS = ("--data.words", "null", "--data.chars", CHARS)
 OWN = ("--data.words", "{ngram_range: [1, 2]}", "--data.oos_label", "other")  # in place of what follows from the texts
 UNLIKE = [
     (TEXT, (), ("--data.words.min_df", 2), "words.min_df 1, the configuration asks for 2"),
-    (TEXT, (), ("--data.oos_label", "null"), "oos_label other, the configuration asks for None"),
     (TABLE, (), ("--data.feature_columns", "[age, months]"), "feature_columns None"),
-    (TABLE, (), ("--data.categorical_columns", "[months]"), "categorical_columns ['months']"),
 ]
 MORE = [
+    (TEXT, (), ("--data.oos_label", "null"), "oos_label other, the configuration asks for None"),
+    (TABLE, (), ("--data.categorical_columns", "[months]"), "categorical_columns ['months']"),
     (TEXT, (), ("--data.words.ngram_range", "[1, 1]"), "words.ngram_range (1, 2), the configuration asks for (1, 1)"),
     (TEXT, (), ("--data.chars", CHARS), "chars null, the configuration asks for n-grams"),
     (TEXT, ("--data.chars", CHARS), NO_WORDS, "words n-grams, the configuration asks for null"),

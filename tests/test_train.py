@@ -90,6 +90,7 @@ def test_a_run_directory_holds_config_checkpoints_logs_and_pictures(trained):
 def test_without_a_named_directory_runs_are_numbered_below_the_name_of_their_config(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     arguments = ["fit", "--config", str(ROOT / "configs/iris_binary.yaml"), *QUICK, "--trainer.max_epochs", "1"]
+    arguments += ["--figures.enabled", "false"]
     monkeypatch.setattr(sys, "argv", ["train.py", *arguments])
     main()
     main()
@@ -276,7 +277,7 @@ def test_any_other_checkpoint_starts_a_new_run(cli, run, tmp_path):
 
 
 def test_options_on_the_command_line_beat_the_checkpoint_on_fit(cli, run, tmp_path):
-    options = ("--model.l2", 0.5, "--model.optimizer.init_args.lr", 0.25, "--trainer.max_epochs", 40)
+    options = ("--model.l2", 0.5, "--model.optimizer.init_args.lr", 0.25, "--trainer.max_epochs", 14)
     options += ("--ckpt_path", run / "checkpoints/best.ckpt", "--trainer.default_root_dir", tmp_path / "new")
     cli("fit", "--config", run / "config.yaml", *QUICK, *options)
     new = load(tmp_path / "new/checkpoints/last.ckpt")
