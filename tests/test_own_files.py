@@ -86,7 +86,7 @@ def test_a_saved_config_works_from_any_folder(cli, tmp_path, monkeypatch):
     options = ["--data.train_file", "mine.csv", "--trainer.default_root_dir", "run", "--refit", "false"]
     for folder, command in (
         (tmp_path, ["fit", "--config", CONFIG, *options, *SHORT, "--figures.enabled", "false"]),
-        (ROOT, ["test", "--config", tmp_path / "run/config.yaml", "--ckpt_path", "best"]),
+        (ROOT, ["test", "--config", tmp_path / "run/config.yaml", "--ckpt_path", "best", "--figures.enabled", "false"]),
     ):
         monkeypatch.chdir(folder)
         monkeypatch.delenv("PL_GLOBAL_SEED", raising=False)
