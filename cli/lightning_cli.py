@@ -192,8 +192,15 @@ class TemplateCLI(LightningCLI):
             )
         if job := torchrun_job():
             atomic_write_text(run.path / UNFINISHED, f"{job}\n{self.graceful_stop.options}")
-        elif int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", 0)):
-            print("note: without --rdzv-id NAME, a restart by torchrun begins a new run", file=sys.stderr)
+        if int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", 0)):
+            if not job:
+                print("note: without --rdzv-id NAME, a restart by torchrun begins a new run", file=sys.stderr)
+            if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":  # torch keeps it over restarts, issue 135712
+                print(
+                    "note: several processes are restarted by TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 torchrun "
+                    "--rdzv-backend c10d (or --standalone); without, they look for those that died, and hang",
+                    file=sys.stderr,
+                )
         return run
 
     def _save_config(self) -> Callable[[], None] | None:
