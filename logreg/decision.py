@@ -55,14 +55,19 @@ def best_threshold(confidence: Tensor, label: Tensor, target: Tensor, oos_class:
     return float((near.min() + near.max()) / 2)
 
 
+MOST_PROBABLE, ANOTHER, OUT_OF_SCOPE = range(3)  # of the in-scope classes the most probable one; any of the others
+
+
 class OutOfScopeMetrics(Collected):
-    """The paper's metrics (its Table 2), for the most probable class and for any threshold; keeps 16 bytes a row.
+    """The paper's metrics (its Table 2), for the most probable class and for any threshold; keeps 6 bytes a row.
+
+    Of the classes only those three kinds are kept: no metric depends on more.
 
     Args:
         oos_class: number of the out-of-scope class.
     """
 
-    columns = ("confidence", "label", "predicted", "target")
+    columns = ("confidence", "predicted", "target")
 
     def __init__(self, oos_class: int) -> None:
         super().__init__()
@@ -71,33 +76,35 @@ class OutOfScopeMetrics(Collected):
     def update(self, proba: Tensor, target: Tensor) -> None:
         """Add rows: probabilities (N, K) and true classes (N,)."""
         confidence, label = max_in_scope_proba(proba, self.oos_class)
-        self.add(confidence, label.int(), proba.argmax(dim=1).int(), target.int())
+        kind = torch.where(target == label, MOST_PROBABLE, ANOTHER).masked_fill(target == self.oos_class, OUT_OF_SCOPE)
+        predicted = (proba.argmax(dim=1) == self.oos_class) * OUT_OF_SCOPE
+        self.add(confidence, predicted.byte(), kind.byte())
 
     def compute(self) -> dict[str, Tensor]:
         """Metrics of the most probable class; AUROC: how well confidence ranks in-scope above out-of-scope rows."""
-        confidence, _, predicted, target = self.rows()
+        confidence, predicted, target = self.rows()
         metrics = self._metrics(predicted, target)
-        oos = target == self.oos_class
+        oos = target == OUT_OF_SCOPE
         if oos.any() and not oos.all():  # else there is nothing to rank
             metrics["oos_auroc"] = binary_auroc(1 - confidence, oos.long())
         return metrics
 
     def compute_at(self, threshold: float) -> dict[str, Tensor]:
         """Metrics of the prediction with a threshold."""
-        confidence, label, _, target = self.gather()
-        return self._metrics(torch.where(confidence < threshold, self.oos_class, label), target)
+        confidence, _, target = self.gather()
+        return self._metrics(torch.where(confidence < threshold, OUT_OF_SCOPE, MOST_PROBABLE), target)
 
     def best_threshold(self) -> float:
         """The threshold for the rows seen, of very many for a sample of them; see the function of this name."""
-        confidence, label, _, target = self.gather()
+        confidence, _, target = self.gather()
         if len(target) > SAMPLE:
             drawn = torch.randperm(len(target), generator=torch.Generator().manual_seed(0))[:SAMPLE].to(target.device)
-            confidence, label, target = confidence[drawn], label[drawn], target[drawn]
-        return best_threshold(confidence, label, target, self.oos_class)
+            confidence, target = confidence[drawn], target[drawn]
+        return best_threshold(confidence, torch.full_like(target, MOST_PROBABLE), target, OUT_OF_SCOPE)
 
     def _metrics(self, predicted: Tensor, target: Tensor) -> dict[str, Tensor]:
         """Accuracy over in-scope rows, recall and precision of out-of-scope; of rows that are not there, none."""
-        oos, predicted_oos = target == self.oos_class, predicted == self.oos_class
+        oos, predicted_oos = target == OUT_OF_SCOPE, predicted == OUT_OF_SCOPE
         right = (predicted == target).float()
         metrics = {}
         if not oos.all():

@@ -187,6 +187,10 @@ def test_the_chosen_threshold_is_that_of_all_rows_together():
     assert collected(proba, target, [7, 93, 100]).best_threshold() == expected
 
 
+def test_six_bytes_of_a_row_are_kept():
+    assert sum(column.nbytes for column in collected(*random_rows(0), [150, 50]).rows()) == 6 * 200
+
+
 def test_of_very_many_rows_the_threshold_is_that_of_a_fixed_sample_and_the_figures_are_of_all(monkeypatch):
     score, label = np.linspace(0, 1, 2_000).tolist(), [0] * 2_000
     proba, target = probabilities(score, label).numpy(), np.repeat([OOS, 0, OOS, 0], [900, 100, 100, 900])
