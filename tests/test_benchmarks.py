@@ -102,7 +102,7 @@ def test_results_can_be_rendered_again_without_running(tmp_path, monkeypatch):
     assert image.read_bytes().startswith(b"\x89PNG")
 
 
-@pytest.mark.parametrize("name", [*report.ORDER, "own_data", "__main__"])
+@pytest.mark.parametrize("name", [*report.ORDER, "own_data", "shards", "__main__"])
 def test_each_benchmark_has_a_help_text(name, monkeypatch, capsys):
     module = importlib.import_module(f"benchmarks.{name}")
     monkeypatch.setattr(sys, "argv", [name, "--help"])
