@@ -153,8 +153,9 @@ def optional_of(thing: object, name: str) -> Any:
 def missing(thing: object, protocol: Callable[..., object]) -> list[str]:
     """The members of a protocol that an object lacks, each with its signature.
 
-    >>> missing(object(), Classifier)
-    ['predict_proba(x: Tensor) -> Tensor', 'predict_label(proba: Tensor) -> Tensor']
+    Examples:
+        >>> missing(object(), Classifier)
+        ['predict_proba(x: Tensor) -> Tensor', 'predict_label(proba: Tensor) -> Tensor']
     """
     members: dict[str, str] = {}
     for parent in reversed(inspect.getmro(protocol)):  # type: ignore[arg-type]  # a Protocol is a class

@@ -35,8 +35,9 @@ def sigmoid(logits: Tensor) -> Tensor:
     Returns:
         Probabilities in [0, 1], same shape.
 
-    >>> sigmoid(torch.tensor([-1000.0, 0.0, 1000.0]))
-    tensor([0.0000, 0.5000, 1.0000])
+    Examples:
+        >>> sigmoid(torch.tensor([-1000.0, 0.0, 1000.0]))
+        tensor([0.0000, 0.5000, 1.0000])
     """
     return log_sigmoid(logits).exp()
 
@@ -72,8 +73,9 @@ def binary_cross_entropy(
     Raises:
         ValueError: shapes differ; broadcasting would silently compare every row with every other.
 
-    >>> binary_cross_entropy(torch.tensor([0.9, 0.2]), torch.tensor([1, 0]))  # (−log 0.9 − log 0.8) / 2
-    tensor(0.1643)
+    Examples:
+        >>> binary_cross_entropy(torch.tensor([0.9, 0.2]), torch.tensor([1, 0]))  # (−log 0.9 − log 0.8) / 2
+        tensor(0.1643)
     """
     _require_same_shape(proba, target)
     y = target.to(proba.dtype)
@@ -91,8 +93,9 @@ def binary_cross_entropy_with_logits(
 
     The other arguments, the result and the error are those of `binary_cross_entropy`.
 
-    >>> binary_cross_entropy_with_logits(torch.tensor([0.0, 1e4]), torch.tensor([1, 0]))  # (log 2 + 10,000) / 2
-    tensor(5000.3467)
+    Examples:
+        >>> binary_cross_entropy_with_logits(torch.tensor([0.0, 1e4]), torch.tensor([1, 0]))  # (log 2 + 10,000) / 2
+        tensor(5000.3467)
     """
     _require_same_shape(logits, target)
     loss = torch.logaddexp(torch.zeros_like(logits), logits) - target.to(logits.dtype) * logits
@@ -110,8 +113,9 @@ def log_softmax(logits: Tensor) -> Tensor:
     Returns:
         Log-probabilities, (N, K); exp of each row sums to 1.
 
-    >>> log_softmax(torch.tensor([[2.0, 1.0, -1.0]])).exp()
-    tensor([[0.7054, 0.2595, 0.0351]])
+    Examples:
+        >>> log_softmax(torch.tensor([[2.0, 1.0, -1.0]])).exp()
+        tensor([[0.7054, 0.2595, 0.0351]])
     """
     shifted = _shifted(logits)
     return shifted - shifted.exp().sum(dim=-1, keepdim=True).log()
@@ -141,8 +145,9 @@ def cross_entropy(
     Raises:
         ValueError: logits are not (N, K) or target is not (N,).
 
-    >>> cross_entropy(torch.tensor([[2.0, 1.0, -1.0]]), torch.tensor([0]))  # −log 0.7054
-    tensor(0.3490)
+    Examples:
+        >>> cross_entropy(torch.tensor([[2.0, 1.0, -1.0]]), torch.tensor([0]))  # −log 0.7054
+        tensor(0.3490)
     """
     if logits.ndim != 2 or target.shape != logits.shape[:1]:
         raise ValueError(
@@ -163,8 +168,9 @@ def l2_penalty(weight: Tensor, l2: float) -> Tensor:
         weight: any shape.
         l2: strength, ≥ 0. scikit-learn's C is 1 / (2 · N · l2).
 
-    >>> l2_penalty(torch.tensor([[3.0], [4.0]]), 0.1)
-    tensor(2.5000)
+    Examples:
+        >>> l2_penalty(torch.tensor([[3.0], [4.0]]), 0.1)
+        tensor(2.5000)
     """
     return l2 * torch.linalg.vector_norm(weight) ** 2  # as weight.square().sum(), without a copy of weight
 
@@ -184,8 +190,9 @@ def class_weights(choice: str | Sequence[float], class_counts: Sequence[int] | N
     Raises:
         ValueError: an unknown word, a list that is not K non-negative numbers, or "balanced" without counts.
 
-    >>> class_weights("balanced", [90, 10], num_classes=2)
-    tensor([0.5556, 5.0000])
+    Examples:
+        >>> class_weights("balanced", [90, 10], num_classes=2)
+        tensor([0.5556, 5.0000])
     """
     if choice == "none":
         return None
