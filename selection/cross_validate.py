@@ -7,9 +7,11 @@ out_of_fold.csv, the prediction of each row by the model that has not seen it.
 """
 
 import sys
-from math import nan
-from statistics import fmean, stdev
+import warnings
+from math import isnan, nan
 from typing import Any
+
+import numpy as np
 
 from callbacks.tables import atomic_write_csv, disambiguate
 from cli.main import run_as_command
@@ -39,25 +41,26 @@ def main(arguments: list[str]) -> None:
     path = configured.directory() / "cross_validation.csv"
     sample, folds = cross_validated(configured, configured.config.folds)
     metrics = list(dict.fromkeys(name for fold in folds for name in fold.metrics))
-    found = {name: [fold.metrics[name] for fold in folds if name in fold.metrics] for name in metrics}
-    mean = {name: fmean(values) for name, values in found.items()}
-    deviation = {name: stdev(values) if len(values) > 1 else nan for name, values in found.items()}
-    lines = [(str(n), len(fold.rows), fold.metrics) for n, fold in enumerate(folds, start=1)]
+    table = np.array([[fold.metrics.get(name, nan) for name in metrics] for fold in folds])  # (folds, metrics)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of a metric that a single fold has
+        mean, deviation = np.nanmean(table, axis=0), np.nanstd(table, axis=0, ddof=1)
+    lines = [(str(n), len(fold.rows), row) for n, (fold, row) in enumerate(zip(folds, table, strict=True), start=1)]
     lines += [("mean", len(sample.target), mean), ("std", len(sample.target), deviation)]
-    cells = [(n, rows, *(round(of[name], 6) if name in of else "" for name in metrics)) for n, rows, of in lines]
+    cells = [(n, rows, *("" if isnan(value) else round(value, 6) for value in row)) for n, rows, row in lines]
     atomic_write_csv(path, ("fold", "rows", *metrics), cells)
     atomic_write_csv(path.with_name("out_of_fold.csv"), *out_of_fold(sample, folds))
 
     def draw(figure: Any) -> None:
         figure.set_figheight(1 + 0.35 * len(metrics))
         ax = figure.add_subplot(title="Each fold, and mean ± standard deviation", ylim=(len(metrics), -1))
-        for n, fold in enumerate(folds, start=1):
-            ax.plot([fold.metrics.get(name, nan) for name in metrics], metrics, "o", alpha=0.5, label=f"fold {n}")
-        ax.errorbar([*mean.values()], metrics, xerr=[*deviation.values()], fmt="k|", capsize=5)
+        for n, row in enumerate(table, start=1):
+            ax.plot(row, metrics, "o", alpha=0.5, label=f"fold {n}")
+        ax.errorbar(mean, metrics, xerr=deviation, fmt="k|", capsize=5)
         figure.legend(loc="outside right upper")
 
-    for name in metrics:
-        print(f"{name:<{max(map(len, metrics))}}  {mean[name]:.4f} ± {deviation[name]:.4f}")
+    for name, *found in zip(metrics, mean, deviation, strict=True):
+        print(f"{name:<{max(map(len, metrics))}}  {found[0]:.4f} ± {found[1]:.4f}")
     print(f"every fold and every row: {path}, out_of_fold.csv")
     write_picture(path.with_suffix(".png"), draw)
 

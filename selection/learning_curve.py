@@ -7,8 +7,9 @@ times. Shares of fewer rows than labels are left out.
 import sys
 
 import numpy as np
-from rich.progress import track
-from sklearn.model_selection import LearningCurveDisplay
+from lightning.pytorch.callbacks import LambdaCallback
+from rich.progress import Progress
+from sklearn.model_selection import LearningCurveDisplay, learning_curve
 
 from callbacks.tables import atomic_write_csv
 from cli.main import run_as_command
@@ -38,18 +39,21 @@ def main(arguments: list[str]) -> None:
     if small := [f"{100 * share:g}" for share, size in zip(SHARES, sizes, strict=True) if size < number]:
         print(f"left out: {', '.join(small)} % of {len(train)} training rows, which are fewer than the {number} labels")
     sizes = sizes[len(small) :]
-    orders = [train[drawn(sample.target[train], draw)] for draw in range(DRAWS)]
-    fits = [(size, draw) for size in sizes for draw in range(DRAWS)]
-    folds = [sample.judge(orders[draw][:size], test) for size, draw in track(fits, "fits")]
-    scores = [np.mean(fold.proba.argmax(axis=1) == sample.target[test]) for fold in folds]
-    lines = [(*fit, score) for fit, score in zip(fits, scores, strict=True)]
+    draws = [(train[drawn(sample.target[train], draw)], test) for draw in range(DRAWS)]
+    with Progress() as bar:
+        task = bar.add_task("fits", total=len(sizes) * DRAWS)
+        sample.callbacks = [LambdaCallback(on_fit_end=lambda *_: bar.advance(task))]
+        rows = np.arange(len(sample.target))
+        sizes, train_scores, test_scores = learning_curve(
+            sample, rows, sample.target, train_sizes=sizes, cv=draws, error_score="raise"
+        )
+    lines = [(sizes[n], draw, score) for (n, draw), score in np.ndenumerate(test_scores)]
     atomic_write_csv(path, ("rows", "draw", "test_accuracy"), lines)
-    of_sizes = np.reshape(scores, (len(sizes), DRAWS))
-    means = zip(of_sizes.mean(axis=1), sizes, strict=True)
+    means = zip(test_scores.mean(axis=1), sizes, strict=True)
     print("test accuracy: " + ", ".join(f"{mean:.3f} with {size} rows" for mean, size in means))
     print(f"table: {path}")
     curve = LearningCurveDisplay(
-        train_sizes=np.array(sizes), train_scores=of_sizes, test_scores=of_sizes, score_name="test accuracy"
+        train_sizes=sizes, train_scores=train_scores, test_scores=test_scores, score_name="test accuracy"
     )
     write_picture(path.with_suffix(".png"), lambda figure: curve.plot(figure.add_subplot(), score_type="test"))
 

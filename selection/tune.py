@@ -37,7 +37,7 @@ from cli.links import fill_open_options
 from cli.main import run_as_command
 from datamodules.splits import stratified_folds
 from selection.configured import Configured, as_text
-from selection.sample import Sample
+from selection.sample import Fold, Sample
 from selection.space import as_arguments, combinations, default_space, drawn_from, read_space
 
 OPTIONS: dict[str, Any] = {
@@ -188,10 +188,13 @@ class Search:
     def by_folds(self, configured: Configured, trial: Any) -> float:
         """The mean over the folds."""
         self.sample.configured, found = configured, list[float]()
-        for number, (seen, held_out) in enumerate(self.divided, start=1):
-            found.append(value_of(self.metric, self.sample.judge(seen, held_out).metrics))
-            report(trial, fmean(found), number, is_last=number == len(self.divided))
-        return fmean(found)
+
+        def score(fold: Fold) -> float:
+            found.append(value_of(self.metric, fold.metrics))
+            report(trial, fmean(found), len(found), is_last=len(found) == len(self.divided))
+            return found[-1]
+
+        return float(self.sample.cross_validate(self.divided, score).mean())
 
     def by_one_fit(self, configured: Configured, trial: Any) -> float:
         """The best validation, as best.ckpt would be, or else what the fit has logged at its end."""
