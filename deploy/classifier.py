@@ -80,8 +80,9 @@ class Classifier:
             raise ValueError(f"{error}; give the model's by name, as Classifier.load(path, net=MLP(2, 2))") from error
         return cls(model, data, device)
 
+    @torch.inference_mode()
     def predict(self, inputs: Any) -> list[str]:
-        return self.labels(self.predict_proba(inputs))
+        return self._labels(self._proba(self._encode(inputs)))
 
     @torch.inference_mode()
     def predict_proba(self, inputs: Any) -> np.ndarray:
@@ -98,8 +99,7 @@ class Classifier:
     @torch.inference_mode()
     def labels(self, proba: np.ndarray) -> list[str]:
         """The labels that `predict` gives to inputs of these probabilities (N, K)."""
-        numbers = self.model.predict_label(torch.tensor(proba).to(self.device))
-        return [self.class_names[number] for number in numbers.tolist()]
+        return self._labels(torch.tensor(proba).to(self.device))
 
     def top_k(self, inputs: Any, k: int = 5) -> list[list[tuple[str, float]]]:
         """Of each input the k most probable classes (all, where K is smaller) with their probabilities, best first."""
@@ -170,6 +170,9 @@ class Classifier:
         """Probabilities (N, K) of rows on the CPU, on the device."""
         parts = [self.model.predict_proba(part) for part in parts_on_device(x, self.device)]
         return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def _labels(self, proba: Tensor) -> list[str]:
+        return [self.class_names[number] for number in self.model.predict_label(proba).tolist()]
 
     def _encode(self, inputs: Any) -> Tensor:
         if inputs is None:
