@@ -1,8 +1,9 @@
 """Text for a terminal: numbers of four digits, relative paths, harmless characters, plain tables."""
 
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
+from typing import Literal
 
 HIDDEN = ("Cc", "Cf", "Cs", "Zl", "Zp")  # Unicode's control, formatting and line-breaking characters
 
@@ -31,8 +32,10 @@ def visible(text: str) -> str:
     return "".join(c.encode("unicode_escape").decode() if unicodedata.category(c) in HIDDEN else c for c in text)
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], words: int = 1) -> None:
-    """Print a table; its first `words` columns are folded where the terminal is too narrow, the others hold numbers."""
+def print_table(
+    columns: Sequence[str], rows: Iterable[Sequence[str]], words: int = 1, cut: Collection[int] = ()
+) -> None:
+    """Print a table; of its columns the first `words` hold text, folded where the terminal is too narrow, or `cut`."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -41,7 +44,10 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], words: in
     table = Table(box=box.SIMPLE_HEAD, show_edge=False)
     for number, name in enumerate(columns):
         is_word = number < words
-        table.add_column(Text(name), justify="left" if is_word else "right", no_wrap=not is_word, overflow="fold")
+        justify: Literal["left", "right"] = "left" if is_word else "right"
+        overflow: Literal["ellipsis", "fold"] = "ellipsis" if number in cut else "fold"
+        no_wrap = not is_word or number in cut
+        table.add_column(Text(visible(name)), justify=justify, no_wrap=no_wrap, overflow=overflow)
     for row in rows:
         table.add_row(*(Text(visible(cell)) for cell in row))
     Console().print(table)

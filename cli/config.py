@@ -18,8 +18,6 @@ from jsonargparse import Namespace, _typehints, get_loader, set_loader
 from jsonargparse import Path as ConfigPath
 from jsonargparse.typing import register_type
 from lightning.pytorch.cli import LightningArgumentParser
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
 
 from callbacks.run.checkpoints import RelocatableModelCheckpoint
 from cli.capabilities import additions_to
@@ -30,7 +28,6 @@ CALLBACKS: dict[str, Any] = {"checkpoint": RelocatableModelCheckpoint}
 for callback in additions_to("figures"):
     CALLBACKS["figures"] = callback
 SECTIONS = ("trainer", *CALLBACKS, "model", "data")
-BASES: dict[str, type] = {"optimizer": Optimizer, "lr_scheduler": LRScheduler}  # of what these options name
 OF_PATHS = re.compile(r"(.*_)?(file|files|dir|dirpath|root|path)")  # names of options
 
 load_value = get_loader("yaml")  # jsonargparse's own
@@ -148,20 +145,12 @@ def expand_paths(config: Any, name: str = "") -> None:
 
 
 def require_options(config: Any, sections: Iterable[str] = ("model", "data")) -> None:
-    """Refuse options of model and data that jsonargparse passes on: null where a value belongs, and any callable.
-
-    It reads null as "not given", and calls a function or a class of any kind where an optimizer belongs. A ValueError
-    names the option.
-    """
+    """Refuse, with a ValueError, null where an option of model or data needs a value: jsonargparse passes it on."""
     for section in sections:
         for name, value in vars(config[section].get("init_args", Namespace())).items():
             parameter = parameter_of(locate(config[section].class_path), name)
             if value is None and parameter is not None and not _may_be_none(parameter):
                 raise ValueError(f"{section}.{name}: expected a value, got null; leave it out for its default")
-            if name in BASES and isinstance(value, Namespace):
-                kind: Any = locate(value.class_path)
-                if not (inspect.isclass(kind) and issubclass(kind, BASES[name])):
-                    raise ValueError(f"{section}.{name}: expected an {BASES[name].__name__}, got {value.class_path}")
 
 
 def _may_be_none(parameter: inspect.Parameter) -> bool:

@@ -38,10 +38,6 @@ BESIDE = re.compile(
 REPHRASED = {  # words of libraries that need the code to be understood
     r"<class '([\w.]+)'>": r"\1",
     r"module '([\w.]+)' has no attribute '(\w+)'": r"\1 has no \2",
-    r"You requested to check (\S+) of the `(\w+)_dataloader` but \S+ \* (\d+) < 1\..*": (
-        r"trainer.limit_\2_batches: expected a share that holds a batch, got \1 of \3; "
-        r"leave it out, or give a number of batches, at most \3"
-    ),
 }
 
 

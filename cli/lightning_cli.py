@@ -18,7 +18,7 @@ from callbacks.files import atomic_write_text
 from callbacks.run.checkpoint_io import AtomicCheckpointIO
 from callbacks.run.hyperparameters import continued, logger_runs
 from callbacks.run.lightning_callbacks import refuse_stateless
-from callbacks.run.metrics import evaluated_part
+from callbacks.run.outputs import evaluated_part
 from callbacks.run.overhead import NoProfiler
 from callbacks.run.requeue import UNFINISHED, slurm_job, torchrun_job
 from callbacks.run.screen import PrintedMetrics, print_end_of_fit

@@ -14,8 +14,7 @@ from callbacks.run.divergence import StopOnDivergence
 from callbacks.run.hyperparameters import LoggerRuns
 from callbacks.run.lightning_callbacks import CheckpointFolder, EpochRestart, KeepEarlyStop, RateMonitor
 from callbacks.run.loggers import EvaluationBoard, ResumableCSVLogger, ThrottledTensorBoardLogger
-from callbacks.run.metrics import MetricsWriter
-from callbacks.run.outputs import OutputSaver
+from callbacks.run.outputs import MetricsWriter, OutputSaver
 from callbacks.run.overhead import ThrottledProgressBar
 from callbacks.run.screen import ShapesSummary
 from cli.capabilities import additions_to

@@ -24,7 +24,7 @@ from callbacks.reports.prediction_shards import PredictionShards
 from callbacks.rows import RowCollector, batch_parts
 from callbacks.run.outputs import OutputSaver
 from callbacks.tables import as_written, csv_writer, disambiguate, writing
-from callbacks.terminal import relative, visible
+from callbacks.terminal import print_table, relative
 
 Record = tuple[dict[str, Any], dict[str, Any]]  # the datamodule's description of a row, and the prediction
 MAX_DESCRIBED_COLUMNS = 3  # in the table on the terminal, of the description
@@ -200,7 +200,7 @@ class PredictionFiles:
             joined = "; with all columns of the input in predictions.csv"
             self._write_csv(self.path.with_suffix(".csv"))
         self.open.close()
-        _print_table(self._printed)
+        _print_records(self._printed)
         more = self.num_rows - len(self._printed)
         and_more = f"... and {more} more; " if more else ""
         print(
@@ -237,30 +237,24 @@ def _plain(value: Any) -> Any:
     return as_json(value) if isinstance(value, dict | list) else value
 
 
-def _print_table(records: list[Record]) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text  # takes a cell as it is, while a plain string could hold markup
-
+def _print_records(records: list[Record]) -> None:
     described, prediction = records[0] if records else ({}, {})
     shown = list(described)
     if len(shown) > MAX_DESCRIBED_COLUMNS + 1:  # "… 1 more" would take as much room as that one
         shown = shown[:MAX_DESCRIBED_COLUMNS]
     more = [f"… {len(described) - len(shown)} more"] if len(shown) < len(described) else []
     printed = [name for name in PRINTED_NAMES if name in prediction]
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False)
-    for name in (*shown, *more):
-        table.add_column(Text(visible(name)), overflow="fold")
-    for name in disambiguate([PRINTED_NAMES[name] for name in printed], described, "predicted_"):
-        table.add_column(Text(name), no_wrap=name.endswith("label"), overflow="fold")
-    for described, prediction in records:
-        cells = [*(_cell(_plain(described[name]), as_written) for name in shown), *("…" for _ in more)]
-        row = [*map(Text, map(visible, cells)), *(Text(visible(_cell(prediction[name]))) for name in printed)]
-        for name, text in zip(reversed(printed), reversed(row), strict=False):
-            text.no_wrap, text.overflow = name.startswith("words_"), "ellipsis"  # predictions.jsonl has all
-        table.add_row(*row)
-    Console().print(table)
+    names = [*shown, *more, *disambiguate([PRINTED_NAMES[name] for name in printed], described, "predicted_")]
+    rows = [
+        [
+            *(_cell(_plain(described[name]), as_written) for name in shown),
+            *("…" for _ in more),
+            *(_cell(prediction[name]) for name in printed),
+        ]
+        for described, prediction in records
+    ]
+    cut = [n for n, name in enumerate(printed, len(shown) + len(more)) if name.startswith("words_")]
+    print_table(names, rows, words=len(names), cut=cut)  # predictions.jsonl has all
 
 
 def _cell(value: Any, number: Callable[[float], str] = "{:.3f}".format) -> str:

@@ -81,12 +81,10 @@ class RelocatableModelCheckpoint(ModelCheckpoint):
         save_top_k: int = 1,
         every_n_train_steps: int | None = None,
     ) -> None:
-        if save_top_k is None or (save_top_k < 1 and save_top_k != -1):  # null passes jsonargparse's check of types
+        if save_top_k in (0, None):  # Lightning refuses less than -1
             raise ValueError(f"expected save_top_k of at least 1, or -1 for all, got {save_top_k}")
-        if every_n_train_steps is not None and every_n_train_steps < 1:
-            raise ValueError(f"expected every_n_train_steps of at least 1, got {every_n_train_steps}")
         super().__init__(monitor=monitor, mode=mode, save_top_k=save_top_k)
-        self.every_n_train_steps = every_n_train_steps
+        self.every_n_train_steps = every_n_train_steps or None
         self.best_state = ""  # such as "epoch 12"
         self.best_metrics: dict[str, float] = {}  # of that state, those that the model shows on the progress bar
         self.step_before_batch = -1
@@ -170,7 +168,8 @@ class RelocatableModelCheckpoint(ModelCheckpoint):
     def on_train_batch_end(self, trainer: L.Trainer, *rest: Any) -> None:
         if self._waits_for_step(trainer):
             return
-        due = self.every_n_train_steps is not None and trainer.global_step % self.every_n_train_steps == 0
+        every = self.every_n_train_steps
+        due = every is not None and trainer.global_step % every == 0
         # At the end of an epoch that was cut short Lightning counts it as done, and a resume would skip its rest.
         due = due or self._is_due or stops_within_epoch(trainer)
         # A validation between two steps may write best.ckpt, and a run with that alone could not be resumed.

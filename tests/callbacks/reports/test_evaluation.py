@@ -11,7 +11,7 @@ from sklearn.metrics import f1_score
 from torch.utils.data import DataLoader
 
 from callbacks import EvaluationReport, Figures, PredictionWriter
-from callbacks.run.metrics import MetricsWriter
+from callbacks.run.outputs import MetricsWriter
 
 PROBA = torch.tensor([[0.9, 0.1, 0.0], [0.2, 0.5, 0.3], [0.1, 0.2, 0.7], [0.6, 0.3, 0.1], [0.0, 0.05, 0.95]])
 TARGET = torch.tensor([0, 2, 2, 1, 0])  # rows 1, 3 and 4 are misclassified, row 4 with the highest probability
