@@ -107,14 +107,15 @@ def id_like_columns(
     }
 
 
-def telling_columns(numbers: Mapping[str, Tensor], categories: Mapping[str, Tensor], target: Tensor) -> dict[str, str]:
+def telling_columns(columns: Mapping[str, Tensor], numbers: Collection[str], target: Tensor) -> dict[str, str]:
     """Columns each of which alone tells the class of nearly all rows, with a line for each.
 
     A row counts as told by the others: of a value that repeats by their majority, else by where the classes change
     along the column.
 
     Args:
-        numbers, categories: columns (N,) of the training rows, by name; categories as numbers.
+        columns: (N,) each, of the training rows, by name; categories as numbers.
+        numbers: which of them are numbers by themselves.
         target: (N,) class numbers.
     """
     rows, classes = len(target), target.unique(return_counts=True)[1]
@@ -122,7 +123,7 @@ def telling_columns(numbers: Mapping[str, Tensor], categories: Mapping[str, Tens
     return {
         name: f"column {name!r} alone tells the label of nearly all training rows: if it is known only afterwards, "
         + LEAVE_OUT.format(name)
-        for name, x in {**categories, **numbers}.items()
+        for name, x in columns.items()
         if rows >= 20 and _errors(x, target, name in numbers) <= bearable
     }
 

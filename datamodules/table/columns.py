@@ -1,25 +1,24 @@
-"""Columns of numbers and of categories as those of x: standardised or one-hot encoded, with missing values marked."""
+"""Columns of numbers and of categories: rows to numbers (N, F), and these to features (N, D)."""
 
 import json
 import math
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from datamodules.files.cells import as_categories, as_numbers
-from datamodules.files.formats import Row
+from datamodules.files.cells import as_categories, as_category, as_numbers
+from datamodules.files.formats import Row, plain
 from datamodules.table.tabular import LARGEST
 
 Kind = list[str] | None  # of a column: its categories, "" for a missing one; None for numbers
+PRECISION = torch.float64  # a time in seconds since 1970 has more digits than float32
 
 
-def kind_of(name: str, rows: Sequence[Row], train_rows: Sequence[Row], is_named: bool) -> tuple[Kind, Any]:
+def kind_of(name: str, rows: Sequence[Row], train_rows: Sequence[Row], is_named: bool) -> Kind:
     """What a column holds: numbers, if all rows of the file do, held out or not; else the categories of training rows.
-
-    Beside the kind it returns the numbers of all rows, NaN where missing; None of categories.
 
     Args:
         name: of the column.
@@ -31,92 +30,165 @@ def kind_of(name: str, rows: Sequence[Row], train_rows: Sequence[Row], is_named:
         ValueError: a list or a map in a cell, or no value at all.
     """
     cells = [row.get(name) for _, row in rows]
-    for n, value in enumerate(cells):
+    for (place, _), value in zip(rows, cells, strict=True):
         if isinstance(value, list | dict):
             raise ValueError(
-                f"{rows[n][0]}: expected a number or a category in {name!r}, got {json.dumps(value)[:50]}: make "
+                f"{place}: expected a number or a category in {name!r}, got {json.dumps(value)[:50]}: make "
                 f"a column of each part, or leave it out with --data.id_columns '[{name}]'"
             )
     numbers = as_numbers(cells)
     if is_named or None in numbers:
-        return sorted({*as_categories([row.get(name) for _, row in train_rows])}), None
-    if all(number is None or math.isnan(number) for number in numbers):
+        return sorted({*as_categories([row.get(name) for _, row in train_rows])})
+    if all(number != number for number in numbers):
         raise ValueError(f"column {name!r} has no value in the training rows: --data.id_columns '[{name}]'")
-    return None, numbers
+    return None
 
 
-class Layout(NamedTuple):
-    """Where the D columns of x come from: numbers first, then the holes in some of them, then categories.
+class Columns(dict[str, Kind]):
+    """The F columns to learn from, in their order, by name: the categories of each, or None for numbers.
 
     Attributes:
-        numbers: which of the F columns hold numbers.
-        mean, scale: of the numbers.
-        holes: which of the F columns have a column of x that says where a number is missing.
-        categories: which of the F columns hold numbers of categories.
-        first: of each of these, its first column of x.
-        width: D.
+        number_of: of each column of categories the number of each.
     """
 
-    numbers: list[int]
-    mean: Tensor
-    scale: Tensor
-    holes: list[int]
-    categories: list[int]
-    first: Tensor
-    width: int
+    def __init__(self, kinds: Mapping[str, Kind]) -> None:
+        super().__init__(kinds)
+        self.number_of = {
+            name: {category: n for n, category in enumerate(kind)} for name, kind in kinds.items() if kind is not None
+        }
+
+    def require(self, place: str, names: Iterable[str]) -> None:
+        """Refuse, with a ValueError, names that lack a column."""
+        known = set(names)
+        if absent := [name for name in self if name not in known]:
+            raise ValueError(
+                f"{place}: expected a column {', '.join(map(repr, absent[:10]))}, got {', '.join(sorted(known)[:20])}"
+            )
+
+    def named(self, number: int, row: Any) -> dict[str, Any]:
+        """A row of predict_inputs, a map or values in the order of the columns, as a map from column to value."""
+        row = plain(row)
+        if isinstance(row, list) and len(row) == len(self):
+            return dict(zip(self, row, strict=True))
+        if not isinstance(row, dict):
+            expected = f"{len(self)} values ({', '.join(self)})"
+            raise ValueError(f"predict_inputs: expected {expected}, got {row} as row {number}")
+        self.require(f"row {number}", row)
+        return row
+
+    def numbers(self, rows: Sequence[Row], may_lack: bool) -> Tensor:
+        """Numbers, NaN where missing, and numbers of categories, -1 where unknown: (N, F).
+
+        Raises:
+            ValueError: a cell holds something else than a number, or, unless it may, nothing.
+        """
+        encoded = torch.empty(len(rows), len(self), dtype=PRECISION)
+        wrong: list[tuple[int, str]] = []
+        missing: list[tuple[int, str]] = []
+        for column, (name, kind) in enumerate(self.items()):
+            cells = [row.get(name) for _, row in rows]
+            if kind is None:
+                found = as_numbers(cells)
+                wrong += [(n, name) for n, number in enumerate(found) if number is None]
+                missing += [(n, name) for n, number in enumerate(found) if number != number]
+                values = [math.nan if number is None else number for number in found]
+            else:
+                categories, number_of = as_categories(cells), self.number_of[name]
+                missing += [(n, name) for n, category in enumerate(categories) if not category]
+                values = [number_of.get(category, -1) for category in categories]
+            encoded[:, column] = torch.tensor(values, dtype=PRECISION)
+        if wrong:
+            n, name = min(wrong, key=lambda cell: cell[0])
+            more = f"; {len(wrong) - 1} more" if len(wrong) > 1 else ""
+            raise ValueError(f"{rows[n][0]}: expected a number in {name!r}, got {str(rows[n][1][name])[:50]!r}{more}")
+        if missing and not may_lack:
+            n, name = min(missing, key=lambda cell: cell[0])
+            raise ValueError(
+                f"{rows[n][0]} has no {name!r}, and {len(missing) - 1} more values are missing: correct them, remove "
+                "their rows, or set --data.missing impute"
+            )
+        return encoded
+
+    def unseen(self, row: Mapping[str, Any]) -> list[str]:
+        """A line for each category of a row that no training row has."""
+        found = ((name, as_category(row[name]), known) for name, known in self.number_of.items())
+        return [f"no training row has the {name!r} {value!r}" for name, value, known in found if value not in known]
 
 
-def layout_of(columns: dict[str, Kind], with_holes: list[str], mean: Tensor, scale: Tensor) -> Layout:
-    """The layout of columns, of which those `with_holes` lack numbers; mean and scale (D,)."""
-    kinds = list(columns.values())
-    numbers = [column for column, kind in enumerate(kinds) if kind is None]
-    lacking = set(with_holes)
-    holes = [column for column, name in enumerate(columns) if name in lacking]
-    categories = [column for column, kind in enumerate(kinds) if kind is not None]
-    ends = torch.tensor([len(numbers) + len(holes), *(len(kind) for kind in kinds if kind is not None)]).cumsum(0)
-    n = len(numbers)
-    return Layout(numbers, mean[:n], scale[:n], holes, categories, ends[:-1], int(ends[-1]))
-
-
-def feature_names(columns: dict[str, Kind], with_holes: list[str]) -> list[str]:
-    """Names of the D columns of x."""
-    names = [name for name, categories in columns.items() if categories is None]
+def feature_names(columns: Mapping[str, Kind], with_holes: Sequence[str]) -> list[str]:
+    """Names of the D features: numbers, then the columns `with_holes`, then a feature for each category."""
+    names = [name for name, kind in columns.items() if kind is None]
     names += [f"{name} is missing" for name in with_holes]
-    for name, categories in columns.items():
-        names += [f"{name} = {category}" if category else f"{name} is missing" for category in categories or []]
+    for name, kind in columns.items():
+        names += [f"{name} = {category}" if category else f"{name} is missing" for category in kind or []]
     return names
 
 
-def transformed(x: Tensor, layout: Layout) -> Tensor:
-    """Numbers and numbers of categories, (N, F), to (N, D): 0 stands for the mean, and for all that is not there."""
-    made, n = torch.zeros(len(x), layout.width), len(layout.numbers)
-    made[:, :n] = ((x[:, layout.numbers] - layout.mean) / layout.scale).nan_to_num().clamp(-LARGEST, LARGEST)
-    made[:, n : n + len(layout.holes)] = x[:, layout.holes].isnan()
-    category = x[:, layout.categories].long()  # -1 is in none
-    row, column = (category >= 0).nonzero(as_tuple=True)
-    made[row, category[row, column] + layout.first[column]] = 1
-    return made
+def mean_and_scale(x: Tensor, columns: Mapping[str, Kind]) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of the columns of numbers in training rows (N, F), by scikit-learn; NaN is left out.
+
+    Where all of them are missing, in rows that are held out alone, they are 0 and 1.
+    """
+    from sklearn.preprocessing import StandardScaler  # slow to import, so not at the top
+
+    numbers = [n for n, kind in enumerate(columns.values()) if kind is None]
+    if not numbers:
+        return torch.empty(0, dtype=PRECISION), torch.empty(0, dtype=PRECISION)
+    x = x[:, numbers]
+    x[:, x.isnan().all(dim=0)] = 0
+    scaler = StandardScaler().fit(x.numpy())
+    return torch.from_numpy(scaler.mean_), torch.from_numpy(scaler.scale_)
 
 
-def column_transformer(layout: Layout, kinds: Sequence[Kind]) -> Any:
-    """The fitted ColumnTransformer that makes x of clean cells (N, F): numbers, NaN where missing, and text."""
-    from sklearn.compose import ColumnTransformer
-    from sklearn.impute import MissingIndicator, SimpleImputer
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import OneHotEncoder, StandardScaler
+class ColumnFeatures:
+    """Numbers (N, F) as D features: standardised, with marks where one is missing, and categories one-hot encoded.
 
-    numbers = make_pipeline(StandardScaler(), SimpleImputer(strategy="constant", fill_value=0.0))
-    known = [kinds[column] for column in layout.categories]
-    encoder = OneHotEncoder(categories=known, handle_unknown="ignore", sparse_output=False)
-    parts = [
-        ("numbers", numbers, layout.numbers),
-        ("is missing", MissingIndicator(features="all"), layout.holes),
-        ("categories", encoder, layout.categories),
-    ]
-    row = [0.0 if kind is None else kind[0] for kind in kinds]  # any one that can be fitted
-    fitted = ColumnTransformer([part for part in parts if part[2]]).fit(np.array([row], dtype=object))
-    if layout.numbers:
-        scaler = fitted.named_transformers_["numbers"][0]
-        scaler.mean_, scaler.scale_ = layout.mean.numpy().copy(), layout.scale.numpy().copy()
-        scaler.var_ = scaler.scale_**2
-    return fitted
+    Args:
+        columns: F of them.
+        with_holes: those of numbers that have a mark.
+        mean, scale: of the D features; only those of the numbers, which come first, count.
+    """
+
+    def __init__(self, columns: Mapping[str, Kind], with_holes: Sequence[str], mean: Tensor, scale: Tensor) -> None:
+        self.kinds = list(columns.values())
+        self.numbers = [n for n, kind in enumerate(self.kinds) if kind is None]
+        self.holes = [list(columns).index(name) for name in with_holes]
+        self.categories = [n for n, kind in enumerate(self.kinds) if kind is not None]
+        self.mean, self.scale = mean[: len(self.numbers)], scale[: len(self.numbers)]
+        # Of each column of categories its first feature, and D.
+        sizes = [len(self.numbers) + len(self.holes), *(len(kind) for kind in self.kinds if kind is not None)]
+        *first, self.width = np.cumsum(sizes).tolist()
+        self.first = torch.tensor(first, dtype=torch.long)
+
+    def transform(self, x: Tensor) -> Tensor:
+        """(N, F) to (N, D), in float32: 0 stands for the mean, and for all that is missing or unknown."""
+        features, n = torch.zeros(len(x), self.width), len(self.numbers)
+        features[:, :n] = ((x[:, self.numbers] - self.mean) / self.scale).nan_to_num().clamp(-LARGEST, LARGEST)
+        features[:, n : n + len(self.holes)] = x[:, self.holes].isnan()
+        category = x[:, self.categories].long()  # -1 is in none
+        row, column = (category >= 0).nonzero(as_tuple=True)
+        features[row, category[row, column] + self.first[column]] = 1
+        return features
+
+    def sklearn_transformer(self) -> Any:
+        """The fitted ColumnTransformer that makes x of clean cells (N, F): numbers, NaN where missing, and text."""
+        from sklearn.compose import ColumnTransformer
+        from sklearn.impute import MissingIndicator, SimpleImputer
+        from sklearn.pipeline import make_pipeline
+        from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+        numbers = make_pipeline(StandardScaler(), SimpleImputer(strategy="constant", fill_value=0.0))
+        known = [kind for kind in self.kinds if kind is not None]
+        encoder = OneHotEncoder(categories=known, handle_unknown="ignore", sparse_output=False)
+        parts = [
+            ("numbers", numbers, self.numbers),
+            ("is missing", MissingIndicator(features="all"), self.holes),
+            ("categories", encoder, self.categories),
+        ]
+        row = [0.0 if kind is None else kind[0] for kind in self.kinds]  # any one that can be fitted
+        fitted = ColumnTransformer([part for part in parts if part[2]]).fit(np.array([row], dtype=object))
+        if self.numbers:
+            scaler = fitted.named_transformers_["numbers"][0]
+            scaler.mean_, scaler.scale_ = self.mean.numpy().copy(), self.scale.numpy().copy()
+            scaler.var_ = scaler.scale_**2
+        return fitted

@@ -1,6 +1,5 @@
 """Tables of a few numbers per row: read or generated, split, standardised."""
 
-import math
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, ClassVar, NamedTuple
@@ -125,7 +124,6 @@ class TabularDataModule(BatchedDataModule):
 
     def use_splits(self, splits: dict[str, tuple[Tensor, Tensor]]) -> None:
         """Take these rows; counts, mean and scale come from the training rows, or a checkpoint before."""
-        self.require_numbers(splits)
         self.splits = join_validation(splits) if self.trains_on_validation else splits
         x, target = self.splits["train"]
         self.fingerprint = fingerprint(len(x), x.numpy().tobytes(), target.numpy().tobytes())
@@ -193,16 +191,7 @@ class TabularDataModule(BatchedDataModule):
         Raises:
             ValueError: anything but F finite numbers in each row.
         """
-        names = self.feature_names
-        rows = in_order(rows, names)
-        try:
-            x = np.asarray(rows, dtype=np.float32).reshape(len(rows), len(names))
-        except (TypeError, ValueError, OverflowError):
-            raise ValueError(f"expected rows of {len(names)} numbers ({', '.join(names)}), got {rows!r:.100}") from None
-        if not np.isfinite(x).all():
-            row = int((~np.isfinite(x)).any(axis=1).argmax())
-            raise ValueError(f"expected finite numbers, got {x[row].tolist()} in row {row}")
-        return self.transform(torch.tensor(x))  # a copy: the caller's array may be read-only
+        return self.transform(as_rows(rows, self.feature_names))
 
     def scaling(self) -> tuple[Tensor, Tensor]:
         """What `transform` subtracts from each column, and what it divides by: (D,) and (D,)."""
@@ -286,42 +275,20 @@ class TabularDataModule(BatchedDataModule):
         """Raw features (N, F) and target (N,) of a split; those of "predict" are the inputs given, or the test rows."""
         if split != "predict" or self.predict_inputs is None:
             return self.points("test" if split == "predict" else split)
-        names = self.feature_names
         if not self.predict_inputs:
             raise ValueError("predict_inputs: expected at least one point, got an empty list")
-        for number, row in enumerate(self.predict_inputs):
-            if len(row) != len(names):
-                raise ValueError(
-                    f"predict_inputs: expected {len(names)} numbers ({', '.join(names)}), got {row} as point {number}"
-                )
-            if not all(map(math.isfinite, row)):
-                raise ValueError(f"predict_inputs: expected finite numbers, got {row} as point {number}")
-        x = torch.tensor(self.predict_inputs, dtype=torch.float32).reshape(-1, len(names))
+        x = as_rows(self.predict_inputs, self.feature_names)
         return x, torch.full((len(x),), -1)
-
-    def require_numbers(self, splits: dict[str, tuple[Tensor, Tensor]]) -> None:
-        """Refuse, with a ValueError, numbers that are missing or infinite."""
-        for split, (x, _) in splits.items():
-            if not torch.isfinite(x).all():
-                row = int((~torch.isfinite(x)).any(dim=1).nonzero()[0])
-                raise ValueError(
-                    f"expected finite numbers, got {x[row].tolist()} in row {row} of the {split} split; "
-                    "drop or repair that row"
-                )
 
     def _checked(self, table: Any) -> Table:
         """What `load_table` returns, as tensors and lists of plain str."""
         if not isinstance(table, tuple | list) or len(table) != len(Table._fields):
             got = f"{len(table)} values" if isinstance(table, tuple | list) else type(table).__name__
             raise ValueError(f"load_table: expected a Table of {', '.join(Table._fields)}, got {got}")
-        x, target, *names = table
-        x, target = np.asarray(x, dtype=np.float32), np.asarray(target)
-        feature_names, class_names = ([str(name) for name in each] for each in names)
-        if target.ndim != 1 or x.shape != (len(target), len(feature_names)):
-            raise ValueError(
-                f"load_table: expected x (N, F), target (N,) and F feature names, got x {x.shape}, "
-                f"target {target.shape} and {len(feature_names)} feature names"
-            )
+        feature_names, class_names = ([str(name) for name in each] for each in table[2:])
+        x, target = as_rows(table[0], feature_names), np.asarray(table[1])
+        if target.shape != (len(x),):
+            raise ValueError(f"load_table: expected a class number for each of {len(x)} rows, got {target.shape}")
         if target.dtype.kind not in "biu" or not 0 <= target.min() <= target.max() < len(class_names):
             raise ValueError(
                 f"load_table: expected whole class numbers from 0 to {len(class_names) - 1} as target, one for each of "
@@ -330,11 +297,33 @@ class TabularDataModule(BatchedDataModule):
         for name, found in zip(NAMES, (feature_names, class_names), strict=True):
             if vars(self).get(name, found) != found:
                 raise ValueError(f"the checkpoint was trained on {name} {vars(self)[name]}, the data has {found}")
-        return Table(torch.tensor(x), torch.tensor(target).long(), feature_names, class_names)
+        return Table(x, torch.tensor(target).long(), feature_names, class_names)
 
     def _width(self, num_raw: int) -> int:
         """D, where F = num_raw."""
         return self.add_features(torch.zeros(1, num_raw)).shape[1]
+
+
+def as_rows(rows: Any, names: Sequence[str]) -> Tensor:
+    """Rows (N, F), as an array, a tensor, a data frame or nested lists, in float32; a copy.
+
+    Raises:
+        ValueError: anything but a finite number for each of the F names in a row.
+    """
+    rows = in_order(rows, names)
+    try:
+        x = np.asarray(rows, dtype=np.float32).reshape(len(rows), len(names))
+    except (TypeError, ValueError, OverflowError):
+        got = f"an array of shape {rows.shape}" if hasattr(rows, "shape") else f"{rows!r:.100}"
+        for number, row in enumerate(rows if isinstance(rows, list | tuple) else ()):
+            if isinstance(row, list | tuple) and len(row) != len(names):
+                got = f"{row!r:.100} in row {number}"
+                break
+        raise ValueError(f"expected rows of {len(names)} numbers ({', '.join(names)}), got {got}") from None
+    if not np.isfinite(x).all():
+        row = int((~np.isfinite(x)).any(axis=1).argmax())
+        raise ValueError(f"expected finite numbers, got [{', '.join(map(str, x[row]))}] in row {row}")
+    return torch.tensor(x)
 
 
 def in_order(rows: Any, names: Sequence[str]) -> Any:

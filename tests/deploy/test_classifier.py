@@ -174,7 +174,7 @@ def test_no_input_gets_no_answer(run):
         (
             "iris_binary",
             [[1.0]],
-            r"expected rows of 2 numbers \(petal length \(cm\), petal width \(cm\)\), got \[\[1.0",
+            r"expected rows of 2 numbers \(petal length \(cm\), petal width \(cm\)\), got \[1.0",
         ),
         ("iris_binary", [1.0, 2.0], r"expected rows of 2 numbers"),
         ("iris_binary", [[1.0, 2.0], [3.0]], r"expected rows of 2 numbers"),

@@ -486,7 +486,7 @@ def test_other_rows_than_the_checkpoint_was_trained_on_are_refused(tmp_path, tab
         (
             [(1, "u", "a"), (2, "v", "b")] * 9,
             {"predict_inputs": [["x", 1], [1, 1], ["z", 1]]},
-            r"row 0: expected a number in 'x', got 'x'; 1 more, the next: .*row 2: expected a number in 'x', got 'z'$",
+            r"row 0: expected a number in 'x', got 'x'; 1 more$",
         ),
         ([(1, "u", "a"), (2, "v", "b")] * 9, {"predict_inputs": []}, r"at least one row to predict"),
         (

@@ -86,7 +86,7 @@ def test_given_points_are_two_raw_coordinates_also_with_the_interaction():
     data = ready(XORDataModule(interaction=True, predict_inputs=[[0.0, 1.0]]))
     assert len(data.dataset("predict")) == 1
     assert data.describe([0], "predict") == [{"x1": 0.0, "x2": 1.0}]
-    with pytest.raises(ValueError, match=r"expected 2 numbers \(x1, x2\), got \[0.0, 1.0, 0.0\] as point 0"):
+    with pytest.raises(ValueError, match=r"expected rows of 2 numbers \(x1, x2\), got \[0.0, 1.0, 0.0\] in row 0"):
         ready(XORDataModule(interaction=True, predict_inputs=[[0.0, 1.0, 0.0]])).dataset("predict")
 
 
