@@ -50,7 +50,8 @@ class HyperparameterSummary(L.Callback):
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if not trainer.is_global_zero:
             return
-        from torch.utils.tensorboard.summary import hparams  # slow to import, so not at the top
+        from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData  # slow to import, so not at the top
+        from torch.utils.tensorboard.summary import hparams
 
         own = own_checkpoint(trainer)
         names = [own.monitor if own else None, *METRICS]
@@ -58,5 +59,11 @@ class HyperparameterSummary(L.Callback):
         options = options_of(Path(trainer.default_root_dir)) | parameter_counts(pl_module)
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger) and options and metrics:
-                for summary in hparams(options, metrics):  # names the metrics; the page takes the ends of their curves
+                first, *others = hparams(options, metrics)  # names metrics, of which the page shows the curves' ends
+                plugin = first.value[0].metadata.plugin_data
+                page = HParamsPluginData.FromString(plugin.content)
+                for option in page.experiment.hparam_infos:  # the page begins with what is marked, then goes by name
+                    option.differs = option.name.startswith("model")
+                plugin.content = page.SerializeToString()
+                for summary in (first, *others):
                     logger.experiment._get_file_writer().add_summary(summary)

@@ -6,6 +6,7 @@ import yaml
 from lightning.pytorch.loggers import TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
+from tensorboard.plugins.hparams.backend_context import _sort_and_reduce_to_hparams_limit
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -18,7 +19,7 @@ CONFIG = {
     "model": {"class_path": "logreg.softmax.SoftmaxRegression", "init_args": {"lr": 0.5, "clip_norm": None}},
     "data": {"class_path": "mine.Data", "init_args": {"words": {"ngram_range": [1, 2]}, "shuffle": True}},
 }
-OPTIONS = {  # in the order of the page's columns
+OPTIONS = {
     "model": "SoftmaxRegression",
     "model.lr": 0.5,
     "data": "Data",
@@ -67,6 +68,8 @@ def test_hparams_are_written_once_at_the_end_with_the_monitored_metric_first(tmp
     experiment = HParamsPluginData.FromString(content).experiment
     assert [metric.name.tag for metric in experiment.metric_infos] == ["val/iou", "val/loss", "val/acc"]
     assert [option.name for option in experiment.hparam_infos] == [*OPTIONS, *COUNTS]
+    _sort_and_reduce_to_hparams_limit(experiment)  # as the page does
+    assert [option.name for option in experiment.hparam_infos][:3] == ["model", "model.lr", "data"]
     content = events.summary_metadata["_hparams_/session_start_info"].plugin_data.content
     found = HParamsPluginData.FromString(content).session_start_info.hparams
     assert {name: getattr(value, value.WhichOneof("kind")) for name, value in found.items()} == OPTIONS | COUNTS
