@@ -144,9 +144,7 @@ def test_a_project_with_nothing_and_one_with_all_pass_their_tests(project):
 
 @pytest.mark.parametrize("capabilities", [*marked("slow", SINGLE), *marked("nightly", PAIRS)])
 def test_what_is_left_collects_and_its_configs_train(project, capabilities):
-    folder = project(capabilities)
-    run(folder, *TESTS, "--collect-only", "-m", "")
-    run(folder, *TESTS, *(f"tests/{name}.py" for name in ("test_configs", "cli/test_links")))
+    run(project(capabilities), *TESTS, "-m", "", "-k", "test_configs or test_links")
 
 
 @pytest.mark.parametrize("capabilities", [*marked("slow", [frozenset()]), *marked("nightly", SINGLE)])
@@ -155,9 +153,7 @@ def test_what_is_left_passes_its_tests(project, capabilities):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "capabilities", [frozenset(), frozenset({"table", "linear", "reports"}), CAPABILITIES], ids=named
-)
+@pytest.mark.parametrize("capabilities", [frozenset(), frozenset({"table", "linear", "reports"})], ids=named)
 def test_what_is_left_has_no_lint_and_its_types_are_right(project, capabilities):
     for command in (["ruff", "check"], ["ruff", "format", "--check"], ["mypy"]):
         run(project(capabilities), sys.executable, "-m", *command)
@@ -221,7 +217,6 @@ def test_the_data_the_network_and_the_metric_of_the_page_fit_test_and_predict(fo
 
 
 MISTAKES = {  # in a file that came as a template, and in one of the core
-    "flowers/data.py": ("with open(file,", 'with open("wine.csv",', "No such file or directory: 'wine.csv'"),
     "flowers/model.py": ("x, target = batch[:2]", "x, target, weight = batch[:2]", "not enough values"),
     "logreg/classifier_module.py": ("x, target = batch[:2]", "x, target, weight = batch[:2]", "not enough values"),
 }
@@ -256,162 +251,27 @@ def test_a_renamed_folder_works_and_reads_the_checkpoints_from_before(followed, 
     run(folder, *TESTS, "tests/models", "tests/cli", "tests/test_imports.py", "tests/test_configs.py")
 
 
-# LightningModules as Lightning's documentation has them
-
-
-MODULES = '''"""As in Lightning's documentation."""
-
-import time
-
-import lightning as L
-import torch
-from torch import nn
-from torch.utils.data import DataLoader, TensorDataset
-
-
-class Images(L.LightningDataModule):
-    def setup(self, stage):
-        self.x = torch.rand(64, 16, generator=torch.Generator().manual_seed(0))
-
-    def train_dataloader(self):
-        return DataLoader(TensorDataset(self.x, self.x.mean(dim=1)), batch_size=8)
-
-    val_dataloader = test_dataloader = train_dataloader
-
-    def predict_dataloader(self):
-        return DataLoader(self.x, batch_size=8)
-
-
-class AutoEncoder(L.LightningModule):
-    def __init__(self, encoding_size: int = 3, lr: float = 0.001):
-        super().__init__()
-        self.save_hyperparameters()
-        self.encoder = nn.Sequential(nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, encoding_size))
-        self.decoder = nn.Sequential(nn.Linear(encoding_size, 8), nn.ReLU(), nn.Linear(8, 16))
-
-    def forward(self, x):
-        return self.encoder(x)
-
-    def loss(self, batch):
-        return nn.functional.mse_loss(self.decoder(self.encoder(batch[0])), batch[0])
-
-    def training_step(self, batch, batch_idx):
-        time.sleep(0.02)
-        loss = self.loss(batch)
-        self.log("train_loss", loss)
-        return loss
-
-    def validation_step(self, batch, batch_idx):
-        self.log("val_loss", self.loss(batch))
-
-    def test_step(self, batch, batch_idx):
-        self.log("test_loss", self.loss(batch))
-
-    def configure_optimizers(self):
-        return torch.optim.Adam(self.parameters(), lr=self.hparams.lr)
-
-
-class GAN(L.LightningModule):
-    def __init__(self, latent: int = 4, lr: float = 0.001):
-        super().__init__()
-        self.save_hyperparameters()
-        self.automatic_optimization = False
-        self.generator = nn.Sequential(nn.Linear(latent, 16), nn.Sigmoid())
-        self.discriminator = nn.Linear(16, 1)
-
-    def forward(self, z):
-        return self.generator(z)
-
-    def adversarial(self, x, real):
-        target = torch.full((len(x), 1), float(real))
-        return nn.functional.binary_cross_entropy_with_logits(self.discriminator(x), target)
-
-    def training_step(self, batch):
-        time.sleep(0.02)
-        x, _ = batch
-        optimizer_g, optimizer_d = self.optimizers()
-        z = torch.randn(len(x), self.hparams.latent)
-        self.toggle_optimizer(optimizer_g)
-        g_loss = self.adversarial(self(z), True)
-        self.log("g_loss", g_loss, prog_bar=True)
-        self.manual_backward(g_loss)
-        optimizer_g.step()
-        optimizer_g.zero_grad()
-        self.untoggle_optimizer(optimizer_g)
-        self.toggle_optimizer(optimizer_d)
-        d_loss = (self.adversarial(x, True) + self.adversarial(self(z).detach(), False)) / 2
-        self.log("d_loss", d_loss, prog_bar=True)
-        self.manual_backward(d_loss)
-        optimizer_d.step()
-        optimizer_d.zero_grad()
-        self.untoggle_optimizer(optimizer_d)
-
-    def test_step(self, batch, batch_idx):
-        self.log("test_loss", self.adversarial(batch[0], True))
-
-    def predict_step(self, batch, batch_idx):
-        return self.discriminator(batch)
-
-    def configure_optimizers(self):
-        parameters = (self.generator.parameters(), self.discriminator.parameters())
-        return [torch.optim.Adam(each, lr=self.hparams.lr) for each in parameters], []
-
-    def on_train_epoch_end(self):
-        with torch.no_grad():
-            grid = self(torch.ones(1, self.hparams.latent)).reshape(1, 4, 4)
-        self.logger.experiment.add_image("generated", grid, self.current_epoch)
-
-
-class Regression(L.LightningModule):
-    def __init__(self, features: int = 16, lr: float = 0.01):
-        super().__init__()
-        self.save_hyperparameters()
-        self.layer = nn.Linear(features, 1)
-
-    def forward(self, x):
-        return self.layer(x)
-
-    def shared_step(self, batch, name):
-        loss = nn.functional.mse_loss(self(batch[0]).squeeze(1), batch[1])
-        self.log(name, loss)
-        return loss
-
-    def training_step(self, batch, batch_idx):
-        time.sleep(0.02)
-        return self.shared_step(batch, "train_loss")
-
-    def validation_step(self, batch, batch_idx):
-        self.shared_step(batch, "val_loss")
-
-    def test_step(self, batch, batch_idx):
-        self.shared_step(batch, "test_loss")
-
-    def configure_optimizers(self):
-        optimizer = torch.optim.Adam(self.parameters(), lr=self.hparams.lr)
-        scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "monitor": "val_loss"}}
-'''
+# A LightningModule as Lightning's documentation has it
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("module", ["AutoEncoder", "GAN", "Regression"])
-def test_a_module_of_lightnings_documentation_fits_goes_on_after_a_kill_tests_and_predicts(project, tmp_path, module):
+def test_a_module_of_lightnings_documentation_fits_goes_on_after_a_kill_tests_and_predicts(project, tmp_path):
     folder = shutil.copytree(project(), tmp_path / "petunias", ignore=shutil.ignore_patterns("runs"))
-    (folder / "petunias/documented.py").write_text(MODULES)
-    classes = ("--model", f"petunias.documented.{module}", "--data", "petunias.documented.Images")
-    command = [sys.executable, "train.py", "fit", *classes, "--trainer.default_root_dir", "run"]
-    command += ["--trainer.max_epochs", "5", "--trainer.log_every_n_steps", "1"]
+    classes = [
+        f"--{kind}=tests.tools.lightning_examples.{name}" for kind, name in (("model", "GAN"), ("data", "Digits"))
+    ]
+    command = [sys.executable, "train.py", "fit", *classes, "--trainer.default_root_dir=run"]
+    plan = ["--trainer.max_epochs=100", "--trainer.log_every_n_steps=1"]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    killed = subprocess.Popen(command, cwd=folder, env=ENVIRONMENT, **quiet)
+    killed = subprocess.Popen([*command, *plan], cwd=folder, env=ENVIRONMENT, **quiet)
     end = time.monotonic() + 120
     while not (folder / "run/checkpoints/last.ckpt").is_file() and killed.poll() is None and time.monotonic() < end:
         time.sleep(0.02)
     killed.send_signal(signal.SIGKILL)
     assert killed.wait() == -signal.SIGKILL
     for subcommand in ("fit", "test", "predict"):
-        more = command[3:] if subcommand == "fit" else command[3:9]
-        run(folder, sys.executable, "train.py", subcommand, *more, "--ckpt_path", "last")
+        command[2] = subcommand
+        run(folder, *command, *(plan if subcommand == "fit" else ()), "--ckpt_path", "last")
     with (folder / "run/metrics.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert [int(row["step"]) for row in rows if row.get("train_loss") or row.get("g_loss")] == [*range(40)]
-    assert "test_loss" in (folder / "run/test_metrics.json").read_text()
+        assert [int(row["step"]) for row in csv.DictReader(file) if row.get("g_loss")] == [*range(500)]
+    assert "test/d_real" in (folder / "run/test_metrics.json").read_text()
