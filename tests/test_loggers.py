@@ -1,6 +1,7 @@
 """A configured logger stands beside the run's own, gets all that they get, and goes on after a resume and in `test`."""
 
 import csv
+import shutil
 import sys
 from collections import defaultdict
 from typing import ClassVar
@@ -49,23 +50,30 @@ class Recorder(Logger):
         self.experiment["pictures"][key] = (step, images[0].shape)
 
 
-@pytest.fixture
-def session(cli, tmp_path, monkeypatch):
-    """A fit, a resume and a test of one run with one more logger; the run directory."""
-    monkeypatch.setitem(sys.modules, "own_loggers", sys.modules[__name__])
-    monkeypatch.setattr(Recorder, "runs", defaultdict(Recorder.runs.default_factory))
-    run = tmp_path / "run"
+@pytest.fixture(scope="module", autouse=True)
+def importable():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "own_loggers", sys.modules[__name__])
+        yield
 
-    def commands(*options):
-        place = (*IRIS, "--trainer.default_root_dir", run, *options)
-        cli("fit", *place, "--trainer.max_epochs", 2)
-        cli("fit", *place, "--trainer.max_epochs", 3, "--ckpt_path", "last")
-        before = {path.name: path.read_bytes() for path in run.glob("events*")}
-        cli("test", *place, "--ckpt_path", "last")
-        assert {path.name: path.read_bytes() for path in run.glob("events*")} == before
-        return run
 
-    return commands
+def fit_resume_and_test(cli, run, *options):
+    """The run directory of three commands; pictures come at the end of the second fit and of the test."""
+    place = (*IRIS, "--trainer.default_root_dir", run, *options)
+    cli("fit", *place, "--trainer.max_epochs", 2, "--figures.enabled", "false")
+    cli("fit", *place, "--trainer.max_epochs", 3, "--ckpt_path", "last")
+    before = {path.name: path.read_bytes() for path in run.glob("events*")}
+    cli("test", *place, "--ckpt_path", "last")
+    assert {path.name: path.read_bytes() for path in run.glob("events*")} == before
+    return run
+
+
+@pytest.fixture(scope="module")
+def session(cli, tmp_path_factory):
+    """The directory of a run with one more logger."""
+    return fit_resume_and_test(
+        cli, tmp_path_factory.mktemp("loggers") / "run", "--trainer.logger+=own_loggers.Recorder"
+    )
 
 
 def steps_of(metrics, name):
@@ -82,7 +90,7 @@ def last_step(run):
 
 
 def test_any_logger_gets_options_metrics_pictures_and_the_test_of_the_same_run(session):
-    run = session("--trainer.logger+=own_loggers.Recorder")
+    run = session
     [(name, found)] = Recorder.runs.items()
     assert name == "run 0"  # one of that service, for three commands
     assert OPTIONS.items() <= found["options"].items()
@@ -94,7 +102,7 @@ def test_any_logger_gets_options_metrics_pictures_and_the_test_of_the_same_run(s
 
 
 def test_tensorboard_gets_them_too_the_test_in_a_folder_of_its_own(session):
-    run = session()
+    run = session
     fit, test = (EventAccumulator(str(folder)).Reload() for folder in (run, run / "test"))
     content = fit.summary_metadata["_hparams_/session_start_info"].plugin_data.content
     hparams = HParamsPluginData.FromString(content).session_start_info.hparams
@@ -107,33 +115,34 @@ def test_tensorboard_gets_them_too_the_test_in_a_folder_of_its_own(session):
     assert not any(name.startswith("test") for name in fit.Tags()["scalars"])
 
 
-def test_a_second_test_replaces_the_events_of_the_first(session, cli):
-    run = session()
-    cli("test", *IRIS, "--trainer.default_root_dir", run, "--ckpt_path", "best")
+def test_a_second_test_replaces_the_events_of_the_first(session, cli, tmp_path):
+    run = shutil.copytree(session, tmp_path / "run")
+    cli("test", *IRIS, "--figures.enabled", "false", "--trainer.default_root_dir", run, "--ckpt_path", "best")
     assert len(list((run / "test").glob("events*"))) == 1
 
 
-def test_a_new_run_is_a_new_one_for_the_logger_too(cli, tmp_path, session):
+def test_a_new_run_is_a_new_one_for_the_logger_too(cli, tmp_path, monkeypatch):
+    monkeypatch.setattr(Recorder, "runs", defaultdict(Recorder.runs.default_factory))
     place = (*IRIS, "--trainer.logger", "own_loggers.Recorder", "--trainer.max_epochs", 1, "--figures.enabled", "false")
     for folder in ("one", "other"):
         cli("fit", *place, "--trainer.default_root_dir", tmp_path / folder)
     assert list(Recorder.runs) == ["run 0", "run 1"]
 
 
-def test_without_loggers_there_are_none_at_all(session):
-    run = session("--trainer.logger", "false")
+def test_without_loggers_there_are_none_at_all(cli, tmp_path):
+    run = fit_resume_and_test(cli, tmp_path, "--trainer.logger", "false", "--figures.enabled", "false")
     assert not list(run.rglob("events*"))
     assert not (run / "metrics.csv").exists()
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::UserWarning")
-def test_mlflow_gets_them_in_one_run(session, tmp_path, monkeypatch):
+def test_mlflow_gets_them_in_one_run(cli, tmp_path, monkeypatch):
     tracking = pytest.importorskip("mlflow.tracking")
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")  # in a database it needs sqlalchemy
     store = f"file:{tmp_path / 'store'}"
     overlay = ("--config", "configs/overlays/mlflow.yaml", "--trainer.logger.artifact_location", "null")
-    run = session(*overlay, "--trainer.logger.tracking_uri", store)
+    run = fit_resume_and_test(cli, tmp_path / "run", *overlay, "--trainer.logger.tracking_uri", store)
     client = tracking.MlflowClient(store)
     experiment = client.get_experiment_by_name("logistic-regression")
     [found] = client.search_runs([experiment.experiment_id])
@@ -147,7 +156,7 @@ def test_mlflow_gets_them_in_one_run(session, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::UserWarning")
-def test_weights_and_biases_gets_them_in_one_run(session, tmp_path, monkeypatch):
+def test_weights_and_biases_gets_them_in_one_run(cli, tmp_path, monkeypatch):
     wandb = pytest.importorskip("wandb")
     given = defaultdict(list)
     monkeypatch.setattr(wandb.Run, "log", lambda self, data, **_: given[self.id].append(dict(data)))
@@ -156,7 +165,9 @@ def test_weights_and_biases_gets_them_in_one_run(session, tmp_path, monkeypatch)
     configs = {}
     update = wandb.Config.update
     monkeypatch.setattr(wandb.Config, "update", lambda self, new, **o: (configs.update(new), update(self, new, **o))[1])
-    run = session("--config", "configs/overlays/wandb.yaml", "--trainer.logger.save_dir", tmp_path)
+    run = fit_resume_and_test(
+        cli, tmp_path / "run", "--config", "configs/overlays/wandb.yaml", "--trainer.logger.save_dir", tmp_path
+    )
     wandb.finish()
     assert len({path.name.rpartition("-")[2] for path in (tmp_path / "wandb").glob("offline-run-*")}) == 1
     [logged] = given.values()
