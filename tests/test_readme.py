@@ -139,6 +139,7 @@ def test_the_output_in_the_readme_is_what_the_commands_print(newcomer, capfd, mo
         assert [line for line in output.splitlines() if line not in shown] == []
 
 
+@pytest.mark.slow
 def test_the_python_in_the_page_on_use_runs_as_it_stands(newcomer, monkeypatch, tmp_path):
     for package in ("skops", "onnx"):
         pytest.importorskip(package)
