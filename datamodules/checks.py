@@ -4,13 +4,13 @@ import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from decimal import Decimal, InvalidOperation
 
 import torch
 from torch import Tensor
 
 from datamodules.files.cells import CODE, as_category, as_number
 from datamodules.files.formats import Row
+from datamodules.splits import listed
 
 FEW_ROWS = 100  # rows, below which the standard error of an accuracy of 50 % is above 5 points
 # What a reader takes for a number: $12, 10.5 %, 1,992.17, 10,5, 47_000, 47 kg
@@ -21,22 +21,20 @@ DOMINANT_SHARE = 0.95  # share of the rows above which one label leaves little t
 
 
 def label_oddities(labels: Sequence[str]) -> list[str]:
-    """Labels that are one label, or one number, in two spellings, and a label that nearly all rows have."""
+    """Labels that are one in two spellings, and a label that nearly all rows have."""
     counts, lines = Counter(labels), []
-    spellings: dict[Decimal | str, list[str]] = defaultdict(list)
+    spellings: dict[str, list[str]] = defaultdict(list)
     for label in sorted(counts):
-        spellings[_number_or_folded(label)].append(label)
+        spellings[folded(label).removesuffix(".0")].append(label)
     twice = [group for group in spellings.values() if len(group) > 1]
     if twice:
         group = ", ".join(f"{label!r} ({counts[label]} rows)" for label in twice[0])
         more = f" ({len(twice) - 1} more such groups)" if len(twice) > 1 else ""
-        is_number = isinstance(_number_or_folded(twice[0][0]), Decimal)
-        alike = "are one number" if is_number else "differ only by spaces or capitals"
-        lines.append(f"the labels {group} {alike}{more}: make them one")
+        lines.append(f"the labels {group} differ only by spaces, capitals or a .0{more}: make them one")
     parts = {label: re.split(r"\s*[|;]\s*", label) for label in counts}
     joined = [label for label, names in parts.items() if len(names) > 1 and not counts.keys().isdisjoint(names)]
     if joined:
-        lines.append(f"{listed_few(joined)} join labels that are there alone: each is one more label, as a row has one")
+        lines.append(f"{listed(joined, 5)} join labels that are there alone: each is one more label, as a row has one")
     label, count = counts.most_common(1)[0]
     if count > DOMINANT_SHARE * len(labels):
         lines.append(
@@ -44,20 +42,6 @@ def label_oddities(labels: Sequence[str]) -> list[str]:
             "little, look at macro_f1, and try --model.class_weight balanced"
         )
     return lines
-
-
-def listed_few(names: Sequence[str]) -> str:
-    """The first five names, for a message."""
-    return ", ".join(map(repr, names[:5])) + (", ..." if len(names) > 5 else "")
-
-
-def _number_or_folded(label: str) -> Decimal | str:
-    """What different spellings of a label share; exact, as a label may be an id longer than a float's digits."""
-    try:
-        number = Decimal(label)
-    except InvalidOperation:
-        return folded(label)
-    return number if number.is_finite() else folded(label)
 
 
 def stray_cells(columns: Iterable[str], rows: Sequence[Row]) -> dict[str, str]:
@@ -150,7 +134,7 @@ def new_categories(columns: Mapping[str, Collection[str]], rows: Sequence[Row], 
     for name, known in columns.items():
         found = [as_category(row.get(name)) for _, row in rows] if any(name in row for _, row in rows) else []
         if unseen := [value for value in found if value not in known]:
-            few = ", ".join(map(repr, sorted(set(unseen))[:5])) + (", ..." if len(set(unseen)) > 5 else "")
+            few = listed(sorted(set(unseen)), 5)
             lines.append(
                 f"{len(unseen)} of {len(found)} {kind} have a {name!r} that no training row has ({few}): "
                 "it counts as none of the known ones"

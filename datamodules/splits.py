@@ -150,13 +150,13 @@ def require_two_rows(labels: Sequence[Any], held_out: int | float, name: str) ->
         )
 
 
-def listed(names: Sequence[str]) -> str:
-    """The first ten names, for a message.
+def listed(names: Sequence[str], number: int = 10) -> str:
+    """The first few names, for a message.
 
-    >>> listed(["a", "b"])
-    "'a', 'b'"
+    >>> listed(["a", "b", "c"], 2)
+    "'a', 'b', ..."
     """
-    return ", ".join(map(repr, names[:10])) + (", ..." if len(names) > 10 else "")
+    return ", ".join(map(repr, names[:number])) + (", ..." if len(names) > number else "")
 
 
 def fingerprint(number: int, *contents: bytes) -> str:

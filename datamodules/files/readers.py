@@ -6,7 +6,7 @@ import sys
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
@@ -22,7 +22,6 @@ from datamodules.files.formats import (
     text_of,
 )
 
-LARGEST_FILE = 500_000_000  # bytes: millions of sentences
 SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".parquet")
 ARCHIVES = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")  # how zip files, and so .xlsx, and .xls begin
 SURROGATE = re.compile("[\ud800-\udfff]")
@@ -107,7 +106,7 @@ def read_inputs(path: str, text_column: str) -> tuple[list[str], list[dict[str, 
     rows = None
     if path == "-" or _suffix(path) == ".txt":
         source = "standard input" if path == "-" else path
-        text = text_of(source, _standard_input() if path == "-" else _content(Path(path)))
+        text = text_of(source, sys.stdin.buffer.read() if path == "-" else _content(Path(path)))
         texts = [line.rstrip("\n") if line.strip() else "" for line in text.open()]
     else:
         placed = list(read_rows(path, (text_column,), (*SUFFIXES, ".txt")))
@@ -250,22 +249,6 @@ def _content(path: Path) -> bytes:
     opened: Any = gzip.open if path.suffix.lower() == ".gz" else open
     try:
         with opened(path, "rb") as stream:
-            return _bounded(path, stream)
+            return stream.read()
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise ValueError(f"{path}: expected a file that gzip has compressed: {error}") from error
-
-
-def _standard_input() -> bytes:
-    if sys.stdin is None:
-        raise ValueError("standard input: expected texts, but it is closed")
-    return _bounded("standard input", sys.stdin.buffer)
-
-
-def _bounded(source: object, stream: BinaryIO) -> bytes:
-    """All of a stream, in pieces, so that one without an end is refused before the memory is full."""
-    content = bytearray()
-    while piece := stream.read(2**20):
-        content += piece
-        if len(content) > LARGEST_FILE:
-            raise ValueError(f"{source}: expected at most {LARGEST_FILE:,} bytes, got more; split it")
-    return bytes(content)

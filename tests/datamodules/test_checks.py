@@ -5,14 +5,17 @@ from datamodules.checks import few_to_choose_by, label_oddities
 
 def test_labels_that_only_spaces_or_capitals_tell_apart_are_named_with_their_rows():
     [line] = label_oddities(["a", "weather", "weather ", "weather", "Rain  fall", "rain fall"])
-    assert "'Rain  fall' (1 rows), 'rain fall' (1 rows) differ only by spaces or capitals (1 more such groups)" in line
+    assert (
+        "'Rain  fall' (1 rows), 'rain fall' (1 rows) differ only by spaces, capitals or a .0 (1 more such groups)"
+        in line
+    )
     [line] = label_oddities(["weather", "weather ", "weather", "a"])
-    assert "'weather' (2 rows), 'weather ' (1 rows) differ only by spaces or capitals: make them one" in line
+    assert "'weather' (2 rows), 'weather ' (1 rows) differ only by spaces, capitals or a .0: make them one" in line
 
 
-def test_labels_that_are_one_number_are_named():
+def test_labels_that_are_one_whole_number_are_named():
     [line] = label_oddities(["1", "1.0", "0", "0.0", "nan", "Infinity"])
-    assert "the labels '0' (1 rows), '0.0' (1 rows) are one number (1 more such groups): make them one" in line
+    assert "the labels '0' (1 rows), '0.0' (1 rows) differ only by spaces, capitals or a .0 (1 more such" in line
     assert label_oddities(["12345678901234567", "12345678901234568", "1e999999"]) == []  # one float, but two ids
 
 
