@@ -52,7 +52,7 @@ def best_strength(x: Tensor, target: Tensor, seed: int, lowest: float = 0.0) -> 
 
     rows, names = x.numpy(), target.numpy()
     if len(rows) < rows.shape[1]:  # as many columns as rows: their products, all that a penalised fit sees, stay
-        rows = np.linalg.qr(rows.T, mode="r").T
+        rows = np.linalg.qr(rows.T).R.T
     strengths = [strength for strength in STRENGTHS if strength >= lowest]
     loss = np.zeros(len(strengths))
     with warnings.catch_warnings():
