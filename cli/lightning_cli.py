@@ -17,7 +17,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from callbacks.files import atomic_write_text
 from callbacks.run.checkpoint_io import AtomicCheckpointIO
 from callbacks.run.hyperparameters import continued, logger_runs
-from callbacks.run.lightning_callbacks import refuse_stateless
+from callbacks.run.lightning_callbacks import refuse_own_names, refuse_stateless
 from callbacks.run.outputs import evaluated_part
 from callbacks.run.overhead import NoProfiler
 from callbacks.run.requeue import UNFINISHED, slurm_job, torchrun_job
@@ -168,6 +168,7 @@ class TemplateCLI(LightningCLI):
         trainer = super().instantiate_trainer(**kwargs)
         require_commands(trainer, rank)
         if subcommand == "fit":
+            refuse_own_names(trainer)
             refuse_stateless(trainer, resumes=checkpoint is not None)
         options.refit = refits(options, trainer, self.datamodule)
         require_testable(options, self.model, self.datamodule)

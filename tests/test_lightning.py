@@ -135,6 +135,25 @@ def test_another_checkpoint_callback_leaves_those_of_the_run_alone(cli, tmp_path
     assert_same_end(tmp_path / "run", tmp_path / "straight")
 
 
+TAKEN = {
+    "best": ("ModelCheckpoint", {"dirpath": "RUN/checkpoints", "filename": "best"}),
+    "last": ("ModelCheckpoint", {"dirpath": "RUN/checkpoints", "save_last": "link"}),
+    "an epoch": ("ModelCheckpoint", {"dirpath": "RUN/checkpoints", "filename": "epoch_00001"}),
+    "through another folder": ("ModelCheckpoint", {"dirpath": "RUN", "filename": "checkpoints/best"}),
+    "last, on an exception": ("OnExceptionCheckpoint", {"dirpath": "RUN/checkpoints", "filename": "last"}),
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*fit.ckpt_path=")  # an OnExceptionCheckpoint makes Lightning look for its file
+@pytest.mark.parametrize(("name", "options"), TAKEN.values(), ids=TAKEN)
+def test_another_callback_that_would_write_the_run_s_own_files_is_refused(cli, tmp_path, name, options):
+    options = json.loads(json.dumps(options).replace("RUN", str(tmp_path / "run")))
+    place = ("--trainer.default_root_dir", tmp_path / "run", "--trainer.max_epochs", 1)
+    line = refused(cli, *IRIS, *place, *listed((name, options)))
+    assert f"{name} would write " in line and "give it another filename" in line
+    assert not (tmp_path / "run").exists()
+
+
 def test_names_of_the_same_kind_in_a_folder_of_one_s_own_are_not(cli, tmp_path):
     options = {"dirpath": str(tmp_path / "mine"), "filename": "best", "save_last": True}
     place = ("--trainer.default_root_dir", tmp_path / "run", "--trainer.max_epochs", 1)

@@ -1,5 +1,6 @@
 """Callbacks of Lightning in a run: refused, kept apart, stopped for good, and unfinished epochs after a resume."""
 
+import re
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,17 @@ from lightning.pytorch.callbacks import (
     LearningRateMonitor,
     ModelCheckpoint,
     ModelPruning,
+    OnExceptionCheckpoint,
     StochasticWeightAveraging,
 )
 from lightning.pytorch.callbacks.early_stopping import EarlyStoppingReason
 from lightning.pytorch.callbacks.spike import SpikeDetection
 from lightning.pytorch.loops.fit_loop import RestartStage
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
+
+from callbacks.run.checkpoints import own_checkpoint
+
+OWN_NAME = re.compile(r"(best|last|(epoch|step)_\d+)\.ckpt")
 
 REFUSED = {
     StochasticWeightAveraging: "averages after the last checkpoint, so that no file holds the average: use "
@@ -49,10 +55,34 @@ def refuse_stateless(trainer: Any, resumes: bool) -> None:
                 raise ValueError(f"trainer.callbacks: {type(callback).__name__} {reason}")
 
 
+def refuse_own_names(trainer: Any) -> None:
+    """Refuse another callback that names the run's folder, and would write its best.ckpt or last.ckpt.
+
+
+    Raises:
+        ValueError: names the callback and the file.
+    """
+    own, folder = own_checkpoint(trainer), Path(trainer.default_root_dir, "checkpoints").resolve()
+    for other in trainer.checkpoint_callbacks:
+        paths: list[Path] = []
+        if isinstance(other, OnExceptionCheckpoint):
+            paths = [Path(other.ckpt_path)]
+        elif isinstance(other, ModelCheckpoint) and other is not own and other.dirpath is not None:
+            templates = [other.filename, *([other.CHECKPOINT_NAME_LAST] if other.save_last else [])]
+            paths = [Path(other.dirpath, other.format_checkpoint_name({}, template)) for template in templates]
+        for path in paths:
+            if OWN_NAME.fullmatch(path.name) and path.parent.resolve() == folder:
+                raise ValueError(
+                    f"trainer.callbacks: {type(other).__name__} would write {path.name} into {folder}, where every run "
+                    "writes best.ckpt and last.ckpt: give it another filename or dirpath"
+                )
+
+
 class CheckpointFolder(L.Callback):
     """Lets other ModelCheckpoints write into checkpoints/callbacks, where no last.ckpt of theirs replaces the run's."""
 
     def setup(self, trainer: Any, pl_module: L.LightningModule, stage: str) -> None:
+        refuse_own_names(trainer)  # again: the model may have added some
         for callback in trainer.checkpoint_callbacks:
             if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
                 callback.dirpath = str(Path(trainer.default_root_dir, "checkpoints", "callbacks"))
