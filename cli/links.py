@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from pydoc import locate
 from typing import Any
 
@@ -68,10 +68,15 @@ def linked_value(name: str, model: Namespace, data: L.LightningDataModule, secti
 
 def instantiate_data(options: Namespace, instantiate: Callable[..., Any]) -> Any:
     """The datamodule of a configuration, by `instantiate(class, **options)`, before all that follows from it."""
+    instantiators = [(instantiate, L.LightningDataModule, True)]
+    return parser_of_data().instantiate(Namespace(data=options.data.clone()), instantiators=instantiators).data
+
+
+@cache  # an estimator builds its data again and again
+def parser_of_data() -> LightningArgumentParser:
     parser = LightningArgumentParser()
     parser.add_lightning_class_args(L.LightningDataModule, "data", subclass_mode=True)
-    instantiators = [(instantiate, L.LightningDataModule, True)]
-    return parser.instantiate(Namespace(data=options.data.clone()), instantiators=instantiators).data
+    return parser
 
 
 def fill_open_options(options: Namespace, data: Any) -> dict[str, Any]:

@@ -42,6 +42,11 @@ class ClassifierModule(L.LightningModule):
     # DDP would send these, which are equal on all processes, before every forward.
     _ddp_params_and_buffers_to_ignore = ("class_weight", "neg_weight", "pos_weight")
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        # Lightning inspects its arguments in every step, which without this takes a fifteenth of a small one.
+        cls.training_step.__signature__ = inspect.signature(cls.training_step)  # type: ignore[attr-defined]
+
     def evaluate_with(self, metrics: Mapping[str, Metric], calibrate: bool | float, decision: Any = None) -> None:
         """Set calibration, decision and metrics.
 
