@@ -43,7 +43,8 @@ def to_onnx(classifier: Classifier, path: str | Path) -> None:
         source = make_tensor_value_info("rows", onnx.TensorProto.FLOAT, ["N", len(W)])
     else:
         kind = type(transformer).__name__
-        raise ValueError(f"expected n-grams of words alone or standardised columns, for ONNX, got a {kind}")
+        remedy = ": train with --data.preset words" if kind == "FeatureUnion" else ""
+        raise ValueError(f"expected n-grams of words alone or standardised columns, for ONNX, got a {kind}{remedy}")
     if W.shape[1] == 1:
         W, b = torch.cat([-W, W], dim=1) / 2, torch.cat([-b, b]) / 2  # σ(z) is the softmax of −z/2 and z/2
     logits = graph.add("Add", graph.add("MatMul", x, W.numpy()), b.numpy())
