@@ -45,9 +45,10 @@ def print_table(
     for number, name in enumerate(columns):
         is_word = number < words
         justify: Literal["left", "right"] = "left" if is_word else "right"
-        overflow: Literal["ellipsis", "fold"] = "ellipsis" if number in cut else "fold"
-        no_wrap = not is_word or number in cut
-        table.add_column(Text(visible(name)), justify=justify, no_wrap=no_wrap, overflow=overflow)
+        table.add_column(Text(visible(name)), justify=justify, no_wrap=not is_word, overflow="fold")
     for row in rows:
-        table.add_row(*(Text(visible(cell)) for cell in row))
+        cells = [Text(visible(cell)) for cell in row]
+        for number in cut:
+            cells[number].no_wrap, cells[number].overflow = True, "ellipsis"
+        table.add_row(*cells)
     Console().print(table)

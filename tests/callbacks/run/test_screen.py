@@ -7,6 +7,7 @@ from torch import nn
 
 from callbacks.run.overhead import ThrottledProgressBar
 from callbacks.run.screen import PrintedMetrics, ShapesSummary, shapes
+from callbacks.terminal import print_table
 from tests.tools.terminal import screen
 
 PLAIN = {"accelerator": "cpu", "logger": False, "enable_checkpointing": False}
@@ -93,3 +94,12 @@ def test_where_there_is_no_terminal_there_is_no_bar(capsys):
         Model(), loader(), loader()
     )
     assert capsys.readouterr().out == "Model of 2 layers: 13 parameters\n"
+
+
+def test_a_table_that_is_too_wide_keeps_all_columns_and_cuts_only_some(on_terminal, capsys):
+    print_table(("text", "label", "for"), [("word " * 20, "weather", "word, " * 20)], words=3, cut=[2])
+    header, _, *lines = [line.split() for line in screen(capsys.readouterr().out, 80) if line]
+    assert header == ["text", "label", "for"]
+    assert "weather" in lines[0]
+    assert lines[0][-1].endswith("…")
+    assert sum(line.count("word") for line in lines) == 20
