@@ -15,7 +15,7 @@ import torch
 from filelock import FileLock
 
 from datamodules.text.features import Ngrams
-from datamodules.text.sentences import LabelledTexts, TfidfDataModule
+from datamodules.text.tfidf import LabelledTexts, TfidfDataModule
 
 COMMIT = "828f8093932c8fe6ca7936c3d2e52903b1c523de"
 URL = f"https://raw.githubusercontent.com/clinc/oos-eval/{COMMIT}/data/data_{{variant}}.json"
@@ -75,10 +75,8 @@ class CLINC150DataModule(TfidfDataModule):
             OSError: there is none, and it cannot be downloaded.
         """
         file = self.data_dir / "domains.json"
-        fetch(DOMAINS_URL, file, DOMAINS_SHA256)
-        content = file.read_bytes()
-        require_checksum(content, DOMAINS_SHA256, file)
-        domain_of = {intent: domain for domain, intents in json.loads(content).items() for intent in intents}
+        domains = json.loads(published(DOMAINS_URL, file, DOMAINS_SHA256))
+        domain_of = {intent: domain for domain, intents in domains.items() for intent in intents}
         return [domain_of.get(name, name).replace("_", " ") for name in self.class_names]
 
     def prepare_data(self) -> None:
@@ -88,9 +86,7 @@ class CLINC150DataModule(TfidfDataModule):
 
     def load_splits(self) -> dict[str, LabelledTexts]:
         """The official splits, each with its out-of-scope rows."""
-        fetch(URL.format(variant=self.variant), self.file, SHA256[self.variant])
-        content = self.file.read_bytes()
-        require_checksum(content, SHA256[self.variant], self.file)
+        content = published(URL.format(variant=self.variant), self.file, SHA256[self.variant])
         try:
             data: dict[str, Any] = json.loads(content)
             return {
@@ -99,6 +95,19 @@ class CLINC150DataModule(TfidfDataModule):
             }
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{self.file}: expected the splits of CLINC150 as JSON, got {error!r}") from error
+
+
+def published(url: str, path: Path, sha256: str) -> bytes:
+    """The content of a published file, downloaded to `path` unless it is there; a ValueError for any other content."""
+    fetch(url, path, sha256)
+    content = path.read_bytes()
+    found = hashlib.sha256(content).hexdigest()
+    if found != sha256:
+        raise ValueError(
+            f"{path}: expected the published file (SHA-256 {sha256[:12]}...), got {len(content)} bytes with "
+            f"{found[:12]}...; remove the file and try again, or use an unchanged copy"
+        )
+    return content
 
 
 def fetch(url: str, path: Path, sha256: str) -> None:
@@ -134,13 +143,3 @@ def download(url: str, path: Path, sha256: str) -> None:
             f"cannot download {path.name} ({' '.join(str(error).split())}); connect to the network, or put the file "
             f"from {url} into a folder and name it with --data.data_dir or the environment variable CLINC150_DIR"
         ) from error
-
-
-def require_checksum(content: bytes, sha256: str, file: Path) -> None:
-    """Refuse content that is not, byte for byte, the published file."""
-    found = hashlib.sha256(content).hexdigest()
-    if found != sha256:
-        raise ValueError(
-            f"{file}: expected the published file (SHA-256 {sha256[:12]}...), got {len(content)} bytes with "
-            f"{found[:12]}...; remove the file and try again, or use an unchanged copy"
-        )

@@ -61,7 +61,7 @@ class Ngrams:
                 raise ValueError(f"{name}: expected a count from 1, or a share from 0.0 to 1.0, got {df}")
         if isinstance(self.max_features, int) and self.max_features < 1:
             raise ValueError(f"max_features: expected 1 or more, got {self.max_features}")
-        low, high = self.ngram_range
+        low, high = self.ngram_range = tuple(self.ngram_range)  # type: ignore[assignment]  # of a list too
         if not 1 <= low <= high:
             raise ValueError(f"ngram_range: expected 1 <= shortest <= longest, got {low}, {high}")
         try:
@@ -154,7 +154,7 @@ class TfidfFeatures:
         """Options, vocabulary and idf of each vectorizer."""
         return {
             name: {
-                "options": asdict(vectorizer.options) | {"ngram_range": tuple(vectorizer.options.ngram_range)},
+                "options": asdict(vectorizer.options),
                 "vocabulary": json.dumps(vectorizer.names),  # a list of many strings is slower to write than all of W
                 "idf": None if vectorizer.idf is None else torch.tensor(vectorizer.idf),
             }

@@ -275,7 +275,7 @@ def tfidf(options: Any) -> Tfidf:
 def _vectorizer(options: Any, vocabulary: list[str] | None = None) -> Any:
     from sklearn.feature_extraction.text import TfidfVectorizer  # slow to import, so not at the top
 
-    arguments = asdict(options) | {"ngram_range": tuple(options.ngram_range), "dtype": np.float32}
+    arguments = asdict(options) | {"dtype": np.float32}
     if options.analyzer != "word":  # scikit-learn warns of options that it ignores
         del arguments["token_pattern"], arguments["stop_words"]
     return TfidfVectorizer(**arguments, vocabulary=vocabulary)

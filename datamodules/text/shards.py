@@ -221,8 +221,7 @@ class TextShardsDataModule(BatchedDataModule):
 
     def encode(self, texts: Sequence[str]) -> Tensor:
         """Any number of sentences to what the model takes, a sparse CSR tensor (N, D)."""
-        matrix = self.vectorize(texts)
-        return as_tensor(matrix, 0, matrix.shape[0])
+        return as_tensor(self.vectorize(texts))
 
     def sklearn_transformer(self) -> Any:
         """The HashingVectorizer that makes x of sentences."""

@@ -44,7 +44,7 @@ class SparseRows:
                 self._offset = end
                 return as_tensor(matrix, start, end)
         # Nothing was announced, or other indices, as in the worker processes of a loader, which share the batches.
-        return as_tensor(self._matrix_for_epoch(batch.epoch)[batch.indices.numpy()], 0, len(batch.indices))
+        return as_tensor(self._matrix_for_epoch(batch.epoch)[batch.indices.numpy()])
 
     def _matrix_for_epoch(self, epoch: int) -> Any:
         """The matrix with this epoch's dropout applied."""
@@ -61,8 +61,9 @@ class SparseRows:
         return self._dropped_out[1]
 
 
-def as_tensor(matrix: Any, start: int, end: int) -> Tensor:
+def as_tensor(matrix: Any, start: int = 0, end: int | None = None) -> Tensor:
     """Rows start to end of a CSR matrix, as a CSR tensor that shares its memory."""
+    end = matrix.shape[0] if end is None else end
     first, last = matrix.indptr[start], matrix.indptr[end]
     return torch.sparse_csr_tensor(
         torch.from_numpy(matrix.indptr[start : end + 1] - first),
