@@ -129,9 +129,6 @@ def test_a_language_without_spaces_is_told_of_characters_and_trains_with_them(fi
     assert f"--data.words null --data.chars '{characters}'" in line
     _, said = fit(file, "--data.words", "null", "--data.chars", characters)
     assert warnings(said) == []
-    _, said = fit(file)
-    assert warnings(said) == []
-    assert said.count("note: texts without spaces between words: n-grams of characters, in place of words") == 1
 
 
 def test_ordinary_sentences_are_warned_of_nothing(cli, tmp_path, capsys):

@@ -14,7 +14,7 @@ from tests.tools.ready import ready
 QUIET = ("--trainer.callbacks", "null", "--trainer.enable_progress_bar", "false", "--trainer.logger", "false")
 IRIS = ("--config", "configs/iris_ova.yaml", *QUIET)
 TEXT = ("--config", "configs/text_csv.yaml", "--data.oos_label", "other", *QUIET)
-TEXT += ("--data.words", "{ngram_range: [1, 2]}")
+TEXT += ("--data.words", "{ngram_range: [1, 2]}", "--trainer.max_epochs", 5)
 
 
 @pytest.fixture

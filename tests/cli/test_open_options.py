@@ -142,7 +142,8 @@ def test_chinese_is_taken_by_characters_with_one_line_that_tells(cli, tmp_path, 
     place = ("--data.train_file", tmp_path / "zh.csv", "--trainer.default_root_dir", tmp_path / "run")
     cli("fit", "--config", CONFIG, *QUIET, *place, "--refit", "auto")
     said = capsys.readouterr().err
-    assert said.count("texts without spaces between words: n-grams of characters") == 1
+    assert said.count("note: texts without spaces between words: n-grams of characters, in place of words") == 1
+    assert "warning" not in said
     assert value(options(tmp_path / "run"), "data", "words") is None
     cli("test", "--config", CONFIG, "--ckpt_path", "best", *place)
     assert json.loads((tmp_path / "run/test_metrics.json").read_text())["test/accuracy"] > 0.8

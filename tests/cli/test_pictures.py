@@ -5,7 +5,7 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 pytest.importorskip("datamodules.table.iris", reason="deleted with its task")
-FIT = ("fit", "--config", "configs/iris_binary.yaml", "--trainer.max_epochs", 2, "--figures.enabled", "true")
+FIT = ("fit", "--config", "configs/iris_binary.yaml", "--trainer.max_epochs", 1, "--figures.enabled", "true")
 FIT += ("--trainer.enable_progress_bar", "false")
 STYLE = {"text.usetex": True, "axes.facecolor": "black", "font.size": 30, "figure.dpi": 300, "savefig.bbox": "tight"}
 
@@ -25,7 +25,7 @@ def test_a_style_of_ones_own_changes_no_picture(cli, usual, tmp_path):
     with matplotlib.rc_context(STYLE):
         cli(*FIT, "--trainer.default_root_dir", tmp_path)
         assert matplotlib.rcParams["font.size"] == 30
-    assert {"boundary_epoch_00002.png", "boundary_best.png", "loss_surface.png", "val_confusion.png"} <= {
+    assert {"boundary_epoch_00001.png", "boundary_best.png", "loss_surface.png", "val_confusion.png"} <= {
         *pictures(usual)
     }
     assert pictures(tmp_path) == pictures(usual)

@@ -138,7 +138,11 @@ def test_folds_choose_epochs_temperature_and_threshold_by_rows_that_their_fits_h
 
 
 @pytest.mark.parametrize(
-    "given", [("--model.threshold", "0.4", "--model.calibrate", "1.5"), ("--data.oos_label", "null")]
+    "given",
+    [
+        ("--model.threshold", "0.4", "--model.calibrate", "1.5"),
+        pytest.param(("--data.oos_label", "null"), marks=pytest.mark.slow),
+    ],
 )
 def test_folds_choose_nothing_that_is_given(cli, tmp_path, given):
     pytest.importorskip("selection.sample")

@@ -15,6 +15,7 @@ def column(rows, name):
     return [row[name] for row in rows]
 
 
+@pytest.mark.slow
 def test_without_zeroing_the_loss_swings_grows_or_vanishes_and_stays_finite():
     rows = lessons.forget_to_zero()
     zeroed, swings = column(rows, "all at once, zeroed"), column(rows, "all at once")
@@ -58,6 +59,7 @@ def test_a_long_rate_overshoots_and_a_short_one_crawls():
     assert short[2] > 0.9 * short[0]
 
 
+@pytest.mark.slow
 def test_fewer_rows_give_a_worse_gradient_more_steps_and_a_longer_epoch():
     whole, some, one = rows = lessons.batch_size()
     assert column(rows, "steps") == [5, 30, 6485]
@@ -68,6 +70,7 @@ def test_fewer_rows_give_a_worse_gradient_more_steps_and_a_longer_epoch():
     assert one["s in all"] > max(whole["s in all"], some["s in all"])
 
 
+@pytest.mark.slow
 def test_no_penalty_learns_wrong_labels_by_heart_and_too_much_learns_nothing():
     off, right, too_much = lessons.l2()
     assert off["training accuracy"] > 0.9 > right["training accuracy"] > 0.8
