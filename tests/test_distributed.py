@@ -397,7 +397,7 @@ def test_the_documented_line_for_two_machines_does_what_one_process_does(cli, tm
     assert together == pytest.approx(alone, abs=1e-6)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.skipif("CLINC150_DIR" not in os.environ, reason="needs the CLINC150 files: set CLINC150_DIR")
 def test_two_ranks_train_and_test_clinc150_as_one_does(tmp_path):
     pytest.importorskip("datamodules.text.clinc150")

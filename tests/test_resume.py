@@ -144,13 +144,12 @@ KILLS = [
     ("text_csv", (*TEN, 3, "--trainer.val_check_interval", 0.5), {"kills": 5, "save_every": 1}, [NIGHTLY]),
     (
         *("text_csv", (*TEN, 3, "--trainer.val_check_interval", 0.5)),
-        *({"kills": 5, "save_every": 1, "when": "in_validation"}, [SLOW]),
+        *({"kills": 3, "save_every": 1, "when": "in_validation"}, [SLOW]),
     ),
     ("iris_imbalanced", MOMENTUM, {"kills": 2, "save_every": 3}, [SLOW]),
     *((config, ("--trainer.max_epochs", n), {"kills": 2, "save_every": 3}, [NIGHTLY]) for config, n in OTHERS),
     # At any time, while a picture is drawn too
     ("iris_binary", ("--trainer.max_epochs", 23), {"kills": 2, "at": "times"}, [SLOW]),
-    ("text_csv", (*OOS, "--trainer.max_epochs", 30), {"kills": 2, "at": "times"}, [SLOW]),
     *((config, ("--trainer.max_epochs", n), {"kills": 10, "at": "times"}, [NIGHTLY]) for config, n in AT_TIMES),
     (
         "clinc150",
@@ -600,6 +599,9 @@ WITH_PICTURES = ("fit", "--config", "configs/iris_binary.yaml", "--trainer.max_e
 WITH_PICTURES += ("--trainer.enable_progress_bar", "false", "--trainer.accelerator", "cpu")
 
 
+SIZES = (500, 2_000, 4_000, 64_000, 230_000)
+
+
 @pytest.fixture(scope="module")
 def half_done(tmp_path_factory):
     """A run that was killed in its third of four epochs, beside the same one unbroken."""
@@ -614,8 +616,9 @@ for name, first, status in (("killed", partial(die_at, 9), 9), ("straight", lamb
     return folder
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("largest", [500, 2_000, 4_000, 64_000, 230_000])  # bytes of any one file
+@pytest.mark.parametrize(  # bytes of any one file
+    "largest", [pytest.param(size, marks=SLOW if size in (2_000, 64_000) else NIGHTLY) for size in SIZES]
+)
 def test_a_resume_without_room_ends_in_one_line_and_goes_on_once_there_is_some(half_done, tmp_path, largest):
     """The limits end it in the first event, the curves, a checkpoint, the picture of an epoch, and the event file."""
     from tests.tools.kill_and_resume import differences, outcome

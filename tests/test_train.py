@@ -669,26 +669,23 @@ def test_best_and_last_of_a_runs_own_config_are_that_runs_and_not_the_newest(cli
 
 # How good the models are
 
-TASKS = {
-    "versicolor against virginica": ("configs/iris_binary.yaml", {}, 0.93),
-    "setosa against versicolor": ("configs/iris_binary.yaml", {"classes": ["setosa", "versicolor"]}, 1.0),
-    "three species by two features": ("configs/iris_ova.yaml", {}, 0.93),
-    "three species by four features": ("configs/iris_ova.yaml", {"features": None}, 0.93),
-}
+FOUR = ("--data.features", "[sepal length, sepal width, petal length, petal width]")
+TASKS = [
+    pytest.param("iris_binary", (), 0.93, marks=pytest.mark.slow),
+    pytest.param("iris_ova", (), 0.93, marks=pytest.mark.slow),
+    pytest.param("iris_binary", ("--data.classes", "[setosa, versicolor]"), 1.0, marks=pytest.mark.nightly),
+    pytest.param("iris_ova", FOUR, 0.93, marks=pytest.mark.nightly),
+]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("config", "options", "at_least"), TASKS.values(), ids=TASKS)
+@pytest.mark.parametrize(("config", "options", "at_least"), TASKS)
 def test_mean_test_accuracy_over_ten_split_seeds(cli, tmp_path, config, options, at_least):
     """The whole way of a user: fit by the config, then test the checkpoint that was best on validation."""
-    features = "[sepal length, sepal width, petal length, petal width]"
-    data = [("--data.features", features)] if "features" in options else []
-    data += [("--data.classes", f"[{', '.join(options['classes'])}]")] if "classes" in options else []
     accuracies = []
     for seed in range(10):
         run = tmp_path / str(seed)
-        arguments = [part for option in (*data, ("--data.seed", seed)) for part in option]
-        cli("fit", "--config", config, *QUICK, *arguments, "--trainer.default_root_dir", run)
+        more = (*options, "--data.seed", seed, "--trainer.default_root_dir", run)
+        cli("fit", "--config", f"configs/{config}.yaml", *QUICK, *more)
         cli("test", "--config", run / "config.yaml", "--ckpt_path", run / "checkpoints/best.ckpt")
         accuracies.append(json.loads((run / "test_metrics.json").read_text())["test/accuracy"])
     assert np.mean(accuracies) >= at_least, accuracies

@@ -27,7 +27,7 @@ def test_softmax_at_full_batch(estimator, check):
 
 
 @pytest.mark.slow
-@parametrize_with_checks([LightningClassifier(config, **FULL) for config in there(*SLOW)])
+@parametrize_with_checks([LightningClassifier(config, **FULL, **{"trainer.max_epochs": 25}) for config in there(*SLOW)])
 def test_the_other_models_at_full_batch(estimator, check):
     check(estimator)
 
