@@ -1,6 +1,5 @@
 """docs/articles.md shows every claim of the two articles by something to look at, and every link leads there."""
 
-import ast
 import os
 import re
 import subprocess
@@ -53,9 +52,8 @@ def test_every_lesson_and_section_of_the_notebook_shows_a_claim_and_what_shows_o
 def test_every_test_that_is_named_exists():
     named = links(row[4] for row in CLAIMS)
     assert len(named) > 30
-    for name, target in named:
-        tree = ast.parse((ROOT / "docs" / target).resolve().read_text(encoding="utf-8"))
-        assert name in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}, f"{target} has no {name}"
+    files = {target: (ROOT / "docs" / target).resolve().read_text(encoding="utf-8") for _, target in named}
+    assert [(name, target) for name, target in named if f"\ndef {name}(" not in files[target]] == []
 
 
 def test_every_block_of_the_articles_leads_to_its_line():

@@ -255,18 +255,6 @@ def stopping(**options):
     return listed(("EarlyStopping", {"monitor": "val/loss", **options}))
 
 
-def test_a_run_that_early_stopping_has_ended_in_its_first_epoch_stays_ended(cli, capsys, tmp_path):
-    run = tmp_path / "run"
-    plan = (*IRIS, "--data.batch_size", 4, "--trainer.max_epochs", 6, "--trainer.val_check_interval", 3)
-    plan += (*stopping(patience=1, min_delta=5.0), "--trainer.default_root_dir", run)
-    cli(*plan)
-    stopped_at = load(run)["global_step"]
-    assert load(run)["epoch"] == 0
-    cli(*plan, "--ckpt_path", run / "checkpoints/last.ckpt")
-    assert load(run)["global_step"] == stopped_at
-    assert "EarlyStopping had ended this run after epoch 1: nothing to train" in capsys.readouterr().out
-
-
 @pytest.mark.parametrize(
     ("first", "then"),
     [
@@ -340,7 +328,6 @@ def own_net(cli, own_modules, tmp_path):
 
 
 MONITORED = {
-    "val_loss": ('self.log("val_loss", self.loss(batch))', "val_loss"),
     "of each step too": ('self.log("val_loss", self.loss(batch), on_step=True, on_epoch=True)', "val_loss"),
     "valid/loss_total": ('self.log_dict({"valid/loss_total": self.loss(batch), "valid/acc": 1.0})', "valid/loss_total"),
     "val/loss of several": ('self.log_dict({"val/loss_a": 9.0, "val/loss": self.loss(batch)})', "val/loss"),

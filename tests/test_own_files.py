@@ -5,7 +5,6 @@ import csv
 import io
 import json
 import random
-import re
 import sys
 from collections import Counter
 from pathlib import Path
@@ -139,11 +138,6 @@ def test_ordinary_sentences_are_warned_of_nothing(cli, tmp_path, capsys):
 # What is refused
 
 
-def test_a_single_row_of_a_label_is_refused_with_remedies(fit, tmp_path):
-    said = refused(fit, write(tmp_path / "a.csv", [*ROWS, ("sing", "birthday")]))
-    assert re.search(r"single row has the label 'birthday'; .* or give a test_file and a val_file", said)
-
-
 def test_words_of_one_character_are_words_and_a_pattern_that_leaves_none_is_refused_with_a_remedy(fit, tmp_path):
     rows = [(pair, "甲") for pair in ("好 美", "美 佳", "佳 优", "优 好")]
     file = write(tmp_path / "a.csv", [*rows, *((pair, "乙") for pair in ("坏 差", "差 烂", "烂 坏"))])
@@ -238,19 +232,6 @@ def test_predictions_come_back_with_the_columns_of_their_file(fit, cli, tmp_path
         other, *_ = [top for top in record["top_k"] if top["label"] != label]
         assert (second, float(second_p)) == (other["label"], other["probability"])
     assert "with all columns of the input in predictions.csv" in capsys.readouterr().out
-
-
-def test_columns_of_the_same_names_as_answers_and_nested_values_are_kept(fit, cli, tmp_path):
-    run, _ = fit(write(tmp_path / "a.csv", ROWS))
-    rows = [{"text": "snow", "label": "weather", "tags": ["a", {"b": None}]}, {"day": 1.5, "text": "play"}]
-    (tmp_path / "q.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    cli("predict", "--config", run / "config.yaml", "--ckpt_path", "best", "--data.predict_file", tmp_path / "q.jsonl")
-    with (run / "predictions.csv").open(newline="", encoding="utf-8") as written:
-        found = list(csv.DictReader(written))
-    answers = ["predicted_label", "probability", "second_label", "second_probability"]
-    assert list(found[0]) == ["text", "label", "tags", "day", *answers]
-    kept = [(row["label"], row["tags"], row["day"]) for row in found]
-    assert kept == [("weather", '["a", {"b": null}]', ""), ("", "", "1.5")]
 
 
 def test_lines_of_text_get_an_answer_each_blank_ones_an_empty_one(fit, cli, tmp_path, monkeypatch):

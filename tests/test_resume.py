@@ -177,29 +177,28 @@ def test_a_killed_and_resumed_run_stays_one_run_with_every_step_once(tmp_path):
         assert not [*run.glob("version_*"), *run.glob("config.before_resume*")]
 
 
-def test_last_is_the_state_after_the_last_epoch_also_where_an_earlier_one_was_better(cli, tmp_path):
-    """The loss falls from epoch to epoch; asked for the highest, the first epoch stays the best."""
-    cli(*IRIS, "--checkpoint.mode", "max", "--trainer.max_epochs", 3, "--trainer.default_root_dir", tmp_path / "run")
-    best = torch.load(tmp_path / "run/checkpoints/best.ckpt", weights_only=True)
-    assert best["global_step"] == 6
-    assert last(tmp_path / "run")["global_step"] == 18
+EARLY = {
+    "after its third epoch": ((), 3),
+    "within its first": (("--data.batch_size", 4, "--trainer.val_check_interval", 3), 1),
+}
 
 
-def test_a_run_that_early_stopping_has_ended_stays_ended(cli, capsys, tmp_path):
+@pytest.mark.parametrize(("options", "epoch"), EARLY.values(), ids=EARLY)
+def test_a_run_that_early_stopping_has_ended_stays_ended(cli, capsys, tmp_path, options, epoch):
     stopping = {"class_path": "EarlyStopping", "init_args": {"monitor": "val/loss", "patience": 2, "min_delta": 1.0}}
-    plan = (*IRIS, "--trainer.callbacks", json.dumps([stopping]), "--trainer.max_epochs", 9)
+    plan = (*IRIS, *options, "--trainer.callbacks", json.dumps([stopping]), "--trainer.max_epochs", 4)
     run = tmp_path / "run"
     cli(*plan, "--trainer.default_root_dir", run)
     before = last(run), curves(run)
-    assert before[0]["epoch"] == 2
+    assert before[0]["epoch"] == epoch - 1
     for _ in range(2):
         cli(*plan, "--trainer.default_root_dir", run, "--ckpt_path", run / "checkpoints/last.ckpt")
-        assert "EarlyStopping had ended this run after epoch 3: nothing to train" in capsys.readouterr().out
+        assert f"EarlyStopping had ended this run after epoch {epoch}: nothing to train" in capsys.readouterr().out
         assert last(run)["global_step"] == before[0]["global_step"]
         assert curves(run) == before[1]
-    without = (*IRIS, "--trainer.callbacks", "null", "--trainer.max_epochs", 9)
+    without = (*IRIS, *options, "--trainer.callbacks", "null", "--trainer.max_epochs", 4)
     cli(*without, "--trainer.default_root_dir", run, "--ckpt_path", run / "checkpoints/last.ckpt")
-    assert last(run)["epoch"] == 8
+    assert last(run)["epoch"] == 3
 
 
 # Stopped by a signal
@@ -400,15 +399,6 @@ def test_a_resumed_runs_rate_follows_the_new_plan(cli, tmp_path):
     torch.testing.assert_close(after["state_dict"]["W.weight"], W, atol=1e-5, rtol=0)
     torch.testing.assert_close(after["state_dict"]["b"], b, atol=1e-5, rtol=0)
     assert (W - before["W.weight"]).abs().max() > 0.05
-
-
-@pytest.mark.slow
-def test_four_epochs_and_four_more_are_eight_where_the_rate_is_constant(cli, tmp_path):
-    cli(*IRIS, "--trainer.max_epochs", 8, "--trainer.default_root_dir", tmp_path / "straight")
-    run = ("--trainer.default_root_dir", tmp_path / "run")
-    cli(*IRIS, "--trainer.max_epochs", 4, *run)
-    cli(*IRIS, "--trainer.max_epochs", 8, *run, "--ckpt_path", tmp_path / "run/checkpoints/last.ckpt")
-    assert_same_end(tmp_path / "run", tmp_path / "straight")
 
 
 def test_torchs_own_scheduler_follows_the_new_plan_too(cli, tmp_path):

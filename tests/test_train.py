@@ -14,7 +14,6 @@ import pytest
 import torch
 import yaml
 from lightning.pytorch.callbacks import ProgressBar
-from sklearn import datasets as sklearn_datasets
 
 import cli as cli_package
 from cli.lightning_cli import TemplateCLI
@@ -362,27 +361,6 @@ def test_a_bad_option_ends_in_one_line_and_leaves_no_run(cli, tmp_path, option, 
     line = refused(cli, *IRIS, *QUICK, *place, option, value)
     assert re.search(message, line), line
     assert list(tmp_path.iterdir()) == []
-
-
-def test_nan_in_the_data_is_refused_with_its_row(cli, monkeypatch, tmp_path):
-    whole = sklearn_datasets.load_iris()
-    whole.data[75, 2] = np.nan
-    monkeypatch.setattr(sklearn_datasets, "load_iris", lambda: whole)
-    line = refused(cli, *IRIS, *QUICK, "--trainer.default_root_dir", tmp_path / "run")
-    assert re.match(r"error: expected finite numbers, got \[nan, 1\.\d+\] in row \d+", line)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_points_to_predict_that_are_no_flowers_are_refused(cli, run):
-    before = hashes(run)
-    saved = ("predict", "--config", run / "config.yaml", "--ckpt_path", run / "checkpoints/best.ckpt")
-    for points, message in (
-        ("[[3.0, 1.0, 2.0]]", "expected rows of 2 numbers (petal length (cm), petal width (cm)), got [3.0, 1.0, 2.0]"),
-        ("[[3.0, .nan]]", "expected finite numbers, got [3.0, nan]"),
-        ("[]", "expected at least one point"),
-    ):
-        assert message in refused(cli, *saved, "--data.predict_inputs", points)
-    assert hashes(run) == before
 
 
 def change(text):

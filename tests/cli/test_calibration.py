@@ -2,11 +2,9 @@
 
 import json
 
-import numpy as np
 import pytest
 import torch
-from scipy.special import log_expit, log_softmax, softmax
-from sklearn.metrics import log_loss
+from scipy.special import log_softmax, softmax
 
 from tests.logreg.test_calibration import by_search
 from tests.tools.ready import ready
@@ -32,36 +30,6 @@ def run(cli, tmp_path):
         return found
 
     return both
-
-
-@pytest.mark.slow
-def test_the_trios_temperature_is_that_of_its_validation_rows_and_its_metrics_are_scikit_learns(run):
-    checkpoint, metrics, plain, plain_metrics = run(*IRIS)
-    iris = pytest.importorskip("datamodules.table.iris")
-    data = ready(iris.IrisDataModule(features=["petal length", "petal width"], seed=0))
-    state = checkpoint["state_dict"]
-    weights, biases = (
-        [state[f"classifiers.{k}.linear.{name}"].double().numpy() for k in range(3)] for name in ("weight", "bias")
-    )
-    W, b = np.concatenate(weights), np.concatenate(biases)
-
-    def log_proba(split):
-        x, target = data.points(split)
-        logits = data.transform(x).double().numpy() @ W.T + b
-        return log_softmax(log_expit(logits), axis=1), target.numpy()
-
-    temperature = float(state["calibration._extra_state"])
-    assert temperature == pytest.approx(by_search(*log_proba("val")), rel=1e-3)
-    assert temperature != 1
-    scores, target = log_proba("test")
-    assert metrics["test/nll"] == pytest.approx(log_loss(target, np.exp(scores)), abs=1e-4)
-    expected = log_loss(target, softmax(scores / temperature, axis=1))
-    assert metrics["test_calibrated/nll"] == pytest.approx(expected, abs=1e-4)
-    assert metrics["test_calibrated/temperature"] == pytest.approx(temperature)
-    assert metrics["test_calibrated/nll"] < metrics["test/nll"]
-
-    assert float(plain["state_dict"]["calibration._extra_state"]) == 1
-    assert {k: v for k, v in metrics.items() if "calibrated" not in k} == plain_metrics  # accuracy among them
 
 
 def test_the_out_of_scope_threshold_is_chosen_after_the_temperature(run):
