@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from datamodules.files.cells import CODE, as_category, as_number
+from datamodules.files.cells import CODE, as_categories, as_numbers
 from datamodules.files.formats import Row
 from datamodules.splits import listed
 
@@ -48,11 +48,13 @@ def stray_cells(columns: Iterable[str], rows: Sequence[Row]) -> dict[str, str]:
     """Columns that some cells keep from being read as numbers, by their names."""
     lines = {}
     for name in columns:
-        filled = [(place, row[name]) for place, row in rows if as_category(row.get(name))]
-        stray = [(place, value) for place, value in filled if as_number(value) is None]
-        numerals = len(filled) - sum(NUMERAL.fullmatch(str(value)) is None for _, value in stray)
+        cells = [row.get(name) for _, row in rows]
+        filled = [n for n, category in enumerate(as_categories(cells)) if category]
+        numbers = as_numbers(cells)
+        stray = [n for n in filled if numbers[n] is None]
+        numerals = len(filled) - sum(NUMERAL.fullmatch(str(cells[n])) is None for n in stray)
         if stray and numerals > len(filled) / 2:
-            (place, value), *_ = stray
+            place, value = rows[stray[0]][0], cells[stray[0]]
             lines[name] = (
                 f"column {name!r} looks like numbers in {numerals} of {len(filled)} rows, but {place} has "
                 f"{str(value)[:50]!r}, so that each value counts as a category: write numbers as 1234.5, leave "
@@ -132,7 +134,7 @@ def new_categories(columns: Mapping[str, Collection[str]], rows: Sequence[Row], 
     """
     lines = []
     for name, known in columns.items():
-        found = [as_category(row.get(name)) for _, row in rows] if any(name in row for _, row in rows) else []
+        found = as_categories([row.get(name) for _, row in rows]) if any(name in row for _, row in rows) else []
         if unseen := [value for value in found if value not in known]:
             few = listed(sorted(set(unseen)), 5)
             lines.append(

@@ -2,9 +2,10 @@
 
 import math
 import re
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
+Cell = TypeVar("Cell")
 MISSING = {"", "na", "n/a", "#n/a", "<na>", "nan", "nat", "null", "none", "?", "-"}  # no number, in any case
 NO_LABEL = MISSING - {"none", "?", "-"}  # these three may be labels
 LARGEST = 3e38  # what a float32 can hold
@@ -35,7 +36,7 @@ def as_numbers(cells: Sequence[Any]) -> list[float | None]:
             return numbers  # type: ignore[return-value]  # NaN, which is in no order, is missing either way
     except (TypeError, ValueError, OverflowError):
         pass
-    return [as_number(cell) for cell in cells]
+    return _each_once(as_number, cells)
 
 
 def as_category(value: Any) -> str:
@@ -51,9 +52,14 @@ def as_category(value: Any) -> str:
 
 
 def as_categories(cells: Sequence[Any]) -> list[str]:
-    """A column by `as_category`; of a text that repeats, once."""
-    known = {cell: as_category(cell) for cell in {cell for cell in cells if isinstance(cell, str)}}
-    return [known[cell] if isinstance(cell, str) else as_category(cell) for cell in cells]
+    """A column by `as_category`."""
+    return _each_once(as_category, cells)
+
+
+def _each_once(convert: Callable[[Any], Cell], cells: Sequence[Any]) -> list[Cell]:
+    """A column, a text that repeats converted once."""
+    known = {cell: convert(cell) for cell in {cell for cell in cells if isinstance(cell, str)}}
+    return [known[cell] if isinstance(cell, str) else convert(cell) for cell in cells]
 
 
 def as_label(value: Any) -> str | None:

@@ -1,7 +1,6 @@
 """Columns of numbers and of categories: rows to numbers (N, F), and these to features (N, D)."""
 
 import json
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -30,12 +29,12 @@ def kind_of(name: str, rows: Sequence[Row], train_rows: Sequence[Row], is_named:
         ValueError: a list or a map in a cell, or no value at all.
     """
     cells = [row.get(name) for _, row in rows]
-    for (place, _), value in zip(rows, cells, strict=True):
-        if isinstance(value, list | dict):
-            raise ValueError(
-                f"{place}: expected a number or a category in {name!r}, got {json.dumps(value)[:50]}: make "
-                f"a column of each part, or leave it out with --data.id_columns '[{name}]'"
-            )
+    if nested := {list, dict} & set(map(type, cells)):
+        place, value = next((place, row[name]) for place, row in rows if type(row.get(name)) in nested)
+        raise ValueError(
+            f"{place}: expected a number or a category in {name!r}, got {json.dumps(value)[:50]}: make "
+            f"a column of each part, or leave it out with --data.id_columns '[{name}]'"
+        )
     numbers = as_numbers(cells)
     if is_named or None in numbers:
         return sorted({*as_categories([row.get(name) for _, row in train_rows])})
@@ -57,9 +56,9 @@ class Columns(dict[str, Kind]):
             name: {category: n for n, category in enumerate(kind)} for name, kind in kinds.items() if kind is not None
         }
 
-    def require(self, place: str, names: Iterable[str]) -> None:
-        """Refuse, with a ValueError, names that lack a column."""
-        known = set(names)
+    def require(self, place: str, *rows: Iterable[str]) -> None:
+        """Refuse, with a ValueError, rows none of which has a column."""
+        known = set[str]().union(*rows)
         if absent := [name for name in self if name not in known]:
             raise ValueError(
                 f"{place}: expected a column {', '.join(map(repr, absent[:10]))}, got {', '.join(sorted(known)[:20])}"
@@ -90,18 +89,19 @@ class Columns(dict[str, Kind]):
             if kind is None:
                 found = as_numbers(cells)
                 wrong += [(n, name) for n, number in enumerate(found) if number is None]
-                missing += [(n, name) for n, number in enumerate(found) if number != number]
-                values = [math.nan if number is None else number for number in found]
+                values = np.array(found, dtype=np.float64)  # None becomes NaN
+                is_missing = np.isnan(values)
             else:
                 categories, number_of = as_categories(cells), self.number_of[name]
-                missing += [(n, name) for n, category in enumerate(categories) if not category]
-                values = [number_of.get(category, -1) for category in categories]
-            encoded[:, column] = torch.tensor(values, dtype=PRECISION)
+                values = np.array([number_of.get(category, -1) for category in categories], dtype=np.float64)
+                is_missing = np.array([not category for category in categories], dtype=bool)
+            encoded[:, column] = torch.from_numpy(values)
+            missing += [] if may_lack else [(int(n), name) for n in np.flatnonzero(is_missing)]
         if wrong:
             n, name = min(wrong, key=lambda cell: cell[0])
             more = f"; {len(wrong) - 1} more" if len(wrong) > 1 else ""
             raise ValueError(f"{rows[n][0]}: expected a number in {name!r}, got {str(rows[n][1][name])[:50]!r}{more}")
-        if missing and not may_lack:
+        if missing:
             n, name = min(missing, key=lambda cell: cell[0])
             raise ValueError(
                 f"{rows[n][0]} has no {name!r}, and {len(missing) - 1} more values are missing: correct them, remove "

@@ -5,6 +5,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from functools import partial
+from itertools import chain
 from typing import Any, Literal
 
 import numpy as np
@@ -114,7 +115,7 @@ class TableDataModule(TabularDataModule):
                 )
             self.columns = self._choose_columns()
         for split, (rows, _) in given.items():
-            self.columns.require(f"{split}_file", (name for _, row in rows for name in row))
+            self.columns.require(f"{split}_file", *(row for _, row in rows))
         may_lack = self.missing == "impute"
         if not may_lack:  # in the order of the file, where the held-out rows stand among the others
             self.columns.numbers(self.file_rows, may_lack)
@@ -146,7 +147,7 @@ class TableDataModule(TabularDataModule):
 
     def _choose_columns(self) -> Columns:
         """The columns to learn from, and what they hold."""
-        there = list(dict.fromkeys(name for _, row in self.file_rows for name in row))
+        there = list(dict.fromkeys(chain.from_iterable(row for _, row in self.file_rows)))
         left_out, listed = {self.label_column, *self.id_columns}, ", ".join(there[:20])
         names = self.feature_columns or [
             name for name in there if not NAMELESS.fullmatch(name) and name not in left_out
@@ -271,7 +272,7 @@ class TableDataModule(TabularDataModule):
             require_files("predict_file", self.predict_file)
             found = read_rows(self.predict_file, [*self.columns])
             rows = [(f"{self.predict_file} {place}", row) for place, row in found]
-            self.columns.require(self.predict_file, (name for _, row in rows for name in row))
+            self.columns.require(self.predict_file, *(row for _, row in rows))
         elif self.predict_inputs is None:
             return self.rows["test"]
         else:
