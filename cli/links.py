@@ -69,11 +69,11 @@ def linked_value(name: str, model: Namespace, data: L.LightningDataModule, secti
 def instantiate_data(options: Namespace, instantiate: Callable[..., Any]) -> Any:
     """The datamodule of a configuration, by `instantiate(class, **options)`, before all that follows from it."""
     instantiators = [(instantiate, L.LightningDataModule, True)]
-    return parser_of_data().instantiate(Namespace(data=options.data.clone()), instantiators=instantiators).data
+    return _parser_of_data().instantiate(Namespace(data=options.data.clone()), instantiators=instantiators).data
 
 
 @cache  # an estimator builds its data again and again
-def parser_of_data() -> LightningArgumentParser:
+def _parser_of_data() -> LightningArgumentParser:
     parser = LightningArgumentParser()
     parser.add_lightning_class_args(L.LightningDataModule, "data", subclass_mode=True)
     return parser

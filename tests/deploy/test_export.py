@@ -141,7 +141,10 @@ def test_onnx_splits_and_weighs_words_as_scikit_learn_does(tmp_path, options):
 @pytest.mark.parametrize(
     ("ngrams", "message"),
     [
-        ({"words": {}, "chars": {"analyzer": "char"}}, "expected n-grams of words alone .* got a FeatureUnion: train with --data.preset words$"),
+        (
+            {"words": {}, "chars": {"analyzer": "char"}},
+            "expected n-grams of words alone .* got a FeatureUnion: train with --data.preset words$",
+        ),
         ({"words": {"analyzer": "char_wb"}}, "analyzer"),
         ({"words": {"stop_words": "english"}}, "stop_words"),
         ({"words": {"strip_accents": "unicode"}}, "strip_accents"),
