@@ -397,6 +397,41 @@ def test_the_documented_line_for_two_machines_does_what_one_process_does(cli, tm
     assert together == pytest.approx(alone, abs=1e-6)
 
 
+SRUN = """#!/bin/sh
+[ "$1 $3" = "--nodes --ntasks-per-node" ] || exit 2
+nodes=$2 tasks=$4 failed=0 processes=
+shift 4
+export SLURM_JOB_ID=$$ SLURM_JOB_NAME=fit SLURM_NODELIST=127.0.0.1 SLURM_NNODES=$nodes
+export SLURM_NTASKS=$((nodes * tasks)) SLURM_NTASKS_PER_NODE=$tasks
+for rank in $(seq 0 $((SLURM_NTASKS - 1))); do
+    SLURM_PROCID=$rank SLURM_NODEID=$((rank / tasks)) SLURM_LOCALID=$((rank % tasks)) "$@" &
+    processes="$processes $!"
+done
+for process in $processes; do wait "$process" || failed=1; done
+exit $failed
+"""
+
+
+@pytest.mark.slow
+def test_the_documented_line_for_slurm_does_what_one_process_does(cli, tmp_path):
+    """With an srun that starts the processes of both nodes here."""
+    pytest.importorskip("datamodules.text.sentences")
+    [line] = re.findall(r"`(srun .*) fit --config \S+ (.*)`", (ROOT / "docs/devices.md").read_text())
+    command, trainer = (part.replace("-node 4", "-node 1").replace("devices 4", "devices 1").split() for part in line)
+    assert command[:5] == ["srun", "--nodes", "2", "--ntasks-per-node", "1"] and "1" in trainer
+    (tmp_path / "srun").write_text(SRUN)
+    (tmp_path / "srun").chmod(0o755)
+    path = os.pathsep.join([str(tmp_path), str(Path(sys.executable).parent), ENVIRONMENT["PATH"]])
+    command += [*FIT, *trainer, "--trainer.accelerator", "cpu", "--trainer.default_root_dir", str(tmp_path / "two")]
+    done = subprocess.run(
+        command, cwd=ROOT, env=ENVIRONMENT | {"PATH": path}, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("run directory:") == 1
+    cli(*FIT, "--trainer.default_root_dir", tmp_path / "one")
+    assert_same_weights(tmp_path / "two", tmp_path / "one")
+
+
 @pytest.mark.nightly
 @pytest.mark.skipif("CLINC150_DIR" not in os.environ, reason="needs the CLINC150 files: set CLINC150_DIR")
 def test_two_ranks_train_and_test_clinc150_as_one_does(tmp_path):

@@ -280,6 +280,14 @@ def test_fit_test_and_predict_by_the_command_line_end_in_shards_with_all_columns
     assert "the checkpoint was trained with ngram_range [1, 2]" in line
     line = refused(cli, "fit", *config, "--ckpt_path", best[1], "--seed_everything", 7)
     assert "the checkpoint was trained on other rows" in line
+    table = parquet.read_table(tmp_path / "all/0.parquet")
+    labels = table["label"].to_pylist()
+    for other, said in (
+        (labels[::-1], "was trained on other rows"),
+        (["rain", *labels[1:]], "'rain' of the train rows"),
+    ):
+        parquet.write_table(table.set_column(2, "label", [other]), tmp_path / "all/0.parquet")
+        assert said in refused(cli, "fit", *config, "--ckpt_path", best[1])
 
 
 def test_a_checkpoint_predicts_from_python(cli, tmp_path):
