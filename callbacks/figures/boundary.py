@@ -10,27 +10,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import lightning as L
 import torch
 from torch import Tensor
 
-from callbacks.figures.canvas import COLOURS, GREY, INK, one_line_for, publish
-from callbacks.files import write_then_rename
+from callbacks.figures.animation import Animation
+from callbacks.figures.canvas import COLOURS, GREY, INK
 from callbacks.protocols import PlottableData, PlottableModel, datamodule_of, lack, offers
-from callbacks.rows import evaluating
-from callbacks.run.checkpoint_io import weights_of
-from callbacks.run.checkpoints import own_checkpoint
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 CONFIDENT_FROM = 0.75  # a point whose highest probability is lower than this is drawn hollow
 MARKERS = {"train": "o", "validation": "D"}
 MARKER_AREA = {"train": 38.0, "validation": 32.0}  # pt²; a diamond looks larger than a circle of equal area
-FRAME_MS, LAST_FRAME_MS = 250, 2500
+UNDECIDED = 0.001  # where no p is further from 1/K, which class is the likeliest is decided by rounding
 
 
 class Grid(NamedTuple):
@@ -67,7 +64,7 @@ def draw(
     points: dict[str, Points],
     feature_names: Sequence[str],
     class_names: Sequence[str],
-    title: str,
+    state: str,
     per_class: Grid | None = None,
 ) -> None:
     """Draw regions, borders, points and a legend to the right of them.
@@ -78,48 +75,68 @@ def draw(
         points: the rows of "train" and "validation", or of one of them.
         feature_names: two names, with units.
         class_names: K names, in the order of the columns of `proba`.
-        title: printed above the picture.
+        state: what the title begins with, before the number of misclassified rows.
         per_class: for one-vs-all, each binary classifier's own probability (its sigmoid) on the same grid.
     """
     from matplotlib.colors import to_rgb
 
     K = len(class_names)
     colours = torch.tensor([to_rgb(colour) for colour in COLOURS[:K]])  # (K, 3)
-
-    # Regions: the colour of the predicted class, from white at a tie (p = 1/K) to a strong tint at p = 1. The
-    # square root makes it rise fast beside the border, so that the two sides differ at a glance.
-    p, predicted = grid.proba.max(dim=-1)  # (R, R)
-    tint = 0.55 * ((p * K - 1).clamp_min(0) / (K - 1)).sqrt().float().unsqueeze(-1)
-    tint = tint.nan_to_num()  # the picture of a diverged model stays white
     x1_range, x2_range = (float(grid.x1[0]), float(grid.x1[-1])), (float(grid.x2[0]), float(grid.x2[-1]))
+    undecided = bool((grid.proba - 1 / K).abs().max() < UNDECIDED)
+
+    # Regions: the colour of the predicted class, from white at a tie (p = 1/K) to a strong tint at p = 1.
+    p, predicted = grid.proba.max(dim=-1)  # (R, R)
+    tint = 0.55 * ((p * K - 1).clamp_min(0) / (K - 1)).float().unsqueeze(-1)
+    tint = tint.nan_to_num()  # the picture of a diverged model stays white
     image = (1 - tint + tint * colours[predicted]).numpy()
     ax.imshow(image, extent=x1_range + x2_range, origin="lower", aspect="auto", interpolation="bilinear")
 
-    # Borders: the zero lines of log-odds. Log-odds are smooth, so a line can be interpolated between grid points; the
-    # probabilities of a confident model jump from 0 to 1 there, and their 0.5 line would be a staircase.
-    log_proba = grid.proba.clamp_min(1e-7).log()
-    for k in range(1 if K == 2 else 0, K):
-        others = torch.cat([log_proba[..., :k], log_proba[..., k + 1 :]], dim=-1)
-        _zero_line(ax, grid, log_proba[..., k] - others.amax(dim=-1), INK, linestyles="solid", linewidths=1.8)
+    if undecided:
+        text = f"every p is within {UNDECIDED} of 1/{K}:\nno side is taken"
+        ax.text(0.5, 0.5, text, ha="center", va="center", transform=ax.transAxes, fontsize=13, color=INK)
+    else:
+        _draw_borders(ax, grid)
     if per_class is not None:
         for k in range(K):
             darker = 0.75 * colours[k].numpy()  # visible on the region of its own class
             log_odds = per_class.proba[..., k].logit(eps=1e-7)
-            _zero_line(ax, per_class, log_odds, darker, linestyles="dashed", linewidths=1.6)
+            _line(ax, per_class, log_odds, 0, darker, linestyles="dashed", linewidths=1.6)
 
-    _draw_points(ax, points, colours)
+    _draw_points(ax, points, colours, with_rings=not undecided)
     _draw_legends(ax, list(points), class_names, with_per_class=per_class is not None)
     ax.spines[:].set_visible(True)
-    ax.set(xlim=x1_range, ylim=x2_range, xlabel=feature_names[0], ylabel=feature_names[1], title=title)
+    ax.locator_params(steps=[1, 2, 5, 10])
+    wrong = sum(int((proba.argmax(dim=1) != target).sum()) for _, target, proba in points.values())
+    rows = sum(len(target) for _, target, _ in points.values())
+    said = f"a coin toss, p = 1/{K}" if undecided else f"{wrong} of {rows} rows misclassified"
+    ax.set(xlim=x1_range, ylim=x2_range, xlabel=feature_names[0], ylabel=feature_names[1], title=f"{state}: {said}")
 
 
-def _zero_line(ax: Axes, grid: Grid, score: Tensor, colour: Any, **style: Any) -> None:
-    # Scores this close to zero everywhere (a line on XOR: all p = 0.5) are rounding noise and have no border.
-    if score.min() < 0 < score.max() and score.abs().max() > 1e-4:
-        ax.contour(grid.x1.numpy(), grid.x2.numpy(), score.numpy(), levels=[0], colors=[colour], **style)
+def _draw_borders(ax: Axes, grid: Grid) -> None:
+    """Solid lines between regions, dotted ones within which a class is confident.
+
+    They are levels of log-odds, which are smooth, so a line can be interpolated between grid points; the probabilities
+    of a confident model jump from 0 to 1 there, and their 0.5 line would be a staircase.
+    """
+    log_proba = grid.proba.clamp_min(1e-7).log()
+    K = log_proba.shape[-1]
+    for k in range(K):
+        others = torch.cat([log_proba[..., :k], log_proba[..., k + 1 :]], dim=-1)
+        if k or K > 2:
+            _line(ax, grid, log_proba[..., k] - others.amax(dim=-1), 0, INK, linestyles="solid", linewidths=1.8)
+        confident = math.log(CONFIDENT_FROM / (1 - CONFIDENT_FROM))
+        _line(
+            ax, grid, log_proba[..., k] - others.logsumexp(dim=-1), confident, INK, linestyles="dotted", linewidths=1.2
+        )
 
 
-def _draw_points(ax: Axes, points: dict[str, Points], colours: Tensor) -> None:
+def _line(ax: Axes, grid: Grid, score: Tensor, level: float, colour: Any, **style: Any) -> None:
+    if score.min() < level < score.max():
+        ax.contour(grid.x1.numpy(), grid.x2.numpy(), score.numpy(), levels=[level], colors=[colour], **style)
+
+
+def _draw_points(ax: Axes, points: dict[str, Points], colours: Tensor, with_rings: bool) -> None:
     # No jitter. Coinciding points of different class or split become concentric markers, the largest at the bottom.
     tables = []
     for number, (x, target, proba) in enumerate(points.values()):
@@ -131,7 +148,7 @@ def _draw_points(ax: Axes, points: dict[str, Points], colours: Tensor) -> None:
     depth = torch.arange(len(rows)) - (count.cumsum(0) - count)[spot]  # 0 is the topmost of its spot
 
     colour = colours[rows[:, 2].long()]
-    confident, wrong = rows[:, 4:5].bool(), rows[:, 5].bool()
+    confident, wrong = rows[:, 4:5].bool(), rows[:, 5].bool() & with_rings
     face, edge = torch.where(confident, colour, 1.0), torch.where(confident, 1.0, colour)  # 1.0 is white
     width = torch.where(confident[:, 0], 0.7, 1.5)
     for level in reversed(range(int(depth.max()) + 1)):
@@ -150,7 +167,7 @@ def _draw_legends(ax: Axes, splits: list[str], class_names: Sequence[str], with_
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
-    def mark(label: str, marker: str, face: str = GREY, edge: str = GREY, size: float = 6.5) -> Line2D:
+    def mark(label: str, marker: str = "o", face: str = GREY, edge: str = GREY, size: float = 6.5) -> Line2D:
         colours: dict[str, Any] = {"markerfacecolor": face, "markeredgecolor": edge, "markeredgewidth": 1.4}
         return Line2D([], [], linestyle="none", marker=marker, markersize=size, label=label, **colours)
 
@@ -158,10 +175,10 @@ def _draw_legends(ax: Axes, splits: list[str], class_names: Sequence[str], with_
     border = "border, p = 0.5" if len(class_names) == 2 else "border of regions"
     marks = [
         *(mark(split, MARKERS[split]) for split in splits),
-        mark(f"confident, p ≥ {CONFIDENT_FROM}", "s"),
-        mark(f"uncertain, p < {CONFIDENT_FROM}", "s", face="white"),
-        mark("misclassified", "o", face="none", edge=INK, size=11),
+        mark(f"uncertain, p < {CONFIDENT_FROM}", face="white"),
+        mark("misclassified", face="none", edge=INK, size=11),
         Line2D([], [], color=INK, linewidth=1.8, label=border),
+        Line2D([], [], color=INK, linewidth=1.2, linestyle="dotted", label=f"p = {CONFIDENT_FROM}"),
     ]
     if with_per_class:
         label = "p = 0.5 of one class\nagainst the rest"
@@ -174,19 +191,14 @@ def _draw_legends(ax: Axes, splits: list[str], class_names: Sequence[str], with_
     ax.add_artist(upper)  # the second call of legend() removed it
 
 
-class DecisionBoundary(L.Callback):
-    """Draws the decision boundary every few epochs and after the last one.
-
-    Writes figures/boundary_epoch_00030.png in the run directory, where 30 is the number of epochs completed, and at the
-    end of training figures/boundary.gif, made of all of them, and figures/boundary_best.png of the state in best.ckpt.
-    The same pixels go to TensorBoard, as "decision_boundary" and "decision_boundary_best". The title has `val/loss` if
-    this epoch was validated, else the `train/loss` logged in `training_step`.
+class DecisionBoundary(Animation):
+    """Draws the decision boundary every few epochs and after the last one: `Animation` has the files and when.
 
     The model must be a `PlottableModel`, the datamodule `PlottableData` with two features (see `callbacks.protocols`).
     For one-vs-all the border of each class's own classifier is drawn too.
 
     Args:
-        every_n_epochs: draw after every so many epochs; the last epoch is drawn in any case.
+        every_n_epochs: as in `Animation`.
         resolution: number of grid points along each feature, 2 to 2000.
         margin: free space around the data, as a share of each feature's range, 0 to 10.
         required: false draws nothing, instead of refusing, where there are other than two features.
@@ -195,18 +207,16 @@ class DecisionBoundary(L.Callback):
         ValueError: an argument is out of range; or, from `setup`, model or data cannot be drawn.
     """
 
+    name, tag = "boundary", "decision_boundary"
+
     def __init__(
-        self, every_n_epochs: int = 10, resolution: int = 200, margin: float = 0.1, required: bool = True
+        self, every_n_epochs: int | None = None, resolution: int = 200, margin: float = 0.1, required: bool = True
     ) -> None:
-        super().__init__()
-        if every_n_epochs < 1:
-            raise ValueError(f"expected every_n_epochs of at least 1, got {every_n_epochs}")
+        super().__init__(every_n_epochs)
         for name, value, low, high in (("resolution", resolution, 2, 2000), ("margin", margin, 0, 10)):
             if not low <= value <= high:
                 raise ValueError(f"expected {name} of at least {low} and at most {high}, got {value}")
-        self.every_n_epochs, self.resolution, self.margin, self.required = every_n_epochs, resolution, margin, required
-        self._start: float = math.inf  # epochs completed before this fit, once it trains
-        self._drawn: set[int] = set()
+        self.resolution, self.margin, self.required = resolution, margin, required
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Refuse what cannot be drawn, with a ValueError, before training starts and on every rank."""
@@ -219,7 +229,7 @@ class DecisionBoundary(L.Callback):
         names, num_classes = data.feature_names, len(data.class_names)
         is_drawable = self.required or len(names) == data.points("train")[0].shape[1] == 2
         # One process draws, so nothing there may wait for the others.
-        self._draws = is_drawable and trainer.is_global_zero and not trainer.fast_dev_run  # type: ignore[attr-defined]
+        self.draws = is_drawable and trainer.is_global_zero and not trainer.fast_dev_run  # type: ignore[attr-defined]
         if is_drawable and len(names) != 2:
             listed = ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
             raise ValueError(
@@ -232,65 +242,9 @@ class DecisionBoundary(L.Callback):
                 "choose fewer classes, or remove the callback"
             )
 
-    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Remember the first epoch, so that frames left by an abandoned run stay out of the GIF."""
-        self._start = trainer.current_epoch  # epochs completed
-        self._validated_step = -1
-
-    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Remember which weights the validation loss belongs to."""
-        self._validated_step = trainer.global_step
-
-    # Lightning calls this after the epoch's validation and before the hooks of checkpoint callbacks. So when a
-    # checkpoint counts an epoch as completed, its frame is on the disk, and a run resumed from there misses none.
-    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        epoch = trainer.current_epoch + 1
-        is_last = trainer.should_stop or epoch == trainer.max_epochs or trainer.global_step == trainer.max_steps
-        if is_last or epoch % self.every_n_epochs == 0:
-            self._draw_epoch(trainer, pl_module, epoch)
-
-    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Draw the last epoch, if a callback that came after this one ended the training with it."""
-        if trainer.current_epoch not in self._drawn:
-            self._draw_epoch(trainer, pl_module, trainer.current_epoch)
-
-    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Draw the best state and make the GIF; also where a resume finds that the training had been completed."""
-        if not self._draws:
-            return
-        best = own_checkpoint(trainer)
-        if best is not None and best.best_model_path:
-            title = f"Best: {best.best_state}"
-            if best.best_model_score is not None:  # else it is the last state
-                title += f" · {str(best.monitor).replace('/', ' ')} {float(best.best_model_score):.3f}"
-            with weights_of(best.best_model_path, pl_module):
-                self._draw(trainer, pl_module, title, "boundary_best", trainer.global_step, "decision_boundary_best")
-        gif = Path(trainer.default_root_dir, "figures", "boundary.gif")
-        with one_line_for(gif):
-            ended = trainer.fit_loop.epoch_progress.current.processed  # type: ignore[attr-defined]  # number of epochs
-            self._write_gif(gif, ended)
-
-    def _draw_epoch(self, trainer: L.Trainer, model: L.LightningModule, epoch: int) -> None:
-        if not self._draws:
-            return
-        title = f"Epoch {epoch}"
-        # An earlier validation loss is not the loss of these weights.
-        losses = ["val/loss", "train/loss"] if self._validated_step == trainer.global_step else ["train/loss"]
-        logged = [name for name in losses if name in trainer.callback_metrics]
-        if logged:
-            title += f" · {logged[0].replace('/', ' ')} {trainer.callback_metrics[logged[0]]:.3f}"
-        step = trainer.global_step - 1  # loss curves count steps from 0
-        self._draw(trainer, model, title, f"boundary_epoch_{epoch:05d}", step, "decision_boundary")
-        self._drawn.add(epoch)
-
-    def _draw(self, trainer: L.Trainer, model: L.LightningModule, title: str, name: str, step: int, tag: str) -> None:
-        """Draw the model as it is."""
-        with evaluating(model):
-            scene = self._scene(datamodule_of(trainer), model)
-        publish(trainer, name, lambda figure: draw(figure.add_subplot(), **scene, title=title), step, tag)
-
-    def _scene(self, data: PlottableData, model: Any) -> dict[str, Any]:
-        weight = next(model.parameters())
+    def scene(self, trainer: L.Trainer, model: Any, state: str) -> Callable[[Figure], Any]:
+        """The probabilities of points and grid."""
+        data, weight = datamodule_of(trainer), next(model.parameters())
 
         def on_raw_rows(method: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
             return lambda x: method(data.transform(x).to(weight.device, weight.dtype)).cpu().double()
@@ -302,21 +256,9 @@ class DecisionBoundary(L.Callback):
             if known.any():
                 points[name] = x[known], target[known], on_raw_rows(model.predict_proba)(x[known])
         x, size = torch.cat([x for x, _, _ in points.values()]), (self.resolution, self.margin)
-        scene: dict[str, Any] = {"points": points, "feature_names": data.feature_names, "class_names": data.class_names}
+        names = (data.feature_names, data.class_names)
+        per_class = None
         if offers(model, "predict_proba_per_class"):
-            scene["per_class"] = boundary_grid(x, on_raw_rows(model.predict_proba_per_class), *size)
-        return scene | {"grid": boundary_grid(x, on_raw_rows(model.predict_proba), *size)}
-
-    def _write_gif(self, path: Path, last: int) -> None:
-        from PIL import Image
-
-        frames = []
-        for frame in sorted(path.parent.glob("boundary_epoch_*.png")):
-            epoch = int(frame.stem.rpartition("_")[2])
-            if epoch <= min(self._start, last) or epoch in self._drawn:
-                with Image.open(frame) as image:
-                    frames.append(image.quantize(256, dither=Image.Dither.NONE))
-        if frames:
-            durations = [FRAME_MS] * (len(frames) - 1) + [LAST_FRAME_MS]
-            options = {"save_all": True, "append_images": frames[1:], "duration": durations, "loop": 0}
-            write_then_rename(path, lambda temporary: frames[0].save(temporary, "GIF", **options))
+            per_class = boundary_grid(x, on_raw_rows(model.predict_proba_per_class), *size)
+        grid = boundary_grid(x, on_raw_rows(model.predict_proba), *size)
+        return lambda figure: draw(figure.add_subplot(), grid, points, *names, state, per_class)

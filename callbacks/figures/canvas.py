@@ -5,6 +5,7 @@ A new picture is a function that draws on a `Figure`, and a callback that gives 
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,12 +25,15 @@ if TYPE_CHECKING:
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#F0E442", "#000000")
 BLUE, ORANGE = COLOURS[0], COLOURS[1]  # differ in lightness too, so a grey print keeps them apart
 INK, GREY = "#222222", "#777777"
+MARKS: dict[str, Any] = {"linestyle": "none", "markersize": 9, "markeredgecolor": "white", "zorder": 4}
+CHANCE: dict[str, Any] = {"color": GREY, "linewidth": 1.2, "linestyle": "dashed"}
 DPI = 150
 STYLE: dict[str, Any] = {
     **{"figure.figsize": (7.5, 5.0), "figure.constrained_layout.use": True, "figure.titlesize": 14},
     **{"axes.titlelocation": "left", "axes.titlesize": 14, "axes.titlepad": 10, "axes.labelsize": 12},
     **{"axes.spines.top": False, "axes.spines.right": False, "xtick.labelsize": 10, "ytick.labelsize": 10},
     **{"legend.frameon": False, "legend.fontsize": 10, "lines.linewidth": 2},
+    "axes.prop_cycle": f"cycler(color={[*COLOURS]})",
     "text.parse_math": False,  # a `$` in a name begins no formula
 }
 FONTS = (  # that common systems have for scripts which matplotlib's own font lacks
@@ -99,3 +103,12 @@ def log_image(logger: Logger, tag: str, pixels: Any, step: int) -> None:
         client.log_image(logger.run_id, pixels, key=tag, step=step)
     elif hasattr(client, "log_image"):  # Comet
         client.log_image(pixels, name=tag, step=step)
+
+
+def without_unit(name: str) -> str:
+    """A feature's name where the model takes it standardised, so that its weight is not in its unit.
+
+    >>> without_unit("petal length (cm)"), without_unit("f(x) of x")
+    ('petal length', 'f(x) of x')
+    """
+    return re.sub(r" \([^()]*\)$", "", name)
