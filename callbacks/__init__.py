@@ -19,6 +19,7 @@ EXPORTS = {
     "TeachingBoard": "figures.teaching_board",
     "ThrottledProgressBar": "run.overhead",
     "ThrottledTensorBoardLogger": "run.loggers",
+    "WeightImages": "figures.weights",
 }
 
 

@@ -93,6 +93,13 @@ class PlottableData(NamedClasses, Protocol):
         """Raw features (N, D) to what the model takes."""
 
 
+class PixelData(NamedClasses, Protocol):
+    """For the weights of a linear model as pictures."""
+
+    image_shape: tuple[int, int]
+    """Height and width of the picture that a row of features is, row by row."""
+
+
 class InspectableData(NamedClasses, Protocol):
     """For the table before a fit: rows that can be compared with each other."""
 

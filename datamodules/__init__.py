@@ -7,6 +7,7 @@ from typing import Any
 _EXPORTS = {
     "BatchedDataModule": "batches",
     "CLINC150DataModule": "text.clinc150",
+    "DigitsDataModule": "table.digits",
     "IrisDataModule": "table.iris",
     "Ngrams": "text.features",
     "TableDataModule": "table.files",

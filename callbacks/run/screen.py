@@ -18,7 +18,7 @@ ORDER = (
 )
 # Pictures of a fit, those first that are worth opening first.
 PICTURES = (
-    *("boundary.gif", "boundary.png", "loss.png", "loss_surface.png", "val_confusion.png", "val_confused_pairs.png"),
+    *("boundary.gif", "weights.gif", "loss.png", "loss_surface.png", "val_confusion.png", "val_confused_pairs.png"),
     "val_top_features.png",
 )
 MOST_PICTURES = 2  # in a line of 80 columns
