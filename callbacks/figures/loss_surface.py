@@ -6,14 +6,14 @@ from the path: a slice through the objective over all training rows, with b as i
 
 from __future__ import annotations
 
-import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import lightning as L
 import torch
 from torch import Tensor
 
-from callbacks.figures.canvas import COLOURS, INK, publish
+from callbacks.figures.canvas import BLUE, GREY, INK, ORANGE, publish, without_unit
 from callbacks.protocols import DescendingModel, PlottableData, datamodule_of, lack
 
 if TYPE_CHECKING:
@@ -55,26 +55,37 @@ def surface(model: DescendingModel, x: Tensor, target: Tensor, path: Tensor) -> 
     return Surface(w1, w2, torch.vmap(objective)(weights.to(x)).unflatten(0, (RESOLUTION, RESOLUTION)).cpu())
 
 
-def draw(ax: Axes, grid: Surface, path: Tensor, names: tuple[str, str], title: str) -> None:
-    """Contour lines of the objective, and over them the path from its start to its end."""
+def draw(ax: Axes, grid: Surface, path: Tensor, names: Sequence[str], epochs: int) -> None:
+    """Lines of equal objective, its minimum, and over them the path from its start to its end."""
     import numpy as np
 
     objective = grid.objective.numpy()
+    low, high = objective.min(), objective.max()
     # Equal steps of the square root: the levels are dense at the bottom of the valley, where the path ends.
-    levels = objective.min() + (objective.max() - objective.min()) * np.linspace(0, 1, NUM_LEVELS) ** 2
-    filled = ax.contourf(grid.w1.numpy(), grid.w2.numpy(), objective, levels=levels, cmap="Blues_r", extend="both")
-    ax.figure.colorbar(filled, ax=ax, format="%.2f", label="objective over the training rows")
+    levels = low + (high - low) * np.linspace(0, 1, NUM_LEVELS)[1:] ** 2
+    lines = ax.contour(grid.w1.numpy(), grid.w2.numpy(), objective, levels=levels, colors=[GREY], linewidths=0.8)
+    ax.clabel(lines, levels[1::2], fmt="%.3g", fontsize=9)
     w1, w2 = path.T.numpy()
-    ax.plot(w1, w2, color=COLOURS[1], linewidth=1.6, marker="o", markersize=3.5, label="after each epoch")
-    ends: tuple[Any, ...] = ((0, "o", "white", "start"), (-1, "D", COLOURS[4], "end"))
-    for number, marker, colour, name in ends:
-        style = {"linestyle": "none", "markersize": 9, "markeredgecolor": INK, "markerfacecolor": colour, "zorder": 4}
-        ax.plot(w1[number], w2[number], marker=marker, label=name, **style)
-    # Without the unit, as of "petal length (cm)": the model takes features that have none, standardised ones.
-    x_name, y_name = (re.sub(r" \([^()]*\)$", "", name) for name in names)
-    ax.set(xlabel=f"weight of {x_name}", ylabel=f"weight of {y_name}", title=title)
+    ax.plot(w1, w2, color=BLUE, linewidth=1.6, marker="o", markersize=3.5, label="after each epoch")
+    row, column = divmod(int(objective.argmin()), len(grid.w1))
+    lowest = float(grid.w1[column]), float(grid.w2[row])
+    is_inside = 0 < row < len(grid.w2) - 1 and 0 < column < len(grid.w1) - 1
+    marks: list[tuple[Any, ...]] = [(w1[0], w2[0], "o", "white", 9, "start"), (w1[-1], w2[-1], "D", ORANGE, 9, "end")]
+    if is_inside:
+        marks.append((*lowest, "P", INK, 9, f"minimum, {low:.3g},\nat the last b"))
+    for x, y, marker, colour, size, name in marks:
+        style = {
+            "linestyle": "none",
+            "markersize": size,
+            "markeredgecolor": INK,
+            "markerfacecolor": colour,
+            "zorder": 4,
+        }
+        ax.plot(x, y, marker=marker, label=name, **style)
+    ax.set(xlabel=f"weight of {without_unit(names[0])}", ylabel=f"weight of {without_unit(names[1])}", aspect="equal")
+    ax.set_title(f"{epochs} epochs of descent, across the lines of equal objective")
     ax.spines[:].set_visible(True)
-    ax.legend(loc="upper left", frameon=True, framealpha=0.9)
+    ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1.02))
 
 
 class LossSurface(L.Callback):
@@ -126,8 +137,7 @@ class LossSurface(L.Callback):
         with torch.no_grad():
             x, target = data.transform(x).to(weight.device, weight.dtype), target.to(weight.device)
             grid = surface(pl_module, x.double(), target, path)
-        names, title = tuple(data.feature_names), f"Gradient descent, {len(path) - 1} epochs"
-        scene = (grid, path, names, title)
+        scene = (grid, path, data.feature_names, len(path) - 1)
         publish(trainer, "loss_surface", lambda figure: draw(figure.add_subplot(), *scene), trainer.global_step)
 
     def _remember(self, model: Any) -> None:

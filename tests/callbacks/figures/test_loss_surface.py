@@ -4,6 +4,7 @@ import lightning as L
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 from PIL import Image
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -109,10 +110,20 @@ def test_a_model_with_other_than_two_weights_is_refused(tmp_path, shape):
         fit(tmp_path, 1, model=Wide())
 
 
-def test_axes_are_named_without_the_unit_because_the_weights_are_of_features_that_have_none():
-    from matplotlib.figure import Figure
-
+def drawn(objective):
     ax, path = Figure().add_subplot(), torch.tensor([[0.0, 0.0], [1.0, 2.0]])
-    grid = Surface(torch.arange(3.0), torch.arange(3.0), torch.arange(9.0).unflatten(0, (3, 3)))
-    draw(ax, grid, path, ("petal length (cm)", "f(x) of x"), "")
+    draw(ax, Surface(torch.arange(3.0), torch.arange(3.0), objective), path, ("petal length (cm)", "f(x) of x"), 1)
+    return ax
+
+
+def test_axes_are_equal_and_named_without_the_unit_because_the_weights_are_of_features_that_have_none():
+    ax = drawn(torch.arange(9.0).unflatten(0, (3, 3)))
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("weight of petal length", "weight of f(x) of x")
+    assert ax.get_aspect() == 1
+
+
+def test_a_minimum_within_the_map_is_marked_and_one_at_its_edge_is_none():
+    inside = torch.tensor([[3.0, 3.0, 3.0], [3.0, 1.0, 3.0], [3.0, 3.0, 3.0]])
+    (minimum,) = [line for line in drawn(inside).lines if line.get_marker() == "P"]
+    assert minimum.get_xydata().tolist() == [[1.0, 1.0]]
+    assert "P" not in [line.get_marker() for line in drawn(torch.arange(9.0).unflatten(0, (3, 3))).lines]
