@@ -52,12 +52,18 @@ def main(arguments: list[str]) -> None:
     atomic_write_csv(path.with_name("out_of_fold.csv"), *out_of_fold(sample, folds))
 
     def draw(figure: Any) -> None:
-        figure.set_figheight(1 + 0.35 * len(metrics))
-        ax = figure.add_subplot(title="Each fold, and mean ± standard deviation", ylim=(len(metrics), -1))
-        for n, row in enumerate(table, start=1):
-            ax.plot(row, metrics, "o", alpha=0.5, label=f"fold {n}")
-        ax.errorbar(mean, metrics, xerr=deviation, fmt="k|", capsize=5)
-        figure.legend(loc="outside right upper")
+        figure.set_figheight(1.2 + 0.4 * len(metrics))
+        places = range(len(metrics))
+        title = f"{len(folds)} folds (dots), and mean ± standard deviation"
+        ax = figure.add_subplot(title=title, ylim=(len(metrics) - 0.5, -0.5))
+        for beside, row in zip(np.linspace(-0.3, 0.3, len(folds)), table, strict=True):  # no two dots on one spot
+            ax.plot(row, np.array(places) + beside, "o", color="C0", alpha=0.6, markersize=5)
+        ax.errorbar(mean, places, xerr=deviation, fmt="k|", capsize=5)
+        ax.set_yticks(places, metrics)
+        values = ax.secondary_yaxis("right")
+        values.set_yticks(places, [f"{m:.3f} ± {s:.3f}" for m, s in zip(mean, deviation, strict=True)])
+        values.tick_params(length=0)
+        ax.grid(axis="x", alpha=0.3)
 
     for name, *found in zip(metrics, mean, deviation, strict=True):
         print(f"{name:<{max(map(len, metrics))}}  {found[0]:.4f} ± {found[1]:.4f}")

@@ -5,6 +5,7 @@ times. Shares of fewer rows than labels are left out.
 """
 
 import sys
+from typing import Any
 
 import numpy as np
 from lightning.pytorch.callbacks import LambdaCallback
@@ -53,9 +54,23 @@ def main(arguments: list[str]) -> None:
     print("test accuracy: " + ", ".join(f"{mean:.3f} with {size} rows" for mean, size in means))
     print(f"table: {path}")
     curve = LearningCurveDisplay(
-        train_sizes=sizes, train_scores=train_scores, test_scores=test_scores, score_name="test accuracy"
+        train_sizes=sizes,
+        train_scores=train_scores,
+        test_scores=test_scores,
+        score_name=f"accuracy on {len(test):,} test rows",
     )
-    write_picture(path.with_suffix(".png"), lambda figure: curve.plot(figure.add_subplot(), score_type="test"))
+    gains = 100 * np.diff(test_scores.mean(axis=1))
+
+    def draw(figure: Any) -> None:
+        ax = figure.add_subplot()
+        curve.plot(ax, score_type="test", std_display_style="errorbar", errorbar_kw={"marker": "o", "capsize": 4})
+        ax.get_legend().remove()
+        ax.xaxis.set_major_formatter("{x:,.0f}")
+        ax.set_xlabel(f"training rows, each number drawn {DRAWS} times: mean ± standard deviation")
+        if len(gains):
+            ax.set_title(f"The last {sizes[-1] - sizes[-2]:,} rows bring {gains[-1]:+.1f} points of test accuracy")
+
+    write_picture(path.with_suffix(".png"), draw)
 
 
 if __name__ == "__main__":
