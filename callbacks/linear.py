@@ -15,12 +15,15 @@ from callbacks.protocols import offers
 def class_scores(model: Any, W: Tensor) -> Tensor:
     """From rows of `model.coefficients()[0]` to what a unit of each feature adds to the score of each class, (n, K).
 
-    The score is the log-odds of each of the two classes of a binary logit, one-vs-all's logit of the class's own
-    classifier, and otherwise the logit above that of the average class.
+    The score is the log-odds of each of two classes, one-vs-all's logit of the class's own classifier, and otherwise
+    the logit above that of the average class.
     """
-    if W.shape[1] == 1:
-        return torch.cat([-W, W], dim=1)
-    return W if offers(model, "predict_proba_per_class") else W - W.mean(dim=1, keepdim=True)
+    if offers(model, "predict_proba_per_class"):
+        return W
+    if W.shape[1] > 2:
+        return W - W.mean(dim=1, keepdim=True)
+    log_odds = W if W.shape[1] == 1 else W[:, 1:] - W[:, :1]  # of the second class
+    return torch.cat([-log_odds, log_odds], dim=1)
 
 
 @torch.no_grad()

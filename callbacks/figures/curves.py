@@ -25,6 +25,17 @@ class ThresholdCurve(NamedTuple):
         return float(self.oos_recall[number]), float(self.in_scope_accuracy[number])
 
 
+def interval(right: Any, rows: Any) -> tuple[Any, Any]:
+    """Wilson's 95% interval of a share, of which `right` of `rows` were seen; numbers or arrays.
+
+    >>> "{:.3f} to {:.3f}".format(*interval(19, 20))
+    '0.764 to 0.991'
+    """
+    z = 1.96
+    middle, half = right + z**2 / 2, z * np.sqrt(right * (rows - right) / rows + z**2 / 4)
+    return (middle - half) / (rows + z**2), (middle + half) / (rows + z**2)
+
+
 def before_scaling(proba: Array, temperature: float) -> Array:
     """Probabilities (N, K) as they were before temperature scaling made p^(1/T) of them."""
     power = proba.astype(np.float64) ** temperature

@@ -2,12 +2,12 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import CombinedLoader
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.utilities.seed import isolate_rng
@@ -15,12 +15,15 @@ from torch import Tensor
 
 from callbacks.figures.canvas import publish
 from callbacks.figures.curves import Array, confused_pairs
+from callbacks.figures.loss_curve import draw as draw_losses
+from callbacks.figures.loss_curve import loss_curves
 from callbacks.figures.plots import EvaluatedRows, pictures
 from callbacks.linear import class_scores, name_of
 from callbacks.protocols import Classifier, LabelledData, datamodule_of, lack, offers, optional_of
 from callbacks.rows import RowCollector, SampledRows, batch_parts, evaluating
 from callbacks.run.checkpoint_io import weights_of
 from callbacks.run.checkpoints import own_checkpoint
+from callbacks.run.loggers import ResumableCSVLogger
 from callbacks.tables import atomic_write_csv
 from callbacks.terminal import relative
 
@@ -32,14 +35,13 @@ class Figures(L.Callback):
 
     Of more than 100,000 rows the pictures show a random sample, and their captions tell its size.
 
-    The pictures also go to all loggers, and with precision-recall curves to TensorBoard: as a run of their own, `test/`
-    in the run directory. What a model or its data does not offer is left out; all of it where `test_step` returns no
-    probabilities.
+    The pictures also go to all loggers; in TensorBoard they are a run of their own, `test/` in the run directory. What
+    a model or its data does not offer is left out; all of it where `test_step` returns no probabilities.
 
-    After `fit`: the same pictures of the validation rows, as the model in best.ckpt classifies them, in
-    figures/val_*.png and among the images of the run; without groups of classes, which may have to be downloaded. They
-    cost one more pass over these rows, because the best epoch is known only at the end, and a resumed run may begin
-    after it.
+    After `fit`: figures/loss.png, of any model and data; and the same pictures of the validation rows, as the model in
+    best.ckpt classifies them, in figures/val_*.png and among the images of the run; without groups of classes, which
+    may have to be downloaded. They cost one more pass over these rows, because the best epoch is known only at the end,
+    and a resumed run may begin after it.
 
     Args:
         enabled: false draws nothing.
@@ -86,11 +88,11 @@ class Figures(L.Callback):
             write_top_features(run / "top_features.csv", rows)
         step = trainer.fit_loop.epoch_loop._batches_that_stepped  # that of the metrics
         number = sum(publish(trainer, name, draw, step) for name, draw in pictures(rows, self.classes).items())
-        log_pr_curves(trainer, rows, step)
         print(f"{number} pictures in {relative(run / 'figures')}")
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         """Draw the validation rows; also where a resume finds that the training had been completed."""
+        self._draw_losses(trainer)
         best = own_checkpoint(trainer)
         saved = best is not None and Path(best.best_model_path).is_file()
         # All processes or none, because they share the rows; of machines without a common folder only one has the file.
@@ -112,6 +114,14 @@ class Figures(L.Callback):
         for name, draw in drawn.items():
             publish(trainer, f"val_{name}", draw, trainer.global_step)
 
+    def _draw_losses(self, trainer: L.Trainer) -> None:
+        """Of any module, where it logs a loss; a resumed run goes on in the metrics.csv of the earlier ones."""
+        for logger in trainer.loggers if self.enabled and trainer.is_global_zero else []:
+            if isinstance(logger, ResumableCSVLogger):
+                logger.flush()
+                if curves := loss_curves(logger.path):
+                    publish(trainer, "loss", partial(draw_losses, curves), trainer.global_step)
+
     def _keep(self, trainer: L.Trainer, model: Any, outputs: Any, batch: Any, step: str) -> None:
         """Keep the true classes of a batch and the predicted ones; of a sample the probabilities, for pictures."""
         rows = self._rows.classify(trainer, model, outputs, batch, step)
@@ -124,19 +134,28 @@ class Figures(L.Callback):
         columns, data = self._rows.gather(), datamodule_of(trainer)
         if not columns or not trainer.is_global_zero or self._rows.problem is not None:
             return None
-        _, target, predicted, proba = (column.numpy() for column in columns)
+        indices, target, predicted, proba = (column.numpy() for column in columns)
         if len(target) < len(of_all[0]):
             which = f"of {len(of_all[0]):,} {which}, at random"
         rows = EvaluatedRows(target, predicted, proba, data.class_names, f"{len(target):,} {which}", self._groups)
         rows.oos_class, rows.threshold = optional_of(data, "oos_class"), optional_of(model, "threshold")
         rows.temperature = optional_of(model, "temperature") or 1.0
-        if offers(model, "coefficients") and offers(data, "feature_names"):
-            with torch.no_grad():
-                rows.scores = class_scores(model, model.coefficients()[0]).cpu().float()
+        linear = offers(model, "coefficients") and not offers(data, "image_shape")  # of which WeightImages tells more
+        if linear and offers(data, "feature_names"):
+            with torch.no_grad():  # at the temperature, as coefficients.csv is
+                rows.scores = class_scores(model, model.coefficients()[0]).cpu().float() / rows.temperature
+            rows.standardised = offers(data, "scaling")
             rows.feature_names = [name_of(data.feature_names, column) for column in range(len(rows.scores))]
-        elif offers(model, "coefficients"):
+        if trainer.testing:  # `describe` knows no validation rows
+            rows.example = lambda place: in_words(data.describe([int(indices[place])], "test")[0])
+        if linear and rows.scores is None:
             print("without the strongest features of each class: the features have no names")
         return rows
+
+
+def in_words(description: dict[str, Any]) -> str:
+    """The values of a row's columns in one line."""
+    return " ".join(", ".join(map(str, description.values())).split())
 
 
 def validation_batches(trainer: L.Trainer) -> Iterator[Any]:
@@ -168,13 +187,3 @@ def write_top_features(path: Path, rows: EvaluatedRows) -> None:
         for rank, (feature, amount) in enumerate(zip(top.indices[:, k], top.values[:, k], strict=True), start=1)
     )
     atomic_write_csv(path, ("label", "rank", "feature", "coefficient"), lines)
-
-
-def log_pr_curves(trainer: L.Trainer, rows: EvaluatedRows, step: int) -> None:
-    """Of two classes, or of the out-of-scope class, to TensorBoard."""
-    for logger in trainer.loggers:
-        if isinstance(logger, TensorBoardLogger) and rows.oos_class is not None:
-            is_oos = rows.target == rows.oos_class
-            logger.experiment.add_pr_curve("out_of_scope", is_oos, rows.proba[:, rows.oos_class], step)
-        elif isinstance(logger, TensorBoardLogger) and len(rows.names) == 2:
-            logger.experiment.add_pr_curve(rows.names[1], rows.target == 1, rows.proba[:, 1], step)

@@ -1,6 +1,6 @@
 """Pictures of an evaluation, each a function that draws the rows of a split on a matplotlib Figure.
 
-Precision-recall, ROC, calibration and confusion are drawn by scikit-learn's Displays.
+Precision-recall, ROC and confusion are drawn by scikit-learn's Displays.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from callbacks.figures.canvas import BLUE, GREY, INK, ORANGE
-from callbacks.figures.curves import Array, before_scaling, confused_pairs, risk_coverage, threshold_curve
+from callbacks.figures.canvas import BLUE, CHANCE, GREY, INK, MARKS, ORANGE, without_unit
+from callbacks.figures.curves import Array, before_scaling, confused_pairs, interval, risk_coverage, threshold_curve
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-MARKS: dict[str, Any] = {"linestyle": "none", "markersize": 9, "markeredgecolor": "white", "zorder": 4}
-CHANCE: dict[str, Any] = {"color": GREY, "linewidth": 1.2, "linestyle": "dashed"}
 LONGEST_NAME = 28  # characters of a name on an axis
 MOST_CLASSES = 20  # of a confusion matrix; above, only the most confused pairs are shown
-NUM_PAIRS = 20
+FEWEST_ROWS = 100  # below, curves would show single rows as if they were shares
+NUM_PAIRS, LONGEST_EXAMPLE = 12, 60
+HANDED_OVER = 0.1  # share of rows that a person takes, in the title
 CALIBRATION_BINS, ECE_BINS = 10, 15  # the latter as in the metric `test/ece`
 NUM_CLASSES, NUM_FEATURES = 6, 8  # in the picture of the strongest features
 
@@ -46,6 +46,8 @@ class EvaluatedRows:
     temperature: float = 1.0  # at which `proba` are; 1 where they are as trained
     scores: Tensor | None = None  # of a linear model the `class_scores` of W, (D, K)
     feature_names: Sequence[str] = ()  # D, where there are `scores`
+    standardised: bool = False  # the features are, so that a unit of theirs is a standard deviation
+    example: Callable[[int], str] | None = None  # of the row at a place in these arrays, its content in words
 
 
 def pictures(rows: EvaluatedRows, classes: Sequence[str] | None = None) -> dict[str, Callable[[Figure], Any]]:
@@ -63,20 +65,22 @@ def pictures(rows: EvaluatedRows, classes: Sequence[str] | None = None) -> dict[
             drawn["confused_pairs"] = draw_confused_pairs
         if rows.groups is not None and len(set(rows.groups)) <= MOST_CLASSES:
             drawn["confusion_of_groups"] = confusion_of_groups
-    drawn |= {"reliability": reliability, "risk_coverage": draw_risk_coverage}
-    if rows.oos_class is not None:
-        if 0 < (rows.target == rows.oos_class).sum() < len(rows.target):
-            drawn["threshold"] = draw_threshold_curve
-    elif len(rows.names) == 2 and len(set(rows.target.tolist())) == 2:
-        drawn["precision_recall_roc"] = precision_recall_and_roc
-    if rows.scores is not None:
-        drawn["top_features"] = partial(top_features, classes=classes)
+    if len(rows.target) >= FEWEST_ROWS:
+        drawn |= {"reliability": reliability, "risk_coverage": draw_risk_coverage}
+        if rows.oos_class is not None:
+            if 0 < (rows.target == rows.oos_class).sum() < len(rows.target):
+                drawn["threshold"] = draw_threshold_curve
+        elif len(rows.names) == 2 and len(set(rows.target.tolist())) == 2:
+            drawn["precision_recall_roc"] = precision_recall_and_roc
 
     def with_caption(draw: Callable[[EvaluatedRows, Figure], Any], figure: Figure) -> None:
         draw(rows, figure)
         figure.supxlabel(rows.caption, x=0.99, ha="right", fontsize=9, color=GREY)
 
-    return {name: partial(with_caption, draw) for name, draw in drawn.items()}
+    captioned: dict[str, Callable[[Figure], Any]] = {name: partial(with_caption, draw) for name, draw in drawn.items()}
+    if rows.scores is not None:
+        captioned["top_features"] = partial(top_features, rows, classes)  # the model's, whatever the rows
+    return captioned
 
 
 def confusion(rows: EvaluatedRows, figure: Figure) -> None:
@@ -108,25 +112,35 @@ def _draw_matrix(figure: Figure, target: Array, predicted: Array, names: Sequenc
     if max(map(len, names)) * len(names) > 60:
         ax.set_xticks(labels, names, rotation=40, ha="right")
     ax.spines[:].set_visible(False)
-    title = f"{counts.trace():,} of {len(target):,} rows {right}"
-    ax.set(title=title, xlabel="predicted class", ylabel="true class")
+    low, high = interval(counts.trace(), len(target))
+    ax.set_title(
+        f"{counts.trace():,} of {len(target):,} rows {right}\n95% interval {low:.1%} to {high:.1%}", fontsize=12
+    )
+    ax.set(xlabel="predicted class", ylabel="true class")
 
 
 def draw_confused_pairs(rows: EvaluatedRows, figure: Figure) -> None:
-    """A bar for each of the most frequent pairs of a true and another predicted class."""
+    """A bar for each of the most frequent pairs of a true and another predicted class, with its surest row."""
     between = _pairs(rows)
     pairs = between[:NUM_PAIRS]
     counts = [count for *_, count in pairs]
-    figure.set_size_inches(9, 1.4 + 0.3 * len(pairs))
+    figure.set_size_inches(11, 1.4 + 0.34 * len(pairs))
     ax = figure.add_subplot()
-    bars = ax.barh(range(len(pairs)), counts, color=BLUE, height=0.7)
-    ax.bar_label(bars, padding=4, fontsize=10, color=INK)
+    ax.barh(range(len(pairs)), counts, color=BLUE, height=0.7)
+    for place, (true, other, count) in enumerate(pairs):
+        of_pair = np.flatnonzero((rows.target == true) & (rows.predicted == other))
+        surest = int(of_pair[rows.proba[of_pair, other].argmax()])
+        text = "" if rows.example is None else f"   “{shortened(rows.example(surest), LONGEST_EXAMPLE)}”"
+        ax.annotate(f"{count}{text}", (count, place), (4, 0), textcoords="offset points", va="center", fontsize=10)
     _list_down(ax, [f"{shortened(rows.names[t])}  →  {shortened(rows.names[p])}" for t, p, _ in pairs])
     ax.locator_params(axis="x", integer=True)
-    ax.set_xlabel("rows (true class → predicted class)")
+    ax.set_xlim(0, max(counts) * (1.05 if rows.example is None else 4))
+    ax.set_xticks([])
+    ax.spines["bottom"].set_visible(False)
     which = "" if rows.oos_class is None else " within the scope"
     total = sum(count for *_, count in between)
-    _title_above(figure, f"The {len(pairs)} most frequent confusions{which}: {sum(counts):,} of {total:,}")
+    title = f"True → predicted: the {len(pairs)} most frequent confusions{which} are {sum(counts):,} of {total:,}"
+    _title_above(figure, title)
 
 
 def _pairs(rows: EvaluatedRows) -> list[tuple[int, int, int]]:
@@ -135,7 +149,6 @@ def _pairs(rows: EvaluatedRows) -> list[tuple[int, int, int]]:
 
 def reliability(rows: EvaluatedRows, figure: Figure) -> None:
     """Accuracy over confidence above, as trained and at the temperature; below, the rows in each bin."""
-    from sklearn.calibration import CalibrationDisplay
     from torchmetrics.functional.classification import multiclass_calibration_error
 
     figure.set_size_inches(7.5, 6.5)
@@ -151,15 +164,19 @@ def reliability(rows: EvaluatedRows, figure: Figure) -> None:
         confidence = proba.max(axis=1).clip(0, 1)
         scores, target = torch.from_numpy(proba), torch.from_numpy(rows.target)
         error = float(multiclass_calibration_error(scores, target, len(rows.names), n_bins=ECE_BINS))
-        options: dict[str, Any] = {"marker": marker, "color": colour, "markersize": 7, "ref_line": False}
-        options["name"] = f"{name}: calibration error {error:.3f}"
-        CalibrationDisplay.from_predictions(right, confidence, n_bins=CALIBRATION_BINS, ax=ax, **options)
-        count = np.bincount(np.searchsorted(edges[1:-1], confidence), minlength=CALIBRATION_BINS)
+        bins = np.searchsorted(edges[1:-1], confidence)
+        count, hits, total = (np.bincount(bins, w, CALIBRATION_BINS) for w in (None, right, confidence))
         below.bar(edges[:-1] + 0.05 / CALIBRATION_BINS + number * width, count, width, align="edge", color=colour)
+        count, hits, total = (column[count > 0] for column in (count, hits, total))
+        share = hits / count
+        bars = np.abs(np.stack(interval(hits, count)) - share)
+        style: dict[str, Any] = {"fmt": marker, "color": colour, "markersize": 7, "capsize": 3, "linewidth": 1.5}
+        label = f"{name}: calibration error {error:.3f}"
+        ax.errorbar(total / count, share, yerr=bars, label=label, **style)
     ax.legend(loc="upper left", fontsize=11)
     ax.tick_params(labelbottom=False)
-    ax.set(xlim=(0, 1), ylim=(-0.02, 1.02), xlabel="", ylabel="share of right predictions")
-    ax.set_title("Can its probabilities be trusted?")
+    ax.set(xlim=(1 / len(rows.names), 1.01), ylim=(-0.02, 1.02), xlabel="", ylabel="share of right predictions")
+    ax.set_title("Is it right as often as it is confident?")
     below.set(xlabel="confidence: probability of the most probable class", ylabel="rows")
 
 
@@ -170,43 +187,37 @@ def draw_risk_coverage(rows: EvaluatedRows, figure: Figure) -> None:
     ax = figure.add_subplot()
     handed_over, accuracy = risk_coverage(rows.proba.max(axis=1), rows.predicted == rows.target)
     ax.plot(handed_over, accuracy, color=BLUE)
-    lowest, labelled = max(0.0, min(accuracy[0], accuracy.min()) - 0.08), -1.0
-    for share in (0.0, 0.1, 0.2, 0.3):
-        y = float(accuracy[min(int(np.searchsorted(handed_over, share)), len(accuracy) - 1)])
-        ax.plot(share, y, marker="o", color=ORANGE, **MARKS)
-        if abs(y - labelled) > 0.06 * (1 - lowest):  # else the numbers would overlap
-            labelled = y
-            ax.annotate(f"{share:.0%}: {y:.1%}", (share, y), (8, -5), textcoords="offset points", va="top", fontsize=11)
+    y = float(accuracy[round(HANDED_OVER * len(accuracy))])
+    ax.plot(HANDED_OVER, y, marker="D", color=ORANGE, **MARKS)
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_major_formatter(PercentFormatter(xmax=1))
-    ax.set(xlim=(-0.02, 1), ylim=(lowest, 1 + 0.03 * (1 - lowest)))
-    ax.set(xlabel="share of rows that go to a person, the least certain", ylabel="accuracy on the rest")
-    ax.set_title("Accuracy if a person takes the least certain rows")
+    ax.set(xlim=(-0.01, 1.01), xlabel="share of rows that go to a person, the least certain first")
+    ax.set_ylabel("accuracy on the rest")
+    _title_above(figure, f"{accuracy[0]:.1%} are right; if a person takes {HANDED_OVER:.0%}, {y:.1%} of the rest")
 
 
 def draw_threshold_curve(rows: EvaluatedRows, figure: Figure) -> None:
-    """In-scope accuracy against out-of-scope recall over all thresholds, with the chosen threshold marked."""
+    """In-scope accuracy against out-of-scope recall, around the chosen threshold, or else the one with the best sum."""
     assert rows.oos_class is not None
-    ax, chosen = figure.add_subplot(), rows.threshold
+    ax = figure.add_subplot()
     curve = threshold_curve(rows.proba, rows.target, rows.oos_class)
-    ax.plot(curve.oos_recall, curve.in_scope_accuracy, color=BLUE)
-    beside: dict[str, Any] = {"textcoords": "offset points", "fontsize": 10, "color": GREY}
-    labelled = [] if chosen is None else [curve.at(chosen)[0]]
-    for threshold in (0.1, 0.3, 0.5, 0.7, 0.9):
-        x, y = curve.at(threshold)
-        ax.plot(x, y, marker="o", color=BLUE, markersize=5)
-        if all(abs(x - other) > 0.05 for other in labelled):  # else the numbers would overlap
-            labelled.append(x)
-            ax.annotate(f"{threshold:g}", (x, y), (-5, -5), ha="right", va="top", **beside)
-    if chosen is not None:
-        x, y = curve.at(chosen)
-        ax.plot(x, y, marker="D", color=ORANGE, label=f"chosen: {chosen:.3f}", **MARKS)
-        text = f"threshold {chosen:.3f}:\n{y:.1%} in scope right, {x:.1%} out of scope found"
-        arrow = {"arrowstyle": "-", "color": GREY, "linewidth": 1, "shrinkB": 6}
-        place: dict[str, Any] = {"fontsize": 11, "color": INK, "ha": "left", "va": "top"}
-        ax.annotate(text, (x, y), (0.05, 0.4), textcoords="axes fraction", arrowprops=arrow, **place)
-    ax.set(xlim=(-0.01, 1.01), ylim=(0, 1.02), title="Where should the threshold be?")
+    recall, accuracy = curve.oos_recall, curve.in_scope_accuracy
+    chosen = curve.threshold[(recall + accuracy).argmax()] if rows.threshold is None else rows.threshold
+    x, y = curve.at(chosen)
+    shown = accuracy >= y - 0.1
+    ax.plot(recall[shown], accuracy[shown], color=BLUE)
+    labelled = [x]
+    for threshold in np.arange(0.05, 1, 0.05):
+        place = curve.at(threshold)
+        if place[1] >= y - 0.1 and all(abs(place[0] - other) > 0.04 for other in labelled):  # else they would overlap
+            labelled.append(place[0])
+            ax.plot(*place, marker="o", color=BLUE, markersize=5)
+            beside: dict[str, Any] = {"textcoords": "offset points", "ha": "right", "va": "top", "color": GREY}
+            ax.annotate(f"{threshold:.2f}", place, (-5, -5), fontsize=10, **beside)
+    ax.plot(x, y, marker="D", color=ORANGE, label=f"threshold {chosen:.3f}", **MARKS)
     ax.set(xlabel="out-of-scope recall", ylabel="in-scope accuracy")
+    ax.legend(loc="lower left")
+    _title_above(figure, f"At {chosen:.3f}: {y:.1%} in scope right, {x:.1%} out of scope found")
 
 
 def precision_recall_and_roc(rows: EvaluatedRows, figure: Figure) -> None:
@@ -237,7 +248,7 @@ def precision_recall_and_roc(rows: EvaluatedRows, figure: Figure) -> None:
         ax.legend(loc=corner)
 
 
-def top_features(rows: EvaluatedRows, figure: Figure, classes: Sequence[str] | None) -> None:
+def top_features(rows: EvaluatedRows, classes: Sequence[str] | None, figure: Figure) -> None:
     """A bar for each of the features that speak most for and against a few classes."""
     scores, names = rows.scores, list(rows.names)
     assert scores is not None
@@ -249,35 +260,51 @@ def top_features(rows: EvaluatedRows, figure: Figure, classes: Sequence[str] | N
         chosen = [names.index(name) for name in classes]
     across, number = min(3, len(chosen)), min(NUM_FEATURES, len(scores))
     down = -(-len(chosen) // across)
-    figure.set_size_inches(1.5 + 3.3 * across, 0.6 + (1.0 + 0.25 * number) * down)
-    which = " of the classes with the most errors" if classes is None and len(names) > NUM_CLASSES else ""
-    _title_above(figure, f"The strongest features{which}")
-    axes = figure.subplots(down, across, squeeze=False).flatten()
+    figure.set_size_inches(1.8 + 3.3 * across, 0.6 + (1.0 + 0.25 * number) * down)
+    which = ", of the classes with the most errors" if classes is None and len(names) > NUM_CLASSES else ""
+    _title_above(figure, f"What speaks for a class, and against it{which}")
+    axes = figure.subplots(down, across, squeeze=False, sharex=True).flatten()
     for ax in axes[len(chosen) :]:
         ax.remove()
+    unit = " per standard deviation" if rows.standardised else ""
     for ax, k in zip(axes, chosen, strict=False):
         largest = scores[:, k].abs().topk(number).indices
         top = largest[scores[largest, k].argsort(descending=True)].tolist()
         amounts = scores[top, k].tolist()
         ax.barh(range(number), amounts, color=[BLUE if amount > 0 else ORANGE for amount in amounts], height=0.7)
         ax.axvline(0, color=INK, linewidth=0.8)
-        _list_down(ax, [_visible_spaces(rows.feature_names[feature]) for feature in top])
-        ax.set(title=shortened(names[k]), xlabel="coefficient")
+        _list_down(ax, readable(rows.feature_names, top, rows.standardised))
+        ax.tick_params(labelbottom=True)
+        ax.set(title=shortened(names[k]), xlabel=("log-odds" if len(names) == 2 else "logit") + unit)
 
 
-def _visible_spaces(name: str) -> str:
-    """A space at the end of an n-gram of characters is part of it."""
-    return shortened(name.replace(" ", "␣") if name != name.strip() else name)
+def readable(names: Sequence[str], columns: Sequence[int], standardised: bool) -> list[str]:
+    """Names for an axis: without their units where the features are standardised; n-grams of characters by their place.
+
+    They follow the n-grams of words, and scikit-learn sorts them: first those that begin with a space.
+
+    >>> readable(["yes", "of the", " yes ", " yes", "es ", "see"], range(6), False)
+    ['yes', 'of the', '␣yes␣', 'yes…', '…es', '…see…']
+    """
+    first = next((place for place, name in enumerate(names) if name.startswith(" ")), len(names))
+    found = []
+    for column in columns:
+        name = names[column]
+        if column >= first:
+            inside, ends = name.strip(" ").replace(" ", "␣"), (name.startswith(" "), name.endswith(" "))
+            name = f"␣{inside}␣" if all(ends) else f"{'' if ends[0] else '…'}{inside}{'' if ends[1] else '…'}"
+        found.append(shortened(without_unit(name) if standardised else name))
+    return found
 
 
-def shortened(name: str) -> str:
+def shortened(name: str, longest: int = LONGEST_NAME) -> str:
     """A name with its middle left out where it is too long for an axis.
 
     >>> shortened("a_very_long_name_of_some_unusual_intent")
     'a_very_long_na…nusual_intent'
     """
-    half = LONGEST_NAME // 2
-    return name if len(name) <= LONGEST_NAME else f"{name[:half]}…{name[1 - half :]}"
+    half = longest // 2
+    return name if len(name) <= longest else f"{name[:half]}…{name[1 - half :]}"
 
 
 def _list_down(ax: Axes, names: Sequence[str]) -> None:

@@ -18,7 +18,12 @@ def softmax(num_features, num_classes):
     return model
 
 
-MODELS = {"binary": lambda: BinaryLogit(4), "one-vs-all": lambda: OneVsAll(4, 3), "softmax": lambda: softmax(4, 3)}
+MODELS = {
+    "binary": lambda: BinaryLogit(4),
+    "one-vs-all": lambda: OneVsAll(4, 3),
+    "softmax": lambda: softmax(4, 3),
+    "softmax of two": lambda: softmax(4, 2),
+}
 models = pytest.mark.parametrize("name", MODELS)
 
 
@@ -33,7 +38,8 @@ def rows(features=4):
 def test_coefficients_give_the_logits(name):
     model, x = MODELS[name](), rows()
     W, b = model.coefficients()
-    assert (W.shape, b.shape) == (((4, 1), (1,)) if name == "binary" else ((4, 3), (3,)))
+    columns = {"binary": 1, "softmax of two": 2}.get(name, 3)
+    assert (W.shape, b.shape) == ((4, columns), (columns,))
     torch.testing.assert_close(x @ W + b, model(x).reshape(20, -1))
 
 
@@ -41,13 +47,14 @@ def test_coefficients_give_the_logits(name):
 @pytest.mark.parametrize("sparse", [False, True])
 def test_contributions_add_up_to_the_score_of_the_label(name, sparse):
     model, x = MODELS[name](), rows()
-    label = torch.arange(20) % (2 if name == "binary" else 3)
+    label = torch.arange(20) % (2 if name in ("binary", "softmax of two") else 3)
     W, b = model.coefficients()
     logits = (model(x).reshape(20, -1) - b).detach()
     scores = {
         "binary": lambda: torch.cat([-logits, logits], dim=1),
         "one-vs-all": lambda: logits,
         "softmax": lambda: logits - logits.mean(dim=1, keepdim=True),
+        "softmax of two": lambda: logits - logits.flip(1),  # log-odds
     }[name]()
     found = contributions(x.to_sparse_csr() if sparse else x, W, label, partial(class_scores, model))
     assert all([feature for feature, _ in parts] == [0, 2, 3] for parts in found)

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 from torchmetrics.functional.classification import multiclass_calibration_error
 
 from callbacks.figures.canvas import paint
+from callbacks.figures.curves import interval
 from callbacks.figures.evaluation import Figures
 from callbacks.figures.plots import EvaluatedRows, pictures
 from callbacks.run.loggers import EvaluationBoard
@@ -53,7 +54,8 @@ def test_few_classes_have_a_confusion_matrix_with_scikit_learns_counts():
     counts = confusion_matrix(target, proba.argmax(axis=1))
     assert [text or "0" for text in texts(ax)] == [str(count) for count in counts.flatten()]
     assert [label.get_text() for label in ax.get_yticklabels()] == [f"class {k}" for k in range(20)]
-    assert ax.get_title() == f"{counts.trace()} of {N} rows right"
+    low, high = interval(counts.trace(), N)
+    assert ax.get_title() == f"{counts.trace()} of {N} rows right\n95% interval {low:.1%} to {high:.1%}"
 
 
 def test_many_classes_have_bars_of_their_most_confused_pairs_and_a_matrix_of_their_groups():
@@ -63,15 +65,36 @@ def test_many_classes_have_bars_of_their_most_confused_pairs_and_a_matrix_of_the
     (ax,) = figures["confused_pairs"].axes
     matrix = confusion_matrix(target, proba.argmax(axis=1), labels=range(21))
     np.fill_diagonal(matrix, 0)
-    expected = sorted(matrix.flatten(), reverse=True)[:20]
+    expected = sorted(matrix.flatten(), reverse=True)[:12]
     assert [bar.get_width() for bar in ax.patches] == expected
-    assert len(ax.get_yticklabels()) == 20
+    assert len(ax.get_yticklabels()) == 12
     for label, width in zip(ax.get_yticklabels(), expected, strict=True):
         truth, answer = (int(name.removeprefix("class ")) for name in label.get_text().split("  →  "))
         assert matrix[truth, answer] == width
     (ax,) = figures["confusion_of_groups"].axes
     counts = confusion_matrix(target % 2, proba.argmax(axis=1) % 2)
     assert texts(ax) == [str(count) for count in counts.flatten()]
+
+
+def test_a_confused_pair_has_its_surest_row_as_an_example():
+    figures, target, proba = drawn(21, example=lambda place: f"row {place}")
+    (ax,) = figures["confused_pairs"].axes
+    predicted = proba.argmax(axis=1)
+    assert len(ax.texts) == 12
+    for label, text in zip(ax.get_yticklabels(), texts(ax), strict=True):
+        truth, answer = (int(name.removeprefix("class ")) for name in label.get_text().split("  →  "))
+        of_pair = np.flatnonzero((target == truth) & (predicted == answer))
+        surest = max(of_pair, key=lambda place: proba[place, answer])
+        assert text == f"{len(of_pair)}   “row {surest}”"
+
+
+def test_fewer_rows_than_a_hundred_have_counts_and_no_curve():
+    proba, target = rows_of(3)
+    for number, more in ((99, []), (100, ["reliability", "risk_coverage", "threshold"])):
+        rows = EvaluatedRows(target[:number], target[:number], proba[:number], ["a", "b", "c"], oos_class=2)
+        assert [*pictures(rows)] == ["confusion", *more]
+    rows = EvaluatedRows(target[:99] % 2, target[:99] % 2, proba[:99, :2], ["a", "b"])
+    assert [*pictures(rows)] == ["confusion"]
 
 
 def test_no_axis_has_a_label_for_each_of_151_classes():
@@ -112,7 +135,17 @@ def test_the_chosen_threshold_is_marked_where_it_cuts():
     chosen = next(line for line in ax.lines if line.get_marker() == "D")
     accuracy, recall = (answer == target)[~oos].mean(), (answer == 4)[oos].mean()
     np.testing.assert_allclose(chosen.get_xydata(), [[recall, accuracy]])
-    assert f"{accuracy:.1%} in scope right, {recall:.1%} out of scope found" in " ".join(texts(ax))
+    title = figures["threshold"].get_suptitle()
+    assert title == f"At 0.600: {accuracy:.1%} in scope right, {recall:.1%} out of scope found"
+    curve = ax.lines[0].get_ydata()
+    assert accuracy - 0.1 <= curve.min() <= accuracy <= curve.max()
+
+
+def test_without_a_threshold_the_one_with_the_best_sum_is_marked():
+    (ax,) = drawn(5, oos_class=4)[0]["threshold"].axes
+    (marked,) = next(line for line in ax.lines if line.get_marker() == "D").get_xydata()
+    sums = ax.lines[0].get_xydata().sum(axis=1)
+    assert marked.sum() == pytest.approx(sums.max())
 
 
 def test_a_binary_model_has_both_curves_with_the_half_and_the_best_f1_marked():
@@ -140,22 +173,34 @@ def test_reliability_shows_both_sides_of_temperature_scaling_and_all_rows_below(
     assert sum(bar.get_height() for bar in below.patches) == 2 * N
 
 
+def test_the_title_of_the_rows_that_a_person_takes_is_what_the_others_get_right():
+    figures, target, proba = drawn(4)
+    order = (-proba.max(axis=1)).argsort(kind="stable")
+    right = (proba.argmax(axis=1) == target)[order]
+    said = f"{right.mean():.1%} are right; if a person takes 10%, {right[: round(0.9 * N)].mean():.1%} of the rest"
+    assert figures["risk_coverage"].get_suptitle() == said
+
+
 def test_reliability_is_scikit_learns_curve_and_the_calibration_error_that_of_torchmetrics():
     figures, target, proba = drawn(4)
     above, below = figures["reliability"].axes
     right, confidence = proba.argmax(axis=1) == target, proba.max(axis=1)
-    np.testing.assert_allclose(above.lines[1].get_xydata()[:, ::-1].T, calibration_curve(right, confidence, n_bins=10))
+    (container,) = above.containers
+    seen, bars = container.lines[0], container.lines[2][0].get_segments()
+    np.testing.assert_allclose(seen.get_xydata()[:, ::-1].T, calibration_curve(right, confidence, n_bins=10))
     rows = [((confidence > low) & (confidence <= low + 0.1)).sum() for low in np.linspace(0, 0.9, 10)]
     assert [bar.get_height() for bar in below.patches] == rows
+    for share, bar, number in zip(seen.get_ydata(), bars, filter(None, rows), strict=True):
+        assert bar[:, 1] == pytest.approx(interval(share * number, number))
     error = multiclass_calibration_error(torch.from_numpy(proba), torch.from_numpy(target), 4, n_bins=15)
     labels = [text.get_text() for text in above.get_legend().get_texts()]
     assert labels[1:] == [f"as trained: calibration error {float(error):.3f}"]
 
 
 def test_rows_that_are_all_right_or_all_sure_have_a_reliability_too():
-    for proba in (torch.eye(3).numpy(), np.full((3, 3), 1 / 3, np.float32)):
-        rows = EvaluatedRows(np.array([0, 1, 2]), np.array([0, 1, 2]), proba, ["a", "b", "c"])
-        pictures(rows)["reliability"](Figure(layout="constrained"))
+    target = np.arange(120) % 3
+    for proba in (torch.eye(3).numpy()[target], np.full((120, 3), 1 / 3, np.float32)):
+        pictures(EvaluatedRows(target, target, proba, ["a", "b", "c"]))["reliability"](Figure(layout="constrained"))
 
 
 def test_the_strongest_features_are_of_the_classes_asked_for_or_of_those_with_the_most_errors():
@@ -165,11 +210,22 @@ def test_the_strongest_features_are_of_the_classes_asked_for_or_of_those_with_th
     assert ax.get_title() == "class 7"
     assert [bar.get_width() for bar in ax.patches if bar.get_width()] == [2.0, -3.0]
     assert ax.get_yticklabels()[0].get_text() == "word 3"
+    assert ax.get_xlabel() == "logit"
     figures, target, proba = drawn(9, coefficients)
     errors = np.bincount(target[target != proba.argmax(axis=1)], minlength=9)
     shown = {int(ax.get_title().removeprefix("class ")) for ax in figures["top_features"].axes}
     assert len(shown) == 6
     assert min(errors[k] for k in shown) >= max(errors[k] for k in range(9) if k not in shown)
+
+
+def test_features_that_are_standardised_have_no_unit_and_two_classes_have_log_odds():
+    proba, target = rows_of(2)
+    rows = EvaluatedRows(target, target, proba, ["no", "yes"], scores=torch.tensor([[-1.0, 1.0], [2.0, -2.0]]))
+    rows.feature_names, rows.standardised = ["petal length (cm)", "b"], True
+    pictures(rows)["top_features"](figure := Figure(layout="constrained"))
+    (ax,) = figure.axes
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["petal length", "b"]
+    assert ax.get_xlabel() == "log-odds per standard deviation"
 
 
 # The callback
