@@ -43,31 +43,34 @@ def loss_curves(metrics: Path) -> dict[str, Curve]:
 
 
 def conclusion(split: str, losses: Sequence[float], epochs: Sequence[int]) -> str:
-    """What the end of a curve shows: the loss rises again, still falls, or has settled.
+    """What the end of a curve shows: the loss rises again, still falls, or has settled; what is less is its noise.
 
     >>> conclusion("validation", [1.0, 0.5, 0.9], [1, 2, 3])
     'Validation loss rises again after epoch 2'
     """
-    subject, lowest = f"{split.capitalize()} loss", min(losses)
-    step = NOTICEABLE * (losses[0] - lowest)
+    import numpy as np
+
+    subject = f"{split.capitalize()} loss"
     if len(losses) == 1:
-        return f"{subject} after epoch {epochs[0]}: {lowest:.3g}"
-    if losses[-1] - lowest > 5 * step:
-        return f"{subject} rises again after epoch {epochs[losses.index(lowest)]}"
-    if losses[3 * (len(losses) - 1) // 4] - losses[-1] > step:
+        return f"{subject} after epoch {epochs[0]}: {losses[0]:.3g}"
+    quarters = np.array_split(np.array(losses), min(4, len(losses)))
+    means, noise = np.array([quarter.mean() for quarter in quarters]), quarters[-1].std()
+    if means[-1] - means.min() > max(5 * NOTICEABLE * np.ptp(means), noise):
+        return f"{subject} rises again after epoch {epochs[int(np.argmin(losses))]}"
+    if means[-2] - means[-1] > max(NOTICEABLE * np.ptp(means), noise):
         return f"{subject} is still falling after {epochs[-1]} epochs"
-    return f"{subject} has settled at {losses[-1]:.3g}"
+    return f"{subject} has settled at {means[-1]:.3g}"
 
 
 def draw(curves: dict[str, Curve], figure: Figure) -> None:
     """Lines of the losses, with the lowest one of the last line marked; the title is its `conclusion`."""
     ax = figure.add_subplot()
     for (split, curve), colour in zip(curves.items(), (BLUE, ORANGE), strict=False):
-        label = "training, mean of each epoch's batches" if split == "training" else split
+        label = "training, mean of logged batches" if split == "training" else split
         ax.plot([*curve], [*curve.values()], color=colour, label=label, marker="o", markersize=3)
     known = {epoch: loss for epoch, loss in curve.items() if math.isfinite(loss)}
     best = min(known, key=lambda epoch: known[epoch])
     ax.plot(best, known[best], marker="D", color=INK, label=f"lowest: {known[best]:.3g} after epoch {best}", **MARKS)
     ax.set(xlabel="epoch", ylabel="loss", title=conclusion(split, [*known.values()], [*known]))
     ax.locator_params(axis="x", integer=True)
-    ax.legend()
+    figure.legend(loc="outside lower center", ncols=3)  # within, it may lie on a curve

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 LONGEST_NAME = 28  # characters of a name on an axis
+MOST_ZEROS = 4  # classes of a confusion matrix that prints them
 MOST_CLASSES = 20  # of a confusion matrix; above, only the most confused pairs are shown
 FEWEST_ROWS = 100  # below, curves would show single rows as if they were shares
 NUM_PAIRS, LONGEST_EXAMPLE = 12, 60
@@ -78,7 +79,7 @@ def pictures(rows: EvaluatedRows, classes: Sequence[str] | None = None) -> dict[
         figure.supxlabel(rows.caption, x=0.99, ha="right", fontsize=9, color=GREY)
 
     captioned: dict[str, Callable[[Figure], Any]] = {name: partial(with_caption, draw) for name, draw in drawn.items()}
-    if rows.scores is not None:
+    if rows.scores is not None and rows.scores.abs().max() > 1e-3:  # else nothing speaks for anything, as on XOR
         captioned["top_features"] = partial(top_features, rows, classes)  # the model's, whatever the rows
     return captioned
 
@@ -108,7 +109,7 @@ def _draw_matrix(figure: Figure, target: Array, predicted: Array, names: Sequenc
     display.plot(ax=ax, cmap="Blues", colorbar=False, im_kw={"vmin": 0, "vmax": 1})
     for (row, column), text in np.ndenumerate(display.text_):
         size, weight = 11 if len(names) <= 12 else 8, "bold" if row == column else "normal"
-        text.set(text=counts[row, column] or "", fontsize=size, fontweight=weight)
+        text.set(text=counts[row, column] or ("" if len(names) > MOST_ZEROS else 0), fontsize=size, fontweight=weight)
     if max(map(len, names)) * len(names) > 60:
         ax.set_xticks(labels, names, rotation=40, ha="right")
     ax.spines[:].set_visible(False)

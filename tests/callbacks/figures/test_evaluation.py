@@ -228,6 +228,10 @@ def test_features_that_are_standardised_have_no_unit_and_two_classes_have_log_od
     assert ax.get_xlabel() == "log-odds per standard deviation"
 
 
+def test_weights_that_are_all_but_zero_have_no_picture():
+    assert "top_features" not in drawn(3, torch.full((4, 3), 1e-4))[0]
+
+
 # The callback
 
 
