@@ -5,6 +5,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -88,18 +89,15 @@ def cli() -> Callable[..., None]:
 
 
 @pytest.fixture(scope="session")
-def short_fit(cli: Callable[..., None], tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+def short_fit(cli: Callable[..., None], tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """`short_fit("iris_ova")` is the directory of a run of three epochs, the same one for every test that asks."""
-    done: dict[str, Path] = {}
 
-    def fit(config: str) -> Path:
-        if config not in done:
-            folder = tmp_path_factory.mktemp(config)
-            quiet = ("--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false")
-            short = ("--trainer.max_epochs", 3, "--trainer.callbacks", "null", "--trainer.default_root_dir", folder)
-            labels = ("--data.oos_label", "other") if config == "text_csv" else ()
-            cli("fit", "--config", f"configs/{config}.yaml", *labels, *quiet, *short)
-            done[config] = folder
-        return done[config]
+    @cache
+    def fit(config: str, *options: str) -> Path:
+        folder = tmp_path_factory.mktemp(config)
+        quiet = ("--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false")
+        short = ("--trainer.max_epochs", 3, "--trainer.callbacks", "null", "--trainer.default_root_dir", folder)
+        cli("fit", "--config", f"configs/{config}.yaml", *options, *quiet, *short)
+        return folder
 
     return fit

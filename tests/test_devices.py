@@ -86,7 +86,6 @@ def test_a_fit_and_its_predictions_on_another_device_are_those_of_the_cpu(cli, s
         *job("cpu", "predict", "text_csv", expected, "--ckpt_path", expected / "checkpoints/best.ckpt")[1][1:],
     )
     short = ("--trainer.max_epochs", 3, "--trainer.callbacks", "null", "--figures.enabled", "false")
-    short += ("--data.oos_label", "other")  # as short_fit has it
     fit = job("gpu", "fit", "text_csv", found, *short)
     predict = job("gpu", "predict", "text_csv", found, "--ckpt_path", found / "checkpoints/best.ckpt")
     assert run_jobs(tmp_path, fit, predict) == ""

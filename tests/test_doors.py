@@ -287,7 +287,7 @@ def test_an_export_outlives_its_classifier_in_another_process(short_fit, tmp_pat
     pytest.importorskip("skops")
     from deploy.sklearn import to_sklearn
 
-    classifier = Classifier.load(short_fit(config), **({"threshold": "none"} if config == "text_csv" else {}))
+    classifier = Classifier.load(short_fit(config))
     pipeline = to_sklearn(classifier, tmp_path / "model.skops")
     inputs = QUESTIONS if config == "text_csv" else [[1.4, 0.2], [4.9, 1.7]]
     before = pipeline.predict_proba(inputs)

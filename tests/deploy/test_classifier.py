@@ -25,6 +25,7 @@ QUESTIONS = [
     "x",
 ]
 QUIET = ("--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false")
+OOS = ("--data.oos_label", "other")
 CONFIGS = ("iris_binary", "iris_ova", "iris_imbalanced", "xor_interaction", "xor_mlp", "text_csv")
 
 
@@ -68,7 +69,7 @@ def test_rows_are_answered_as_predict_answers_them(cli, run, config):
 
 
 def test_sentences_are_answered_as_predict_answers_them(cli, run):
-    folder = run("text_csv")
+    folder = run("text_csv", *OOS)
     records = predicted(cli, folder, "--data.predict_inputs", json.dumps(QUESTIONS))
     assert {"other"} < {record["label"] for record in records}  # the threshold decides some
     classifier = Classifier.load(folder)
@@ -100,8 +101,8 @@ def test_one_input_gets_the_bits_that_it_gets_among_many(run):
 
 
 def test_a_threshold_of_ones_own_replaces_the_checkpoints(run):
-    assert set(Classifier.load(run("text_csv"), threshold=1.0).predict(QUESTIONS)) == {"other"}
-    free = Classifier.load(run("text_csv"), threshold="none")
+    assert set(Classifier.load(run("text_csv", *OOS), threshold=1.0).predict(QUESTIONS)) == {"other"}
+    free = Classifier.load(run("text_csv", *OOS), threshold="none")
     assert free.predict(QUESTIONS) == [top[0][0] for top in free.top_k(QUESTIONS, 1)]
 
 
