@@ -18,7 +18,7 @@ from sklearn.metrics import precision_recall_fscore_support
 from sklearn.preprocessing import normalize
 
 from datamodules import TextDataModule
-from datamodules.text.sentences import Ngrams
+from datamodules.text.features import Ngrams
 from tests.conftest import refused
 from tests.tools.ready import ready
 

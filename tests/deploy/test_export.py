@@ -115,7 +115,8 @@ def test_onnx_answers_as_the_model_does_its_threshold_included(load, tmp_path, c
 def text_classifier(**ngrams):
     """Weights drawn at random, for any n-grams."""
     text, softmax = pytest.importorskip("datamodules.text.sentences"), pytest.importorskip("logreg.softmax")
-    options = {name: text.Ngrams(**options) for name, options in ngrams.items()}
+    features = pytest.importorskip("datamodules.text.features")
+    options = {name: features.Ngrams(**options) for name, options in ngrams.items()}
     data = ready(text.TextDataModule(str(ROOT / "tests/data/sentences.csv"), **options))
     model = softmax.SoftmaxRegression(data.num_features, data.num_classes)
     torch.nn.init.normal_(model.W.weight, generator=torch.Generator().manual_seed(0))
