@@ -1,7 +1,7 @@
 """Softmax regression with W and b updated by hand (article 2): no nn.Linear, no optim.SGD, no CrossEntropyLoss."""
 
 # mypy: disable-error-code="union-attr, operator, misc, attr-defined, call-arg"
-# Gradients and optimizers are unions to mypy; the five steps stay as the article writes them.
+# Gradients and optimizers are unions to mypy; the six steps stay as the article writes them.
 
 from functools import partial
 from typing import Any, Literal
@@ -128,9 +128,6 @@ class SoftmaxRegression(ClassifierModule):
 
     def penalty(self) -> Tensor:
         return self.l2 * self.W.squared_norm()
-
-    def preds(self, logits: Tensor, log_proba: Tensor) -> Tensor:
-        return log_proba.argmax(dim=1)
 
     def setup(self, stage: str) -> None:
         """Choose dense gradients where several processes cannot add sparse ones, before DDP wraps the model."""

@@ -23,6 +23,7 @@ from torch import Tensor
 from datamodules.batches import BatchedDataModule, BatchedDataset
 from datamodules.sampler import generator
 from datamodules.splits import fingerprint, require_same_rows
+from datamodules.text.features import Ngrams
 from datamodules.text.mapped_rows import (
     HashedRows,
     MappedRows,
@@ -87,13 +88,12 @@ class TextShardsDataModule(BatchedDataModule):
         super().__init__(batch_size, seed)
         if not 1 <= num_hashes < 2**31:
             raise ValueError(f"num_hashes must be at least 1 and below 2^31, got {num_hashes}")
-        if not 1 <= ngram_range[0] <= ngram_range[1]:
-            raise ValueError(f"ngram_range: expected 1 <= shortest <= longest, got {ngram_range[0]}, {ngram_range[1]}")
+        ngrams = Ngrams(ngram_range=ngram_range)  # refuses a wrong one
         if not (0 < val_fraction < 1 and 0 < test_fraction < 1):
             raise ValueError(f"val_fraction and test_fraction must be in (0, 1), got {val_fraction}, {test_fraction}")
         self.files = {"train": train_files, "val": val_files, "test": test_files, "predict": predict_files}
         self.text_column, self.label_column = text_column, label_column
-        self.hashing: dict[str, Any] = {"num_hashes": num_hashes, "ngram_range": list(ngram_range)}
+        self.hashing: dict[str, Any] = {"num_hashes": num_hashes, "ngram_range": list(ngrams.ngram_range)}
         self.hash_once, self.cache_dir = hash_once, cache_dir
         self.fractions = {"test": test_fraction, "val": val_fraction}
         self._rows: dict[str, MappedRows] = {}  # by split, from setup on
