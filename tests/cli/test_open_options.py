@@ -6,7 +6,7 @@ import json
 import pytest
 import yaml
 
-import datamodules.text.sentences as sentences
+import datamodules.text.tfidf as tfidf
 
 CONFIG = "configs/text_csv.yaml"
 QUIET = ("--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false")
@@ -46,7 +46,7 @@ def another(monkeypatch):
         return {"refit": False, "data.batch_size": 7, "model.lr": 3.0,
                 "trainer.max_epochs": 2}  # fmt: skip
 
-    monkeypatch.setattr(sentences, "recipe", recipe)
+    monkeypatch.setattr(tfidf, "recipe", recipe)
 
 
 @pytest.mark.parametrize("by", ["its own config.yaml", "the configuration it began with"])
@@ -64,13 +64,13 @@ def test_a_resume_never_chooses_again(cli, run, monkeypatch, by, tmp_path):
 def test_neither_a_refit_nor_folds_choose_again(cli, tmp_path, monkeypatch):
     pytest.importorskip("selection.sample")
     seen = []
-    recipe = sentences.recipe
+    recipe = tfidf.recipe
 
     def counted(*of):
         seen.append(of)
         return recipe(*of) | {"model.lr": 50.0 + len(seen)}
 
-    monkeypatch.setattr(sentences, "recipe", counted)
+    monkeypatch.setattr(tfidf, "recipe", counted)
     run = tmp_path / "run"
     cli("fit", "--config", CONFIG, *QUIET, "--trainer.max_epochs", 2, "--trainer.default_root_dir", run,
         "--refit", "folds")  # fmt: skip
