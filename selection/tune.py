@@ -104,10 +104,10 @@ class Search:
         if options.space is None or (offers(data, "load_splits") and offers(model, "predict_proba")):
             self.judge, self.metric = self.by_folds, (options.metric or "nll").removeprefix("val/")
             self.sample = Sample(configured, "train", "val", callbacks=[self.clock()])
-            if open_options := fill_open_options(options.clone(), self.sample.data):  # one value for all trials
-                self.arguments = [*arguments, *(f"--{name}={as_text(value)}" for name, value in open_options.items())]
-                self.sample.configured = configured = Configured(self.arguments, **OPTIONS)
-                self.options = options = configured.config
+            open_options = fill_open_options(options.clone(), self.sample.data)  # one value for all trials
+            self.arguments = [*arguments, *(f"--{name}={as_text(value)}" for name, value in open_options.items())]
+            self.sample.configured = configured = Configured(self.arguments, **OPTIONS)
+            self.options = options = configured.config
             self.divided = stratified_folds(self.sample.names, options.folds, options.seed_everything)
             judged = f"{options.folds} {self.metric} {self.sample.names} {self.sample.described}"
         else:
@@ -122,12 +122,7 @@ class Search:
             self.configured(values)  # an option that is none ends here
             judged += str(self.space)
             wanted = combinations(self.space) if options.grid else []
-        by_name = [mode for mode, words in MODES.items() if re.search(words, self.metric)]
-        is_monitor = self.metric == options.checkpoint.monitor
-        mode = options.mode or (options.checkpoint.mode if is_monitor else next(iter(by_name), None))
-        if mode is None:
-            raise ValueError(f"--metric {self.metric}: expected --mode min or max beside it, the name tells neither")
-        self.best = min if mode == "min" else max
+        self.best = {"min": min, "max": max}[mode_of(self.metric, options)]
         digest = hashlib.sha256(f"{as_file(configured)} {judged}{options.mode or ''}".encode()).hexdigest()[:8]
         self.folder = configured.directory() / f"tuning_{digest}"
         direction = "minimize" if self.best is min else "maximize"
@@ -163,12 +158,12 @@ class Search:
     def run(self) -> None:
         """Trial after trial, until the time is over or there are as many as asked for."""
         warnings.filterwarnings("ignore", "clamping frac")  # the progress bar's, of a fit that ends after its time
-        if not self.is_enough():
-            stop = [lambda study, _: self.is_enough() and study.stop()]
-            ends: Any = {"timeout": self.seconds, "catch": TimeoutError, "show_progress_bar": True}
-            if self.seconds is None:
-                ends["n_trials"] = len(self.trials("WAITING"))
-            self.study.optimize(self.measure, callbacks=stop, **ends)
+        if self.is_enough():
+            return
+        number = len(self.trials("WAITING")) if self.seconds is None else None
+        stop = [lambda study, _: self.is_enough() and study.stop()]
+        ends: Any = {"timeout": self.seconds, "n_trials": number, "catch": TimeoutError, "callbacks": stop}
+        self.study.optimize(self.measure, show_progress_bar=True, **ends)
 
     def measure(self, trial: Any) -> float:
         """The metric with the options of a trial; options that cannot be fitted count as worse than all others."""
@@ -242,6 +237,15 @@ class Search:
         head = f"# Tuned: {outcome}, {how}; trials: {number}.\n#   {use}\n"
         atomic_write_text(file, f"{head}# Made by: {made}\n{as_file(self.configured(best.params))}")
         print(f"{outcome}\nuse it: {use}")
+
+
+def mode_of(metric: str, options: Any) -> str:
+    """The mode that is given, that of the monitor, or by its name; a ValueError refuses a name that tells none."""
+    by_name = [mode for mode, words in MODES.items() if re.search(words, metric)]
+    by_monitor = options.checkpoint.mode if metric == options.checkpoint.monitor else None
+    if not (mode := options.mode or by_monitor or next(iter(by_name), None)):
+        raise ValueError(f"--metric {metric}: expected --mode min or max beside it, the name tells neither")
+    return mode
 
 
 def value_of(metric: str, logged: Mapping[str, Any]) -> float:
