@@ -467,21 +467,3 @@ def test_a_module_that_accumulates_by_hand_is_stopped_after_its_step(own_net, tm
     saved = load(tmp_path / "run")
     assert saved["global_step"] == 1
     assert saved["loops"]["fit_loop"]["epoch_loop.batch_progress"]["current"]["ready"] == 2
-
-
-# A resume that is refused
-
-REFUSED = {
-    "another monitor": ("--checkpoint.monitor", "val/accuracy"),
-    "another optimizer": ("--model.optimizer", "torch.optim.Adam", "--model.optimizer.lr", 0.1),
-}
-
-
-@pytest.mark.parametrize("options", REFUSED.values(), ids=REFUSED)
-def test_a_refused_resume_leaves_no_file(cli, tmp_path, options):
-    run = tmp_path / "run"
-    plan = (*IRIS, *listed(), "--trainer.default_root_dir", run, "--trainer.max_epochs")
-    cli(*plan, 1)
-    before = files(run)
-    refused(cli, *plan, 2, "--ckpt_path", run / "checkpoints/last.ckpt", *options)
-    assert files(run) == before

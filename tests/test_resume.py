@@ -439,6 +439,7 @@ BAD_RESUMES = {
     "misspelt metric": ("--checkpoint.monitor", "val/nope"),
     "other data": ("--data.features", "[petal length]"),
     "negative rate": ("--model.optimizer.init_args.lr", "-1"),
+    "another optimizer": ("--model.optimizer", "torch.optim.Adam", "--model.optimizer.lr", 0.1),
 }
 
 

@@ -89,19 +89,6 @@ def test_what_is_given_counts(cli, tmp_path):
     assert list(value(found, "data", "words")["ngram_range"]) == [1, 2]
 
 
-def test_null_in_an_option_that_the_data_does_not_fill_is_refused(cli, tmp_path):
-    with pytest.raises(SystemExit, match=r"model\.class_weight: expected a value, got null; leave it out"):
-        cli(
-            "fit",
-            "--config",
-            "configs/iris_ova.yaml",
-            "--model.class_weight",
-            "null",
-            "--trainer.default_root_dir",
-            tmp_path,
-        )
-
-
 def test_the_second_fit_is_the_default_and_best_is_its_model(cli, tmp_path, capsys):
     run = tmp_path / "run"
     short = ("--trainer.max_epochs", 3, "--trainer.default_root_dir", run)
