@@ -57,8 +57,6 @@ class TableDataModule(TabularDataModule):
         ValueError: an option out of its range, or files that are not what they should be.
     """
 
-    precision = PRECISION
-
     def __init__(
         self,
         train_file: str | list[str] | None = None,
@@ -203,10 +201,6 @@ class TableDataModule(TabularDataModule):
     def is_drawn(self, split: str) -> bool:
         return not {"val": self.val_file, "test": self.test_file}[split]
 
-    @property
-    def has_inputs(self) -> bool:
-        return self.predict_inputs is not None or self.predict_file is not None
-
     def use_recipe(self, recommended: dict[str, Any]) -> None:
         ids = {"data.id_columns": self.id_columns} if self.takes_ids_out else {}
         super().use_recipe(recommended | ids)
@@ -330,9 +324,6 @@ class TableDataModule(TabularDataModule):
                 f"the checkpoint was trained with {_listed(before)}, the configuration asks for {_listed(now)}: to "
                 "resume, use the run's own config.yaml; for other columns, start a new run"
             )
-
-    def _width(self, num_raw: int) -> int:
-        return num_raw  # feature_names are those of the D columns already
 
 
 def _listed(options: dict[str, list[str] | None]) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -62,7 +62,7 @@ class TabularDataModule(BatchedDataModule):
         ValueError: an option out of its range.
     """
 
-    precision: ClassVar[torch.dtype] = torch.float32  # of raw features, mean and scale
+    predict_file: str | None = None  # of subclasses that read rows to predict
     feature_names: list[str]
     class_counts: list[int]
 
@@ -118,7 +118,8 @@ class TabularDataModule(BatchedDataModule):
         Raises:
             ValueError: rows that cannot be used.
         """
-        if "splits" not in vars(self) and not (stage == "predict" and self.has_inputs):
+        has_inputs = self.predict_inputs is not None or self.predict_file is not None
+        if "splits" not in vars(self) and not (stage == "predict" and has_inputs):
             self.use_splits(self.load_splits())
         self.report_oddities(stage)
 
@@ -160,11 +161,6 @@ class TabularDataModule(BatchedDataModule):
 
         scaler = StandardScaler().fit(self.add_features(x).double().numpy())
         self.mean, self.scale = torch.from_numpy(scaler.mean_).float(), torch.from_numpy(scaler.scale_).float()
-
-    @property
-    def has_inputs(self) -> bool:
-        """Whether `predict` takes rows of the user's, and not the test rows."""
-        return self.predict_inputs is not None
 
     @property
     def num_features(self) -> int:
@@ -259,7 +255,8 @@ class TabularDataModule(BatchedDataModule):
                     f"the checkpoint was trained on {name} {state[name]!s:.300}, the configuration asks for "
                     f"{vars(self)[name]}; use the run's own config.yaml"
                 )
-        if len(state["mean"]) != (width := self._width(len(state["feature_names"]))):
+        width = self.add_features(torch.zeros(1, len(state["feature_names"]))).shape[1]
+        if len(state["mean"]) != width:
             raise ValueError(
                 f"the checkpoint was trained on {len(state['mean'])} columns, the configuration makes {width}; "
                 "use the run's own config.yaml"
@@ -298,10 +295,6 @@ class TabularDataModule(BatchedDataModule):
             if vars(self).get(name, found) != found:
                 raise ValueError(f"the checkpoint was trained on {name} {vars(self)[name]}, the data has {found}")
         return Table(x, torch.tensor(target).long(), feature_names, class_names)
-
-    def _width(self, num_raw: int) -> int:
-        """D, where F = num_raw."""
-        return self.add_features(torch.zeros(1, num_raw)).shape[1]
 
 
 def as_rows(rows: Any, names: Sequence[str]) -> Tensor:
