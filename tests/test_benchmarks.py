@@ -331,5 +331,5 @@ def test_the_table_of_own_data_has_a_line_for_each_set():
 
     scores = {"ours": Scores(0.9, 0.25, 1.5), "scikit-learn": [0.8, 0.5, 2.0]}  # a list, as JSON has it
     page = markdown([{"data": "sentences", "rows": 1_000, "labels": 2, "scores": scores}])
-    assert page.startswith("# Own data: is text_csv")
+    assert page.startswith("# Own data: are text_csv and table_csv")
     assert page.endswith("| sentences | 1,000 | 2 | 0.900 / 0.250 / 1.5 | 0.800 / 0.500 / 2.0 |\n")
