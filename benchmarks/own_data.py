@@ -135,14 +135,14 @@ def codes(rows: int) -> tuple[Rows, Rows]:
 TEXTS: dict[str, Callable[[], tuple[Rows, Rows]]] = {
     "topics, half the labels at random, 100 rows": lambda: topics(2, 0.5, 100),
     "topics, half the labels at random, 1,000 rows": lambda: topics(2, 0.5, 1_000),
-    "topics, half the labels at random, 10,000 rows": lambda: topics(2, 0.5, 10_000),
-    "20 topics": lambda: topics(20, 0.2, 10_000),
+    "topics, half the labels at random, 5,000 rows": lambda: topics(2, 0.5, 5_000),
+    "20 topics": lambda: topics(20, 0.2, 4_000),
     "codes": lambda: codes(1_000),
     "docstrings by package, 1,000 rows": lambda: docstrings(False, 1_000),
-    "docstrings by package": lambda: docstrings(False, 10_000),
+    "docstrings by package, 5,000 rows": lambda: docstrings(False, 5_000),
     "docstrings by module": lambda: docstrings(True, 1_500),
     "CLINC150, five of each intent": lambda: clinc150(750),
-    "CLINC150, 30 of each intent": lambda: clinc150(4_500),
+    "CLINC150, 20 of each intent": lambda: clinc150(3_000),
 }
 
 
