@@ -1,7 +1,7 @@
 """Labelled sentences as TF-IDF rows that stay sparse, from files as people have them."""
 
 import json
-import re
+import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -241,10 +241,11 @@ class TfidfDataModule(BatchedDataModule):
         return as_tensor(self.vectorize(texts))
 
     def contents(self, split: str) -> tuple[list[str | None], Tensor]:
-        """The words of each text, whatever their case and the signs between them, None for none; target (N,)."""
-        words = re.compile(r"\w+").findall
-        texts = (" ".join(words(text.casefold())) for text in self.splits[split][0])
-        return [text or None for text in texts], self._target(split)
+        """Each text, whatever its case, space and punctuation, None where it has nothing else; target (N,)."""
+        texts = self.splits[split][0]
+        signs = {sign for sign in set().union(*texts) if unicodedata.category(sign)[0] in "PZC"}  # emoji are no such
+        blank = dict.fromkeys(map(ord, signs), " ")
+        return [" ".join(text.translate(blank).casefold().split()) or None for text in texts], self._target(split)
 
     def _target(self, split: str) -> Tensor:
         labels = self.splits[split][1]

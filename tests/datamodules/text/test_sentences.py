@@ -501,3 +501,11 @@ def test_a_checkpoint_opens_no_other_option_and_no_class(files):
     evil = {"class_path": "os.system", "init_args": {"command": "false"}}
     restored.load_state_dict(data.state_dict() | {"recipe": {"trainer.logger": evil, "model.lr": evil, "refit": "yes"}})
     assert restored.recipe == data.recipe
+
+
+def test_texts_repeat_each_other_whatever_their_case_and_punctuation_but_not_their_emoji_and_vowel_signs(one_file):
+    data = ready(TextDataModule(one_file))
+    texts = ["It rains!", "it  rains", "it's 🎉", "it's 😡", "गाना की", "गाना का", "?!", "c++"]
+    data.splits["train"] = texts, ["weather"] * len(texts)
+    contents, _ = data.contents("train")
+    assert contents == ["it rains", "it rains", "it s 🎉", "it s 😡", "गाना की", "गाना का", None, "c++"]
