@@ -157,8 +157,11 @@ def _opened(path: Path, suffixes: tuple[str, ...] = SUFFIXES) -> tuple[str, byte
     """The suffix of a file that can be read, and its bytes."""
     suffix = _suffix(path)
     with path.open("rb") as stream:
-        if stream.read(4) in ARCHIVES:
-            raise ValueError(f"{path}: expected a text file, got a zip or Excel file: unzip it, or save it as CSV")
+        start = stream.read(4)
+    if start in ARCHIVES:
+        raise ValueError(f"{path}: expected a text file, got a zip or Excel file: unzip it, or save it as CSV")
+    if start.startswith(b"\x1f\x8b") and path.suffix.lower() != ".gz":
+        raise ValueError(f"{path}: expected a text file, got one packed by gzip: call it {path.name}.gz")
     if suffix not in SUFFIXES:
         raise ValueError(
             f"{path}: expected a file that ends in one of {', '.join(suffixes)}, each perhaps with .gz; convert it to "

@@ -382,6 +382,7 @@ BAD = {
         r"a.xlsx: expected a text file, got a zip or Excel file",
     ),
     "zip file called a CSV file": ("a.csv", b"PK\x03\x04\xff\xfe", r"a.csv: expected a text file, got a zip or Excel"),
+    "gzip file called a CSV file": ("a.csv", b"\x1f\x8b\x08\x00", r"a.csv: .* packed by gzip: call it a.csv.gz"),
     "row of several lines": ("a.csv", b'text,label\n"a\nb",\nc,x\n', r"line 2: expected text in 'label', got an empty"),
 }
 
