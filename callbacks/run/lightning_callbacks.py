@@ -58,7 +58,6 @@ def refuse_stateless(trainer: Any, resumes: bool) -> None:
 def refuse_own_names(trainer: Any) -> None:
     """Refuse another callback that names the run's folder, and would write its best.ckpt or last.ckpt.
 
-
     Raises:
         ValueError: names the callback and the file.
     """
