@@ -27,10 +27,7 @@ from callbacks.tables import as_written, csv_writer, disambiguate, writing
 from callbacks.terminal import print_table, relative
 
 Record = tuple[dict[str, Any], dict[str, Any]]  # the datamodule's description of a row, and the prediction
-TOP_K = 5  # classes in a line
-NUM_WORDS = 3  # features in `words_for`, and in `words_against`
-NUM_PRINTED = 20  # rows of the table on the terminal
-MAX_DESCRIBED_COLUMNS = 3  # in that table, of the description
+MAX_DESCRIBED_COLUMNS = 3  # in the table on the terminal, of the description
 JOINED_NAMES = ("label", "probability", "second_label", "second_probability", "out_of_scope")  # in predictions.csv
 PRINTED_NAMES = {"label": "label", "probability": "p", "out_of_scope": "oos"}
 PRINTED_NAMES |= {"words_for": "for", "words_against": "against"}
@@ -53,10 +50,16 @@ class PredictionWriter(Report):
 
     Lines are written as the rows come: millions take little memory. Rows of several processes, and those that come
     before their turn, wait for the end, with some 100 bytes each.
+
+    Args:
+        top_k: number of classes to list, the most probable first.
+        num_features: number of features in `words_for`, and in `words_against`.
+        num_printed: rows in the table on the terminal.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, top_k: int = 5, num_features: int = 3, num_printed: int = 20) -> None:
         super().__init__()
+        self.top_k, self.num_features, self.num_printed = top_k, num_features, num_printed
         self._files: PredictionFiles | None = None  # on the process that writes
         self._other = OutputSaver()  # of what is no probabilities
         self._shards: PredictionShards | None = None  # on each process
@@ -84,7 +87,7 @@ class PredictionWriter(Report):
         if offers(data, "input_table"):  # no words_for and words_against: nobody reads them in millions of rows
             self._shards = PredictionShards(run / "predictions", data, trainer)
         elif trainer.is_global_zero:
-            self._files = PredictionFiles(run, data, is_linear)
+            self._files = PredictionFiles(run, data, is_linear, self.top_k, self.num_printed)
 
     def on_predict_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, *rest: Any
@@ -94,12 +97,12 @@ class PredictionWriter(Report):
             return self._other.on_predict_batch_end(trainer, pl_module, outputs, batch, *rest)
         if self._shards is not None:
             return self._shards.write(rows)
-        top = rows.proba.topk(min(TOP_K, rows.proba.shape[1]), dim=1)
+        top = rows.proba.topk(min(max(self.top_k, 2), rows.proba.shape[1]), dim=1)  # two, for the second label
         features = amounts = torch.zeros(len(rows.label), 0)
         if self._W is not None:
             scores = partial(class_scores, pl_module)
             pairs = contributions(batch_parts(batch)[0], self._W, rows.label, scores)
-            features, amounts = _strongest(pairs, self._W.dtype)
+            features, amounts = _strongest(pairs, self.num_features, self._W.dtype)
         found = (rows.indices, rows.label, rows.confidence, top.indices.int(), top.values, features, amounts)
         columns = tuple(column.cpu() for column in found)
         written = self._files.num_rows if self._files else 0
@@ -134,9 +137,9 @@ class PredictionWriter(Report):
 class PredictionFiles:
     """predictions.jsonl and, of rows from a file, predictions.csv, written as the rows come."""
 
-    def __init__(self, run: Path, data: Any, is_linear: bool) -> None:
+    def __init__(self, run: Path, data: Any, is_linear: bool, top_k: int, num_printed: int) -> None:
         self.path, self.data, self.is_linear = run / "predictions.jsonl", data, is_linear
-        self.num_rows = 0
+        self.top_k, self.num_printed, self.num_rows = top_k, num_printed, 0
         self.oos_class, self.is_empty = optional_of(data, "oos_class"), optional_of(data, "is_empty")
         self.open = ExitStack()  # files to be closed, and renamed, at the end
         self._lines = self.open.enter_context(writing(self.path))
@@ -156,7 +159,7 @@ class PredictionFiles:
                 shown = {name: value for name, value in prediction.items() if not name.startswith("second_")}
                 names = disambiguate(shown, described, "predicted_")
                 print(as_json(described | dict(zip(names, shown.values(), strict=True))), file=self._lines)
-                if len(self._printed) < NUM_PRINTED:
+                if len(self._printed) < self.num_printed:
                     self._printed.append((described, shown))
             if self._cells is not None:
                 for row, prediction in zip(self.data.input_rows(indices), predictions, strict=True):
@@ -175,7 +178,7 @@ class PredictionFiles:
         prediction: dict[str, Any] = {
             "label": names[label],
             "probability": round(p, 6),
-            "top_k": [{"label": name, "probability": q} for name, q in ranked],
+            "top_k": [{"label": name, "probability": q} for name, q in ranked[: self.top_k]],
             "second_label": second,
             "second_probability": second_p,
         }
@@ -214,18 +217,18 @@ class PredictionFiles:
                 writer.writerow([*cells, *[None] * (len(self._columns) - len(cells)), *prediction])
 
 
-def _strongest(pairs_of_rows: list[list[tuple[int, float]]], dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+def _strongest(pairs_of_rows: list[list[tuple[int, float]]], number: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """Of N rows the features with the highest amounts above 0, then those with the lowest below 0.
 
-    (N, 2 · NUM_WORDS) feature indices, and their amounts; those that a row lacks have amount 0.
+    (N, 2 · number) feature indices, and their amounts; those that a row lacks have amount 0.
     """
     rows = []
     for pairs in pairs_of_rows:
         ordered = sorted(pairs, key=itemgetter(1))
-        chosen = [pair for pair in ordered[::-1][:NUM_WORDS] if pair[1] > 0]
-        chosen += [pair for pair in ordered[:NUM_WORDS] if pair[1] < 0]
-        rows.append(chosen + [(0, 0.0)] * (2 * NUM_WORDS - len(chosen)))
-    table = torch.tensor(rows, dtype=torch.float64).reshape(len(rows), 2 * NUM_WORDS, 2)
+        chosen = [pair for pair in ordered[::-1][:number] if pair[1] > 0]
+        chosen += [pair for pair in ordered[:number] if pair[1] < 0]
+        rows.append(chosen + [(0, 0.0)] * (2 * number - len(chosen)))
+    table = torch.tensor(rows, dtype=torch.float64).reshape(len(rows), 2 * number, 2)
     return table[..., 0].int(), table[..., 1].to(dtype)
 
 

@@ -11,7 +11,6 @@ from sklearn.metrics import f1_score
 from torch.utils.data import DataLoader
 
 from callbacks import EvaluationReport, Figures, PredictionWriter
-from callbacks.reports import predictions as predictions_report
 from callbacks.run.outputs import MetricsWriter
 
 PROBA = torch.tensor([[0.9, 0.1, 0.0], [0.2, 0.5, 0.3], [0.1, 0.2, 0.7], [0.6, 0.3, 0.1], [0.0, 0.05, 0.95]])
@@ -112,10 +111,8 @@ def test_errors_list_the_misclassified_rows_the_most_confident_first(tested):
     ]
 
 
-def test_predictions_come_in_the_order_of_the_rows_with_the_likeliest_classes_first(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(predictions_report, "NUM_PRINTED", 2)
-    monkeypatch.setattr(predictions_report, "TOP_K", 2)
-    predict(tmp_path)
+def test_predictions_come_in_the_order_of_the_rows_with_the_likeliest_classes_first(tmp_path, capsys):
+    predict(tmp_path, writer=PredictionWriter(top_k=2, num_printed=2))
     lines = predictions(tmp_path)
     assert [line["name"] for line in lines] == [f"predict {row}" for row in range(5)]
     assert [line["label"] for line in lines] == ["red", "green", "blue, or so", "red", "blue, or so"]
@@ -137,8 +134,8 @@ def predictions(folder):
     return [json.loads(line) for line in (folder / "predictions.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
-def predict(folder, model=None, data=None, **options):
-    trainer = trainer_in(folder, PredictionWriter(), **options)
+def predict(folder, model=None, data=None, writer=None, **options):
+    trainer = trainer_in(folder, writer or PredictionWriter(), **options)
     return trainer.predict(model or Oracle(), data or Answers(), return_predictions=False)
 
 
@@ -307,9 +304,8 @@ class NamedAnswers(Answers):
         return torch.cat([x, AMOUNTS[indices]], dim=1), *rest
 
 
-def test_predictions_list_the_features_that_contributed_most(tmp_path, monkeypatch):
-    monkeypatch.setattr(predictions_report, "NUM_WORDS", 2)
-    predict(tmp_path, Explained(), NamedAnswers())
+def test_predictions_list_the_features_that_contributed_most(tmp_path):
+    predict(tmp_path, Explained(), NamedAnswers(), PredictionWriter(num_features=2))
     words = [(line["words_for"], line["words_against"]) for line in predictions(tmp_path)]
     assert words[:4] == [
         ([["a", 3.0], ["d", 2.0]], [["b", -1.0]]),
@@ -349,7 +345,7 @@ class SameNames(NamedAnswers):
 
 
 def test_columns_of_the_same_names_as_answers_keep_their_values(tmp_path):
-    predict(tmp_path, Explained(), SameNames())
+    predict(tmp_path, Explained(), SameNames(), PredictionWriter(top_k=1))
     records, lines = predictions(tmp_path), read_table(tmp_path / "predictions.csv")
     for found in (*records, *lines):
         assert {name: str(found[name]) for name in OWN} == {name: str(value) for name, value in OWN.items()}
@@ -357,7 +353,7 @@ def test_columns_of_the_same_names_as_answers_keep_their_values(tmp_path):
     assert [record["predicted_predicted_label"] for record in records] == labels
     assert [line["predicted_predicted_label"] or None for line in lines] == labels
     assert [record["predicted_probability"] for record in records] == [0.9, 0.5, 0.7, None, 0.95]
-    assert records[0]["predicted_top_k"][0] == {"label": "red", "probability": 0.9}
+    assert records[0]["predicted_top_k"] == [{"label": "red", "probability": 0.9}]
     assert records[3]["predicted_top_k"] == records[3]["words_for"] == []
     header = (tmp_path / "predictions.csv").read_text().splitlines()[0].split(",")
     assert len(header) == len(set(header))
