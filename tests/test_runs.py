@@ -77,15 +77,6 @@ def test_a_resume_with_other_features_is_refused_and_the_config_still_describes_
     assert yaml.safe_load((run / "config.yaml").read_text())["trainer"]["max_epochs"] == 2
 
 
-def test_a_resume_may_name_the_columns_that_the_run_has_found(cli, tmp_path):
-    run = fit(cli, TABLE, tmp_path)
-    named = ("--data.feature_columns", "[age, months, plan, town]")
-    fit(cli, TABLE, run, *named, "--ckpt_path", run / "checkpoints/last.ckpt", epochs=2)
-    assert yaml.safe_load((run / "config.yaml").read_text())["data"]["init_args"]["feature_columns"] == [
-        *("age", "months", "plan", "town")
-    ]
-
-
 def test_any_features_may_be_configured_to_evaluate_a_checkpoint(cli, tmp_path):
     run = fit(cli, TEXT, tmp_path)
     cli("test", "--config", TEXT, "--data.words.min_df", 2, "--ckpt_path", run / "checkpoints/last.ckpt")
