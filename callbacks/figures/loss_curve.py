@@ -57,7 +57,8 @@ def conclusion(split: str, losses: Sequence[float], epochs: Sequence[int]) -> st
     means, noise = np.array([quarter.mean() for quarter in quarters]), quarters[-1].std()
     if means[-1] - means.min() > max(5 * NOTICEABLE * np.ptp(means), noise):
         return f"{subject} rises again after epoch {epochs[int(np.argmin(losses))]}"
-    if means[-2] - means[-1] > max(NOTICEABLE * np.ptp(means), noise):
+    is_new = np.argmin(losses) >= 0.95 * (len(losses) - 1)  # the lowest of all
+    if is_new and means[-2] - means[-1] > max(NOTICEABLE * np.ptp(means), noise):
         return f"{subject} is still falling after {epochs[-1]} epochs"
     return f"{subject} has settled at {means[-1]:.3g}"
 

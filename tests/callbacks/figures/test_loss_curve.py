@@ -44,6 +44,10 @@ def test_names_of_metrics_are_those_of_any_module_and_what_has_several_losses_ha
         ([1.0, 0.5, 0.31, 0.3, 0.302], "Validation loss has settled at 0.302"),
         ([0.3, 0.5], "Validation loss rises again after epoch 2"),
         ([1.0, 0.6, 0.52, 0.4, 0.56, 0.5, 0.54, 0.46], "Validation loss has settled at 0.5"),  # by noise alone
+        (
+            [*(1 / n for n in range(1, 21)), *[0.051] * 3],
+            "Validation loss has settled at 0.0511",
+        ),  # lowest before its end
         ([0.25], "Validation loss after epoch 2: 0.25"),
     ],
 )
