@@ -145,7 +145,8 @@ class Figures(L.Callback):
             with torch.no_grad():  # at the temperature, as coefficients.csv is
                 rows.scores = class_scores(model, model.coefficients()[0]).cpu().float() / rows.temperature
             rows.standardised = offers(data, "scaling")
-            rows.feature_names = [name_of(data.feature_names, column) for column in range(len(rows.scores))]
+            names = data.feature_names
+            rows.feature_names = [name_of(names, column) for column in range(len(rows.scores))]
         if trainer.testing:  # `describe` knows no validation rows
             rows.example = lambda place: in_words(data.describe([int(indices[place])], "test")[0])
         if linear and rows.scores is None:

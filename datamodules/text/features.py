@@ -90,26 +90,24 @@ class TfidfFeatures:
 
     Args:
         ngrams: options of each vectorizer by its name, in the order of their columns.
+
+    Attributes:
+        feature_names: the n-gram of each column, (D,); none until fitted or restored.
     """
 
     def __init__(self, ngrams: dict[str, Ngrams]) -> None:
         self.ngrams = ngrams
-        self._vectorizers: dict[str, Tfidf] = {}  # none until fitted or restored
+        self._take({})
 
     @property
     def num_features(self) -> int:
         """D, the size of all vocabularies together; 0 until fitted."""
-        return sum(len(vectorizer.names) for vectorizer in self._vectorizers.values())
+        return len(self.feature_names)
 
     @property
     def num_words(self) -> int:
         """The columns that are n-grams of words, the first ones; 0 where there are none."""
         return len(self._vectorizers["words"].names) if "words" in self._vectorizers else 0
-
-    @property
-    def feature_names(self) -> list[str]:
-        """The n-gram of each column, (D,)."""
-        return [name for vectorizer in self._vectorizers.values() for name in vectorizer.names]
 
     def fit_transform(self, texts: Sequence[str]) -> Any:
         """Fit vocabulary and idf; returns an (N, D) scipy CSR matrix in float32.
@@ -124,7 +122,7 @@ class TfidfFeatures:
                 matrices.append(vectorizers[name].fit_transform(texts))
             except ValueError as error:  # scikit-learn's
                 raise ValueError(f"{name}: {error} (options: {asdict(options)})") from error
-        self._vectorizers = vectorizers
+        self._take(vectorizers)
         return _side_by_side(matrices)
 
     def transform(self, texts: Sequence[str]) -> Any:
@@ -179,7 +177,11 @@ class TfidfFeatures:
             vectorizers[name] = tfidf(options)
             vectorizers[name].use(names, None if idf is None else idf.numpy(force=True).copy())
         self.ngrams = {name: vectorizer.options for name, vectorizer in vectorizers.items()}
+        self._take(vectorizers)
+
+    def _take(self, vectorizers: dict[str, Tfidf]) -> None:
         self._vectorizers = vectorizers
+        self.feature_names = [name for vectorizer in vectorizers.values() for name in vectorizer.names]
 
 
 def _side_by_side(matrices: list[Any]) -> Any:
