@@ -18,6 +18,7 @@ from callbacks.files import atomic_write_text
 from callbacks.run.checkpoint_io import AtomicCheckpointIO
 from callbacks.run.hyperparameters import continued, logger_runs
 from callbacks.run.lightning_callbacks import refuse_own_names, refuse_stateless
+from callbacks.run.loggers import logged_steps
 from callbacks.run.outputs import evaluated_part
 from callbacks.run.overhead import NoProfiler
 from callbacks.run.requeue import UNFINISHED, slurm_job, torchrun_job
@@ -163,7 +164,7 @@ class TemplateCLI(LightningCLI):
         checkpoint_io = AtomicCheckpointIO(loaded, self._save_config(), class_names(self.model, self.datamodule))
         kwargs["plugins"] = [*as_list(configured.plugins), checkpoint_io]
         kwargs["profiler"] = configured.profiler or NoProfiler()
-        step = None if checkpoint is None or self.run.is_new else checkpoint["global_step"]
+        step = None if checkpoint is None or self.run.is_new else logged_steps(checkpoint)
         kwargs |= trainer_settings(subcommand, configured, self.model, self.datamodule, self.run.path, step)
         trainer = super().instantiate_trainer(**kwargs)
         require_commands(trainer, rank)

@@ -13,6 +13,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import lightning as L
+import torch.distributed as dist
 
 from callbacks.terminal import relative
 from cli.config import install_loader
@@ -51,6 +52,7 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):  # escape characters that the output encoding lacks
             stream.reconfigure(errors="backslashreplace")
     with user_errors_in_one_line(), ExitStack() as on_exit:
+        on_exit.callback(leave_processes)
         cli = TemplateCLI(on_exit)
         if cli.subcommand != "fit":
             return
@@ -69,6 +71,12 @@ def main() -> None:
         if is_tested:
             sys.argv[1:] = test_arguments(cli.trainer)
             TemplateCLI(on_exit)
+
+
+def leave_processes() -> None:
+    """End the group of several processes, as Lightning does on GPUs alone; gloo may abort one that exits within it."""
+    if dist.is_available() and dist.is_initialized():
+        dist.destroy_process_group()
 
 
 def test_arguments(trainer: L.Trainer) -> list[str]:

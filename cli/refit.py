@@ -57,7 +57,7 @@ def refit_arguments(run: Path, trainer: L.Trainer, how: Literal[True, "folds"]) 
         model = {name: float(value) for name, value in chosen.items() if value is not None and value.numel()}
         choice = Choice(best["epoch"] + 1, best["global_step"] / trainer.estimated_stepping_batches, model)
     values = "".join(f", {name} {value:.4g}" for name, value in choice.options.items())
-    print(f"now again on training and validation rows: {choice.epochs} epochs{values} (--refit false leaves this out)")
+    print(f"now again on training and validation rows: {choice.epochs} epochs{values}\n(--refit false leaves this out)")
     options: dict[str, Any] = {"data.refit": True, "checkpoint.monitor": None}
     options |= {"trainer.max_epochs": choice.epochs, "trainer.max_steps": -1, "trainer.max_time": None}
     options |= {f"model.{name}": value for name, value in choice.options.items()}

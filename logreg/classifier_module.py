@@ -126,8 +126,8 @@ class ClassifierModule(L.LightningModule):
         return None if self.decision is None else self.decision.threshold
 
     def preds(self, logits: Tensor, log_proba: Tensor) -> Tensor:
-        """The `preds` that torchmetrics' metrics of the model take: by default class numbers (N,)."""
-        return log_proba.argmax(dim=1)
+        """The `preds` that torchmetrics' metrics of the model take."""
+        return logits
 
     def evaluate(self, evaluation: Evaluation, x: Tensor, target: Tensor) -> Tensor:
         """Update `evaluation` with the mean loss and the scores of rows x (N, D) of classes target (N,).

@@ -129,6 +129,9 @@ class SoftmaxRegression(ClassifierModule):
     def penalty(self) -> Tensor:
         return self.l2 * self.W.squared_norm()
 
+    def preds(self, logits: Tensor, log_proba: Tensor) -> Tensor:
+        return log_proba.argmax(dim=1)
+
     def setup(self, stage: str) -> None:
         """Choose dense gradients where several processes cannot add sparse ones, before DDP wraps the model."""
         self.W.sparse = supports_sparse_allreduce()

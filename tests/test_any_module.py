@@ -1,5 +1,6 @@
 """Modules and data as Lightning's documentation writes them, unedited, under every command and after a kill."""
 
+import csv
 import json
 import os
 import signal
@@ -104,6 +105,21 @@ def test_it_is_stopped_within_an_epoch_goes_on_validates_tests_and_predicts(
         printed = run("predict", model, data, *trained)
         assert f"is in {directory / 'predictions.pt'} (torch.load)" in printed
         assert len(torch.load(directory / "predictions.pt", weights_only=True)) > 1
+
+
+def test_several_optimizers_log_each_batch_once_after_a_kill(run, tmp_path):
+    def to(epochs, *options):
+        run("fit", "GAN", "Digits", "--trainer.max_epochs", epochs, "--trainer.log_every_n_steps", 1, *options)
+
+    last, metrics = tmp_path / "run/checkpoints/last.ckpt", tmp_path / "run/metrics.csv"
+    to(1)
+    saved = last.read_bytes()
+    for _ in range(2):  # the second time the curves are an epoch longer than the checkpoint
+        to(2, "--ckpt_path", last)
+        with metrics.open(newline="") as file:
+            steps = [int(row["step"]) for row in csv.DictReader(file) if row["g_loss"]]
+        assert steps == [*range(10)]
+        last.write_bytes(saved)
 
 
 def test_a_schedule_over_all_steps_is_not_overrun_by_an_epoch_that_begins_again(run, tmp_path):

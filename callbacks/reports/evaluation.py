@@ -88,11 +88,11 @@ class EvaluationReport(Report):
             (*keys, *disambiguate(("target", "predicted", "probability"), keys, "test_")),
             ((*(row[key] for key in keys), names[t], names[k], f"{p:.4f}") for row, t, k, p in errors),
         )
-        right = f"{len(target) - len(wrong)} of {len(target)} test rows right"
+        right, end = f"{len(target) - len(wrong)} of {len(target)} test rows right", "; "
         if (threshold := trainer.callback_metrics.get("test_at_threshold/threshold")) is not None:
-            right += f" with the threshold {threshold:.4g}, as `predict` answers (test/accuracy is without it)"
+            right, end = f"{right} with the threshold {threshold:.4g}, as `predict` answers", "\n"
         print_per_class(names, per_class)
-        print(f"{right}; reports in {relative(run)}")
+        print(f"{right}{end}reports in {relative(run)}")
 
 
 def print_per_class(names: Sequence[str], per_class: Sequence[Any]) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from callbacks.files import as_json, atomic_write_text, write_then_rename
 from callbacks.run.checkpoint_io import as_loadable
+from callbacks.run.loggers import logged_steps
 
 
 def evaluated_part(trainer: L.Trainer) -> str | None:
@@ -34,7 +35,7 @@ class MetricsWriter(L.Callback):
     """
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        trainer.fit_loop.epoch_loop._batches_that_stepped = checkpoint.get("global_step", 0)
+        trainer.fit_loop.epoch_loop._batches_that_stepped = logged_steps(checkpoint)
 
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
