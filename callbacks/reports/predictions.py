@@ -239,7 +239,7 @@ def _plain(value: Any) -> Any:
 
 def _print_records(records: list[Record]) -> None:
     described, prediction = records[0] if records else ({}, {})
-    shown = list(described)
+    shown, is_text = list(described), len(described) == 1
     if len(shown) > MAX_DESCRIBED_COLUMNS + 1:  # "… 1 more" would take as much room as that one
         shown = shown[:MAX_DESCRIBED_COLUMNS]
     more = [f"… {len(described) - len(shown)} more"] if len(shown) < len(described) else []
@@ -249,12 +249,13 @@ def _print_records(records: list[Record]) -> None:
         [
             *(_cell(_plain(described[name]), as_written) for name in shown),
             *("…" for _ in more),
-            *(_cell(prediction[name]) for name in printed),
+            *(_cell(prediction[name] if is_text or name[:5] != "words" else prediction[name][:1]) for name in printed),
         ]
         for described, prediction in records
     ]
-    cut = [n for n, name in enumerate(printed, len(shown) + len(more)) if name.startswith("words_")]
-    print_table(names, rows, words=len(names), cut=cut)  # predictions.jsonl has all
+    # Of a text as many n-grams as have room, of a table the strongest column, whole; predictions.jsonl has all.
+    cut = [n for n, name in enumerate(printed, len(shown) + len(more)) if is_text and name.startswith("words_")]
+    print_table(names, rows, words=len(names), cut=cut)
 
 
 def _cell(value: Any, number: Callable[[float], str] = "{:.3f}".format) -> str:
