@@ -198,11 +198,8 @@ class TemplateCLI(LightningCLI):
             if not job:
                 print("note: without --rdzv-id NAME, a restart by torchrun begins a new run", file=sys.stderr)
             if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":  # torch keeps it over restarts, issue 135712
-                print(
-                    "note: several processes are restarted by TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 torchrun "
-                    "--rdzv-backend c10d (or --standalone); without, they look for those that died, and hang",
-                    file=sys.stderr,
-                )
+                variable = "TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 (docs/devices.md)"
+                print(f"note: restarts of several processes may hang without {variable}", file=sys.stderr)
         return run
 
     def _save_config(self) -> Callable[[], None] | None:

@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -85,16 +85,6 @@ def test_arguments(trainer: L.Trainer) -> list[str]:
     checkpoint = run / "checkpoints/best.ckpt"
     checkpoint = checkpoint if checkpoint.is_file() else checkpoint.with_name("last.ckpt")
     return ["test", "--config", str(run / "config.yaml"), "--ckpt_path", str(checkpoint)]
-
-
-def run_as_command(main: Callable[[list[str]], None], arguments: list[str]) -> None:
-    """Run a command beside train.py; its errors are those of `main`."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)  # silences Lightning's hardware banner
-    try:
-        with user_errors_in_one_line():
-            main(arguments)
-    except KeyboardInterrupt:
-        sys.exit("stopped; nothing was written")
 
 
 @contextmanager

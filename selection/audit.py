@@ -10,7 +10,7 @@ import sys
 import numpy as np
 
 from callbacks.tables import atomic_write_csv
-from cli.main import run_as_command
+from selection.command import run_as_command
 from selection.configured import Configured
 from selection.sample import Array, cross_validated
 

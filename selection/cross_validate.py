@@ -14,9 +14,8 @@ from typing import Any
 import numpy as np
 
 from callbacks.tables import atomic_write_csv, disambiguate
-from cli.main import run_as_command
+from selection.command import run_as_command, write_picture
 from selection.configured import Configured
-from selection.picture import write_picture
 from selection.sample import Fold, Sample, cross_validated
 
 OUT_OF_FOLD = ("split", "row", "fold", "label", "predicted", "p_label", "p_predicted")  # columns besides the user's

@@ -13,9 +13,8 @@ from rich.progress import Progress
 from sklearn.model_selection import LearningCurveDisplay, learning_curve
 
 from callbacks.tables import atomic_write_csv
-from cli.main import run_as_command
+from selection.command import run_as_command, write_picture
 from selection.configured import Configured
-from selection.picture import write_picture
 from selection.sample import Array, Sample
 
 SHARES, DRAWS = (0.1, 0.2, 0.4, 0.7, 1.0), 3

@@ -34,8 +34,8 @@ from callbacks.tables import atomic_write_csv
 from cli.config import config_text
 from cli.errors import is_user_error, one_line
 from cli.links import fill_open_options
-from cli.main import run_as_command
 from datamodules.splits import stratified_folds
+from selection.command import run_as_command
 from selection.configured import Configured, as_text
 from selection.sample import Fold, Sample
 from selection.space import as_arguments, combinations, default_space, drawn_from, read_space

@@ -19,8 +19,7 @@ from callbacks.files import replacing, write_then_rename
 
 def logged_steps(checkpoint: Mapping[str, Any]) -> int:
     """The step that loggers count from after a checkpoint: batches, in which several optimizers make a step each."""
-    loop = checkpoint.get("loops", {}).get("fit_loop")
-    if not loop:  # weights alone
+    if not (loop := checkpoint.get("loops", {}).get("fit_loop")):  # weights alone
         return int(checkpoint.get("global_step", 0))
     total = loop["epoch_loop.batch_progress"]["total"]  # its last batch is counted after its callbacks, which save
     return int(loop["epoch_loop.state_dict"]["_batches_that_stepped"] + total["processed"] - total["completed"])

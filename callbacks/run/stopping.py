@@ -87,7 +87,6 @@ class GracefulStop(Checkpoint):  # a Checkpoint, because Lightning runs those la
         self._saved = _last(trainer)
         if self._reduced is not None:  # a process that exits while gloo is at work may abort
             self._reduced[0].wait()
-            self._reduced = None
             dist.destroy_process_group(self._group)
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:

@@ -7,7 +7,7 @@ import lightning as L
 import numpy as np
 import pytest
 
-from cli.main import run_as_command
+from selection.command import run_as_command
 from selection.configured import Configured
 from selection.sample import Sample
 
