@@ -1,6 +1,6 @@
 """Run all benchmarks one after another, each in a process of its own; then write the table and the plot.
 
-Takes about seven minutes on 2 cores; large_files takes longer, and is run only if --only names it. CLINC150 is read
+Takes about seven minutes on 2 cores; race takes longer, and is run only if --only names it. CLINC150 is read
 from the folder in the environment variable CLINC150_DIR, or downloaded.
 """
 
@@ -10,7 +10,7 @@ import time
 
 from benchmarks import measure, report
 
-BY_NAME_ONLY = ("large_files",)
+BY_NAME_ONLY = ("race",)
 IMAGE = measure.ROOT / "docs/images/time_to_accuracy.png"
 
 

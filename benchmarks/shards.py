@@ -1,6 +1,6 @@
 """Shards: from Parquet files of made-up sentences to a model; CPU seconds, peak memory and accuracy of a process each.
 
-Sentences as in `large_files`, in ten files of unequal length; 10,000 further ones to be asked about. All see each
+Sentences as in the race, in ten files of unequal length; 10,000 further ones to be asked about. All see each
 sentence once, words and pairs of words hashed to 2¹⁸ columns, on one thread:
 
 - ours, `python train.py fit` with configs/text_shards.yaml: in a first fit, which copies the files as Arrow and keeps
@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks import measure
-from benchmarks.large_files import HELD_OUT, write_sentences
+from benchmarks.sentences import HELD_OUT, write_made_up
 
 QUESTION = "Shards: from Parquet files of made-up sentences to a model, the whole process, each sentence once"
 OURS = {"ours, first fit": "true", "ours, hashed before": "true", "ours, hashed as read": "false"}
@@ -50,7 +50,7 @@ def write_shards(folder: Path, number: int) -> None:
     share = number // 55
     sizes = [share * part for part in range(1, 10)]
     for shard, size in enumerate([HELD_OUT, *sizes, number - sum(sizes)]):
-        write_sentences(folder / "rows.csv", size, seed=shard)
+        write_made_up(folder / "rows.csv", size, seed=shard)
         name = f"train-{shard:02}" if shard else "val"
         parquet.write_table(arrow_csv.read_csv(folder / "rows.csv"), folder / f"{name}.parquet")
     (folder / "rows.csv").unlink()

@@ -1,7 +1,7 @@
 import importlib.util
 import json
-import math
 import os
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from benchmarks import __main__ as run_all
-from benchmarks import bandwidth, classifiers, large_files, measure, peers, report, timed_command
+from benchmarks import bandwidth, classifiers, measure, race, report, sentences, timed_command
 
 MEASUREMENTS = [measure.summarize("a step", "ms", [3.0, 1.0, 2.0])]
 
@@ -214,10 +214,10 @@ def test_standard_output_is_the_fake_terminal_also_where_it_was_a_file(capfd):
 def test_all_are_run_but_those_that_take_too_long_unless_named(tmp_path, monkeypatch):
     calls = []
     monkeypatch.setattr(run_all.subprocess, "run", lambda command, **_: calls.append(command[2]) or Completed)
-    for arguments in ([], ["--only", "large_files"]):
+    for arguments in ([], ["--only", "race"]):
         monkeypatch.setattr(sys, "argv", ["benchmarks", "--out", str(tmp_path), *arguments])
         run_all.main()
-    named = ["large_files"]
+    named = ["race"]
     assert calls == [f"benchmarks.{name}" for name in [*(n for n in report.ORDER if n not in named), *named]]
 
 
@@ -225,55 +225,60 @@ class Completed:
     returncode = 0
 
 
-TEXTS = ["will it snow", "is it going to rain", "pay my bill", "pay the rent: 3|4"] * 10
-LABELS = ["weather: now", "weather: now", "pay", "pay"] * 10
+TEXTS = ["will it snow", "is it going to rain", "pay my bill", "pay the rent: 3|4"] * 200
+LABELS = ["weather: now", "weather: now", "pay", "pay"] * 200
 
 
-@pytest.mark.parametrize("name", peers.PEERS)
-def test_a_peer_learns_answers_by_name_and_leaves_its_files(name, tmp_path):
-    classifier = peers.PEERS[name]()
-    pytest.importorskip(classifier.package)
-    classifier.fit(TEXTS, LABELS, tmp_path, seed=0)
-    assert classifier.predict(["Will it snow?", "pay: my bill"]) == ["weather: now", "pay"]
-    assert all(path.stat().st_size for path in classifier.files(tmp_path))
+@pytest.mark.parametrize("name", classifiers.PEERS)
+def test_a_peer_at_each_end_of_its_grids_learns_and_gives_probabilities(name, tmp_path):
+    pytest.importorskip(classifiers.PEERS[name].package)
+    sentences.write_rows(tmp_path / "train.csv", zip(TEXTS, LABELS, strict=True))
+    grids = [[*race.points(name, data)] for data in race.SIZES]
+    for point in {str(point): point for grid in grids for point in (grid[0], grid[-1])}.values():
+        process = [sys.executable, "-m", "benchmarks.race", "--fit", name, json.dumps(point), tmp_path, tmp_path]
+        subprocess.run(process, check=True, cwd=measure.ROOT)  # fastText trains on from what it finds in memory
+        proba = classifiers.PEERS[name].load(tmp_path, 2)(["pay my bill", "Will it snow?"])
+        assert proba.argmax(1).tolist() == [0, 1]
+        assert proba.sum(1) == pytest.approx([1, 1], abs=1e-5)
 
 
-def test_a_peer_that_is_not_installed_is_left_out_with_a_line(capsys):
-    class Absent(classifiers.Liblinear):
-        package = "no_such_package"
+def test_of_the_points_near_the_best_the_cheapest_is_chosen(monkeypatch, tmp_path):
+    figures = [(9.0, 0.9), (2.0, 0.899), (1.0, 0.897), (3.0, 0.8985)]  # CPU seconds, accuracy
+    monkeypatch.setattr(race, "points", lambda *_: [{"epoch": epoch} for epoch in range(4)])
 
-    there, absent = (lambda: classifiers.Ours("clinc150")), lambda: Absent("-s 4")
-    assert classifiers.installed({"there": there, "absent": absent}) == {"there": there}
-    assert capsys.readouterr().out == "not installed, and left out: absent; pip install -e '.[bench]'\n"
+    def cost(name, point, *_):
+        cpu, accuracy = figures[point["epoch"]]
+        return race.Cost(cpu, 0, 0, accuracy, 0)
 
-
-def test_the_table_says_where_a_peer_is_ahead():
-    def fit(seconds, to_target, accuracy):
-        return peers.Fit(seconds, to_target, accuracy, speed=10.0, size=1e6)
-
-    ours = {"ours, clinc150": [fit(4.0, 2.0, 0.91)], "ours, clinc150_best": [fit(8.0, 3.0, 0.93)]}
-    measurements, goals = peers.summarize(ours | {"fast": [fit(1.0, math.inf, 0.88)], "slow": [fit(9.0, 9.0, 0.92)]})
-    assert [m.what for m in measurements if m.note] == ["fit: fast"]
-    assert {goal.what: (goal.figure, goal.met) for goal in goals} == {
-        "fit: ours, clinc150 / the best peer": (4.0, False),
-        "fit to 0.90: ours, clinc150 / the best peer": (2 / 9, True),
-        "test accuracy: ours, clinc150_best / the best peer": (pytest.approx(93 / 92), True),
-        "prediction: ours, clinc150 / the best peer": (1.0, True),
-        "size: ours, clinc150 / the best peer": (1.0, True),
-    }
-    assert peers.summarize(ours)[1] == []
+    monkeypatch.setattr(race, "measure_cost", cost)
+    chosen = race.choose("clinc150", tmp_path, ["fastText"])["fastText"]
+    assert chosen["choice"] == {"epoch": 1} and len(chosen["tried"]) == 4
 
 
-def test_in_scope_accuracy_leaves_out_of_scope_rows_out():
-    assert peers.in_scope_accuracy(["a", "b", "a", "oos"], ["a", "b", "oos", "b"]) == 2 / 3
+def test_each_data_set_has_its_choices_and_they_are_points_of_the_grid():
+    choices = json.loads(race.CHOICES.read_text(encoding="utf-8"))
+    for data in race.SIZES:
+        for name in (*classifiers.PEERS, race.OURS):
+            assert choices[data][name]["choice"] in race.points(name, data)
+
+
+def test_the_table_says_who_is_ahead():
+    def cost(cpu, accuracy):
+        return race.Cost(cpu, 1.0, 1e6, accuracy, 0.5)
+
+    costs = {race.DEFAULT: [cost(4.0, 0.91)], "fastText": [cost(2.0, 0.88)]}
+    measurements, goals = race.summarize({"clinc150": costs})
+    ahead = {m.what for m in measurements if m.note == "ahead"}
+    assert {"clinc150, cpu: fastText", f"clinc150, accuracy: {race.DEFAULT}"} <= ahead
+    assert [(goal.figure, goal.met) for goal in goals] == [(2.0, False)]
 
 
 def test_made_up_sentences_are_the_same_for_a_seed_and_read_back(tmp_path):
     for name, seed in (("one", 1), ("again", 1), ("other", 2)):
-        large_files.write_sentences(tmp_path / name, 500, seed)
+        sentences.write_made_up(tmp_path / name, 500, seed)
     one, again, other = ((tmp_path / name).read_text() for name in ("one", "again", "other"))
     assert one == again != other
-    texts, labels = large_files.read_sentences(tmp_path / "one")
+    texts, labels = sentences.read_rows(tmp_path / "one")
     assert len(texts) == len(labels) == 500 and len(set(labels)) == 77
     assert {len(text.split()) for text in texts} == set(range(5, 20))
     words = [word for text in texts for word in text.split()]

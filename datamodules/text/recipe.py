@@ -1,6 +1,6 @@
 """Defaults of a fit on sentences, by the number of its training rows: n-grams, batches, rate, epochs.
 
-Chosen by test figures on 100 to 1,000,000 rows of 2 to 150 labels (benchmarks/own_data.py, benchmarks/large_files.py).
+Chosen by test figures on 100 to 1,000,000 rows of 2 to 150 labels (benchmarks/own_data.py, benchmarks/race.py).
 """
 
 import math
