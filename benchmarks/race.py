@@ -112,13 +112,13 @@ def score(name: str, file: Path, folder: Path) -> dict[str, float]:
     import numpy as np
     from sklearn.metrics import accuracy_score, log_loss
 
-    from deploy.classifier import Classifier
-
     texts, labels = read_rows(file)
     classes = sorted(set(labels))
     if (peer := name.partition(",")[0]) in PEERS:
         proba = PEERS[peer].load(folder, len(classes))(texts)
     else:
+        from deploy.classifier import Classifier
+
         model = Classifier.load(folder)
         proba = model.predict_proba(texts)[:, [model.class_names.index(label) for label in classes]]
     right = accuracy_score(labels, np.array(classes)[proba.argmax(1)])
