@@ -48,7 +48,6 @@ KINDS = {  # unit and factor
     "accuracy": ("%", 100.0),
     "log_loss": ("nats", 1.0),
 }
-LONGEST = 900  # seconds of a fit while choosing
 SMALL: dict[str, dict[str, list[Any]]] = {  # the grid for CLINC150
     "fastText": {"lr": [0.5, 1.0], "epoch": [5, 15], "wordNgrams": [2], "pieces": [0, 4], "loss": ["ova"]},
     "Vowpal Wabbit": {"passes": [1, 3], "learning_rate": [0.5, 4], "ngram": ["w2"]},
@@ -122,53 +121,40 @@ def score(name: str, file: Path, folder: Path) -> dict[str, float]:
     return {"accuracy": float(right), "log_loss": float(log_loss(labels, proba / proba.sum(1, keepdims=True)))}
 
 
-def measure_cost(name: str, point: Point, data: Path, split: str, limit: float | None = None) -> Cost:
+def measure_cost(name: str, point: Point, data: Path, split: str) -> Cost:
     """Fit and score in new processes.
 
     Raises:
-        RuntimeError: one failed; with the end of what it wrote to standard error.
-        subprocess.TimeoutExpired: the fit took longer than the limit in seconds.
+        RuntimeError: one failed; with the end of what it wrote.
     """
     with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        start = time.perf_counter()
-        before = os.times()
-        usage = _run(command_of(name, point, data, folder), limit)
-        wall, after = time.perf_counter() - start, os.times()
-        cpu = after.children_user + after.children_system - before.children_user - before.children_system
-        scores = folder / "scores.json"
-        _run(["-m", "benchmarks.race", "--score", name, str(data / f"{split}.csv"), str(folder), str(scores)], None)
-        return Cost(cpu, wall, usage, **json.loads(scores.read_text(encoding="utf-8")))
+        folder, start = Path(temporary), time.perf_counter()
+        usage = _run(command_of(name, point, data, folder))
+        wall, scores = time.perf_counter() - start, folder / "scores.json"
+        _run(["-m", "benchmarks.race", "--score", name, str(data / f"{split}.csv"), str(folder), str(scores)])
+        cpu, memory = usage.ru_utime + usage.ru_stime, measure.peak_memory(usage)
+        return Cost(cpu, wall, memory, **json.loads(scores.read_text(encoding="utf-8")))
 
 
-def _run(command: list[str], limit: float | None) -> float:
-    """Run Python in the project's root; its peak memory in bytes."""
+def _run(command: list[str]) -> Any:
+    """Run Python in the project's root; what it used."""
     with tempfile.TemporaryFile() as output:
         process = subprocess.Popen([sys.executable, *command], cwd=measure.ROOT, stdout=output, stderr=output)
-        started = time.perf_counter()
-        while not (ended := os.wait4(process.pid, os.WNOHANG))[0]:
-            if limit and time.perf_counter() - started > limit:
-                process.kill()
-                os.wait4(process.pid, 0)
-                raise subprocess.TimeoutExpired(command, limit)
-            time.sleep(0.02)
-        process.returncode = os.waitstatus_to_exitcode(ended[1])
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:
             output.seek(0)
             raise RuntimeError(f"{command} ended in {process.returncode}: {output.read()[-2000:].decode()}")
-    return measure.peak_memory(ended[2])
+    return usage
 
 
 def choose(data: str, folder: Path, contestants: list[str]) -> dict[str, Any]:
     """Of each contestant all points with their figures on validation rows, and the choice."""
     chosen = {}
     for name in contestants:
-        tried = []
+        tried: list[dict[str, Any]] = []
         for point in points(name, data):
-            try:
-                cost = measure_cost(name, point, folder, "val", LONGEST)
-            except subprocess.TimeoutExpired:
-                continue
+            cost = measure_cost(name, point, folder, "val")
             tried.append({"point": point, "cpu": round(cost.cpu, 2), "accuracy": cost.accuracy})
             print(f"{data} {name} {point}: {cost.cpu:.1f} CPU s, {cost.accuracy:.4f}", flush=True)
         best = max(of_point["accuracy"] for of_point in tried)
