@@ -10,13 +10,15 @@ HELD_OUT = 10_000  # made-up sentences for validation, and as many for the test
 
 
 def write_data(name: str, folder: Path) -> None:
-    """The three files of a data set: "clinc150", its sentences in scope, or a number of made-up ones."""
+    """The files of a data set: "clinc150", its sentences in scope, or a number of made-up ones."""
     if name == "clinc150":
         from benchmarks.loops import clinc150
 
+        rows = {}
         for split, (texts, labels) in clinc150().load_splits().items():
-            rows = ((text, label) for text, label in zip(texts, labels, strict=True) if label != "oos")
-            write_rows(folder / f"{split}.csv", rows)
+            rows[split] = [(text, label) for text, label in zip(texts, labels, strict=True) if label != "oos"]
+            write_rows(folder / f"{split}.csv", rows[split])
+        write_rows(folder / "train+val.csv", rows["train"] + rows["val"])
         return
     for seed, (split, number) in enumerate({"train": int(name), "val": HELD_OUT, "test": HELD_OUT}.items(), 1):
         write_made_up(folder / f"{split}.csv", number, seed)

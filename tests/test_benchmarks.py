@@ -235,7 +235,8 @@ def test_a_peer_at_each_end_of_its_grids_learns_and_gives_probabilities(name, tm
     sentences.write_rows(tmp_path / "train.csv", zip(TEXTS, LABELS, strict=True))
     grids = [[*race.points(name, data)] for data in race.SIZES]
     for point in {str(point): point for grid in grids for point in (grid[0], grid[-1])}.values():
-        process = [sys.executable, "-m", "benchmarks.race", "--fit", name, json.dumps(point), tmp_path, tmp_path]
+        file = tmp_path / "train.csv"
+        process = [sys.executable, "-m", "benchmarks.race", "--fit", name, json.dumps(point), file, tmp_path]
         subprocess.run(process, check=True, cwd=measure.ROOT)  # fastText trains on from what it finds in memory
         proba = classifiers.PEERS[name].load(tmp_path, 2)(["pay my bill", "Will it snow?"])
         assert proba.argmax(1).tolist() == [0, 1]
