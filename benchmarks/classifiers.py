@@ -8,6 +8,8 @@ import os
 import random
 import re
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,12 +35,15 @@ def numbered(labels: Sequence[str]) -> list[int]:
 
 
 def fit_fasttext(point: Point, texts: Sequence[str], labels: Sequence[str], folder: Path, seed: int) -> None:
-    """Joulin et al. 2017, https://aclanthology.org/E17-2068; on all cores."""
-    import fasttext
+    """Joulin et al. 2017, https://aclanthology.org/E17-2068; on all cores.
 
+    In a process of its own, as fastText begins with what it finds in memory, and then often ends in "Encountered NaN".
+    """
     lines = (f"__label__{k} {_words(text)}\n" for k, text in zip(numbered(labels), texts, strict=True))
     fixed = {"dim": 50, "bucket": 200_000, "thread": os.cpu_count(), "verbose": 0, "seed": seed}
-    fasttext.train_supervised(_write_shuffled(lines, folder, seed), **fixed, **point).save_model(str(folder / "model"))
+    train = _write_shuffled(lines, folder, seed)
+    with ProcessPoolExecutor(1, get_context("spawn")) as process:
+        process.submit(_train_fasttext, train, fixed | point, str(folder / "model")).result()
 
 
 def load_fasttext(folder: Path, num_classes: int) -> Probabilities:
@@ -107,6 +112,12 @@ PEERS = {
     "Vowpal Wabbit": Peer("vowpalwabbit", fit_vowpal_wabbit, load_vowpal_wabbit),
     "LIBLINEAR": Peer("liblinear", fit_liblinear, load_liblinear),
 }
+
+
+def _train_fasttext(train: str, options: Point, file: str) -> None:
+    import fasttext
+
+    fasttext.train_supervised(train, **options).save_model(file)
 
 
 def _words(text: str) -> str:

@@ -157,11 +157,7 @@ def choose(data: str, folder: Path, contestants: list[str]) -> dict[str, Any]:
     for name in contestants:
         tried: list[dict[str, Any]] = []
         for point in points(name, data):
-            try:
-                cost = measure_cost(name, point, folder, "val")
-            except RuntimeError as error:  # fastText's "Encountered NaN", now and then
-                print(f"{data} {name} {point}: {str(error).splitlines()[-1]}", flush=True)
-                continue
+            cost = measure_cost(name, point, folder, "val")
             tried.append({"point": point, "cpu": round(cost.cpu, 2), "accuracy": cost.accuracy})
             print(f"{data} {name} {point}: {cost.cpu:.1f} CPU s, {cost.accuracy:.4f}", flush=True)
         best = max(of_point["accuracy"] for of_point in tried)
