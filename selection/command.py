@@ -1,4 +1,4 @@
-"""What the commands share: errors in one line, and a picture where callbacks/figures is there to draw it."""
+"""Errors in one line and pictures of the selection commands, the latter where callbacks/figures can draw them."""
 
 import logging
 import sys

@@ -245,17 +245,19 @@ def _print_records(records: list[Record]) -> None:
     more = [f"… {len(described) - len(shown)} more"] if len(shown) < len(described) else []
     printed = [name for name in PRINTED_NAMES if name in prediction]
     names = [*shown, *more, *disambiguate([PRINTED_NAMES[name] for name in printed], described, "predicted_")]
+    # Of a text as many n-grams as have room, of a table the strongest column, whole; predictions.jsonl has all.
+    words = [name for name in printed if name.startswith("words_")]
+    cut, strongest = (words, []) if is_text else ([], words)
     rows = [
         [
             *(_cell(_plain(described[name]), as_written) for name in shown),
             *("…" for _ in more),
-            *(_cell(prediction[name] if is_text or name[:5] != "words" else prediction[name][:1]) for name in printed),
+            *(_cell(prediction[name][:1] if name in strongest else prediction[name]) for name in printed),
         ]
         for described, prediction in records
     ]
-    # Of a text as many n-grams as have room, of a table the strongest column, whole; predictions.jsonl has all.
-    cut = [n for n, name in enumerate(printed, len(shown) + len(more)) if is_text and name.startswith("words_")]
-    print_table(names, rows, words=len(names), cut=cut)
+    numbers = [n for n, name in enumerate(printed, len(shown) + len(more)) if name in cut]
+    print_table(names, rows, words=len(names), cut=numbers)
 
 
 def _cell(value: Any, number: Callable[[float], str] = "{:.3f}".format) -> str:
