@@ -6,7 +6,7 @@ from typing import Any
 
 from benchmarks.measure import Goal, limit, number
 
-ORDER = ("step_time", "time_to_accuracy", "growth", "text_speed", "bandwidth", "start_up", "gpu", "race")
+ORDER = ("step_time", "time_to_accuracy", "growth", "text_speed", "start_up", "gpu", "race")
 # Okabe and Ito's palette (https://jfly.uni-koeln.de/color/); markers differ too, so that colour alone carries nothing.
 STYLES = (("#E69F00", "s"), ("#009E73", "^"), ("#CC79A7", "D"), ("#D55E00", "v"), ("#56B4E9", "P"), ("#000000", "X"))
 OURS, GREY = "#0072B2", "#777777"

@@ -81,8 +81,8 @@ def main() -> None:
     speedup = measure.ratio(epoch_times["dense loop"], epoch_times["train.py fit"])
     overhead = measure.ratio(values["train.py fit"], values["bare loop"])
     goals = [
-        measure.Goal("dense loop / train.py fit, per epoch", speedup, at_least=15),
-        measure.Goal("train.py fit / bare loop, per step", overhead, at_most=1.5),
+        measure.Goal("dense loop / train.py fit, per epoch", speedup, at_least=12),
+        measure.Goal("train.py fit / bare loop, per step", overhead, at_most=1.4),
     ]
     measure.publish("step_time", QUESTION, measurements, goals, arguments.out)
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from benchmarks import __main__ as run_all
-from benchmarks import bandwidth, classifiers, measure, race, report, sentences, timed_command
+from benchmarks import classifiers, gpu, measure, race, report, sentences, timed_command
 
 MEASUREMENTS = [measure.summarize("a step", "ms", [3.0, 1.0, 2.0])]
 
@@ -115,7 +115,7 @@ def test_each_benchmark_has_a_help_text(name, monkeypatch, capsys):
 def test_bytes_of_a_step_by_hand():
     # 2 rows with 3 non-zeros in total, 5 classes: 5·3·5 = 75 numbers of W and its gradient, 4·2·5 = 40 of the logits
     # and their gradient, 2·3 = 6 of the batch; 4 bytes each.
-    assert bandwidth.bytes_moved(num_samples=2, non_zeros=3, num_classes=5) == 4 * (75 + 40 + 6)
+    assert gpu.bytes_moved(num_samples=2, non_zeros=3, num_classes=5) == 4 * (75 + 40 + 6)
 
 
 def make_data():
