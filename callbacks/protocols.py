@@ -1,7 +1,7 @@
 """The members of a model and of its datamodule that callbacks and exports use: one protocol for each consumer.
 
-Any class with these members fits; it need not inherit from anything here. N rows, D features, K classes. `x` is (N, D)
-as the model takes it: dense, or sparse CSR.
+Any class with these members fits; it need not inherit from anything here. docs/template.md lists the optional ones. N
+rows, D features, K classes. `x` is (N, D) as the model takes it: dense, or sparse CSR.
 """
 
 from __future__ import annotations
@@ -26,21 +26,6 @@ class Classifier(PlottableModel, Protocol):
 
     def predict_label(self, proba: Tensor) -> Tensor:
         """The decision rule: probabilities (N, K) to class indices (N,)."""
-
-
-class ModelExtras(Protocol):
-    """Members that a model may lack: what needs one is left out."""
-
-    threshold: float | None
-    """A row whose largest in-scope probability is lower is called out of scope; None for no such rule."""
-    temperature: float
-    """By which log-probabilities were divided after training; 1 where they are as trained."""
-
-    def coefficients(self) -> tuple[Tensor, Tensor]:
-        """Linear models alone: W (D, K) and b (K,) of the logits x @ W + b; of a binary logit (D, 1) and (1,)."""
-
-    def predict_proba_per_class(self, x: Tensor) -> Tensor:
-        """One-vs-all alone: each binary classifier's own probability, (N, K); rows need not sum to 1."""
 
 
 class DescendingModel(Protocol):
@@ -112,35 +97,6 @@ class EncodableData(NamedClasses, Protocol):
 
     def encode(self, inputs: Any) -> Tensor:
         """Sentences, rows or whatever else the data is made of to x (N, D)."""
-
-
-class DataExtras(Protocol):
-    """Members that data may lack: what needs one is left out."""
-
-    feature_names: Sequence[str]
-    """D names, in the order of the columns of x."""
-    oos_class: int | None
-    """Index of the class that means "none of the others"; None where there is none."""
-    predict_file: str | None
-    """The file that the rows to predict come from; None where they come from elsewhere."""
-
-    def class_groups(self) -> Sequence[str] | None:
-        """The group of each class, such as the domain of an intent, K names; None where there are no groups."""
-
-    def input_rows(self, indices: Sequence[int]) -> list[dict[str, Any]]:
-        """All columns of rows of `predict_file`, as they are there."""
-
-    def input_table(self, indices: Sequence[int]) -> Any:
-        """All columns of rows to predict, a `pyarrow.Table`, for predictions in Parquet files."""
-
-    def is_empty(self, index: int) -> bool:
-        """Whether a row of `predict_file` holds nothing to classify, so that it gets no label."""
-
-    def unseen(self, inputs: Any) -> list[list[str]]:
-        """For each input a line for each part of it that no training row has, N lists."""
-
-    def sklearn_transformer(self) -> Any:
-        """The fitted scikit-learn transformer from a user's inputs to x; a ValueError where there can be none."""
 
 
 def offers(thing: object, *names: str) -> bool:

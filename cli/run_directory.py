@@ -3,16 +3,16 @@
 import errno
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import chain, count
 from pathlib import Path
-from types import TracebackType
+from typing import Any
 
 from filelock import FileLock, Timeout
 from jsonargparse import Namespace
 
-from callbacks.files import atomic_write_text, write_then_rename
+from callbacks.files import atomic_write_text
 from callbacks.run.hyperparameters import LOGGER_RUNS
 from callbacks.run.requeue import UNFINISHED, slurm_job, torchrun_job
 from checkpoint_file import load_checkpoint
@@ -28,7 +28,7 @@ OWN_FOLDERS = ("figures", "checkpoints")
 
 
 @dataclass(frozen=True)
-class RunDirectory:
+class RunDirectory(AbstractContextManager):
     """The directory of one run, as a context manager: a new one in which nothing was saved is removed on an error.
 
     Only what a fit writes is removed, by name, so that notes, and other runs below it, stay.
@@ -53,12 +53,7 @@ class RunDirectory:
                 return cls(path, is_new=True, was_there=was_there)
         raise AssertionError("there is always another number")
 
-    def __enter__(self) -> "RunDirectory":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         saved = any(not path.name.startswith(".") for path in (self.path / "checkpoints").glob("*"))
         if error is None or not self.is_new or saved:
             return
@@ -77,12 +72,12 @@ class RunDirectory:
     def write_config(self, text: str) -> None:
         """Write config.yaml whole; an earlier one with other options is kept as config.before_resume_N.yaml."""
         path = self.path / "config.yaml"
-        before = path.read_bytes() if path.is_file() else None
-        if before == text.encode():
-            return
-        if before is not None:
+        if path.is_file():
+            before = path.read_text(encoding="utf-8")
+            if before == text:
+                return
             number = 1 + len(list(self.path.glob("config.before_resume_*.yaml")))
-            write_then_rename(self.path / f"config.before_resume_{number}.yaml", lambda new: new.write_bytes(before))
+            atomic_write_text(self.path / f"config.before_resume_{number}.yaml", before)
         atomic_write_text(path, text)
 
 

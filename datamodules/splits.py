@@ -138,11 +138,7 @@ def join_validation(splits: dict[str, Any]) -> dict[str, Any]:
 
 
 def require_two_rows(labels: Sequence[Any], held_out: int | float, name: str) -> None:
-    """Refuse classes of which there is nothing to hold out.
-
-    Raises:
-        ValueError: names classes with a single sample.
-    """
+    """Refuse classes of which there is nothing to hold out: a ValueError names those with a single sample."""
     if single := sorted(label for label, count in Counter(labels).items() if count == 1):
         raise ValueError(
             f"cannot hold out {held_out:g} of {len(labels)} rows for {name}: a single row has the label "
@@ -165,14 +161,11 @@ def fingerprint(number: int, *contents: bytes) -> str:
 
 
 def require_same_rows(trained_on: str | None, found: str) -> None:
-    """Refuse training rows other than those of the checkpoint: the held-out rows would be others as well.
+    """Refuse, with a ValueError, training rows other than those of the checkpoint: the held-out ones would be others.
 
     Args:
         trained_on: fingerprint in the checkpoint, None without a checkpoint.
         found: fingerprint of the training rows.
-
-    Raises:
-        ValueError: they differ.
     """
     if trained_on not in (None, found):
         raise ValueError(

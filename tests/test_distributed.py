@@ -457,7 +457,7 @@ import sys
 import lightning as L, torch
 from torch.utils.data import DataLoader
 from torch.utils.data.distributed import DistributedSampler
-from callbacks import PredictionWriter
+from callbacks.reports.predictions import PredictionWriter
 
 class Share(DistributedSampler):
     def __iter__(self):

@@ -106,7 +106,7 @@ def interrupted(cli, tmp_path, capsys):
 def test_reports_are_those_of_best_ckpt_beside_another_checkpoint_callback(cli, tmp_path):
     rate = ("--model.l2", 0, "--model.optimizer.init_args.lr", 20, "--trainer.max_epochs", 9)
     mine = ("ModelCheckpoint", {"monitor": "train/loss", "filename": "mine"})
-    boundary = ("callbacks.DecisionBoundary", {"every_n_epochs": 100, "resolution": 5})
+    boundary = ("callbacks.figures.boundary.DecisionBoundary", {"every_n_epochs": 100, "resolution": 5})
     run = tmp_path / "run"
     cli(*IRIS, *rate, "--trainer.default_root_dir", run, *listed(mine, boundary))
     assert load(run, "callbacks/mine")["epoch"] != load(run, "best")["epoch"] < 8

@@ -66,11 +66,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 def write_checkpoint(path: Path, write: Callable[[Path], Any]) -> None:
-    """Let `write` fill a temporary file, then rename it to `path`.
-
-    Raises:
-        OSError: no room, or no permission; names the file, and which one is left.
-    """
+    """Let `write` fill a temporary file, then rename it; an OSError names the file, and which one is left."""
     try:
         write_then_rename(path, write)
     except (OSError, RuntimeError) as error:  # torch makes a RuntimeError of a full disk
@@ -92,14 +88,8 @@ def weights_of(checkpoint: str, model: L.LightningModule) -> Iterator[None]:
 def as_loadable(value: Any, where: str = "") -> Any:
     """A checkpoint, or something in one, as torch.load(weights_only=True) can read it back.
 
-    numpy's scalars and strings become Python's, paths among hyperparameters strings, subclasses of dict become dict.
-
-    Args:
-        value: anything in the checkpoint.
-        where: its place in the whole, for the message.
-
-    Raises:
-        ValueError: names the place and the type of what could not be read back.
+    numpy's scalars and strings become Python's, paths among hyperparameters strings, subclasses of dict become dict. A
+    ValueError names the place, `where`, and the type of what could not be read back.
 
     >>> as_loadable({"names": [np.str_("a")], "scale": np.float64(0.5)})
     {'names': ['a'], 'scale': 0.5}

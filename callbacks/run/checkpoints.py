@@ -84,7 +84,7 @@ class RelocatableModelCheckpoint(ModelCheckpoint):
         if save_top_k in (0, None):  # Lightning refuses less than -1
             raise ValueError(f"expected save_top_k of at least 1, or -1 for all, got {save_top_k}")
         super().__init__(monitor=monitor, mode=mode, save_top_k=save_top_k)
-        self.every_n_train_steps = every_n_train_steps or None
+        self.every_n_train_steps = every_n_train_steps
         self.best_state = ""  # such as "epoch 12"
         self.best_metrics: dict[str, float] = {}  # of that state, those that the model shows on the progress bar
         self.step_before_batch = -1
@@ -104,17 +104,12 @@ class RelocatableModelCheckpoint(ModelCheckpoint):
 
     def state_dict(self) -> dict[str, Any]:
         """The scores by file name, without the folder."""
+        state = {"monitor": self.monitor, "mode": self.mode, "best": self.best_model_score}
         kept = {Path(path).name: score for path, score in self.best_k_models.items()}
-        best: dict[str, Any] = {"best": self.best_model_score, "best_state": self.best_state}
-        best["best_metrics"] = self.best_metrics
-        return {"monitor": self.monitor, "mode": self.mode, **best, "kept": kept}
+        return state | {"best_state": self.best_state, "best_metrics": self.best_metrics, "kept": kept}
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Refuse to go on with a fit that would lose gradients, or a best.ckpt that was chosen otherwise.
-
-        Raises:
-            ValueError: what was different, and what to do.
-        """
+        """Refuse, with a ValueError, a fit that would lose gradients, or a best.ckpt that was chosen otherwise."""
         if trainer.state.fn != "fit":
             return
         if checkpoint.get(PENDING):
@@ -169,7 +164,7 @@ class RelocatableModelCheckpoint(ModelCheckpoint):
         if self._waits_for_step(trainer):
             return
         every = self.every_n_train_steps
-        due = every is not None and trainer.global_step % every == 0
+        due = bool(every and trainer.global_step % every == 0)
         # At the end of an epoch that was cut short Lightning counts it as done, and a resume would skip its rest.
         due = due or self._is_due or stops_within_epoch(trainer)
         # A validation between two steps may write best.ckpt, and a run with that alone could not be resumed.

@@ -43,11 +43,7 @@ REFUSED_ON_RESUME = {
 
 
 def refuse_stateless(trainer: Any, resumes: bool) -> None:
-    """Refuse a callback whose work no checkpoint holds, and on a resume one whose state Lightning does not restore.
-
-    Raises:
-        ValueError: names the callback, and what to do.
-    """
+    """Refuse, with a ValueError, callbacks whose work no checkpoint holds, or whose state no resume restores."""
     refused = REFUSED | REFUSED_ON_RESUME if resumes else REFUSED
     for callback in trainer.callbacks:
         for kind, reason in refused.items():
@@ -56,11 +52,7 @@ def refuse_stateless(trainer: Any, resumes: bool) -> None:
 
 
 def refuse_own_names(trainer: Any) -> None:
-    """Refuse another callback that names the run's folder, and would write its best.ckpt or last.ckpt.
-
-    Raises:
-        ValueError: names the callback and the file.
-    """
+    """Refuse, with a ValueError, another callback that would write the run's own best.ckpt or last.ckpt."""
     own, folder = own_checkpoint(trainer), Path(trainer.default_root_dir, "checkpoints").resolve()
     for other in trainer.checkpoint_callbacks:
         paths: list[Path] = []

@@ -9,7 +9,6 @@ from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 
 AUTO = "auto"
 OF_VALIDATION = re.compile(r"(?i)(^|[^a-z])val(id|idation)?([^a-z]|$)")  # in the name of a metric
-
 OF_LATER_LOADER = re.compile(r"/dataloader_idx_[1-9]\d*$")
 
 
@@ -30,15 +29,12 @@ def validation_loss(logged: Iterable[str]) -> str | None:
 
 
 def require_logged(trainer: L.Trainer, own: ModelCheckpoint, of_validation: bool = False) -> None:
-    """Refuse the name of a metric that something waits for, but nothing logs.
+    """Refuse, with a ValueError, the name of a metric that something waits for, but nothing logs.
 
     Args:
         trainer: in a fit.
         own: the callback that the section `checkpoint` configures.
         of_validation: the epoch has not ended yet, so that only metrics of a validation can be missed.
-
-    Raises:
-        ValueError: names the metric, the option, and what is logged.
     """
     callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
     waiting: list[tuple[Any, Any]] = [(c, c) for c in callbacks if isinstance(c, EarlyStopping | ModelCheckpoint)]

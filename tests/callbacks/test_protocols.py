@@ -4,7 +4,7 @@ import lightning as L
 import torch
 
 from callbacks import protocols
-from callbacks.protocols import Classifier, DataExtras, LabelledData, PlottableData, lack, missing, offers, optional_of
+from callbacks.protocols import Classifier, LabelledData, PlottableData, lack, missing, offers, optional_of
 
 
 class Model(torch.nn.Module):
@@ -47,8 +47,6 @@ def test_attributes_set_on_the_object_count():
     assert optional_of(data, "oos_class") is None
     data.oos_class = 0
     assert optional_of(data, "oos_class") == 0
-    assert "oos_class: int | None" in missing(ReadsFiles(), DataExtras)
-    assert "oos_class: int | None" not in missing(data, DataExtras)
 
 
 def test_every_member_of_every_protocol_has_a_readable_signature():

@@ -20,11 +20,11 @@ from PIL import Image, ImageSequence
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from callbacks import RelocatableModelCheckpoint
 from callbacks.figures import boundary as decision_boundary
 from callbacks.figures import canvas
 from callbacks.figures.boundary import DecisionBoundary, boundary_grid, draw
 from callbacks.figures.canvas import COLOURS
+from callbacks.run.checkpoints import RelocatableModelCheckpoint
 
 
 class TinyData(L.LightningDataModule):

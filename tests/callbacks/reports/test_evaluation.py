@@ -10,7 +10,9 @@ import torch
 from sklearn.metrics import f1_score
 from torch.utils.data import DataLoader
 
-from callbacks import EvaluationReport, Figures, PredictionWriter
+from callbacks.figures.evaluation import Figures
+from callbacks.reports.evaluation import EvaluationReport
+from callbacks.reports.predictions import PredictionWriter
 from callbacks.run.outputs import MetricsWriter
 
 PROBA = torch.tensor([[0.9, 0.1, 0.0], [0.2, 0.5, 0.3], [0.1, 0.2, 0.7], [0.6, 0.3, 0.1], [0.0, 0.05, 0.95]])

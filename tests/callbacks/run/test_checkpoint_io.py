@@ -10,9 +10,8 @@ import pytest
 import torch
 from lightning.fabric.utilities.data import AttributeDict
 
-from callbacks import AtomicCheckpointIO
 from callbacks.run import checkpoint_io
-from callbacks.run.checkpoint_io import as_loadable
+from callbacks.run.checkpoint_io import AtomicCheckpointIO, as_loadable
 
 
 @pytest.mark.parametrize(

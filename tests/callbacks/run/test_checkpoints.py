@@ -9,7 +9,8 @@ import lightning as L
 import pytest
 import torch
 
-from callbacks import AtomicCheckpointIO, RelocatableModelCheckpoint
+from callbacks.run.checkpoint_io import AtomicCheckpointIO
+from callbacks.run.checkpoints import RelocatableModelCheckpoint
 
 NAN, INF = float("nan"), float("inf")
 

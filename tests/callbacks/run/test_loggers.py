@@ -9,8 +9,8 @@ import torch
 from lightning.pytorch.loggers import CSVLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from callbacks import ResumableCSVLogger, ThrottledTensorBoardLogger
 from callbacks.run import loggers
+from callbacks.run.loggers import ResumableCSVLogger, ThrottledTensorBoardLogger
 
 # Throttled
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import RichProgressBar
 
-from callbacks import NoProfiler, ThrottledProgressBar
 from callbacks.run import overhead
+from callbacks.run.overhead import NoProfiler, ThrottledProgressBar
 
 
 class Model(L.LightningModule):
