@@ -1,6 +1,5 @@
 """Errors in one line and pictures of the selection commands, the latter where callbacks/figures can draw them."""
 
-import logging
 import sys
 from collections.abc import Callable
 from importlib import import_module
@@ -21,7 +20,6 @@ def write_picture(path: Path, draw: Callable[[Any], Any]) -> None:
 
 def run_as_command(main: Callable[[list[str]], None], arguments: list[str]) -> None:
     """Run a command beside train.py; its errors are those of `main`."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)  # silences Lightning's hardware banner
     try:
         with user_errors_in_one_line():
             main(arguments)

@@ -8,9 +8,8 @@ import sys
 from typing import Any
 
 import numpy as np
-from lightning.pytorch.callbacks import LambdaCallback
-from rich.progress import Progress
-from sklearn.model_selection import LearningCurveDisplay, learning_curve
+from rich.progress import track
+from sklearn.model_selection import LearningCurveDisplay
 
 from callbacks.tables import atomic_write_csv
 from selection.command import run_as_command, write_picture
@@ -39,29 +38,22 @@ def main(arguments: list[str]) -> None:
     if small := [f"{100 * share:g}" for share, size in zip(SHARES, sizes, strict=True) if size < number]:
         print(f"left out: {', '.join(small)} % of {len(train)} training rows, which are fewer than the {number} labels")
     sizes = sizes[len(small) :]
-    draws = [(train[drawn(sample.target[train], draw)], test) for draw in range(DRAWS)]
-    with Progress() as bar:
-        task = bar.add_task("fits", total=len(sizes) * DRAWS)
-        sample.callbacks = [LambdaCallback(on_fit_end=lambda *_: bar.advance(task))]
-        rows = np.arange(len(sample.target))
-        sizes, train_scores, test_scores = learning_curve(
-            sample, rows, sample.target, train_sizes=sizes, cv=draws, error_score="raise"
-        )
-    lines = [(sizes[n], draw, score) for (n, draw), score in np.ndenumerate(test_scores)]
+    orders = [train[drawn(sample.target[train], draw)] for draw in range(DRAWS)]
+    fits = [(size, draw) for size in sizes for draw in range(DRAWS)]
+    folds = [sample.judge(orders[draw][:size], test) for size, draw in track(fits, "fits")]
+    scores = np.array([(fold.proba.argmax(axis=1) == sample.target[test]).mean() for fold in folds])
+    lines = [(*fit, score) for fit, score in zip(fits, scores, strict=True)]
     atomic_write_csv(path, ("rows", "draw", "test_accuracy"), lines)
-    means = zip(test_scores.mean(axis=1), sizes, strict=True)
-    print("test accuracy: " + ", ".join(f"{mean:.3f} with {size} rows" for mean, size in means))
+    scores = scores.reshape(len(sizes), DRAWS)
+    means = scores.mean(axis=1)
+    print("test accuracy: " + ", ".join(f"{m:.3f} with {size} rows" for m, size in zip(means, sizes, strict=True)))
     print(f"table: {path}")
-    curve = LearningCurveDisplay(
-        train_sizes=sizes,
-        train_scores=train_scores,
-        test_scores=test_scores,
-        score_name=f"accuracy on {len(test):,} test rows",
-    )
-    gains = 100 * np.diff(test_scores.mean(axis=1))
+    gains = 100 * np.diff(means)
 
     def draw(figure: Any) -> None:
         ax = figure.add_subplot()
+        name = f"accuracy on {len(test):,} test rows"
+        curve = LearningCurveDisplay(train_sizes=sizes, train_scores=scores, test_scores=scores, score_name=name)
         curve.plot(ax, score_type="test", std_display_style="errorbar", errorbar_kw={"marker": "o", "capsize": 4})
         ax.get_legend().remove()
         ax.xaxis.set_major_formatter("{x:,.0f}")

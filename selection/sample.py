@@ -1,7 +1,6 @@
-"""The rows of a configuration as an estimator for scikit-learn's loops, and their cross-validation."""
+"""The rows of a configuration, fitted and judged by their numbers, and their cross-validation."""
 
-from collections.abc import Callable, Sequence
-from copy import copy
+from collections.abc import Sequence
 from pydoc import locate
 from typing import Any, NamedTuple
 
@@ -9,10 +8,8 @@ import lightning as L
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from rich.progress import Progress
-from sklearn.base import BaseEstimator, ClassifierMixin
+from rich.progress import track
 from sklearn.metrics import log_loss
-from sklearn.model_selection import cross_validate
 from torch import Tensor
 
 from datamodules.splits import stratified_folds
@@ -33,8 +30,8 @@ class Fold(NamedTuple):
     metrics: dict[str, float]
 
 
-class Sample(ClassifierMixin, BaseEstimator):
-    """What a configuration trains, as a scikit-learn classifier whose X, (n,), numbers the N rows of some splits.
+class Sample:
+    """N rows of some splits of a configuration.
 
     Attributes:
         names, target: of each row the name and the number of its class.
@@ -57,46 +54,24 @@ class Sample(ClassifierMixin, BaseEstimator):
         self.places = [(split, row) for split in splits for row in range(len(loaded[split][0]))]
         self.described = [row for split in splits for row in data.describe(range(len(loaded[split][0])), split)]
 
-    def __sklearn_clone__(self) -> "Sample":
-        return copy(self)  # the rows are the same ones
-
-    def fit(self, rows: Array, target: Any = None) -> "Sample":
-        """Fit on these rows; the others are the validation rows, for callbacks to look at."""
-        train, others = self._take(rows), self._take(np.setdiff1d(np.arange(len(self.names)), rows))
+    def judge(self, seen: Array, held_out: Array) -> Fold:
+        """Judge the rows `held_out` by a fit on the rows `seen`, whose callbacks find them as the validation rows."""
+        train, val = self._take(seen), self._take(held_out)
 
         def with_rows(data: Any) -> Any:
             found = {name: value for name, value in vars(self.data).items() if name not in {*vars(data), "splits"}}
             vars(data).update(found)  # what it would read, such as the columns of a file
-            return replace_rows(data, {"train": train, "val": others, "test": others})
+            return replace_rows(data, {"train": train, "val": val, "test": val})
 
-        self.trainer, self.model, self.fitted = self.configured.fit(with_rows, callbacks=self.callbacks)
-        return self
-
-    def predict_proba(self, rows: Array) -> Array:
+        trainer, model, data = self.configured.fit(with_rows, callbacks=self.callbacks)
         with quiet():
-            outputs: Any = self.trainer.predict(self.model, self._loader(rows))
+            outputs: Any = trainer.predict(model, data.val_dataloader())
+            [found] = trainer.validate(model, data.val_dataloader(), verbose=False)
         proba = torch.cat(outputs).cpu().double().numpy()
-        return proba / proba.sum(axis=1, keepdims=True)  # they sum to 1 in float32 only
-
-    def predict(self, rows: Array) -> Array:
-        return self.predict_proba(rows).argmax(axis=1)
-
-    def judge(self, rows: Array) -> Fold:
-        proba = self.predict_proba(rows)
-        with quiet():
-            [found] = self.trainer.validate(self.model, self._loader(rows), verbose=False)
+        proba /= proba.sum(axis=1, keepdims=True)  # they sum to 1 in float32 only
         metrics = {name.removeprefix("val/"): float(value) for name, value in found.items()}
-        metrics["nll"] = float(log_loss(self.target[rows], proba, labels=range(proba.shape[1])))
-        return Fold(rows, proba, metrics)
-
-    def cross_validate(self, folds: Sequence[tuple[Array, Array]], score: Callable[[Fold], float]) -> Array:
-        """The score of each fold, whose rows a fit on the others judges."""
-        numbers, scoring = np.arange(len(self.names)), lambda fitted, rows: score(fitted.judge(rows))
-        return cross_validate(self, numbers, cv=folds, scoring=scoring, error_score="raise")["test_score"]
-
-    def _loader(self, rows: Array) -> Any:
-        self.fitted.splits["val"] = self._take(rows)
-        return self.fitted.val_dataloader()
+        metrics["nll"] = float(log_loss(self.target[held_out], proba, labels=range(proba.shape[1])))
+        return Fold(held_out, proba, metrics)
 
     def _take(self, rows: Array) -> tuple[Any, ...]:
         columns = (self.x, self.labels)
@@ -105,18 +80,9 @@ class Sample(ClassifierMixin, BaseEstimator):
 
 def cross_validated(configured: Configured, number: int, *callbacks: L.Callback) -> tuple[Sample, list[Fold]]:
     """The training and validation rows in stratified folds, beside a progress bar."""
-    sample, found = Sample(configured, "train", "val", callbacks=callbacks), list[Fold]()
+    sample = Sample(configured, "train", "val", callbacks=callbacks)
     folds = stratified_folds(sample.names, number, configured.config.seed_everything)
-    with Progress() as bar:
-        task = bar.add_task("folds", total=len(folds))
-
-        def keep(fold: Fold) -> float:
-            found.append(fold)
-            bar.advance(task)
-            return fold.metrics["nll"]
-
-        sample.cross_validate(folds, keep)
-    return sample, found
+    return sample, [sample.judge(seen, held_out) for seen, held_out in track(folds, "folds")]
 
 
 def _joined(parts: Any) -> Any:

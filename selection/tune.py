@@ -37,7 +37,7 @@ from cli.links import fill_open_options
 from datamodules.splits import stratified_folds
 from selection.command import run_as_command
 from selection.configured import Configured, as_text
-from selection.sample import Fold, Sample
+from selection.sample import Sample
 from selection.space import as_arguments, combinations, default_space, drawn_from, read_space
 
 OPTIONS: dict[str, Any] = {
@@ -54,15 +54,6 @@ MODES = {"min": "loss|nll|ece|error|mse|mae|perplexity", "max": "acc|f1|auc|auro
 
 class NotLogged(ValueError):
     """No fit logs the metric that is to judge it; other options would change nothing."""
-
-
-def report(trial: Any, value: float, number: int, is_last: bool = False) -> None:
-    """Let Optuna know of a value on the way, and end the trial if it falls behind."""
-    from optuna import TrialPruned
-
-    trial.report(value, number)
-    if not is_last and trial.should_prune():
-        raise TrialPruned
 
 
 def open_study(file: Path, direction: str, seed: int, num_startup_trials: int) -> Any:
@@ -108,13 +99,13 @@ class Search:
             self.arguments = [*arguments, *(f"--{name}={as_text(value)}" for name, value in open_options.items())]
             self.sample.configured = configured = Configured(self.arguments, **OPTIONS)
             self.options = options = configured.config
-            self.divided = stratified_folds(self.sample.names, options.folds, options.seed_everything)
+            self.folds = stratified_folds(self.sample.names, options.folds, options.seed_everything)
             judged = f"{options.folds} {self.metric} {self.sample.names} {self.sample.described}"
         else:
             self.judge, self.unit = self.by_one_fit, "validations"
             self.metric = judged = options.metric or options.checkpoint.monitor or AUTO
         if options.space is None:
-            self.own, self.space = default_space(options, len(self.divided[0][0]))
+            self.own, self.space = default_space(options, len(self.folds[0][0]))
             wanted = [self.own]
         else:
             self.own = {}
@@ -182,17 +173,20 @@ class Search:
 
     def by_folds(self, configured: Configured, trial: Any) -> float:
         """The mean over the folds."""
+        from optuna import TrialPruned
+
         self.sample.configured, found = configured, list[float]()
-
-        def score(fold: Fold) -> float:
-            found.append(value_of(self.metric, fold.metrics))
-            report(trial, fmean(found), len(found), is_last=len(found) == len(self.divided))
-            return found[-1]
-
-        return float(self.sample.cross_validate(self.divided, score).mean())
+        for seen, held_out in self.folds:
+            if trial.should_prune():
+                raise TrialPruned
+            found.append(value_of(self.metric, self.sample.judge(seen, held_out).metrics))
+            trial.report(fmean(found), len(found))
+        return fmean(found)
 
     def by_one_fit(self, configured: Configured, trial: Any) -> float:
         """The best validation, as best.ckpt would be, or else what the fit has logged at its end."""
+        from optuna import TrialPruned
+
         found = list[float]()
 
         def after_validation(trainer: L.Trainer, model: L.LightningModule) -> None:
@@ -200,7 +194,9 @@ class Search:
                 self.metric = validation_loss(trainer.callback_metrics) or AUTO
             if self.metric in trainer.callback_metrics:
                 found.append(value_of(self.metric, trainer.callback_metrics))
-                report(trial, found[-1], len(found))
+                trial.report(found[-1], len(found))
+                if trial.should_prune():
+                    raise TrialPruned
 
         callbacks = [self.clock(), LambdaCallback(on_validation_end=after_validation)]
         trainer, *_ = configured.fit(lambda data: data, callbacks=callbacks, validates=True)
@@ -233,7 +229,7 @@ class Search:
         file = self.folder / f"{name}_tuned.yaml"
         use = f"python train.py fit --config {file}"
         made = f"python -m selection.tune {' '.join(shlex.join(self.command).split())}"
-        how = f"mean of {len(self.divided)} folds" if self.unit == "folds" else "best validation of a fit"
+        how = f"mean of {len(self.folds)} folds" if self.unit == "folds" else "best validation of a fit"
         head = f"# Tuned: {outcome}, {how}; trials: {number}.\n#   {use}\n"
         atomic_write_text(file, f"{head}# Made by: {made}\n{as_file(self.configured(best.params))}")
         print(f"{outcome}\nuse it: {use}")

@@ -113,7 +113,7 @@ def test_folds_choose_epochs_temperature_and_threshold_by_rows_that_their_fits_h
     log_proba = []
     for epochs in range(1, 5):
         sample = Sample(Configured([*few, "--trainer.max_epochs", str(epochs)]), "train", "val")
-        folds = [sample.fit(seen).judge(rows) for seen, rows in stratified_folds(sample.names, 5, seed=42)]
+        folds = [sample.judge(seen, rows) for seen, rows in stratified_folds(sample.names, 5, seed=42)]
         log_proba.append(torch.cat([torch.from_numpy(fold.proba) for fold in folds]).log())
     target = torch.cat([torch.from_numpy(sample.target[fold.rows]) for fold in folds])
     loss = [float(torch.nn.functional.nll_loss(found, target)) for found in log_proba]

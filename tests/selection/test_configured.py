@@ -28,14 +28,14 @@ def test_no_threshold_and_no_temperature_is_chosen_on_rows_that_will_judge(sampl
 
     fitted = Fitted()
     rows = sample(callbacks=[fitted])
-    rows.fit(np.arange(60)).judge(np.arange(60, 80))
+    rows.judge(np.arange(60), np.arange(60, 80))
     assert fitted.model.decision.threshold is None
     assert fitted.model.calibration.temperature == 1
 
 
 def test_all_rows_are_judged_whatever_the_limits_of_the_config(sample, capsys):
     limits = ("--trainer.limit_val_batches", "0", "--trainer.limit_predict_batches", "0")
-    fold = sample(*limits).fit(np.arange(60)).judge(np.arange(60, 80))
+    fold = sample(*limits).judge(np.arange(60), np.arange(60, 80))
     assert len(fold.proba) == 20
     assert fold.metrics["loss"] > 0
     assert capsys.readouterr().err == ""  # mistakes in the data are left to fit
@@ -44,7 +44,7 @@ def test_all_rows_are_judged_whatever_the_limits_of_the_config(sample, capsys):
 def test_rows_held_out_take_no_part_in_a_fit_of_a_refitted_run(sample):
     """Its config.yaml has data.refit, by which the validation rows are trained on."""
     seen, held_out = np.arange(60), np.arange(60, 80)
-    plain, refit = (sample(*refit).fit(seen).judge(held_out) for refit in ((), ("--data.refit", "true")))
+    plain, refit = (sample(*refit).judge(seen, held_out) for refit in ((), ("--data.refit", "true")))
     assert np.array_equal(plain.proba, refit.proba)
 
 
@@ -62,7 +62,7 @@ def test_ctrl_c_is_a_keyboard_interrupt_and_the_next_one_too(sample):
     try:
         for _ in range(2):
             with pytest.raises(KeyboardInterrupt):
-                rows.fit(np.arange(60)).judge(np.arange(60, 80))
+                rows.judge(np.arange(60), np.arange(60, 80))
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     finally:
         signal.signal(signal.SIGINT, before)

@@ -79,7 +79,7 @@ def test_the_probabilities_are_those_of_scikit_learn_fitted_on_the_other_folds()
     divided = stratified_folds(sample.names, 2, seed=0)
     x, labels = sample.x.numpy(), sample.target
     for seen, held_out in divided:
-        fold = sample.fit(seen).judge(held_out)
+        fold = sample.judge(seen, held_out)
         scaler = StandardScaler().fit(x[seen])
         peer = LogisticRegression(C=1 / (2 * len(seen) * 0.01)).fit(scaler.transform(x[seen]), labels[seen])
         np.testing.assert_allclose(fold.proba, peer.predict_proba(scaler.transform(x[held_out])), atol=0.02)
