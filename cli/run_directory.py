@@ -12,7 +12,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 from jsonargparse import Namespace
 
-from callbacks.files import atomic_write_text
+from callbacks.files import atomic_write_text, write_then_rename
 from callbacks.run.hyperparameters import LOGGER_RUNS
 from callbacks.run.requeue import UNFINISHED, slurm_job, torchrun_job
 from checkpoint_file import load_checkpoint
@@ -73,11 +73,11 @@ class RunDirectory(AbstractContextManager):
         """Write config.yaml whole; an earlier one with other options is kept as config.before_resume_N.yaml."""
         path = self.path / "config.yaml"
         if path.is_file():
-            before = path.read_text(encoding="utf-8")
-            if before == text:
+            before = path.read_bytes()
+            if before == text.encode():
                 return
             number = 1 + len(list(self.path.glob("config.before_resume_*.yaml")))
-            atomic_write_text(self.path / f"config.before_resume_{number}.yaml", before)
+            write_then_rename(self.path / f"config.before_resume_{number}.yaml", lambda new: new.write_bytes(before))
         atomic_write_text(path, text)
 
 

@@ -30,9 +30,8 @@ def shapes(model: nn.Module) -> str:
     A layer is a module with parameters of its own; parameters that have no shape yet are not counted.
     """
     parameters = [parameter for parameter in model.parameters() if not is_lazy(parameter)]
-    number, frozen = (
-        sum(p.numel() for p in parameters if p.requires_grad in kinds) for kinds in ((True, False), (False,))
-    )
+    number = sum(parameter.numel() for parameter in parameters)
+    frozen = sum(parameter.numel() for parameter in parameters if not parameter.requires_grad)
     if hasattr(type(model), "coefficients") and len(parameters) == 2:
         weight, bias = sorted((parameter.numel() for parameter in parameters), reverse=True)
         what = f"W ({weight // bias}, {bias}), b ({bias},)"

@@ -37,13 +37,13 @@ class GracefulStop(Checkpoint):  # a Checkpoint, because Lightning runs those la
         self.command = command
         self.options = ""  # all of this command's, which train.py sets
         self.received: int | None = None  # number of the first signal
-        self._saved: Path | None = None  # once stopping, or once the training is over
+        self._is_saved = False  # once stopping, or once the training is over
         self._reduced: tuple[Any, Tensor] | None = None  # of several processes, whether any of them has received one
         self._notice: signal.Signals | None = None  # with which SLURM announces the end of the job's time
         self._previous_handlers: dict[int, Any] = {}
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._notice, self._saved = requeue_signal(trainer), None
+        self._notice, self._is_saved = requeue_signal(trainer), False
         if trainer.world_size > 1:
             self._group: Any = dist.new_group(backend="gloo")  # on CPUs, so that no GPU is waited for
             self._reduced = None
@@ -68,7 +68,7 @@ class GracefulStop(Checkpoint):  # a Checkpoint, because Lightning runs those la
             self._save(trainer)
 
     def on_train_batch_start(self, trainer: L.Trainer, *_: Any) -> None:
-        if self._saved is not None:
+        if self._is_saved:
             self._stop(trainer)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -84,14 +84,14 @@ class GracefulStop(Checkpoint):  # a Checkpoint, because Lightning runs those la
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._restore_handlers()
-        self._saved = _last(trainer)
+        self._is_saved = True
         if self._reduced is not None:  # a process that exits while gloo is at work may abort
             self._reduced[0].wait()
             dist.destroy_process_group(self._group)
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         self._restore_handlers()
-        if isinstance(exception, KeyboardInterrupt) and self.received is None and self._saved is not None:
+        if isinstance(exception, KeyboardInterrupt) and self.received is None and self._is_saved:
             self.received = signal.SIGINT
             for logger in trainer.loggers:  # of all that follows here, what Lightning has not done before the pictures
                 logger.finalize("interrupted")
@@ -103,15 +103,15 @@ class GracefulStop(Checkpoint):  # a Checkpoint, because Lightning runs those la
         self.received = number
 
     def _save(self, trainer: L.Trainer) -> None:
-        self._saved = _last(trainer)
-        trainer.save_checkpoint(self._saved, weights_only=False)
+        trainer.save_checkpoint(_last(trainer), weights_only=False)
+        self._is_saved = True
 
     def _stop(self, trainer: L.Trainer) -> None:
-        if self._saved is None:
+        if not self._is_saved:
             self._save(trainer)
         number = self.received or signal.SIGTERM
         if trainer.is_global_zero:
-            path = relative(self._saved or _last(trainer))
+            path = relative(_last(trainer))
             if isinstance(bar := trainer.progress_bar_callback, RichProgressBar):
                 bar.teardown(trainer, trainer.lightning_module, "fit")  # before a line is printed below it
             print(
