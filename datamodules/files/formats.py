@@ -7,7 +7,6 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -23,33 +22,27 @@ csv.field_size_limit(LONGEST_TEXT)  # Python's own limit is an eighth of it
 Row = tuple[str, dict[str, Any]]  # where it stands in its file, for error messages; column to value
 
 
-@dataclass(frozen=True)
 class Text:
-    """What a file holds, decoded piece by piece: all of it as one string may take four bytes for each character."""
-
-    content: bytes
-    encoding: str
-
-    def open(self, newline: str | None = None) -> TextIO:
-        """From its start; lines end in \\n, however they ended, unless `newline` is "", which leaves them alone."""
-        return io.TextIOWrapper(io.BytesIO(self.content), self.encoding, newline=newline)
-
-
-def text_of(source: object, content: bytes) -> Text:
-    """Bytes in UTF-8, or in UTF-16 with a mark.
+    """Bytes in UTF-8, or in UTF-16 with a mark, decoded piece by piece: one string may take four bytes a character.
 
     Raises:
         ValueError: they are in neither.
     """
-    encoding = "utf-16" if content.startswith(BYTE_ORDER_MARKS) else "utf-8-sig"  # with or without a mark
-    try:
-        content.decode(encoding)
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f"{source}: expected {encoding.removesuffix('-sig').upper()}, got byte {content[error.start]:#04x} at "
-            f"{error.start}; save it as UTF-8"
-        ) from error
-    return Text(content, encoding)
+
+    def __init__(self, source: object, content: bytes) -> None:
+        self.content = content
+        self.encoding = "utf-16" if content.startswith(BYTE_ORDER_MARKS) else "utf-8-sig"  # with or without a mark
+        try:
+            content.decode(self.encoding)
+        except UnicodeDecodeError as error:
+            raise ValueError(
+                f"{source}: expected {self.encoding.removesuffix('-sig').upper()}, got byte "
+                f"{content[error.start]:#04x} at {error.start}; save it as UTF-8"
+            ) from error
+
+    def open(self, newline: str | None = None) -> TextIO:
+        """From its start; lines end in \\n, however they ended, unless `newline` is "", which leaves them alone."""
+        return io.TextIOWrapper(io.BytesIO(self.content), self.encoding, newline=newline)
 
 
 def table_rows(path: Path, text: Text, suffix: str, columns: Sequence[str]) -> Iterator[Row]:

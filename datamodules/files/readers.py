@@ -4,7 +4,7 @@ import gzip
 import re
 import sys
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,14 @@ from datamodules.files.cells import as_label
 from datamodules.files.formats import (
     LONGEST_TEXT,
     Row,
+    Text,
     clean_columns,
     json_rows,
     parquet_rows,
     preview,
     table_rows,
-    text_of,
 )
+from datamodules.splits import Labelled
 
 SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".parquet")
 ARCHIVES = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")  # how zip files, and so .xlsx, and .xls begin
@@ -63,10 +64,21 @@ def read_labelled(
     return texts, labels
 
 
+def read_labelled_rows(files: Files, label_column: str, drop_unlabelled: bool) -> tuple[list[Row], list[str]]:
+    """Whole rows, with the files in their places, and labels, likewise."""
+    rows: list[Row] = []
+    labels: list[str] = []
+    for path in each_file(files):
+        found = list(labelled_rows(path, (label_column,), drop_unlabelled))
+        labels += [label for (label,) in column_values(path, found, (label_column,))]
+        rows += [(f"{path} {place}", row) for place, row in found]
+    return rows, labels
+
+
 def _complete_columns(path: Path, columns: list[str]) -> tuple[list[str], list[Any]] | None:
     """Texts and labels of a file that is read by columns, none of them missing; None of any other file."""
     suffix, content = _opened(path)
-    found = clean_columns(text_of(path, content), columns) if suffix == ".csv" else None
+    found = clean_columns(Text(path, content), columns) if suffix == ".csv" else None
     texts, labels = found or ([], [])
     label_of = {label: as_label(label) for label in set(labels)}
     if not texts or None in label_of.values() or not all(map(str.strip, texts)):
@@ -90,36 +102,46 @@ def labelled_rows(path: Path, columns: Sequence[str], drop_unlabelled: bool) -> 
 
 
 def read_inputs(path: str, text_column: str) -> tuple[list[str], list[dict[str, Any]] | None]:
-    """Texts to predict, "" where a row has none, in order, and all columns of their rows.
+    """Texts to predict, "" where a row has none, and their rows, from column to value; None for lines of text.
 
     Args:
         path: a .txt file with one text a line, a file as for `read_labelled`, or "-" for standard input.
         text_column: name of the column, or key, that holds the text; unused for lines of text.
 
-    Returns:
-        The texts, and the rows as maps from column to value; None for lines of text, which have no more.
-
     Raises:
         ValueError: no text, or a file whose content does not match its suffix.
         OSError: the file cannot be opened.
     """
-    rows = None
+    rows, source = None, "standard input" if path == "-" else path
     if path == "-" or _suffix(path) == ".txt":
-        source = "standard input" if path == "-" else path
-        text = text_of(source, sys.stdin.buffer.read() if path == "-" else _content(Path(path)))
+        text = Text(source, sys.stdin.buffer.read() if path == "-" else _content(Path(path)))
         texts = [line.rstrip("\n") if line.strip() else "" for line in text.open()]
     else:
         placed = list(read_rows(path, (text_column,), (*SUFFIXES, ".txt")))
         rows = [row for _, row in placed]
         texts = [text for (text,) in column_values(path, placed, (text_column,), may_be_empty=True)]
     if not any(texts):
-        raise ValueError(f"{'standard input' if path == '-' else path}: expected at least one text, got none")
+        raise ValueError(f"{source}: expected at least one text, got none")
     return texts, rows
 
 
 def each_file(files: Files) -> list[Path]:
     """The paths of one or several files."""
     return [Path(files)] if isinstance(files, str | Path) else [Path(file) for file in files]
+
+
+def read_splits(files: Mapping[str, Files | None], read: Callable[[Files], Labelled]) -> dict[str, Labelled]:
+    """What `read` makes of the files of each split that has some.
+
+    Raises:
+        ValueError: none to train on.
+        FileNotFoundError: a file that is not there.
+    """
+    if not files["train"]:
+        raise ValueError("train_file: expected a file to train on, got none; --data.train_file FILE")
+    for split, given in files.items():
+        require_files(f"{split}_file", given)
+    return {split: read(given) for split, given in files.items() if given}
 
 
 def require_files(option: str, files: Files | None) -> None:
@@ -134,22 +156,18 @@ def require_files(option: str, files: Files | None) -> None:
 
 
 def read_rows(file: str | Path, columns: Sequence[str], suffixes: tuple[str, ...] = SUFFIXES) -> Iterator[Row]:
-    """All rows of a file, with their places, one after another.
+    """All rows of a file, with their places; errors as of `read_labelled`, perhaps only when a row is asked for.
 
     Args:
         file: as for `read_labelled`.
         columns: names that a header must have; of a CSV or TSV file they decide what separates the columns.
         suffixes: to name in the refusal of any other.
-
-    Raises:
-        ValueError: the content does not match the suffix; one line. Perhaps only when a row is asked for.
-        OSError: the file cannot be opened.
     """
     path = Path(file)
     suffix, content = _opened(path, suffixes)
     if suffix == ".parquet":
         return parquet_rows(path, content)
-    text = text_of(path, content)
+    text = Text(path, content)
     return json_rows(path, text, suffix) if suffix.startswith(".json") else table_rows(path, text, suffix, columns)
 
 

@@ -21,12 +21,9 @@ def kind_of(name: str, rows: Sequence[Row], train_rows: Sequence[Row], is_named:
 
     Args:
         name: of the column.
-        rows: of the whole file.
+        rows: of the whole file, in which a list, a map or no value at all is refused.
         train_rows: those to learn from.
         is_named: whether the user takes its numbers for names.
-
-    Raises:
-        ValueError: a list or a map in a cell, or no value at all.
     """
     cells = [row.get(name) for _, row in rows]
     if nested := {list, dict} & set(map(type, cells)):
@@ -124,20 +121,20 @@ def feature_names(columns: Mapping[str, Kind], with_holes: Sequence[str]) -> lis
     return names
 
 
-def mean_and_scale(x: Tensor, columns: Mapping[str, Kind]) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of the columns of numbers in training rows (N, F), by scikit-learn; NaN is left out.
+def mean_and_scale(x: Tensor, columns: Mapping[str, Kind], width: int) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation, (D,) each, of training rows (N, F): of numbers, without NaN; of others 0 and 1.
 
-    Where all of them are missing, in rows that are held out alone, they are 0 and 1.
+    So are those of numbers all of which are missing, because only rows that are held out have some.
     """
     from sklearn.preprocessing import StandardScaler  # slow to import, so not at the top
 
-    numbers = [n for n, kind in enumerate(columns.values()) if kind is None]
-    if not numbers:
-        return torch.empty(0, dtype=PRECISION), torch.empty(0, dtype=PRECISION)
-    x = x[:, numbers]
-    x[:, x.isnan().all(dim=0)] = 0
-    scaler = StandardScaler().fit(x.numpy())
-    return torch.from_numpy(scaler.mean_), torch.from_numpy(scaler.scale_)
+    mean, scale = torch.zeros(width, dtype=PRECISION), torch.ones(width, dtype=PRECISION)
+    if numbers := [n for n, kind in enumerate(columns.values()) if kind is None]:
+        x = x[:, numbers]
+        x[:, x.isnan().all(dim=0)] = 0
+        scaler = StandardScaler().fit(x.numpy())
+        mean[: len(numbers)], scale[: len(numbers)] = map(torch.from_numpy, (scaler.mean_, scaler.scale_))
+    return mean, scale
 
 
 class ColumnFeatures:

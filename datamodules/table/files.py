@@ -17,10 +17,10 @@ from datamodules import checks
 from datamodules.batches import BatchedDataset
 from datamodules.files.cells import as_category
 from datamodules.files.formats import Row
-from datamodules.files.readers import column_values, each_file, labelled_rows, read_rows, require_files
+from datamodules.files.readers import read_labelled_rows, read_rows, read_splits, require_files
 from datamodules.sampler import BatchIndices
-from datamodules.splits import hold_out
-from datamodules.table.columns import PRECISION, ColumnFeatures, Columns, feature_names, kind_of, mean_and_scale
+from datamodules.splits import hold_out, join_validation
+from datamodules.table.columns import ColumnFeatures, Columns, feature_names, kind_of, mean_and_scale
 from datamodules.table.tabular import TabularDataModule, in_order
 
 NAMELESS = re.compile(r"(\.\d+)?")  # a column without a name, and the next ones
@@ -77,7 +77,7 @@ class TableDataModule(TabularDataModule):
             raise ValueError(f"missing must be impute or refuse, got {missing}")
         if predict_inputs is not None and predict_file is not None:
             raise ValueError("expected predict_inputs or predict_file, got both; leave one out")
-        self.train_file, self.val_file, self.test_file = train_file, val_file, test_file
+        self.files = {"train": train_file, "val": val_file, "test": test_file}
         self.label_column, self.missing, self.predict_file = str(label_column), missing, predict_file
         self.feature_columns, self.takes_ids_out = feature_columns, id_columns == "auto"
         self.id_columns: list[str] = [] if id_columns in ("auto", None) else list(id_columns)
@@ -91,22 +91,17 @@ class TableDataModule(TabularDataModule):
 
     def load_splits(self) -> Splits:
         """Numbers, NaN where missing, and numbers of categories, -1 where unknown: (N, F), and target (N,)."""
-        if not self.train_file:
-            raise ValueError("train_file: expected a file to train on, got none; --data.train_file FILE")
-        files = {"train": self.train_file, "val": self.val_file, "test": self.test_file}
-        given = {split: self._labelled(split, file) for split, file in files.items() if file}
+        read = partial(read_labelled_rows, label_column=self.label_column, drop_unlabelled=self.drop_unlabelled)
+        given = read_splits(self.files, read)
         self.file_rows = given["train"][0]
         fractions = {"test": self.test_fraction, "val": self.val_fraction}
         parts = hold_out(given, fractions, self.seed, self.drop_unlabelled)
+        parts = join_validation(parts) if self.trains_on_validation else parts
         self.rows = {split: rows for split, (rows, _) in parts.items()}
         self.labels = [label for _, labels in parts.values() for label in labels]
-        seen = parts["train"][1]
-        if self.trains_on_validation:
-            self.rows |= {"train": self.rows["train"] + self.rows["val"], "val": []}
-            seen = seen + parts["val"][1]
         is_new = "columns" not in vars(self)
         if is_new:
-            self.class_names = sorted(set(seen))
+            self.class_names = sorted(set(parts["train"][1]))
             if len(self.class_names) < 2:
                 raise ValueError(
                     f"expected at least 2 labels to tell apart, got {self.class_names} in the training rows"
@@ -122,16 +117,6 @@ class TableDataModule(TabularDataModule):
             for split, (rows, labels) in parts.items()
         }
         return self._without_dubious(splits) if is_new else splits
-
-    def _labelled(self, split: str, files: str | list[str]) -> tuple[list[Row], list[str]]:
-        require_files(f"{split}_file", files)
-        rows: list[Row] = []
-        labels: list[str] = []
-        for path in each_file(files):
-            found = list(labelled_rows(path, (self.label_column,), self.drop_unlabelled))
-            labels += [label for (label,) in column_values(path, found, (self.label_column,))]
-            rows += [(f"{path} {place}", row) for place, row in found]
-        return rows, labels
 
     def _target(self, split: str, labels: list[str]) -> Tensor:
         number = {name: k for k, name in enumerate(self.class_names)}
@@ -188,7 +173,7 @@ class TableDataModule(TabularDataModule):
             if split == "train" or not self.is_drawn(split):  # else told of with the file that they are from
                 rows = self.file_rows if split == "train" else self.rows[split]
                 lines += checks.absent_columns(self.columns, rows, f"{split} rows")
-        held_out = ("val", "test") if stage == "fit" else ("test",) if stage == "test" and self.test_file else ()
+        held_out = ("val", "test") if stage == "fit" else ("test",) if stage == "test" and self.files["test"] else ()
         known = {name: of for name, of in self.columns.number_of.items() if name not in self._dubious | self._stray}
         rows = [row for split in held_out for row in self.rows[split]]
         lines += checks.new_categories(known, rows, "held-out rows" if stage == "fit" else "test rows")
@@ -199,20 +184,17 @@ class TableDataModule(TabularDataModule):
     # What TabularDataModule makes its batches of.
 
     def is_drawn(self, split: str) -> bool:
-        return not {"val": self.val_file, "test": self.test_file}[split]
+        return not self.files[split]
 
     def use_recipe(self, recommended: dict[str, Any]) -> None:
         ids = {"data.id_columns": self.id_columns} if self.takes_ids_out else {}
         super().use_recipe(recommended | ids)
 
     def fit_scale(self, x: Tensor) -> None:
-        """Take mean and scale of the columns of numbers from training rows (N, F); of the others they are 0 and 1."""
         lacking = x.isnan().any(dim=0).tolist()
         self.with_holes = [name for name, lacks in zip(self.columns, lacking, strict=True) if lacks]
         self.feature_names = feature_names(self.columns, self.with_holes)
-        width, (mean, scale) = len(self.feature_names), mean_and_scale(x, self.columns)
-        self.mean, self.scale = torch.zeros(width, dtype=PRECISION), torch.ones(width, dtype=PRECISION)
-        self.mean[: len(mean)], self.scale[: len(scale)] = mean, scale
+        self.mean, self.scale = mean_and_scale(x, self.columns, len(self.feature_names))
         self._use_scale()
 
     def _use_scale(self) -> None:

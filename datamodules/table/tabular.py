@@ -91,7 +91,6 @@ class TabularDataModule(BatchedDataModule):
         self._restored: str | None = None  # that of a checkpoint
 
     def load_table(self) -> Table:
-        """The whole data set."""
         raise NotImplementedError("implement load_table, or load_splits and set feature_names and class_names")
 
     def load_splits(self) -> dict[str, tuple[Tensor, Tensor]]:
@@ -132,8 +131,9 @@ class TabularDataModule(BatchedDataModule):
             self.class_counts = torch.bincount(target, minlength=self.num_classes).tolist()
             self.fit_scale(x)
             # Functions, as what they choose takes time, and may be given; of training rows alone, for others judge.
-            functions = {"model.l2": self.recommended_l2, "model.lr": self.recommended_lr}
-            self.use_recipe(self._sizes(len(x)) | functions)
+            functions = {"model.l2": chosen_penalty, "model.lr": stable_rate}
+            rows = (self.transform, x, target, self.seed)
+            self.use_recipe(self._sizes(len(x)) | {name: partial(choose, *rows) for name, choose in functions.items()})
 
     def _sizes(self, rows: int) -> dict[str, Any]:
         batch_size, epochs = self.given_batch_size or size_of_batches(rows), number_of_epochs(rows)
@@ -142,18 +142,7 @@ class TabularDataModule(BatchedDataModule):
     def use_recipe(self, recommended: dict[str, Any]) -> None:
         """Take the batch size, where the options leave it open; the command line sets those of model and Trainer."""
         self.recipe = recommended
-        if self.given_batch_size is None:
-            self.batch_size = recommended["data.batch_size"]
-
-    def recommended_l2(self) -> float:
-        """The penalty that serves rows best that are held out of the training rows for it."""
-        x, target = self.splits["train"]
-        return chosen_penalty(self.transform, x, target, self.seed)
-
-    def recommended_lr(self) -> float:
-        """A rate of gradient descent that suits these rows."""
-        x, target = self.splits["train"]
-        return stable_rate(self.transform, x, target, self.seed)
+        self.batch_size = self.given_batch_size or recommended["data.batch_size"]
 
     def fit_scale(self, x: Tensor) -> None:
         """Take mean and scale from raw training rows, (N, F)."""

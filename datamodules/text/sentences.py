@@ -1,8 +1,9 @@
 """Labelled sentences of your own, from files as people have them."""
 
+from functools import partial
 from typing import Any
 
-from datamodules.files.readers import read_labelled, require_files
+from datamodules.files.readers import read_labelled, read_splits, require_files
 from datamodules.splits import hold_out
 from datamodules.text.tfidf import LabelledTexts, TfidfDataModule
 
@@ -47,11 +48,11 @@ class TextDataModule(TfidfDataModule):
         super().__init__(**options)
         if not (0 < val_fraction < 1 and 0 < test_fraction < 1):
             raise ValueError(f"val_fraction and test_fraction must be in (0, 1), got {val_fraction}, {test_fraction}")
-        self.train_file, self.val_file, self.test_file = train_file, val_file, test_file
+        self.files = {"train": train_file, "val": val_file, "test": test_file}
+        self.fractions = {"test": test_fraction, "val": val_fraction}
         self.text_column, self.label_column = str(text_column), str(label_column)  # YAML reads the name 0 as a number
         self.oos_label = None if oos_label is None else str(oos_label)
-        self.val_fraction, self.test_fraction, self.groups_file = val_fraction, test_fraction, groups_file
-        self.drop_unlabelled = drop_unlabelled
+        self.groups_file, self.drop_unlabelled = groups_file, drop_unlabelled
 
     def class_groups(self) -> list[str] | None:
         """The group of each label in groups_file.
@@ -68,19 +69,10 @@ class TextDataModule(TfidfDataModule):
         return [group_of[name] for name in self.class_names]
 
     def is_drawn(self, split: str) -> bool:
-        return not {"val": self.val_file, "test": self.test_file}[split]
+        return not self.files[split]
 
     def load_splits(self) -> dict[str, LabelledTexts]:
         """Read the files, and hold out what there is no file for."""
-        if not self.train_file:
-            raise ValueError("train_file: expected a file to train on, got none; --data.train_file FILE")
-        files = {"train": self.train_file, "val": self.val_file, "test": self.test_file}
-        for split, file in files.items():
-            require_files(f"{split}_file", file)
-        splits = {
-            split: read_labelled(file, self.text_column, self.label_column, self.drop_unlabelled)
-            for split, file in files.items()
-            if file
-        }
-        fractions = {"test": self.test_fraction, "val": self.val_fraction}
-        return hold_out(splits, fractions, self.seed, self.drop_unlabelled)
+        columns = {"text_column": self.text_column, "label_column": self.label_column}
+        read = partial(read_labelled, **columns, drop_unlabelled=self.drop_unlabelled)
+        return hold_out(read_splits(self.files, read), self.fractions, self.seed, self.drop_unlabelled)
