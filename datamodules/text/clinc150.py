@@ -68,21 +68,15 @@ class CLINC150DataModule(TfidfDataModule):
         return self.data_dir / f"data_{self.variant}.json"
 
     def class_groups(self) -> list[str]:
-        """The domain of each intent, such as "banking", from domains.json, which is downloaded if it is not there.
-
-        Raises:
-            ValueError: a domains.json that is not the published one.
-            OSError: there is none, and it cannot be downloaded.
-        """
-        file = self.data_dir / "domains.json"
-        domains = json.loads(published(DOMAINS_URL, file, DOMAINS_SHA256))
+        """The domain of each intent, such as "banking", from domains.json; errors as of the data set's own file."""
+        domains = json.loads(published(DOMAINS_URL, self.data_dir / "domains.json", DOMAINS_SHA256))
         domain_of = {intent: domain for domain, intents in domains.items() for intent in intents}
         return [domain_of.get(name, name).replace("_", " ") for name in self.class_names]
 
     def prepare_data(self) -> None:
         """Download the file, unless it is there."""
         if "features" not in vars(self):  # with a vocabulary from a checkpoint, predicting does not need it
-            fetch(URL.format(variant=self.variant), self.file, SHA256[self.variant])
+            download(URL.format(variant=self.variant), self.file, SHA256[self.variant])
 
     def load_splits(self) -> dict[str, LabelledTexts]:
         """The official splits, each with its out-of-scope rows."""
@@ -99,7 +93,7 @@ class CLINC150DataModule(TfidfDataModule):
 
 def published(url: str, path: Path, sha256: str) -> bytes:
     """The content of a published file, downloaded to `path` unless it is there; a ValueError for any other content."""
-    fetch(url, path, sha256)
+    download(url, path, sha256)
     content = path.read_bytes()
     found = hashlib.sha256(content).hexdigest()
     if found != sha256:
@@ -110,30 +104,21 @@ def published(url: str, path: Path, sha256: str) -> bytes:
     return content
 
 
-def fetch(url: str, path: Path, sha256: str) -> None:
-    """Download a file to `path` unless it is there; of several processes one does, and the others wait for it."""
+def download(url: str, path: Path, sha256: str) -> None:
+    """Download a file to `path` unless it is there: whole and checked, or not at all; of several processes one does.
+
+    Raises:
+        OSError: no network, or a full disk; the message gives both remedies.
+        ValueError: the content is not that of the published file.
+    """
     if path.is_file():
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = path.with_name(f".{path.name}.lock")
     try:
         with FileLock(lock):
-            if not path.is_file():
-                download(url, path, sha256)
-    finally:
-        lock.unlink(missing_ok=True)
-
-
-def download(url: str, path: Path, sha256: str) -> None:
-    """Download a file to `path`: whole and checked, or not at all.
-
-    Raises:
-        OSError: no network, or a full disk; the message gives both remedies.
-        ValueError: the content is not that of the published file.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        torch.hub.download_url_to_file(url, str(path), hash_prefix=sha256)
+            if not path.is_file():  # the others waited for it
+                torch.hub.download_url_to_file(url, str(path), hash_prefix=sha256)
     except RuntimeError as error:
         raise ValueError(
             f"{url}: expected the published file ({error}); try again later, or use an unchanged copy"
@@ -143,3 +128,5 @@ def download(url: str, path: Path, sha256: str) -> None:
             f"cannot download {path.name} ({' '.join(str(error).split())}); connect to the network, or put the file "
             f"from {url} into a folder and name it with --data.data_dir or the environment variable CLINC150_DIR"
         ) from error
+    finally:
+        lock.unlink(missing_ok=True)
