@@ -97,12 +97,7 @@ def telling_columns(columns: Mapping[str, Tensor], numbers: Collection[str], tar
     """Columns each of which alone tells the class of nearly all rows, with a line for each.
 
     A row counts as told by the others: of a value that repeats by their majority, else by where the classes change
-    along the column.
-
-    Args:
-        columns: (N,) each, of the training rows, by name; categories as numbers.
-        numbers: which of them are numbers by themselves.
-        target: (N,) class numbers.
+    along the column. Columns and target are (N,); those not in `numbers` hold the numbers of categories.
     """
     rows, classes = len(target), target.unique(return_counts=True)[1]
     bearable = TOLD_APART * (rows - int(classes.max()))  # errors, as a share of those of the most frequent class
@@ -125,13 +120,7 @@ def _errors(x: Tensor, target: Tensor, is_number: bool) -> float:
 
 
 def new_categories(columns: Mapping[str, Collection[str]], rows: Sequence[Row], kind: str) -> list[str]:
-    """Categories that no training row has.
-
-    Args:
-        columns: the categories of the training rows, by column.
-        rows: to look at.
-        kind: of these rows, for the message.
-    """
+    """Categories of rows of some kind, such as "test rows", that no training row has: those of `columns`, by name."""
     lines = []
     for name, known in columns.items():
         found = as_categories([row.get(name) for _, row in rows]) if any(name in row for _, row in rows) else []
@@ -145,13 +134,7 @@ def new_categories(columns: Mapping[str, Collection[str]], rows: Sequence[Row], 
 
 
 def absent_columns(columns: Collection[str], rows: Sequence[Row], kind: str) -> list[str]:
-    """Rows without a column that others have, as JSON lets them.
-
-    Args:
-        columns: to be there.
-        rows: of a file.
-        kind: of these rows, for the message.
-    """
+    """Rows of some kind, such as "test rows", that lack one of the columns, as JSON lets them."""
     lacking = [(place, row) for place, row in rows if not set(columns) <= row.keys()]
     if not lacking:
         return []

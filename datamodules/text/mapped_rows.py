@@ -93,12 +93,7 @@ class HashedRows:
 
 
 def files_of(option: str, patterns: str | list[str] | None) -> list[str]:
-    """The files that patterns name, each pattern's in the order of their names.
-
-    Raises:
-        ValueError: no pattern, or files that are not all of one kind.
-        FileNotFoundError: no file fits a pattern.
-    """
+    """The files that patterns name, each pattern's in the order of their names; they must be of one kind."""
     if not patterns:
         raise ValueError(f"{option}: expected files, got none; --data.{option} 'FOLDER/*.parquet'")
     files: list[str] = []
@@ -114,11 +109,7 @@ def files_of(option: str, patterns: str | list[str] | None) -> list[str]:
 
 
 def mapped(option: str, files: list[str], cache_dir: str | None) -> Any:
-    """All rows of some files, a mapped `datasets.Dataset`; copied as Arrow into the cache, unless they are there.
-
-    Raises:
-        ValueError: `datasets` is not installed, or the files cannot be read.
-    """
+    """All rows of some files, a mapped `datasets.Dataset`; copied as Arrow into the cache, unless they are there."""
     try:
         import datasets
     except ModuleNotFoundError as error:
@@ -151,11 +142,7 @@ def require_text(option: str, rows: Any, column: str) -> None:
 
 
 def labels_of(option: str, rows: Any, column: str) -> Iterator[Any]:
-    """The labels of all rows as text, in arrays of Arrow.
-
-    Raises:
-        ValueError: no such column, labels that are neither text nor whole numbers, or a row without one.
-    """
+    """The labels of all rows, text or whole numbers, as text in arrays of Arrow; each row must have one."""
     import pyarrow as pa
 
     labels = column_of(option, rows, column, "label_column")
@@ -176,11 +163,7 @@ def column_of(option: str, rows: Any, column: str, name: str) -> Any:
 
 
 def class_numbers(split: str, labels: Iterable[Any], class_names: Sequence[str], number: int) -> Tensor:
-    """Class numbers of that many labels, (N,) in int32.
-
-    Raises:
-        ValueError: a label that is no class.
-    """
+    """Class numbers of that many labels, (N,) in int32; each must be a class."""
     import pyarrow as pa
     import pyarrow.compute as pc
 

@@ -208,11 +208,9 @@ class TextShardsDataModule(BatchedDataModule):
 
     @property
     def num_features(self) -> int:
-        """D."""
         return self.hashing["num_hashes"]
 
     def describe(self, indices: Sequence[int], split: str) -> list[dict[str, Any]]:
-        """The texts of some rows of a split."""
         return [{"text": text} for text in self._rows[split].texts(indices)]
 
     def input_table(self, indices: Sequence[int]) -> Any:
@@ -228,12 +226,10 @@ class TextShardsDataModule(BatchedDataModule):
         return self.vectorizer
 
     def state_dict(self) -> dict[str, Any]:
-        """Label names and counts, the hashing, and the fingerprint of the training rows."""
         own = {name: getattr(self, name) for name in ("class_names", "class_counts", "hashing")}
         return super().state_dict() | own | {"fingerprint": self._trained_on or self.fingerprint}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take all of it from a checkpoint."""
         super().load_state_dict(state)
         differ = {name: value for name, value in self.hashing.items() if value != state["hashing"][name]}
         self._unlike += "; ".join(f"{n} {state['hashing'][n]}, the configuration has {v}" for n, v in differ.items())

@@ -20,7 +20,6 @@ from datamodules.text.recipe import as_options, is_unspaced, ngrams_for, numbers
 from datamodules.text.sparse_rows import SparseRows, as_tensor
 
 LabelledTexts = tuple[list[str], list[str]]  # texts, labels
-STATE = ("class_names", "class_counts", "oos_label", "fingerprint", "vectorizers")
 BY_CHARACTERS = "--data.words null --data.chars '{analyzer: char, ngram_range: [1, 2]}'"
 
 
@@ -83,8 +82,7 @@ class TfidfDataModule(BatchedDataModule):
         self.given_batch_size, self.feature_dropout = batch_size, feature_dropout
         self.predict_inputs, self.predict_file = predict_inputs, predict_file
         self._train_matrix: Any = None  # TF-IDF of the training texts, where they were fitted in this process
-        self._state: dict[str, Any] | None = None  # what goes into a checkpoint
-        self._restored: dict[str, Any] | None = None  # what came from one
+        self._state: dict[str, Any] | None = None  # what goes into a checkpoint, or came from one
         self._trained_on: str | None = None  # fingerprint of the training rows, where a checkpoint has one
         self._unlike: list[str] = []  # options that are others than those of the checkpoint
 
@@ -112,28 +110,27 @@ class TfidfDataModule(BatchedDataModule):
         self.splits = join_validation(splits) if self.trains_on_validation else splits
         texts, labels = self.splits["train"]
         self.fingerprint = fingerprint(len(texts), json.dumps([texts, labels]).encode())
-        if self._restored is None:
+        if self._state is None:
             self.class_names = self._names_of_classes()
             count = Counter(labels)
             self.class_counts = [count[name] for name in self.class_names]
-            self.use_recipe(len(texts), {} if self.ngrams else (ngrams := ngrams_for(texts)))
+            ngrams = {} if self.ngrams else ngrams_for(texts)
+            self.use_recipe(len(texts), ngrams)
             self.ngrams = self.ngrams or ngrams
             self.features = TfidfFeatures(self.ngrams)
             try:
                 self._train_matrix = self.features.fit_transform(texts)
             except ValueError as error:
-                hint = ""
-                if "empty vocabulary" in str(error) and "token_pattern" in str(error):
-                    hint = rf"; for words of one character --data.words.token_pattern '{ALL_WORDS}', without words "
-                    hint += BY_CHARACTERS
-                raise ValueError(f"data.{error}{hint}") from error
+                remedy = rf"; for words of one character --data.words.token_pattern '{ALL_WORDS}', without words "
+                is_empty = "empty vocabulary" in str(error) and "token_pattern" in str(error)
+                raise ValueError(f"data.{error}{(remedy + BY_CHARACTERS) * is_empty}") from error
 
     def use_recipe(self, rows: int, ngrams: dict[str, Ngrams], before: dict[str, Any] | None = None) -> None:
         """Recommend options for so many training rows, or those of a fit `before`, and take the batch size.
 
         The command line gives the model and the Trainer theirs; n-grams, where they go by the texts, to config.yaml.
         """
-        numbers = recipe(rows, self.given_batch_size) | dict(before or {})
+        numbers = recipe(rows, self.given_batch_size) | (before or {})
         self.recipe = numbers | (as_options(ngrams) if ngrams else {})
         self.batch_size = self.given_batch_size or numbers["data.batch_size"]
 
@@ -178,7 +175,6 @@ class TfidfDataModule(BatchedDataModule):
 
     @property
     def num_features(self) -> int:
-        """D, the size of the vocabulary."""
         return self.features.num_features
 
     @property
@@ -275,7 +271,6 @@ class TfidfDataModule(BatchedDataModule):
             require_same_rows(self._trained_on, self.fingerprint)
 
     def describe(self, indices: Sequence[int], split: str) -> list[dict[str, Any]]:
-        """The texts of some rows of a split."""
         texts = self.inputs[0] if split == "predict" else self.splits[split][0]
         return [{"text": texts[index]} for index in indices]
 
@@ -302,24 +297,21 @@ class TfidfDataModule(BatchedDataModule):
         return self._state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take all of it from a checkpoint, instead of fitting it."""
-        if state is self._restored:  # by the command line, before Lightning does
+        if state is self._state:  # by the command line, before Lightning does
             return
         super().load_state_dict(state)
-        own, features = super().state_dict(), TfidfFeatures(self.ngrams)
+        features = TfidfFeatures(self.ngrams)
         features.load_state_dict(state["vectorizers"])
         self._unlike += _differences(features.ngrams, self.ngrams) if self.ngrams else []
-        before = numbers_of(state.get("recipe", {}))
-        self.use_recipe(sum(state["class_counts"]), {} if self.ngrams else features.ngrams, before)
+        ngrams = {} if self.ngrams else features.ngrams
+        self.use_recipe(sum(state["class_counts"]), ngrams, numbers_of(state.get("recipe", {})))
         if state["oos_label"] != self.oos_label:
             self._unlike.append(f"oos_label {state['oos_label']}, the configuration asks for {self.oos_label}")
         self.class_names, self.class_counts = state["class_names"], state["class_counts"]
         self.oos_label, self._trained_on = state["oos_label"], state["fingerprint"]
-        self.features, self.ngrams, self._train_matrix = features, features.ngrams, None
-        self._state, self._restored = own | {name: state[name] for name in STATE} | {"recipe": before}, state
+        self.features, self.ngrams, self._train_matrix, self._state = features, features.ngrams, None, state
 
     def _read_inputs(self) -> tuple[Sequence[str], Sequence[dict[str, Any]] | None]:
-        """Texts to predict, and all columns of the rows that they are in, where there are more."""
         if self.predict_file is not None:
             require_files("predict_file", self.predict_file)
             return read_inputs(self.predict_file, self.text_column)
