@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torchmetrics.functional.classification import multiclass_calibration_error
 
 from logreg.evaluation import Sampled
 from logreg.functional import log_softmax
@@ -50,8 +49,7 @@ def best_temperature(log_proba: Tensor, target: Tensor) -> float:
 class CalibrationMetrics(Sampled):
     """Mean −log p(target) and expected calibration error, of rows that T can be fitted on.
 
-    Of more rows than the sample holds they come from sums over all rows, at the T of `update` too, and at any other T
-    from the sample.
+    They come from sums over all rows, as trained and at the T of `update`; at any other T from the rows of the sample.
 
     Args:
         oos_class: number of the out-of-scope class, with which there are metrics of the in-scope rows alone, too: its
@@ -64,43 +62,48 @@ class CalibrationMetrics(Sampled):
     def __init__(self, oos_class: int | None = None) -> None:
         super().__init__()
         self.oos_class, self.temperature = oos_class, 1.0
-        # As trained and at T; of all rows and of those in scope; as `_binned` has them.
-        self.add_state("sums", default=torch.zeros(2, 2, 4, NUM_BINS + 1), dist_reduce_fx="sum")
+        self.add_state("sums", default=torch.zeros(2, 2, 4, NUM_BINS + 1), dist_reduce_fx="sum")  # as trained, and at T
 
     def update(self, log_proba: Tensor, target: Tensor, temperature: float = 1.0) -> None:
         """Add rows: log-probabilities as trained (N, K) and true classes (N,); and the T that they are used at."""
         log_proba, self.temperature = log_proba.float(), temperature
         self.add(log_proba, target)
-        for sums, T in zip(self.sums, (1.0, temperature), strict=True):
-            scaled = log_proba if T == 1 else log_softmax(log_proba / T)
-            sums[0] += _binned(scaled, target)
-            if self.oos_class is not None:
-                in_scope = target != self.oos_class
-                sums[1] += _binned(scaled[in_scope], target[in_scope])
+        self.sums += torch.stack([self._binned(log_proba, target, T) for T in (1.0, temperature)])
 
     def compute(self) -> dict[str, Tensor]:
         """Metrics of the probabilities as trained."""
-        log_proba, target = self.rows()
-        return self._of_sums(self.sums[0]) if self.is_part(target) else self._of_rows(log_proba, target)
+        return self._of_sums(self.sums[0])
 
     def compute_at(self, temperature: float) -> dict[str, Tensor]:
         """Metrics of the probabilities at T."""
         with self.sync_context(should_sync=self._to_sync):
-            log_proba, target = self.rows()
-            if self.is_part(target) and temperature == self.temperature:
+            if temperature == self.temperature:
                 return self._of_sums(self.sums[1])
-            return self._of_rows(log_softmax(log_proba / temperature), target)
+            log_proba, target = self.rows()
+            return self._of_sums(self._binned(log_proba, target, temperature))
 
-    def _of_rows(self, log_proba: Tensor, target: Tensor) -> dict[str, Tensor]:
-        metrics = _nll_and_ece(log_proba, target)
-        if self.oos_class is not None and (in_scope := target != self.oos_class).any():
-            scores = _nll_and_ece(log_proba[in_scope], target[in_scope])
-            metrics |= {f"in_scope_{name}": score for name, score in scores.items()}
-        return metrics
+    def _binned(self, log_proba: Tensor, target: Tensor, temperature: float) -> Tensor:
+        """Of rows in and out of scope, by bins of confidence: number, sums of confidence, right predictions, −log p.
+
+        (2, 4, NUM_BINS + 1); as in torchmetrics, a confidence of 1 has a bin of its own.
+        """
+        if temperature != 1:
+            log_proba = log_softmax(log_proba / temperature)
+        confidence, label = log_proba.exp().max(dim=1)
+        edges = torch.linspace(0, 1, NUM_BINS + 1, dtype=log_proba.dtype, device=log_proba.device)
+        nll = -log_proba.gather(1, target.unsqueeze(1)).squeeze(1)
+        columns = torch.stack([torch.ones_like(nll), confidence, (label == target).to(nll.dtype), nll])
+        bins = torch.bucketize(confidence, edges, right=True) - 1
+        if self.oos_class is not None:
+            bins = bins + (NUM_BINS + 1) * (target == self.oos_class)
+        sums = columns.new_zeros(4, 2 * (NUM_BINS + 1)).index_add_(1, bins, columns)
+        return sums.reshape(4, 2, NUM_BINS + 1).transpose(0, 1)
 
     def _of_sums(self, sums: Tensor) -> dict[str, Tensor]:
+        """The mean −log p(target), and |accuracy − mean confidence| averaged over the bins."""
         metrics: dict[str, Tensor] = {}
-        for prefix, (count, confidence, right, nll) in zip(("", "in_scope_"), sums, strict=True):
+        groups = {"": sums.sum(dim=0)} if self.oos_class is None else {"": sums.sum(dim=0), "in_scope_": sums[0]}
+        for prefix, (count, confidence, right, nll) in groups.items():
             if count.any():
                 ece = (right - confidence).abs().sum() / count.sum()
                 metrics |= {f"{prefix}nll": nll.sum() / count.sum(), f"{prefix}ece": ece}
@@ -149,22 +152,3 @@ class TemperatureScaling(nn.Module):
 
     def set_extra_state(self, state: Tensor) -> None:
         self.temperature = float(state)
-
-
-def _nll_and_ece(log_proba: Tensor, target: Tensor) -> dict[str, Tensor]:
-    """Of rows (N, K): the mean −log p(target), and |accuracy − mean confidence| averaged over bins of confidence."""
-    ece = multiclass_calibration_error(log_proba.exp(), target, log_proba.shape[1], n_bins=NUM_BINS, norm="l1")
-    return {"nll": -log_proba.gather(1, target.unsqueeze(1)).mean(), "ece": ece}
-
-
-def _binned(log_proba: Tensor, target: Tensor) -> Tensor:
-    """Of the rows (N, K) in each bin of confidence their number, and sums of confidence, right predictions, −log p.
-
-    (4, NUM_BINS + 1); as in torchmetrics, a confidence of 1 has a bin of its own.
-    """
-    confidence, label = log_proba.exp().max(dim=1)
-    edges = torch.linspace(0, 1, NUM_BINS + 1, dtype=log_proba.dtype, device=log_proba.device)
-    nll = -log_proba.gather(1, target.unsqueeze(1)).squeeze(1)
-    columns = torch.stack([torch.ones_like(nll), confidence, (label == target).to(nll.dtype), nll])
-    bins = torch.bucketize(confidence, edges, right=True) - 1
-    return columns.new_zeros(4, NUM_BINS + 1).index_add_(1, bins, columns)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torchmetrics.functional.classification import binary_auroc
 
-from logreg.evaluation import SAMPLE, Collected
+from logreg.evaluation import Collected
 
 
 def max_in_scope_proba(proba: Tensor, oos_class: int) -> tuple[Tensor, Tensor]:
@@ -95,11 +95,8 @@ class OutOfScopeMetrics(Collected):
         return self._metrics(torch.where(confidence < threshold, OUT_OF_SCOPE, MOST_PROBABLE), target)
 
     def best_threshold(self) -> float:
-        """The threshold for the rows seen, of very many for a sample of them; see the function of this name."""
+        """The threshold for the rows seen; see the function of this name."""
         confidence, _, target = self.gather()
-        if len(target) > SAMPLE:
-            drawn = torch.randperm(len(target), generator=torch.Generator().manual_seed(0))[:SAMPLE].to(target.device)
-            confidence, target = confidence[drawn], target[drawn]
         return best_threshold(confidence, torch.full_like(target, MOST_PROBABLE), target, OUT_OF_SCOPE)
 
     def _metrics(self, predicted: Tensor, target: Tensor) -> dict[str, Tensor]:

@@ -87,45 +87,27 @@ class Collected(Metric):
 class Sampled(Collected):
     """A metric that keeps columns of all rows up to `SAMPLE`, and beyond of a random sample of them.
 
-    Memory does not grow with the rows. Each row gets a number in [0, 1), and those below `share` are kept: `share` is 1
-    at first, and halved whenever they are too many. The numbers are the same in every epoch.
+    Memory does not grow with the rows. A row is kept with a probability that is 1 at first, and halved whenever rows
+    are too many, for those that are there as well. The draws are the same in every epoch.
     """
-
-    num_rows: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.add_state("num_rows", default=torch.tensor(0), dist_reduce_fx="sum")
-        self._numbers: list[Tensor] = []  # of the rows of each batch
 
     def add(self, *columns: Tensor) -> None:
         """Keep those rows of a batch that are in the sample."""
-        if not self._numbers:
+        batches = list(zip(*(getattr(self, name) for name in self.columns), strict=True))
+        if not batches:
             several = dist.is_available() and dist.is_initialized()
             rank, processes = (dist.get_rank(), dist.get_world_size()) if several else (0, 1)
-            self.share, self._limit, self._random = 1.0, SAMPLE // processes, torch.Generator().manual_seed(rank)
-        self.num_rows += len(columns[0])
-        self._numbers.append(torch.rand(len(columns[0]), generator=self._random))
-        super().add(*columns)
-        if self.share < 1:
-            self._thin(len(self._numbers) - 1)
-        while sum(map(len, self._numbers)) > self._limit:
-            self.share /= 2
-            self._thin()
+            self._share, self._limit, self._random = 1.0, SAMPLE // processes, torch.Generator().manual_seed(rank)
+        batches.append(self._drawn(columns, self._share))
+        while sum(len(batch[0]) for batch in batches) > self._limit:
+            self._share /= 2
+            batches = [self._drawn(batch, 0.5) for batch in batches]
+        for name, column in zip(self.columns, zip(*batches, strict=True), strict=True):
+            setattr(self, name, [*column])
 
-    def is_part(self, rows: Tensor) -> bool:
-        """Whether `rows` gave only some of those that were added; within `compute`."""
-        return len(rows) < int(self.num_rows)
-
-    def reset(self) -> None:
-        super().reset()
-        self._numbers = []
-
-    def _thin(self, first: int = 0) -> None:
-        """Drop rows that are not in the sample, of the batches from `first` on."""
-        for batch in range(first, len(self._numbers)):
-            kept = self._numbers[batch] < self.share
-            self._numbers[batch] = self._numbers[batch][kept]
-            for name in self.columns:
-                column = getattr(self, name)
-                column[batch] = column[batch][kept.to(column[batch].device)]
+    def _drawn(self, batch: tuple[Tensor, ...], share: float) -> tuple[Tensor, ...]:
+        """This share of the rows."""
+        if share == 1:
+            return batch
+        kept = (torch.rand(len(batch[0]), generator=self._random) < share).to(batch[0].device)
+        return tuple(column[kept] for column in batch)

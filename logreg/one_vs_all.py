@@ -99,7 +99,8 @@ class OneVsAll(ClassifierModule):
 
     def forward(self, x: Tensor) -> Tensor:
         """The classifiers' logits: (N, D) to (N, K)."""
-        return torch.stack([classifier(x) for classifier in self.classifiers], dim=1)
+        W, b = self.coefficients()
+        return x @ W + b
 
     def predict_proba_per_class(self, x: Tensor) -> Tensor:
         """Each classifier's own sigmoid, (N, K); rows do not sum to 1, and all may say "the rest"."""
@@ -125,8 +126,7 @@ class OneVsAll(ClassifierModule):
         return binary_cross_entropy_with_logits(logits, positive, weight, denominator=denominator)
 
     def penalty(self) -> Tensor:
-        weights = [classifier.linear.weight for classifier in self.classifiers]  # type: ignore[union-attr]
-        return l2_penalty(torch.cat(weights), self.l2)  # type: ignore[arg-type]
+        return l2_penalty(self.coefficients()[0], self.l2)
 
     def preds(self, logits: Tensor, log_proba: Tensor) -> Tensor:
         return log_proba.exp()

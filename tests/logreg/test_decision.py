@@ -191,20 +191,6 @@ def test_six_bytes_of_a_row_are_kept():
     assert sum(column.nbytes for column in collected(*random_rows(0), [150, 50]).rows()) == 6 * 200
 
 
-def test_of_very_many_rows_the_threshold_is_that_of_a_fixed_sample_and_the_figures_are_of_all(monkeypatch):
-    score, label = np.linspace(0, 1, 2_000).tolist(), [0] * 2_000
-    proba, target = probabilities(score, label).numpy(), np.repeat([OOS, 0, OOS, 0], [900, 100, 100, 900])
-    drawn = torch.randperm(2_000, generator=torch.Generator().manual_seed(0))[:300]
-    of_sample = *max_in_scope_proba(torch.from_numpy(proba)[drawn], OOS), torch.from_numpy(target)[drawn]
-    monkeypatch.setattr("logreg.decision.SAMPLE", 300)
-    metrics = collected(proba, target, [1_000, 1_000])
-    assert metrics.best_threshold() == best_threshold(*of_sample, OOS)
-    monkeypatch.setattr("logreg.decision.SAMPLE", 2_000)
-    assert metrics.best_threshold() != best_threshold(*of_sample, OOS)
-    found = {name: float(value) for name, value in metrics.compute().items() if name != "oos_auroc"}
-    assert found == pytest.approx(sklearn_figures(proba.argmax(axis=1), target), abs=1e-6)
-
-
 @pytest.mark.parametrize(
     ("only", "names"), [([OOS], {"oos_recall", "oos_precision"}), ([0, 1, 3], {"in_scope_accuracy"})]
 )
