@@ -31,11 +31,18 @@ UNDECIDED = 0.001  # where no p is further from 1/K, which class is the likelies
 
 
 class Grid(NamedTuple):
-    """Probabilities on a regular grid: x1 (R,), x2 (R,), and proba (R, R, K), whose rows run along x2."""
+    """A function on a regular grid: x1 (R,), x2 (R,), and values (R, R, ...), whose rows run along x2."""
 
     x1: Tensor
     x2: Tensor
-    proba: Tensor
+    values: Tensor
+
+
+def on_grid(low: Tensor, high: Tensor, resolution: int, function: Callable[[Tensor], Tensor]) -> Grid:
+    """Evaluate a function of rows (R², 2) on a grid between two corners, (2,) each."""
+    x1, x2 = (torch.linspace(float(low[i]), float(high[i]), resolution, dtype=low.dtype) for i in (0, 1))
+    rows = torch.cartesian_prod(x2, x1).flip(1)
+    return Grid(x1, x2, function(rows).unflatten(0, (resolution, resolution)))
 
 
 Points = tuple[Tensor, Tensor, Tensor]  # x (N, 2) in raw units, target (N,) class indices, proba (N, K)
@@ -52,10 +59,7 @@ def boundary_grid(x: Tensor, predict: Callable[[Tensor], Tensor], resolution: in
     """
     low, high = x.min(dim=0).values, x.max(dim=0).values
     span = torch.where(high > low, high - low, 1.0)  # a constant feature still needs some width
-    low, high = low - margin * span, high + margin * span
-    x1, x2 = (torch.linspace(float(low[i]), float(high[i]), resolution, dtype=x.dtype) for i in (0, 1))
-    rows = torch.stack([x1.repeat(resolution), x2.repeat_interleave(resolution)], dim=1)  # (R², 2)
-    return Grid(x1, x2, predict(rows).unflatten(0, (resolution, resolution)))
+    return on_grid(low - margin * span, high + margin * span, resolution, predict)
 
 
 def draw(
@@ -83,10 +87,10 @@ def draw(
     K = len(class_names)
     colours = torch.tensor([to_rgb(colour) for colour in COLOURS[:K]])  # (K, 3)
     x1_range, x2_range = (float(grid.x1[0]), float(grid.x1[-1])), (float(grid.x2[0]), float(grid.x2[-1]))
-    undecided = bool((grid.proba - 1 / K).abs().max() < UNDECIDED)
+    undecided = bool((grid.values - 1 / K).abs().max() < UNDECIDED)
 
     # Regions: the colour of the predicted class, from white at a tie (p = 1/K) to a strong tint at p = 1.
-    p, predicted = grid.proba.max(dim=-1)  # (R, R)
+    p, predicted = grid.values.max(dim=-1)  # (R, R)
     tint = 0.55 * ((p * K - 1).clamp_min(0) / (K - 1)).float().unsqueeze(-1)
     tint = tint.nan_to_num()  # the picture of a diverged model stays white
     image = (1 - tint + tint * colours[predicted]).numpy()
@@ -100,7 +104,7 @@ def draw(
     if per_class is not None:
         for k in range(K):
             darker = 0.75 * colours[k].numpy()  # visible on the region of its own class
-            log_odds = per_class.proba[..., k].logit(eps=1e-7)
+            log_odds = per_class.values[..., k].logit(eps=1e-7)
             _line(ax, per_class, log_odds, 0, darker, linestyles="dashed", linewidths=1.6)
 
     _draw_points(ax, points, colours, with_rings=not undecided)
@@ -119,16 +123,13 @@ def _draw_borders(ax: Axes, grid: Grid) -> None:
     They are levels of log-odds, which are smooth, so a line can be interpolated between grid points; the probabilities
     of a confident model jump from 0 to 1 there, and their 0.5 line would be a staircase.
     """
-    log_proba = grid.proba.clamp_min(1e-7).log()
+    log_proba, confident = grid.values.clamp_min(1e-7).log(), math.log(CONFIDENT_FROM / (1 - CONFIDENT_FROM))
     K = log_proba.shape[-1]
     for k in range(K):
-        others = torch.cat([log_proba[..., :k], log_proba[..., k + 1 :]], dim=-1)
+        own, others = log_proba[..., k], torch.cat([log_proba[..., :k], log_proba[..., k + 1 :]], dim=-1)
         if k or K > 2:
-            _line(ax, grid, log_proba[..., k] - others.amax(dim=-1), 0, INK, linestyles="solid", linewidths=1.8)
-        confident = math.log(CONFIDENT_FROM / (1 - CONFIDENT_FROM))
-        _line(
-            ax, grid, log_proba[..., k] - others.logsumexp(dim=-1), confident, INK, linestyles="dotted", linewidths=1.2
-        )
+            _line(ax, grid, own - others.amax(dim=-1), 0, INK, linestyles="solid", linewidths=1.8)
+        _line(ax, grid, own - others.logsumexp(dim=-1), confident, INK, linestyles="dotted", linewidths=1.2)
 
 
 def _line(ax: Axes, grid: Grid, score: Tensor, level: float, colour: Any, **style: Any) -> None:
@@ -147,19 +148,17 @@ def _draw_points(ax: Axes, points: dict[str, Points], colours: Tensor, with_ring
     _, spot, count = rows[:, :2].unique_consecutive(dim=0, return_inverse=True, return_counts=True)
     depth = torch.arange(len(rows)) - (count.cumsum(0) - count)[spot]  # 0 is the topmost of its spot
 
-    colour = colours[rows[:, 2].long()]
+    x1, x2, colour = rows[:, 0].numpy(), rows[:, 1].numpy(), colours[rows[:, 2].long()]
     confident, wrong = rows[:, 4:5].bool(), rows[:, 5].bool() & with_rings
     face, edge = torch.where(confident, colour, 1.0), torch.where(confident, 1.0, colour)  # 1.0 is white
     width = torch.where(confident[:, 0], 0.7, 1.5)
+    area = torch.tensor([MARKER_AREA[split] for split in points])[rows[:, 3].long()] * (1 + 1.6 * depth)
     for level in reversed(range(int(depth.max()) + 1)):
         for number, split in enumerate(points):
             here = (depth == level) & (rows[:, 3] == number)
-            area = MARKER_AREA[split] * (1 + 1.6 * level)
-            x1, x2 = rows[here, :2].T.numpy()
             style: dict[str, Any] = {"edgecolors": edge[here].numpy(), "linewidths": width[here].numpy()}
-            ax.scatter(x1, x2, area, face[here].numpy(), marker=MARKERS[split], zorder=3, **style)
-            x1, x2 = rows[here & wrong, :2].T.numpy()
-            ax.scatter(x1, x2, 3.5 * area, "none", edgecolors=INK, linewidths=1.4, zorder=4)
+            ax.scatter(x1[here], x2[here], area[here], face[here].numpy(), marker=MARKERS[split], zorder=3, **style)
+    ax.scatter(x1[wrong], x2[wrong], 3.5 * area[wrong], "none", edgecolors=INK, linewidths=1.4, zorder=4)
 
 
 def _draw_legends(ax: Axes, splits: list[str], class_names: Sequence[str], with_per_class: bool) -> None:
@@ -227,20 +226,21 @@ class DecisionBoundary(Animation):
         if unmet:
             raise ValueError(f"DecisionBoundary does not apply: {unmet}; add it, or remove the callback")
         names, num_classes = data.feature_names, len(data.class_names)
-        is_drawable = self.required or len(names) == data.points("train")[0].shape[1] == 2
-        # One process draws, so nothing there may wait for the others.
-        self.draws = is_drawable and trainer.is_global_zero and not trainer.fast_dev_run  # type: ignore[attr-defined]
-        if is_drawable and len(names) != 2:
+        if not self.required and not (len(names) == data.points("train")[0].shape[1] == 2):
+            return
+        if len(names) != 2:
             listed = ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
             raise ValueError(
                 f"DecisionBoundary draws exactly 2 features, got {len(names)} ({listed}): "
                 "set data.init_args.features to two names, or remove the callback"
             )
-        if is_drawable and not 2 <= num_classes <= len(COLOURS):
+        if not 2 <= num_classes <= len(COLOURS):
             raise ValueError(
                 f"DecisionBoundary has colours for 2 to {len(COLOURS)} classes, got {num_classes}: "
                 "choose fewer classes, or remove the callback"
             )
+        # One process draws, so nothing there may wait for the others.
+        self.draws = trainer.is_global_zero and not trainer.fast_dev_run  # type: ignore[attr-defined]
 
     def scene(self, trainer: L.Trainer, model: Any, state: str) -> Callable[[Figure], Any]:
         """The probabilities of points and grid."""

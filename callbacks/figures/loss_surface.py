@@ -7,13 +7,14 @@ from the path: a slice through the objective over all training rows, with b as i
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import lightning as L
 import torch
 from torch import Tensor
 
-from callbacks.figures.canvas import BLUE, GREY, INK, ORANGE, publish, without_unit
+from callbacks.figures.boundary import Grid, on_grid
+from callbacks.figures.canvas import BLUE, GREY, INK, MARKS, ORANGE, publish, without_unit
 from callbacks.protocols import DescendingModel, PlottableData, datamodule_of, lack
 
 if TYPE_CHECKING:
@@ -23,16 +24,8 @@ RESOLUTION, MARGIN = 160, 0.35
 NUM_LEVELS = 14
 
 
-class Surface(NamedTuple):
-    """The objective (R, R), rows along w2, over w1 (R,) and w2 (R,)."""
-
-    w1: Tensor
-    w2: Tensor
-    objective: Tensor
-
-
-def surface(model: DescendingModel, x: Tensor, target: Tensor, path: Tensor) -> Surface:
-    """The objective around a path of weights.
+def surface(model: DescendingModel, x: Tensor, target: Tensor, path: Tensor) -> Grid:
+    """The objective (R, R) around a path of weights.
 
     Args:
         model: with two weights.
@@ -44,44 +37,32 @@ def surface(model: DescendingModel, x: Tensor, target: Tensor, path: Tensor) -> 
     span = (high - low).clamp(min=1e-3)
     span = torch.maximum(span, span.max() / 2)  # a path along one axis still has a map of some height
     middle, reach = (low + high) / 2, (0.5 + MARGIN) * span
-    low, high = middle - reach, middle + reach
-    w1, w2 = (torch.linspace(float(low[i]), float(high[i]), RESOLUTION, dtype=x.dtype) for i in (0, 1))
-    weights = torch.stack([w1.repeat(RESOLUTION), w2.repeat_interleave(RESOLUTION)], dim=1)  # (R², 2)
     bias = model.coefficients()[1].to(x)
 
     def objective(w: Tensor) -> Tensor:
         return model.nll(x @ w + bias, target, len(target)) + model.l2 * w.square().sum()
 
-    return Surface(w1, w2, torch.vmap(objective)(weights.to(x)).unflatten(0, (RESOLUTION, RESOLUTION)).cpu())
+    return on_grid(middle - reach, middle + reach, RESOLUTION, lambda w: torch.vmap(objective)(w.to(x)).cpu())
 
 
-def draw(ax: Axes, grid: Surface, path: Tensor, names: Sequence[str], epochs: int) -> None:
+def draw(ax: Axes, grid: Grid, path: Tensor, names: Sequence[str], epochs: int) -> None:
     """Lines of equal objective, its minimum, and over them the path from its start to its end."""
     import numpy as np
 
-    objective = grid.objective.numpy()
+    objective = grid.values.numpy()
     low, high = objective.min(), objective.max()
     # Equal steps of the square root: the levels are dense at the bottom of the valley, where the path ends.
     levels = low + (high - low) * np.linspace(0, 1, NUM_LEVELS)[1:] ** 2
-    lines = ax.contour(grid.w1.numpy(), grid.w2.numpy(), objective, levels=levels, colors=[GREY], linewidths=0.8)
+    lines = ax.contour(grid.x1.numpy(), grid.x2.numpy(), objective, levels=levels, colors=[GREY], linewidths=0.8)
     ax.clabel(lines, levels[1::2], fmt="%.3g", fontsize=9)
     w1, w2 = path.T.numpy()
     ax.plot(w1, w2, color=BLUE, linewidth=1.6, marker="o", markersize=3.5, label="after each epoch")
-    row, column = divmod(int(objective.argmin()), len(grid.w1))
-    lowest = float(grid.w1[column]), float(grid.w2[row])
-    is_inside = 0 < row < len(grid.w2) - 1 and 0 < column < len(grid.w1) - 1
-    marks: list[tuple[Any, ...]] = [(w1[0], w2[0], "o", "white", 9, "start"), (w1[-1], w2[-1], "D", ORANGE, 9, "end")]
-    if is_inside:
-        marks.append((*lowest, "P", INK, 9, f"minimum, {low:.3g},\nat the last b"))
-    for x, y, marker, colour, size, name in marks:
-        style = {
-            "linestyle": "none",
-            "markersize": size,
-            "markeredgecolor": INK,
-            "markerfacecolor": colour,
-            "zorder": 4,
-        }
-        ax.plot(x, y, marker=marker, label=name, **style)
+    marks = [(w1[0], w2[0], "o", "white", "start"), (w1[-1], w2[-1], "D", ORANGE, "end")]
+    row, column = divmod(int(objective.argmin()), len(grid.x1))
+    if 0 < row < len(grid.x2) - 1 and 0 < column < len(grid.x1) - 1:  # at an edge it would not be the minimum
+        marks.append((grid.x1[column], grid.x2[row], "P", INK, f"minimum, {low:.3g},\nat the last b"))
+    for x, y, marker, colour, name in marks:
+        ax.plot(x, y, marker=marker, color=colour, label=name, **MARKS | {"markeredgecolor": INK})
     ax.set(xlabel=f"weight of {without_unit(names[0])}", ylabel=f"weight of {without_unit(names[1])}", aspect="equal")
     ax.set_title(f"{epochs} epochs of descent, across the lines of equal objective")
     ax.spines[:].set_visible(True)

@@ -155,11 +155,11 @@ def test_grid_probabilities_are_those_of_the_model_at_each_place():
     x = torch.tensor([[0.0, 0.0], [1.0, 2.0]])
     predict = lines([1.5, -0.5], bias=0.2)
     grid = boundary_grid(x, predict, resolution=4)
-    assert grid.proba.shape == (4, 4, 2)
+    assert grid.values.shape == (4, 4, 2)
     for row, x2 in enumerate(grid.x2):
         for column, x1 in enumerate(grid.x1):
             direct = predict(torch.stack([x1, x2])[None])[0]
-            torch.testing.assert_close(grid.proba[row, column], direct)
+            torch.testing.assert_close(grid.values[row, column], direct)
 
 
 def test_grid_has_width_along_a_feature_that_never_varies():
@@ -385,8 +385,8 @@ def test_one_versus_all_model_is_drawn_with_its_classifiers(tmp_path, scenes):
     grid, *_, per_class = scenes[-1]
     corner = data.transform(torch.stack([per_class.x1[0], per_class.x2[0]])[None])
     with torch.no_grad():
-        torch.testing.assert_close(per_class.proba[0, 0].float(), model.predict_proba_per_class(corner)[0])
-        torch.testing.assert_close(grid.proba[0, 0].float(), model.predict_proba(corner)[0])
+        torch.testing.assert_close(per_class.values[0, 0].float(), model.predict_proba_per_class(corner)[0])
+        torch.testing.assert_close(grid.values[0, 0].float(), model.predict_proba(corner)[0])
 
 
 def test_training_is_bit_for_bit_the_same_with_and_without_the_pictures(tmp_path):

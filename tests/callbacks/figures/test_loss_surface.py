@@ -8,7 +8,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch.utils.data import DataLoader, TensorDataset
 
-from callbacks.figures.loss_surface import LossSurface, Surface, draw, surface
+from callbacks.figures.boundary import Grid
+from callbacks.figures.loss_surface import LossSurface, draw, surface
 
 X = torch.tensor([[0.5, 2.0], [-1.0, 1.0], [2.0, -1.0], [0.0, -2.0]])
 TARGET = torch.tensor([1, 0, 1, 0])
@@ -63,10 +64,10 @@ def test_the_map_is_the_loss_at_every_pair_of_weights_and_holds_the_whole_path()
     path = torch.tensor([[0.2, -0.1], [1.5, 2.0]], dtype=torch.float64)
     grid = surface(Logit(), X.double(), TARGET, path)
     for i, j in ((0, 0), (3, 100), (159, 42)):
-        logits = X.numpy() @ np.array([grid.w1[j], grid.w2[i]]) + 0.3
+        logits = X.numpy() @ np.array([grid.x1[j], grid.x2[i]]) + 0.3
         expected = np.log1p(np.exp(-(2 * TARGET.numpy() - 1) * logits)).mean()
-        assert float(grid.objective[i, j]) == pytest.approx(expected, rel=1e-6)
-    for w, column in ((grid.w1, path[:, 0]), (grid.w2, path[:, 1])):
+        assert float(grid.values[i, j]) == pytest.approx(expected, rel=1e-6)
+    for w, column in ((grid.x1, path[:, 0]), (grid.x2, path[:, 1])):
         assert w[0] < column.min() and column.max() < w[-1]
 
 
@@ -79,9 +80,9 @@ def test_the_map_of_a_binary_logit_is_the_objective_that_it_trains_on():
         with torch.no_grad():
             grid = surface(model, X, TARGET, torch.tensor([[0.2, -0.1], [1.5, 2.0]]))
             for i, j in ((0, 0), (3, 100), (159, 42)):
-                model.model.linear.weight.copy_(torch.stack([grid.w1[j], grid.w2[i]]))
+                model.model.linear.weight.copy_(torch.stack([grid.x1[j], grid.x2[i]]))
                 trained = float(model.training_step((X, TARGET), 0))
-                assert float(grid.objective[i, j]) == pytest.approx(trained, rel=1e-5)
+                assert float(grid.values[i, j]) == pytest.approx(trained, rel=1e-5)
 
 
 @pytest.mark.filterwarnings("ignore:.*no `validation_step`.*", "ignore:.*does not have many workers.*")
@@ -112,7 +113,7 @@ def test_a_model_with_other_than_two_weights_is_refused(tmp_path, shape):
 
 def drawn(objective):
     ax, path = Figure().add_subplot(), torch.tensor([[0.0, 0.0], [1.0, 2.0]])
-    draw(ax, Surface(torch.arange(3.0), torch.arange(3.0), objective), path, ("petal length (cm)", "f(x) of x"), 1)
+    draw(ax, Grid(torch.arange(3.0), torch.arange(3.0), objective), path, ("petal length (cm)", "f(x) of x"), 1)
     return ax
 
 
