@@ -81,8 +81,8 @@ class Animation(L.Callback):
             with weights_of(best.best_model_path, pl_module):
                 self._draw(trainer, pl_module, f"Best, {best.best_state}", "best", trainer.global_step)
         gif = Path(trainer.default_root_dir, "figures", f"{self.name}.gif")
+        ended = trainer.fit_loop.epoch_progress.current.processed  # type: ignore[attr-defined]  # number of epochs
         with one_line_for(gif):
-            ended = trainer.fit_loop.epoch_progress.current.processed  # type: ignore[attr-defined]  # number of epochs
             self._write_gif(gif, ended)
 
     def _draw_epoch(self, trainer: L.Trainer, model: L.LightningModule, epoch: int) -> None:

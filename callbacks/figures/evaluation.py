@@ -110,8 +110,7 @@ class Figures(L.Callback):
             rows = self._evaluated(trainer, pl_module, which, self._labels.gather())
         if rows is None:
             return
-        drawn = pictures(rows, self.classes)
-        for name, draw in drawn.items():
+        for name, draw in pictures(rows, self.classes).items():
             publish(trainer, f"val_{name}", draw, trainer.global_step)
 
     def _draw_losses(self, trainer: L.Trainer) -> None:

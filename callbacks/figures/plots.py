@@ -58,46 +58,38 @@ def pictures(rows: EvaluatedRows, classes: Sequence[str] | None = None) -> dict[
         rows: to be shown.
         classes: in the picture of the strongest features; None for those with the most errors.
     """
-    drawn: dict[str, Callable[[EvaluatedRows, Figure], Any]] = {}
+    drawn: dict[str, Callable[[Figure], Any]] = {}
     if len(rows.names) <= MOST_CLASSES:
-        drawn["confusion"] = confusion
+        drawn["confusion"] = partial(confusion, rows.target, rows.predicted, rows.names, "right")
     else:
-        if _pairs(rows):
-            drawn["confused_pairs"] = draw_confused_pairs
-        if rows.groups is not None and len(set(rows.groups)) <= MOST_CLASSES:
-            drawn["confusion_of_groups"] = confusion_of_groups
+        pairs = confused_pairs(rows.target, rows.predicted)
+        if pairs := [pair for pair in pairs if rows.oos_class not in pair[:2]]:
+            drawn["confused_pairs"] = partial(draw_confused_pairs, rows, pairs)
+        groups = list(dict.fromkeys(rows.groups or ()))
+        if rows.groups is not None and len(groups) <= MOST_CLASSES:
+            of_class = np.array([groups.index(group) for group in rows.groups])
+            columns = (of_class[rows.target], of_class[rows.predicted])
+            drawn["confusion_of_groups"] = partial(confusion, *columns, groups, "in the right group")
     if len(rows.target) >= FEWEST_ROWS:
-        drawn |= {"reliability": reliability, "risk_coverage": draw_risk_coverage}
+        drawn["reliability"] = partial(reliability, rows)
+        drawn["risk_coverage"] = partial(draw_risk_coverage, rows)
         if rows.oos_class is not None:
             if 0 < (rows.target == rows.oos_class).sum() < len(rows.target):
-                drawn["threshold"] = draw_threshold_curve
+                drawn["threshold"] = partial(draw_threshold_curve, rows)
         elif len(rows.names) == 2 and len(set(rows.target.tolist())) == 2:
-            drawn["precision_recall_roc"] = precision_recall_and_roc
+            drawn["precision_recall_roc"] = partial(precision_recall_and_roc, rows)
 
-    def with_caption(draw: Callable[[EvaluatedRows, Figure], Any], figure: Figure) -> None:
-        draw(rows, figure)
+    def with_caption(draw: Callable[[Figure], Any], figure: Figure) -> None:
+        draw(figure)
         figure.supxlabel(rows.caption, x=0.99, ha="right", fontsize=9, color=GREY)
 
-    captioned: dict[str, Callable[[Figure], Any]] = {name: partial(with_caption, draw) for name, draw in drawn.items()}
+    drawn = {name: partial(with_caption, draw) for name, draw in drawn.items()}
     if rows.scores is not None and rows.scores.abs().max() > 1e-3:  # else nothing speaks for anything, as on XOR
-        captioned["top_features"] = partial(top_features, rows, classes)  # the model's, whatever the rows
-    return captioned
+        drawn["top_features"] = partial(top_features, rows, classes)  # the model's, whatever the rows
+    return drawn
 
 
-def confusion(rows: EvaluatedRows, figure: Figure) -> None:
-    """The confusion matrix of few classes."""
-    _draw_matrix(figure, rows.target, rows.predicted, rows.names, "right")
-
-
-def confusion_of_groups(rows: EvaluatedRows, figure: Figure) -> None:
-    """The confusion matrix of the groups of many classes."""
-    assert rows.groups is not None
-    names = list(dict.fromkeys(rows.groups))
-    group_of_class = np.array([names.index(group) for group in rows.groups])
-    _draw_matrix(figure, group_of_class[rows.target], group_of_class[rows.predicted], names, "in the right group")
-
-
-def _draw_matrix(figure: Figure, target: Array, predicted: Array, names: Sequence[str], right: str) -> None:
+def confusion(target: Array, predicted: Array, names: Sequence[str], right: str, figure: Figure) -> None:
     """Counts with true classes down and predicted ones across; the colour is the share of the row."""
     from sklearn.metrics import ConfusionMatrixDisplay, confusion_matrix
 
@@ -120,9 +112,8 @@ def _draw_matrix(figure: Figure, target: Array, predicted: Array, names: Sequenc
     ax.set(xlabel="predicted class", ylabel="true class")
 
 
-def draw_confused_pairs(rows: EvaluatedRows, figure: Figure) -> None:
+def draw_confused_pairs(rows: EvaluatedRows, between: list[tuple[int, int, int]], figure: Figure) -> None:
     """A bar for each of the most frequent pairs of a true and another predicted class, with its surest row."""
-    between = _pairs(rows)
     pairs = between[:NUM_PAIRS]
     counts = [count for *_, count in pairs]
     figure.set_size_inches(11, 1.4 + 0.34 * len(pairs))
@@ -134,7 +125,6 @@ def draw_confused_pairs(rows: EvaluatedRows, figure: Figure) -> None:
         text = "" if rows.example is None else f"   “{shortened(rows.example(surest), LONGEST_EXAMPLE)}”"
         ax.annotate(f"{count}{text}", (count, place), (4, 0), textcoords="offset points", va="center", fontsize=10)
     _list_down(ax, [f"{shortened(rows.names[t])}  →  {shortened(rows.names[p])}" for t, p, _ in pairs])
-    ax.locator_params(axis="x", integer=True)
     ax.set_xlim(0, max(counts) * (1.05 if rows.example is None else 4))
     ax.set_xticks([])
     ax.spines["bottom"].set_visible(False)
@@ -142,10 +132,6 @@ def draw_confused_pairs(rows: EvaluatedRows, figure: Figure) -> None:
     total = sum(count for *_, count in between)
     title = f"True → predicted: the {len(pairs)} most frequent confusions{which} are {sum(counts):,} of {total:,}"
     _title_above(figure, title)
-
-
-def _pairs(rows: EvaluatedRows) -> list[tuple[int, int, int]]:
-    return [pair for pair in confused_pairs(rows.target, rows.predicted) if rows.oos_class not in pair[:2]]
 
 
 def reliability(rows: EvaluatedRows, figure: Figure) -> None:
@@ -175,8 +161,7 @@ def reliability(rows: EvaluatedRows, figure: Figure) -> None:
         label = f"{name}: calibration error {error:.3f}"
         ax.errorbar(total / count, share, yerr=bars, label=label, **style)
     ax.legend(loc="upper left", fontsize=11)
-    ax.tick_params(labelbottom=False)
-    ax.set(xlim=(1 / len(rows.names), 1.01), ylim=(-0.02, 1.02), xlabel="", ylabel="share of right predictions")
+    ax.set(xlim=(1 / len(rows.names), 1.01), ylim=(-0.02, 1.02), ylabel="share of right predictions")
     ax.set_title("Is it right as often as it is confident?")
     below.set(xlabel="confidence: probability of the most probable class", ylabel="rows")
 
@@ -187,7 +172,7 @@ def draw_risk_coverage(rows: EvaluatedRows, figure: Figure) -> None:
 
     ax = figure.add_subplot()
     handed_over, accuracy = risk_coverage(rows.proba.max(axis=1), rows.predicted == rows.target)
-    ax.plot(handed_over, accuracy, color=BLUE)
+    ax.plot(handed_over, accuracy)
     y = float(accuracy[round(HANDED_OVER * len(accuracy))])
     ax.plot(HANDED_OVER, y, marker="D", color=ORANGE, **MARKS)
     for axis in (ax.xaxis, ax.yaxis):
@@ -206,7 +191,7 @@ def draw_threshold_curve(rows: EvaluatedRows, figure: Figure) -> None:
     chosen = curve.threshold[(recall + accuracy).argmax()] if rows.threshold is None else rows.threshold
     x, y = curve.at(chosen)
     shown = accuracy >= y - 0.1
-    ax.plot(recall[shown], accuracy[shown], color=BLUE)
+    ax.plot(recall[shown], accuracy[shown])
     labelled = [x]
     for threshold in np.arange(0.05, 1, 0.05):
         place = curve.at(threshold)

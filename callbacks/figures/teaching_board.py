@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +9,7 @@ import lightning as L
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 
-from callbacks.figures.canvas import CHANCE, COLOURS, publish
+from callbacks.figures.canvas import CHANCE, publish
 from callbacks.protocols import NamedClasses, PlottableModel, datamodule_of, lack, offers
 
 if TYPE_CHECKING:
@@ -27,8 +26,8 @@ def draw(weights: Curves, proba: Curves, num_classes: int, figure: Figure) -> No
     panels = {title: curves for title, curves in panels.items() if curves}
     figure.set_size_inches(5.5 * len(panels), 4.2)
     for ax, (title, curves) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
-        for (name, curve), colour in zip(curves.items(), COLOURS, strict=False):
-            ax.plot([*curve], [*curve.values()], color=colour, label=name)
+        for name, curve in curves.items():
+            ax.plot([*curve], [*curve.values()], label=name)
         if curves is proba:
             ax.axhline(1 / num_classes, label=f"a guess, 1/{num_classes}", **CHANCE)
             ax.set_ylim(-0.02, 1.02)
@@ -129,7 +128,6 @@ def _write_histogram(trainer: L.Trainer, tag: str, values: Tensor, step: int) ->
             board.add_histogram(tag, values, step)
 
 
-def _boards(trainer: L.Trainer) -> Iterator[Any]:
-    """The SummaryWriter of each TensorBoard logger, on the first process alone."""
-    if trainer.is_global_zero:
-        yield from (logger.experiment for logger in trainer.loggers if isinstance(logger, TensorBoardLogger))
+def _boards(trainer: L.Trainer) -> list[Any]:
+    """The SummaryWriter of each TensorBoard logger, which writes on the first process alone."""
+    return [logger.experiment for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
