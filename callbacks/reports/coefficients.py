@@ -12,6 +12,7 @@ from typing import Any, cast
 import lightning as L
 from torch import Tensor
 
+from callbacks.linear import class_scores
 from callbacks.protocols import ScaledData, datamodule_of, lack, offers, optional_of
 from callbacks.run.checkpoint_io import weights_of
 from callbacks.run.checkpoints import own_checkpoint
@@ -54,7 +55,7 @@ def log_odds(model: Any) -> tuple[Tensor, float] | None:
         return None
     temperature = optional_of(model, "temperature") or 1.0
     W, b = (coefficients.detach().cpu().double() / temperature for coefficients in model.coefficients())
-    return (W[:, -1] - W[:, 0], float(b[-1] - b[0])) if W.shape[1] == 2 else (W[:, 0], float(b))
+    return class_scores(model, W)[:, 1], float(class_scores(model, b[None])[0, 1])
 
 
 def _exp(weight: float) -> float:

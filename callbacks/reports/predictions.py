@@ -21,7 +21,7 @@ from callbacks.linear import class_scores, contributions, name_of
 from callbacks.protocols import datamodule_of, offers, optional_of
 from callbacks.reports.evaluation import Report
 from callbacks.reports.prediction_shards import PredictionShards
-from callbacks.rows import RowCollector, batch_parts
+from callbacks.rows import batch_parts
 from callbacks.run.outputs import OutputSaver
 from callbacks.tables import as_written, csv_writer, disambiguate, writing
 from callbacks.terminal import print_table, relative
@@ -79,7 +79,6 @@ class PredictionWriter(Report):
 
     def on_predict_start(self, trainer: L.Trainer, pl_module: Any) -> None:
         data, run = datamodule_of(trainer), Path(trainer.default_root_dir)
-        self._rows = RowCollector(type(self).__name__)
         is_linear = offers(pl_module, "coefficients") and offers(data, "feature_names")
         self._W = pl_module.coefficients()[0] if is_linear else None
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
