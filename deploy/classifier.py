@@ -1,7 +1,6 @@
 """A trained model from Python, without a Trainer or a command line; docs/use.md shows how."""
 
 import os
-from copy import deepcopy
 from functools import cached_property, partial
 from importlib import import_module
 from pathlib import Path
@@ -137,14 +136,8 @@ class Classifier:
         """
         if not offers(self.model, "coefficients"):
             raise ValueError(f"expected a linear model, {type(self.model).__name__} is none")
-        W, b = self.on_cpu.coefficients()
-        return W.detach(), b.detach()
-
-    @cached_property
-    def on_cpu(self) -> Any:
-        """The model, or a copy of it, on the CPU."""
-        with torch.inference_mode(False):  # whose tensors torch.export does not take
-            return self.model if self.device.type == "cpu" else deepcopy(self.model).cpu()
+        W, b = self.model.coefficients()
+        return W.detach().cpu(), b.detach().cpu()
 
     @property
     def temperature(self) -> float:

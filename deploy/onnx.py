@@ -52,15 +52,14 @@ def to_onnx(classifier: Classifier, path: str | Path) -> None:
         logits = graph.add("Neg", graph.add("Softplus", graph.add("Neg", logits)))  # log σ(z)
     scaled = graph.add("Div", logits, np.float32(classifier.temperature))
     proba = graph.add("Softmax", scaled, axis=-1, output="probabilities")
-    in_scope = proba
-    if classifier.threshold is not None:
+    if classifier.threshold is None:
+        number = graph.add("ArgMax", proba, axis=1, keepdims=0)
+    else:
         oos_class = classifier.data.oos_class
         in_scope = graph.add("Sub", proba, 2 * np.eye(len(names), dtype=np.float32)[oos_class])
-    number = graph.add("ArgMax", in_scope, axis=1, keepdims=0)
-    if classifier.threshold is not None:
         confidence = graph.add("ReduceMax", in_scope, axes=[1], keepdims=0)
         below = graph.add("Less", confidence, np.float32(classifier.threshold))
-        number = graph.add("Where", below, np.int64(oos_class), number)
+        number = graph.add("Where", below, np.int64(oos_class), graph.add("ArgMax", in_scope, axis=1, keepdims=0))
     graph.add("Gather", np.array(names, dtype=object), number, output="label")
     outputs = [
         make_tensor_value_info("label", onnx.TensorProto.STRING, ["N"]),

@@ -3,6 +3,7 @@
 import io
 import json
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,11 @@ def to_torch(classifier: Classifier, path: str | Path) -> torch.export.ExportedP
     It takes raw rows (N, F) of tables of numbers; of other data what its `encode` makes of inputs, (N, D), dense. It
     returns probabilities (N, K) and class indices (N,); the file holds the names of the classes as `class_names.json`.
     """
-    data = classifier.data
+    data, model = classifier.data, deepcopy(classifier.model).cpu()
     if isinstance(data, TabularDataModule) and type(data).encode is TabularDataModule.encode:
-        program, width = _Program(classifier.on_cpu, data.transform), len(data.feature_names)
+        program, width = _Program(model, data.transform), len(data.feature_names)
     else:
-        program, width = _Program(classifier.on_cpu, lambda x: x), data.num_features
+        program, width = _Program(model, lambda x: x), data.num_features
     shapes = {"x": {0: torch.export.Dim("N", max=2**62)}}  # without a bound torch 2.6 refuses some models
     exported = torch.export.export(program, (torch.zeros(2, width),), dynamic_shapes=shapes)
     file = io.BytesIO()  # given a path that does not end in .pt2, torch warns
