@@ -91,16 +91,12 @@ def test_two_softmax_rows_worked_by_hand():
 # Against independent implementations
 
 
-def test_sigmoid_is_torchs():
-    logits = torch.linspace(-30, 30, 241, dtype=torch.float64)
-    torch.testing.assert_close(sigmoid(logits), torch.sigmoid(logits), rtol=1e-13, atol=0)
-
-
-def test_sigmoid_has_torchs_gradient_also_far_out():
-    logits = torch.tensor([-1e4, -100.0, -1.0, 0.0, 2.0, 100.0, 1e4], dtype=torch.float64, requires_grad=True)
-    (ours,) = torch.autograd.grad(sigmoid(logits).sum(), logits)
-    (theirs,) = torch.autograd.grad(torch.sigmoid(logits).sum(), logits)
-    torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-40)
+def test_sigmoid_and_its_gradient_are_torchs_also_far_out():
+    logits = torch.tensor([-1e4, -100.0, -20.0, -1.0, 0.0, 2.0, 30.0, 1e4], dtype=torch.float64, requires_grad=True)
+    ours, theirs = sigmoid(logits), torch.sigmoid(logits)
+    torch.testing.assert_close(ours, theirs, rtol=1e-13, atol=1e-40)
+    gradients = (torch.autograd.grad(proba.sum(), logits)[0] for proba in (ours, theirs))
+    torch.testing.assert_close(*gradients, rtol=1e-12, atol=1e-40)
 
 
 @each_form
@@ -135,19 +131,6 @@ def test_class_weights_in_cross_entropy_are_divided_by_rows_as_scikit_learn_does
     torch_divides_by = weights[target].sum()
     assert not math.isclose(float(torch_divides_by), len(target))
     torch.testing.assert_close(F.cross_entropy(logits, target, weights), per_row.sum() / torch_divides_by)
-
-
-@each_form
-def test_gradient_in_weights_is_the_closed_form_of_the_books(loss):
-    x, weight, bias, _ = problem(1)
-    target = torch.arange(len(x)) % 2
-    weight.requires_grad_()
-    bias.requires_grad_()
-    logits = (x @ weight + bias).squeeze(1)
-    gradients = torch.autograd.grad(loss(logits, target), (weight, bias))
-    difference = (torch.sigmoid(logits) - target).unsqueeze(1)  # P - Y, (N, 1)
-    torch.testing.assert_close(gradients[0], x.T @ difference / len(x))
-    torch.testing.assert_close(gradients[1], difference.mean(dim=0))
 
 
 def test_softmax_gradient_is_the_closed_form_with_l2_on_the_weights_alone():
@@ -196,12 +179,6 @@ def test_softmax_over_two_classes_is_the_logit_of_the_difference(rows):
     torch.testing.assert_close(log_softmax(two).exp()[:, 1], sigmoid(one), rtol=1e-9, atol=1e-12)
 
 
-@given(finite_logits)
-def test_sigmoid_of_minus_z_is_one_minus_sigmoid_of_z(z):
-    z = torch.tensor(z, dtype=torch.float64)
-    torch.testing.assert_close(sigmoid(-z), 1 - sigmoid(z), rtol=1e-9, atol=1e-15)
-
-
 @pytest.mark.parametrize("constant", [-1000.0, 3.0, 1e6])
 def test_a_constant_added_to_all_logits_changes_nothing(constant):
     x, weight, bias, target = problem(3)
@@ -210,30 +187,11 @@ def test_a_constant_added_to_all_logits_changes_nothing(constant):
     torch.testing.assert_close(cross_entropy(logits + constant, target), cross_entropy(logits, target))
 
 
-@pytest.mark.parametrize("size", [1e4, 1e30])
-def test_losses_and_gradients_stay_finite_for_huge_logits(size):
-    logits = torch.tensor([size, -size, size, -size], requires_grad=True)
-    target = torch.tensor([0, 1, 1, 0])
-    for value in (
-        binary_cross_entropy_with_logits(logits, target),
-        binary_cross_entropy(sigmoid(logits), target),
-        cross_entropy(torch.stack([-logits, logits], dim=1), target),
-    ):
-        (gradient,) = torch.autograd.grad(value, logits)
-        assert torch.isfinite(value)
-        assert torch.isfinite(gradient).all()
-
-
 def test_logit_form_is_exact_where_the_naive_formula_overflows():
     logits, target = torch.tensor([1e4, -1e4]), torch.tensor([0, 1])
     assert float(binary_cross_entropy_with_logits(logits, target)) == 1e4
     assert float(binary_cross_entropy_with_logits(logits, 1 - target)) == 0.0
     assert torch.isinf(torch.log(1 + torch.exp(logits))).any()
-
-
-def test_rows_of_log_softmax_sum_to_one_even_far_out():
-    logits = torch.tensor([[1e4, 0.0, -1e4], [-1e4, -1e4, -1e4], [5.0, 5.0, 5.0]])
-    torch.testing.assert_close(log_softmax(logits).exp().sum(dim=1), torch.ones(3))
 
 
 def test_loss_of_know_nothing_is_log_of_the_number_of_classes():
@@ -299,22 +257,6 @@ def test_both_forms_agree_where_no_probability_is_extreme():
     logits, target = torch.linspace(-4, 4, 9, dtype=torch.float64), torch.tensor([0, 1, 0, 1, 0, 1, 0, 1, 0])
     exact = binary_cross_entropy_with_logits(logits, target)
     torch.testing.assert_close(binary_cross_entropy(sigmoid(logits), target), exact, rtol=1e-5, atol=0)
-
-
-def test_a_second_sigmoid_keeps_even_a_perfect_model_from_a_small_loss():
-    """p lies in (0, 1); taken for a logit, σ(p) lies in (0.5, 0.73), so no row of class 0 can cost less than log 2."""
-    logits, target = torch.tensor([-50.0, 50.0]), torch.tensor([0, 1])
-    twice = binary_cross_entropy_with_logits(sigmoid(logits), target)
-    assert float(binary_cross_entropy_with_logits(logits, target)) < 1e-9
-    assert float(twice) == pytest.approx((math.log(2) + math.log(1 + 1 / math.e)) / 2, abs=1e-6)  # 0.5032
-
-
-def test_a_second_sigmoid_shrinks_the_gradient_of_a_wrong_row():
-    z = torch.tensor([8.0], requires_grad=True)
-    (once,) = torch.autograd.grad(binary_cross_entropy_with_logits(z, torch.tensor([0])), z)
-    (twice,) = torch.autograd.grad(binary_cross_entropy_with_logits(sigmoid(z), torch.tensor([0])), z)
-    assert float(once) > 0.999
-    assert float(twice) < 0.001
 
 
 # What is refused
