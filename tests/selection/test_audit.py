@@ -1,6 +1,5 @@
 """Labels that were flipped on purpose are found, and the ranking is the documented one."""
 
-import csv
 import os
 import random
 
@@ -8,11 +7,7 @@ import numpy as np
 import pytest
 
 from selection import audit
-
-
-def read_csv(path):
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
+from tests.selection.helpers import read_csv
 
 
 def test_suspects_are_the_rows_with_another_answer_those_first_whose_label_is_least_likely_beside_it():

@@ -1,6 +1,5 @@
 """Every row is judged once, by a model that has not seen it; the table is what the rows say."""
 
-import csv
 import statistics
 from collections import Counter
 from pathlib import Path
@@ -17,6 +16,7 @@ from datamodules.splits import stratified_folds
 from selection import cross_validate
 from selection.configured import Configured
 from selection.sample import Sample
+from tests.selection.helpers import config_file, read_csv
 
 CUSTOMERS = Path("tests/data/customers.csv")
 OOS = ("--data.oos_label", "other")
@@ -26,20 +26,13 @@ NUMBERS = {
 }
 
 
-def read_csv(path):
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
-
-
 @pytest.fixture
 def validated(tmp_path):
     """`validated("iris_binary", ...)`: lines of cross_validation.csv and of out_of_fold.csv."""
 
     def run(config, *options):
-        if not Path(f"configs/{config}.yaml").is_file():
-            pytest.skip("the config was deleted with its task (docs/template.md)")
         place = ("--trainer.default_root_dir", str(tmp_path))
-        cross_validate.main(["--config", f"configs/{config}.yaml", *place, *options])
+        cross_validate.main(["--config", config_file(config), *place, *options])
         return read_csv(tmp_path / "cross_validation.csv"), read_csv(tmp_path / "out_of_fold.csv")
 
     return run

@@ -5,14 +5,16 @@ from pathlib import Path
 
 import pytest
 
+from tests.selection.helpers import config_file
+
 pytest.importorskip("pandas")
 PAGE = Path("docs/scikit-learn.md")
 
 
 @pytest.mark.slow
 def test_the_examples_run_and_say_what_the_page_says(monkeypatch, capfd):
-    if not all(Path(f"configs/{name}.yaml").is_file() for name in ("iris_ova", "table_csv", "text_csv")):
-        pytest.skip("the configs were deleted with their tasks (docs/template.md)")
+    for name in ("iris_ova", "table_csv", "text_csv"):
+        config_file(name)
     source = "\n".join(re.findall(r"^```python\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE))
     monkeypatch.setenv("PYTHONPATH", str(Path.cwd()))  # of the processes of n_jobs=2
     names: dict[str, object] = {}

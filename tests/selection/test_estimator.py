@@ -24,6 +24,7 @@ from sklearn.model_selection import GridSearchCV
 from deploy.classifier import Classifier
 from selection import LightningClassifier
 from selection.configured import Configured
+from tests.selection.helpers import config_file
 
 SENTENCES = [f"{verb} {noun}" for verb in ("will it", "is there") for noun in ("rain", "snow", "hail", "wind")]
 SENTENCES += [f"{verb} {noun}" for verb in ("play", "start") for noun in ("jazz", "songs", "music", "a tune")]
@@ -36,12 +37,9 @@ def estimator():
     """`estimator("iris_ova", **{"model.l2": 0})` is one of that config, of few epochs."""
 
     def make(config, **options):
-        if not Path(f"configs/{config}.yaml").is_file():
-            pytest.skip("the config was deleted with its task (docs/template.md)")
         random_state = options.pop("random_state", None)
-        return LightningClassifier(
-            f"configs/{config}.yaml", random_state=random_state, **{"trainer.max_epochs": 5, **options}
-        )
+        few = {"trainer.max_epochs": 5, **options}
+        return LightningClassifier(config_file(config), random_state=random_state, **few)
 
     return make
 

@@ -1,6 +1,5 @@
 """More rows, better predictions: which rows the fits of the learning curve have, and what is written of them."""
 
-import csv
 from collections import Counter
 
 import numpy as np
@@ -8,11 +7,7 @@ import pytest
 from PIL import Image
 
 from selection import learning_curve
-
-
-def read_csv(path):
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
+from tests.selection.helpers import read_csv
 
 
 def test_every_beginning_of_the_drawn_rows_is_stratified_and_holds_each_label_however_rare():

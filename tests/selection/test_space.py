@@ -1,6 +1,5 @@
 """What a search without a file varies: the options that a config has, around its own values."""
 
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -8,13 +7,12 @@ import pytest
 from cli.links import fill_open_options
 from selection.configured import Configured, as_text
 from selection.space import CHARS, as_arguments, default_space
+from tests.selection.helpers import config_file
 
 
 def arguments_of(config, *options):
     """Those of the configuration with what it leaves open, as a search gives them to each trial."""
-    if not Path(f"configs/{config}.yaml").is_file():
-        pytest.skip("the config was deleted with its task (docs/template.md)")
-    arguments = ["--config", f"configs/{config}.yaml", *options]
+    arguments = ["--config", config_file(config), *options]
     configured = Configured(arguments)
     filled = fill_open_options(configured.config.clone(), configured.build()[1]) if config == "text_csv" else {}
     return [*arguments, *(f"--{name}={as_text(value)}" for name, value in filled.items())]

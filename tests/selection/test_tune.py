@@ -1,6 +1,5 @@
 """A search is no worse than the config, goes on where it stopped, and ends in a config that `fit` takes."""
 
-import csv
 import re
 import subprocess
 import sys
@@ -16,16 +15,12 @@ from datamodules.splits import stratified_folds
 from selection import tune
 from selection.configured import Configured
 from selection.sample import Fold, Sample
+from tests.selection.helpers import read_csv
 
 optuna = pytest.importorskip("optuna")
-pytestmark = pytest.mark.filterwarnings(
-    "default::ResourceWarning"
-)  # Optuna leaves closing its database to the collector
-
-
-def read_csv(path):
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
+# Optuna leaves closing its database to the collector.
+pytestmark = pytest.mark.filterwarnings("default::ResourceWarning")
+SHORT = ("--config", "configs/iris_binary.yaml", "--trainer.max_epochs", "4", "--trainer.callbacks", "null")
 
 
 @pytest.fixture
@@ -34,9 +29,7 @@ def tuned(tmp_path):
     pytest.importorskip("datamodules.table.iris")
 
     def run(*options):
-        short = ("--trainer.max_epochs", "4", "--trainer.callbacks", "null", "--folds", "2", "--minutes", "5")
-        place = ("--trainer.default_root_dir", str(tmp_path))
-        tune.main(["--config", "configs/iris_binary.yaml", *short, *place, *options])
+        tune.main([*SHORT, "--folds", "2", "--minutes", "5", "--trainer.default_root_dir", str(tmp_path), *options])
         [folder] = tmp_path.glob("tuning_*")
         return read_csv(folder / "trials.csv"), folder
 
@@ -76,17 +69,10 @@ def test_the_config_comes_first_and_the_best_trial_becomes_a_config_that_fit_tak
     assert f"python train.py fit --config {folder / 'iris_binary_tuned.yaml'}" in printed
     cli("fit", "--config", folder / "iris_binary_tuned.yaml", "--trainer.default_root_dir", tmp_path / "run")
     assert (tmp_path / "run/checkpoints/best.ckpt").is_file()
-
-
-def test_a_trials_value_is_what_cross_validation_finds_with_its_options(tuned):
-    lines, _ = tuned("--trials", "2")
-    line = [line for line in lines if line["state"] == "complete"][-1]
-    names = ("model.l2", "model.optimizer.lr", "model.class_weight")
-    options = [word for name in names for word in (f"--{name}", line[name])]
-    short = ("--config", "configs/iris_binary.yaml", "--trainer.max_epochs", "4")
-    sample = Sample(Configured([*short, *options]), "train", "val")
+    # A trial's value is what cross-validation finds with its options.
+    sample = Sample(Configured([*SHORT, *(word for name in own for word in (f"--{name}", best[name]))]), "train", "val")
     found = [sample.judge(seen, rows).metrics["nll"] for seen, rows in stratified_folds(sample.names, 2, seed=42)]
-    assert float(line["nll"]) == pytest.approx(sum(found) / 2)
+    assert float(best["nll"]) == pytest.approx(sum(found) / 2)
 
 
 def test_the_same_command_goes_on_and_other_rows_or_options_are_a_search_of_their_own(tuned, scripted, tmp_path):
@@ -103,28 +89,23 @@ def test_the_same_command_goes_on_and_other_rows_or_options_are_a_search_of_thei
     assert {path.name for path in tmp_path.glob("tuning_*")} > {folder.name}
 
 
-def test_a_search_that_finds_nothing_better_keeps_the_config(tuned, scripted, capsys):
-    scripted(0.3, 0.3, 0.5, 0.5, 0.4, 0.4)
-    _, folder = tuned("--trials", "3")
+@pytest.mark.parametrize(
+    ("losses", "expected", "error"),
+    [
+        ((*[0.3] * 8, 0.9, *[0.3] * 2), [*["complete 2"] * 4, "pruned 1", "complete 2"], ""),
+        ((*[0.3] * 2, ValueError("it diverged"), *[0.3] * 2), ["complete 2", "pruned 0", "complete 2"], "it diverged"),
+    ],
+    ids=["behind the median of those before", "cannot be fitted"],
+)
+def test_a_trial_that_is_no_better_neither_ends_the_search_nor_replaces_the_config(
+    tuned, scripted, capsys, losses, expected, error
+):
+    scripted(*losses)
+    lines, folder = tuned("--trials", str(len(expected)))
+    assert [f"{line['state']} {line['folds']}" for line in lines] == expected
+    assert [line["error"] for line in lines if line["error"]] == ([error] if error else [])
     assert "nll 0.3000 as before: nothing better was found" in capsys.readouterr().out
     assert not (folder / "iris_binary_tuned.yaml").exists()
-
-
-def test_a_trial_behind_the_median_of_those_before_ends_after_the_fold_that_shows_it(tuned, scripted):
-    scripted(*[0.5] * 8, 0.9, *[0.4] * 2)
-    lines, _ = tuned("--trials", "6")
-    assert [(line["state"], line["folds"]) for line in lines[3:]] == [
-        ("complete", "2"),
-        ("pruned", "1"),
-        ("complete", "2"),
-    ]
-
-
-def test_a_trial_that_cannot_be_fitted_does_not_end_the_search_and_its_reason_is_written(tuned, scripted):
-    scripted(0.5, 0.5, ValueError("the fit diverged"), 0.4, 0.4)
-    lines, _ = tuned("--trials", "3")
-    assert [line["state"] for line in lines] == ["complete", "pruned", "complete"]
-    assert lines[1]["error"] == "the fit diverged"
 
 
 def test_a_config_that_cannot_be_fitted_ends_in_its_own_error_and_a_bug_keeps_its_traceback(tuned, scripted):
@@ -137,25 +118,20 @@ def test_a_config_that_cannot_be_fitted_ends_in_its_own_error_and_a_bug_keeps_it
 
 
 def test_ctrl_c_keeps_what_is_done_and_the_same_command_goes_on(tuned, scripted, tmp_path, capsys):
+    scripted(KeyboardInterrupt())
+    with pytest.raises(ValueError, match="no trial was completed"):
+        tuned("--trials", "9")
     scripted(0.5, 0.5, 0.4, 0.4, 0.3, KeyboardInterrupt())
     with pytest.raises(SystemExit) as stop:
         tuned("--trials", "9")
     assert stop.value.code == 130
     [folder] = tmp_path.glob("tuning_*")
-    assert [line["state"] for line in read_csv(folder / "trials.csv")] == ["complete", "complete", "fail"]
+    lines = read_csv(folder / "trials.csv")
+    assert [line["state"] for line in lines] == ["fail", "complete", "complete", "fail"]
+    assert lines[0]["model.l2"] == lines[1]["model.l2"] == "0.001"  # the config comes first again
     assert "nll 0.4000 instead of 0.5000" in capsys.readouterr().out
     scripted(*[0.4] * 2)
-    assert [line["state"] for line in tuned("--trials", "3")[0]][2:] == ["fail", "complete"]
-
-
-def test_a_search_that_was_stopped_in_its_first_trial_begins_with_the_config_again(tuned, scripted):
-    scripted(KeyboardInterrupt())
-    with pytest.raises(ValueError, match="no trial was completed"):
-        tuned("--trials", "2")
-    scripted(0.5, 0.5)
-    lines, _ = tuned("--trials", "1")
-    assert [line["state"] for line in lines] == ["fail", "complete"]
-    assert lines[1]["model.l2"] == "0.001"
+    assert [line["state"] for line in tuned("--trials", "3")[0]][3:] == ["fail", "complete"]
 
 
 def test_time_ends_a_fit_in_its_midst(tuned):
