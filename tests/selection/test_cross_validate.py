@@ -79,31 +79,23 @@ def test_the_probabilities_are_those_of_scikit_learn_fitted_on_the_other_folds()
         assert fold.rows.tolist() == held_out.tolist()
 
 
-def test_rows_of_a_table_come_with_their_own_columns_and_those_of_the_test_stay_out(validated):
-    _, rows = validated("table_csv", "--folds", "2", "--trainer.max_epochs", "3")
-    assert list(rows[0]) == [
-        *("split", "row", "age", "months", "plan", "town"),
-        *("fold", "label", "predicted", "p_label", "p_predicted"),
-    ]
-    given = Counter((row["age"], row["months"], row["plan"], row["town"], row["leaves"]) for row in read_csv(CUSTOMERS))
-    found = Counter((row["age"], row["months"], row["plan"], row["town"], row["label"]) for row in rows)
-    assert found < given
-    assert len(rows) == 128  # of 160; a fifth is the test's
-
-
-def test_columns_with_the_names_of_the_report_keep_their_values(validated, tmp_path):
+@pytest.mark.parametrize(
+    ("own", "judged"),
+    [
+        (("age", "months", "plan", "town"), ("fold", "label", "predicted", "p_label", "p_predicted")),
+        (("row", "fold", "label", "predicted"), ("cv_fold", "cv_label", "cv_predicted", "p_label", "p_predicted")),
+    ],
+    ids=["of others", "of the report"],
+)
+def test_rows_of_a_table_come_with_their_own_columns_whatever_their_names(validated, tmp_path, own, judged):
     pytest.importorskip("logreg.softmax")  # with which table_csv's model and the customers are deleted
-    own = {"age": "row", "months": "fold", "plan": "label", "town": "predicted"}
     file = tmp_path / "customers.csv"
-    header, *lines = CUSTOMERS.read_text().splitlines()
-    file.write_text("\n".join([",".join(own.get(name, name) for name in header.split(",")), *lines]))
+    file.write_text("\n".join([",".join([*own, "leaves"]), *CUSTOMERS.read_text().splitlines()[1:]]))
     _, rows = validated("table_csv", "--folds", "2", "--trainer.max_epochs", "2", "--data.train_file", str(file))
-    assert list(rows[0]) == [
-        *("split", "cv_row", "row", "fold", "label", "predicted"),
-        *("cv_fold", "cv_label", "cv_predicted", "p_label", "p_predicted"),
-    ]
-    given = {tuple(row.values()) for row in read_csv(CUSTOMERS)}
-    assert {(*(row[name] for name in own.values()), row["cv_label"]) for row in rows} < given
+    assert list(rows[0]) == ["split", "cv_row" if "row" in own else "row", *own, *judged]
+    given = Counter(tuple(row.values()) for row in read_csv(CUSTOMERS))
+    assert Counter((*(row[name] for name in own), row[judged[1]]) for row in rows) < given
+    assert len(rows) == 128  # of 160; a fifth is the test's
 
 
 def test_texts_with_an_out_of_scope_label_are_judged_by_all_metrics_without_a_threshold_of_their_own(validated):
