@@ -6,7 +6,6 @@ import runpy
 import warnings
 from pathlib import Path
 
-import lightning as L
 import pytest
 import torch
 from torch.utils.data import DataLoader
@@ -15,6 +14,7 @@ from examples import article_module
 from examples.article_module import ArticleModule
 from examples.from_scratch import shuffled, toy_points, train
 from logreg.softmax import SoftmaxRegression
+from tests.tools.runs import quiet_trainer
 
 ROOT = Path(__file__).parents[2]
 SOURCE = inspect.getsource(ArticleModule)
@@ -22,8 +22,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:You defined a `validation_step` 
 
 
 def trained(model, batches):
-    options = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
-    trainer = L.Trainer(max_epochs=1, enable_checkpointing=False, log_every_n_steps=1, **options)
+    trainer = quiet_trainer(None, max_epochs=1, enable_checkpointing=False)
     trainer.fit(model, DataLoader(batches, batch_size=None))
     return model
 

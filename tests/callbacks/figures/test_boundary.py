@@ -25,6 +25,7 @@ from callbacks.figures import canvas
 from callbacks.figures.boundary import DecisionBoundary, boundary_grid, draw
 from callbacks.figures.canvas import COLOURS
 from callbacks.run.checkpoints import RelocatableModelCheckpoint
+from tests.tools.runs import quiet_trainer
 
 
 class TinyData(L.LightningDataModule):
@@ -91,11 +92,9 @@ class OneVersusAll(TinyModel):
 
 def fit(run, callback, epochs=1, data=None, model=None, ckpt_path=None, **options):
     callbacks = [c for c in (callback, *options.pop("callbacks", ())) if c is not None]
-    quiet = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False, "log_every_n_steps": 1}
-    options = {**quiet, "enable_checkpointing": False, "num_sanity_val_steps": 0, "accelerator": "cpu", **options}
-    trainer = L.Trainer(max_epochs=epochs, default_root_dir=run, callbacks=callbacks, **options)
-    model = TinyModel() if model is None else model
-    trainer.fit(model, datamodule=TinyData() if data is None else data, ckpt_path=ckpt_path)
+    options = {"enable_checkpointing": False, "num_sanity_val_steps": 0, "max_epochs": epochs} | options
+    model = model or TinyModel()
+    quiet_trainer(run, *callbacks, **options).fit(model, datamodule=data or TinyData(), ckpt_path=ckpt_path)
     return model
 
 
@@ -144,11 +143,12 @@ def marks(ax, edge=None):
 # The grid
 
 
-def test_grid_reaches_beyond_every_point_by_the_margin():
-    x = torch.tensor([[0.0, 100.0], [10.0, 300.0]])
-    grid = boundary_grid(x, lines([1.0, 0.0]), resolution=5, margin=0.1)
+def test_grid_reaches_beyond_every_point_by_the_margin_and_has_width_along_a_feature_that_never_varies():
+    grid = boundary_grid(torch.tensor([[0.0, 100.0], [10.0, 300.0]]), lines([1.0, 0.0]), resolution=5, margin=0.1)
     assert grid.x1.tolist() == [-1.0, 2.0, 5.0, 8.0, 11.0]
     assert grid.x2.tolist() == [80.0, 140.0, 200.0, 260.0, 320.0]
+    grid = boundary_grid(torch.tensor([[3.0, 0.0], [3.0, 1.0]]), lines([1.0, 1.0]), resolution=3)
+    assert grid.x1[0] < 3.0 < grid.x1[-1]
 
 
 def test_grid_probabilities_are_those_of_the_model_at_each_place():
@@ -160,11 +160,6 @@ def test_grid_probabilities_are_those_of_the_model_at_each_place():
         for column, x1 in enumerate(grid.x1):
             direct = predict(torch.stack([x1, x2])[None])[0]
             torch.testing.assert_close(grid.values[row, column], direct)
-
-
-def test_grid_has_width_along_a_feature_that_never_varies():
-    grid = boundary_grid(torch.tensor([[3.0, 0.0], [3.0, 1.0]]), lines([1.0, 1.0]), resolution=3)
-    assert grid.x1[0] < 3.0 < grid.x1[-1]
 
 
 # The picture
@@ -198,17 +193,14 @@ def test_rows_of_two_classes_on_one_spot_are_both_visible():
     assert size_below > 2 * size_above
 
 
-def test_border_is_where_the_probability_is_one_half():
-    x = torch.tensor([[0.0, 0.0], [4.0, 2.0]])
-    (border,) = borders(picture(lines([1.0, 2.0], bias=-4.0), x, torch.tensor([0, 1])))
-    np.testing.assert_allclose(border @ [1.0, 2.0], 4.0, atol=1e-6)
-
-
-def test_border_of_a_very_confident_model_is_no_staircase():
-    x = torch.tensor([[0.0, 0.0], [4.0, 2.0]])
-    (border,) = borders(picture(lines([40.0, 90.0], bias=-165.0), x, torch.tensor([0, 1])))
-    distance = (border @ [40.0, 90.0] - 165.0) / np.hypot(40.0, 90.0)
-    np.testing.assert_allclose(distance, 0.0, atol=0.001)  # the probabilities alone would give 0.008
+@pytest.mark.parametrize(
+    ("weight", "bias", "tolerance"),
+    [([1.0, 2.0], -4.0, 4e-7), ([40.0, 90.0], -165.0, 0.001)],  # the latter's probabilities alone would give 0.008
+)
+def test_border_is_where_the_probability_is_one_half(weight, bias, tolerance):
+    ax = picture(lines(weight, bias), torch.tensor([[0.0, 0.0], [4.0, 2.0]]), torch.tensor([0, 1]))
+    (border,) = borders(ax)
+    np.testing.assert_allclose((border @ weight + bias) / np.hypot(*weight), 0.0, atol=tolerance)
 
 
 @pytest.mark.parametrize("classes", [2, 3])
@@ -298,34 +290,39 @@ def test_options_out_of_range_are_refused(name, bad):
         DecisionBoundary(**{name: bad})
 
 
-def test_four_features_are_refused_before_training_with_the_option_to_set(tmp_path):
-    model = TinyModel(4)
-    before = model.linear.weight.clone()
-    message = r"draws exactly 2 features, got 4 \(feature 0 \(cm\), .*\): set data.init_args.features to two names"
-    with pytest.raises(ValueError, match=message):
-        fit(tmp_path, DecisionBoundary(), data=TinyData(num_features=4), model=model)
-    assert torch.equal(model.linear.weight, before)
-    assert list(tmp_path.iterdir()) == []
+class Plain(L.LightningModule):
+    training_step = validation_step = TinyModel.training_step
+    configure_optimizers = TinyModel.configure_optimizers
 
 
-def test_more_classes_than_colours_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="colours for 2 to 8 classes, got 9"):
-        fit(tmp_path, DecisionBoundary(), data=TinyData(num_classes=9), model=TinyModel(2, 9))
-
-
-def test_model_and_data_that_lack_something_are_refused(tmp_path):
-    class Plain(L.LightningModule):
-        training_step = validation_step = TinyModel.training_step
-        configure_optimizers = TinyModel.configure_optimizers
-
-    with pytest.raises(ValueError, match=r"Plain has no predict_proba\(x: Tensor\) -> Tensor"):
-        fit(tmp_path, DecisionBoundary(), model=Plain())
+def unplottable():
     rows = TensorDataset(torch.zeros(2, 2))
     data = L.LightningDataModule.from_datasets(rows, rows)
     data.feature_names, data.class_names = ["a", "b"], ["c", "d"]
-    message = r"LightningDataModule has no points\(split: str\) -> .*, transform\(x: Tensor\) -> Tensor; add it, or "
+    return data
+
+
+@pytest.mark.parametrize(
+    ("model", "data", "message"),
+    [
+        (
+            *(TinyModel(4), TinyData(num_features=4)),
+            r"draws exactly 2 features, got 4 \(feature 0 \(cm\), .*\): set data.init_args.features to two names",
+        ),
+        (TinyModel(2, 9), TinyData(num_classes=9), "colours for 2 to 8 classes, got 9"),
+        (Plain(), TinyData(), r"Plain has no predict_proba\(x: Tensor\) -> Tensor"),
+        (
+            *(TinyModel(), unplottable()),
+            r"LightningDataModule has no points\(split: str\) -> .*, transform\(x: Tensor\) -> Tensor; add it, or ",
+        ),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused_before_training(tmp_path, model, data, message):
+    before = [parameter.clone() for parameter in model.parameters()]
     with pytest.raises(ValueError, match=message):
-        fit(tmp_path, DecisionBoundary(), data=data)
+        fit(tmp_path, DecisionBoundary(), data=data, model=model)
+    assert all(map(torch.equal, model.parameters(), before))
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

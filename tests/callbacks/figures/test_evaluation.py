@@ -1,7 +1,5 @@
 """The pictures of a test: which are drawn, what they show, and the files beside them."""
 
-import csv
-
 import lightning as L
 import numpy as np
 import pytest
@@ -19,6 +17,7 @@ from callbacks.figures.curves import interval
 from callbacks.figures.evaluation import Figures
 from callbacks.figures.plots import EvaluatedRows, pictures
 from callbacks.run.loggers import EvaluationBoard
+from tests.tools.runs import quiet_trainer, read_csv
 
 N = 300
 
@@ -266,15 +265,7 @@ class Answers(L.LightningDataModule):
 
 
 def run_test(folder, callback, model=None, data=None, **options):
-    plain = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
-    plain |= {"accelerator": "cpu", "default_root_dir": folder, "callbacks": [callback]}
-    trainer = L.Trainer(**plain | options)
-    trainer.test(model or Oracle(), data or Answers(), verbose=False)
-
-
-def read_csv(path):
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
+    quiet_trainer(folder, callback, **options).test(model or Oracle(), data or Answers(), verbose=False)
 
 
 def test_files_pictures_and_tensorboard_hold_the_same(tmp_path):
@@ -294,6 +285,7 @@ def test_files_pictures_and_tensorboard_hold_the_same(tmp_path):
     assert {(line["target"], line["predicted"]): int(line["rows"]) for line in lines} == {
         (classes[i], classes[j]): matrix[i, j] for i in range(3) for j in range(3) if i != j
     }
+    assert [int(line["rows"]) for line in lines] == sorted((int(line["rows"]) for line in lines), reverse=True)
     of_class = matrix[classes.index(lines[0]["target"])].sum()
     assert float(lines[0]["share"]) == pytest.approx(int(lines[0]["rows"]) / of_class, abs=1e-4)
     top = [line for line in read_csv(tmp_path / "top_features.csv") if line["label"] == "green"]

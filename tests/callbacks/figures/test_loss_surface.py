@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from callbacks.figures.boundary import Grid
 from callbacks.figures.loss_surface import LossSurface, draw, surface
+from tests.tools.runs import quiet_trainer
 
 X = torch.tensor([[0.5, 2.0], [-1.0, 1.0], [2.0, -1.0], [0.0, -2.0]])
 TARGET = torch.tensor([1, 0, 1, 0])
@@ -53,8 +54,7 @@ class Data(L.LightningDataModule):
 
 def fit(folder, epochs, model=None, **options):
     callback, model = LossSurface(), model or Logit()
-    plain = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
-    trainer = L.Trainer(accelerator="cpu", default_root_dir=folder, max_epochs=epochs, callbacks=[callback], **plain)
+    trainer = quiet_trainer(folder, callback, max_epochs=epochs)
     trainer.fit(model, datamodule=Data(), **options)
     trainer.save_checkpoint(folder / "last.ckpt")
     return callback, model
@@ -86,7 +86,7 @@ def test_the_map_of_a_binary_logit_is_the_objective_that_it_trains_on():
 
 
 @pytest.mark.filterwarnings("ignore:.*no `validation_step`.*", "ignore:.*does not have many workers.*")
-@pytest.mark.filterwarnings("ignore:.*log_every_n_steps.*", "ignore:.*val_dataloader.*", "ignore:.*exists and is not.*")
+@pytest.mark.filterwarnings("ignore:.*val_dataloader.*", "ignore:.*exists and is not.*")
 def test_the_path_has_the_weights_at_the_start_and_after_each_epoch_also_after_a_resume(tmp_path):
     callback, model = fit(tmp_path, 4)
     assert len(callback.path) == 5

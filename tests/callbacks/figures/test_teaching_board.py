@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from callbacks.figures.teaching_board import TeachingBoard, draw
 from logreg.binary import BinaryLogit
+from tests.tools.runs import quiet_trainer
 
 X = torch.tensor([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
 TARGET = torch.tensor([0, 1, 0, 1])
@@ -35,15 +36,13 @@ def by_hand(*arguments, **options):
     return pytest.importorskip("logreg.softmax").SoftmaxRegression(*arguments, **options)
 
 
-QUIET = {"enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}
-QUIET |= {"log_every_n_steps": 1, "logger": False}
+def trainer_in(folder, epochs, logger=False):
+    return quiet_trainer(folder, TeachingBoard(), max_epochs=epochs, logger=logger, enable_checkpointing=False)
 
 
-def fit(folder, model, data=None, logger=True, **options):
+def fit(folder, model, data=None, logger=True):
     board = TensorBoardLogger(str(folder), name="", version="") if logger else False
-    options = QUIET | {"logger": board, "accelerator": "cpu", "default_root_dir": folder} | options
-    trainer = L.Trainer(max_epochs=3, callbacks=[TeachingBoard()], **options)
-    trainer.fit(model, datamodule=data or FourPoints())
+    trainer_in(folder, 3, board).fit(model, datamodule=data or FourPoints())
     found = EventAccumulator(str(folder), size_guidance={"scalars": 0, "histograms": 0})
     return found.Reload()
 
@@ -92,8 +91,7 @@ def test_the_picture_has_the_curves_of_a_resumed_run_from_its_start(tmp_path, mo
 
     def run(epochs, ckpt_path=None):
         torch.manual_seed(0)
-        options = QUIET | {"accelerator": "cpu", "default_root_dir": tmp_path, "callbacks": [TeachingBoard()]}
-        trainer = L.Trainer(max_epochs=epochs, **options)
+        trainer = trainer_in(tmp_path, epochs)
         trainer.fit(BinaryLogit(num_features=2), datamodule=FourPoints(), ckpt_path=ckpt_path)
         trainer.save_checkpoint(tmp_path / "last.ckpt")
 

@@ -8,6 +8,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, TensorDataset
 
 from callbacks.figures.weights import WeightImages, draw
+from tests.tools.runs import quiet_trainer
 
 
 class Pixels(L.LightningDataModule):
@@ -33,9 +34,8 @@ class Linear(L.LightningModule):
 
 
 def fit(folder, model, data=None):
-    plain = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False, "accelerator": "cpu"}
-    plain |= {"enable_checkpointing": False, "default_root_dir": folder, "max_epochs": 4}
-    L.Trainer(**plain, callbacks=[WeightImages()]).fit(model, datamodule=data or Pixels())
+    trainer = quiet_trainer(folder, WeightImages(), max_epochs=4, enable_checkpointing=False)
+    trainer.fit(model, datamodule=data or Pixels())
 
 
 def test_each_class_has_its_column_row_by_row_and_white_is_zero():
@@ -53,13 +53,13 @@ def test_each_class_has_its_column_row_by_row_and_white_is_zero():
 
 
 def test_of_a_binary_logit_the_one_column_is_of_the_second_class():
-    trainer = L.Trainer(logger=False, accelerator="cpu")
+    trainer = quiet_trainer(None)
     trainer.datamodule = type("Two", (Pixels,), {"class_names": ("no", "yes")})()
     WeightImages().scene(trainer, Linear(1), "Best")(figure := Figure(layout="constrained"))
     assert [ax.get_title() for ax in figure.axes[:-1]] == ["yes"]
 
 
-@pytest.mark.filterwarnings("ignore:.*does not have many workers.*", "ignore:.*log_every_n_steps.*")
+@pytest.mark.filterwarnings("ignore:.*does not have many workers.*")
 def test_pictures_of_the_start_of_epochs_and_of_the_end_become_a_gif(tmp_path):
     fit(tmp_path, Linear())
     frames = [f"weights_epoch_{epoch:05d}.png" for epoch in (0, 1, 2, 3, 4)]

@@ -1,9 +1,7 @@
 """coefficients.csv: by hand and beside scikit-learn, and for which models there is none."""
 
-import csv
 import math
 
-import lightning as L
 import numpy as np
 import pytest
 import torch
@@ -15,6 +13,7 @@ from datamodules.table.tabular import Table, TabularDataModule
 from logreg.binary import BinaryLogit
 from logreg.net_classifier import NetClassifier
 from logreg.one_vs_all import OneVsAll
+from tests.tools.runs import quiet_trainer, read_csv
 
 X = np.random.default_rng(0).normal([170, 0.02], [10, 0.01], size=(120, 2)).astype(np.float32)
 TARGET = (X[:, 0] / 10 - 400 * X[:, 1] + np.random.default_rng(1).normal(size=120) > 9).astype(int)
@@ -26,13 +25,11 @@ class People(TabularDataModule):
 
 
 def fit(model, data, path, epochs=5):
-    plain = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False, "accelerator": "cpu"}
-    options = {"default_root_dir": path, "callbacks": [CoefficientsWriter()], "log_every_n_steps": 1, **plain}
-    L.Trainer(max_epochs=epochs, **options).fit(model, data)
+    quiet_trainer(path, CoefficientsWriter(), max_epochs=epochs).fit(model, data)
     if not (path / "coefficients.csv").is_file():
         return None
-    with open(path / "coefficients.csv", newline="") as file:
-        return {row.pop("feature"): {name: float(value) for name, value in row.items()} for row in csv.DictReader(file)}
+    rows = read_csv(path / "coefficients.csv")
+    return {row.pop("feature"): {name: float(value) for name, value in row.items()} for row in rows}
 
 
 def newton(parameters):

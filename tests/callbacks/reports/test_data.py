@@ -1,6 +1,5 @@
 """What is found in the data before training, against counts worked out by hand."""
 
-import csv
 import json
 
 import lightning as L
@@ -8,6 +7,7 @@ import pytest
 import torch
 
 from callbacks.reports.data import DataReport, inspect_splits
+from tests.tools.runs import quiet_trainer, read_csv
 
 TRAIN = ["a", "b", "a", "c", "c", None, "d"], [0, 1, 0, 1, 0, 1, 2]
 VAL = ["b", "e"], [1, 0]
@@ -56,12 +56,9 @@ class Model(L.LightningModule):
 @pytest.mark.filterwarnings("ignore:.*no `validation_step`.*", "ignore:.*configure_optimizers.*")
 @pytest.mark.filterwarnings("ignore:.*`training_step` returned `None`.*")
 def test_a_fit_writes_the_report_and_prints_a_table_before_it_trains(tmp_path, capsys):
-    plain = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
-    trainer = L.Trainer(accelerator="cpu", default_root_dir=tmp_path, callbacks=[DataReport()], max_epochs=1, **plain)
-    trainer.fit(Model(), Data())
+    quiet_trainer(tmp_path, DataReport(), max_epochs=1).fit(Model(), Data())
     assert json.loads((tmp_path / "data_report.json").read_text())["test"]["in_train"] == 1
-    with (tmp_path / "data_issues.csv").open(newline="") as file:
-        lines = list(csv.DictReader(file))
+    lines = read_csv(tmp_path / "data_issues.csv")
     assert lines[0] == {"problem": "conflicting", "split": "train", "row": "3", "label": "y", "content": "c"}
     assert len(lines) == 6
     printed = capsys.readouterr().out

@@ -1,6 +1,5 @@
 """The files of `test` and `predict`, for a model whose probabilities are given."""
 
-import csv
 import json
 import re
 
@@ -14,6 +13,7 @@ from callbacks.figures.evaluation import Figures
 from callbacks.reports.evaluation import EvaluationReport
 from callbacks.reports.predictions import PredictionWriter
 from callbacks.run.outputs import MetricsWriter
+from tests.tools.runs import quiet_trainer, read_csv
 
 PROBA = torch.tensor([[0.9, 0.1, 0.0], [0.2, 0.5, 0.3], [0.1, 0.2, 0.7], [0.6, 0.3, 0.1], [0.0, 0.05, 0.95]])
 TARGET = torch.tensor([0, 2, 2, 1, 0])  # rows 1, 3 and 4 are misclassified, row 4 with the highest probability
@@ -72,18 +72,8 @@ class Answers(L.LightningDataModule):
         return [{"name": f"{split} {index}"} for index in indices]
 
 
-def trainer_in(directory, callback, **options):
-    plain = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
-    return L.Trainer(accelerator="cpu", devices=1, default_root_dir=directory, callbacks=callback, **plain, **options)
-
-
-def read_table(path):
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
-
-
 def test_test_metrics_are_a_flat_map_from_name_to_number(tmp_path):
-    trainer_in(tmp_path, MetricsWriter()).test(Oracle(), Answers(), verbose=False)
+    quiet_trainer(tmp_path, MetricsWriter()).test(Oracle(), Answers(), verbose=False)
     assert json.loads((tmp_path / "test_metrics.json").read_text()) == {"test/loss": 0.25}
 
 
@@ -91,14 +81,14 @@ def test_test_metrics_are_a_flat_map_from_name_to_number(tmp_path):
 def tested(tmp_path_factory):
     """The reports of two tests by one Trainer."""
     folder = tmp_path_factory.mktemp("tested")
-    trainer = trainer_in(folder, EvaluationReport())
+    trainer = quiet_trainer(folder, EvaluationReport())
     for _ in range(2):
         trainer.test(Oracle(), Answers(), verbose=False)
     return folder
 
 
 def test_every_class_has_its_own_line_of_metrics(tested):
-    lines = read_table(tested / "per_class.csv")
+    lines = read_csv(tested / "per_class.csv")
     assert [line["label"] for line in lines] == ["red", "green", "blue, or so"]
     assert [line["rows"] for line in lines] == ["2", "1", "2"]
     expected = f1_score(TARGET, PROBA.argmax(dim=1), average=None, zero_division=0)
@@ -106,7 +96,7 @@ def test_every_class_has_its_own_line_of_metrics(tested):
 
 
 def test_errors_list_the_misclassified_rows_the_most_confident_first(tested):
-    assert read_table(tested / "errors.csv") == [
+    assert read_csv(tested / "errors.csv") == [
         {"name": "test 4", "target": "red", "predicted": "blue, or so", "probability": "0.9500"},
         {"name": "test 3", "target": "green", "predicted": "red", "probability": "0.6000"},
         {"name": "test 1", "target": "blue, or so", "predicted": "green", "probability": "0.5000"},
@@ -127,7 +117,7 @@ def test_predictions_come_in_the_order_of_the_rows_with_the_likeliest_classes_fi
 
 
 def test_a_dry_run_writes_nothing(tmp_path):
-    trainer_in(tmp_path, EvaluationReport(), fast_dev_run=True).test(Oracle(), Answers(), verbose=False)
+    quiet_trainer(tmp_path, EvaluationReport(), fast_dev_run=True).test(Oracle(), Answers(), verbose=False)
     predict(tmp_path, fast_dev_run=True)
     assert list(tmp_path.iterdir()) == []
 
@@ -137,7 +127,7 @@ def predictions(folder):
 
 
 def predict(folder, model=None, data=None, writer=None, **options):
-    trainer = trainer_in(folder, writer or PredictionWriter(), **options)
+    trainer = quiet_trainer(folder, writer or PredictionWriter(), **options)
     return trainer.predict(model or Oracle(), data or Answers(), return_predictions=False)
 
 
@@ -168,13 +158,13 @@ def test_rows_without_indices_are_numbered_in_the_order_they_come(tmp_path, kind
 
 
 def test_errors_are_found_without_indices(tmp_path):
-    trainer_in(tmp_path, EvaluationReport()).test(Oracle(), TwoParts(), verbose=False)
-    assert [line["name"] for line in read_table(tmp_path / "errors.csv")] == ["test 4", "test 3", "test 1"]
+    quiet_trainer(tmp_path, EvaluationReport()).test(Oracle(), TwoParts(), verbose=False)
+    assert [line["name"] for line in read_csv(tmp_path / "errors.csv")] == ["test 4", "test 3", "test 1"]
 
 
 def test_a_test_without_targets_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"expected batches \(x, target\) or \(x, target, indices\), got x alone"):
-        trainer_in(tmp_path, EvaluationReport()).test(Oracle(), OnePart(), verbose=False)
+        quiet_trainer(tmp_path, EvaluationReport()).test(Oracle(), OnePart(), verbose=False)
 
 
 def test_a_batch_of_another_kind_is_refused(tmp_path):
@@ -214,7 +204,7 @@ def test_probabilities_are_computed_in_the_trainers_precision(tmp_path, precisio
             return logits.softmax(dim=1)
 
     predict(tmp_path, Network(), precision=precision)
-    trainer_in(tmp_path, EvaluationReport(), precision=precision).test(Network(), Answers(), verbose=False)
+    quiet_trainer(tmp_path, EvaluationReport(), precision=precision).test(Network(), Answers(), verbose=False)
     assert sum(line["probability"] > 1 / 3 for line in predictions(tmp_path)) == 5
 
 
@@ -234,14 +224,14 @@ def test_what_is_missing_is_refused_before_anything_runs_and_left_to_ask_for(tmp
     assert kind.unmet(Plain(), Answers()) == expected
     assert "LightningDataModule has no class_names: Sequence[str]" in kind.unmet(Oracle(), L.LightningDataModule())
     assert kind.unmet(Oracle(), Answers()) is None
-    trainer = trainer_in(tmp_path, kind())
+    trainer = quiet_trainer(tmp_path, kind())
     for run in (trainer.test, trainer.predict):
         with pytest.raises(
             ValueError, match=r"does not apply: Plain has no .*, predict_label\(proba: Tensor\) -> Tensor"
         ):
             run(Plain(), Answers())
     with pytest.raises(ValueError, match="a run without a datamodule has no class_names"):
-        trainer_in(tmp_path, kind()).test(Oracle(), Answers().loader())
+        quiet_trainer(tmp_path, kind()).test(Oracle(), Answers().loader())
 
 
 class Scoring(Oracle):
@@ -270,7 +260,7 @@ class Scoring(Oracle):
     ],
 )
 def test_a_step_that_returns_no_probabilities_gets_no_report_and_a_line_that_says_why(tmp_path, capsys, outputs, got):
-    trainer_in(tmp_path, EvaluationReport()).test(Scoring(outputs), Answers(), verbose=False)
+    quiet_trainer(tmp_path, EvaluationReport()).test(Scoring(outputs), Answers(), verbose=False)
     predict(tmp_path, Scoring(outputs))
     assert {path.name for path in tmp_path.iterdir()} <= {"predictions.pt"}
     test, predicted, *saved = capsys.readouterr().out.splitlines()
@@ -289,7 +279,7 @@ def test_the_model_runs_once_a_batch(tmp_path):
             return super().predict_proba(x)
 
     model = Counting()
-    trainer_in(tmp_path, [EvaluationReport(), Figures()]).test(model, Answers(), verbose=False)
+    quiet_trainer(tmp_path, EvaluationReport(), Figures()).test(model, Answers(), verbose=False)
     assert model.ran == len(Answers.order)
     assert (tmp_path / "figures/confusion.png").is_file()
 
@@ -348,7 +338,7 @@ class SameNames(NamedAnswers):
 
 def test_columns_of_the_same_names_as_answers_keep_their_values(tmp_path):
     predict(tmp_path, Explained(), SameNames(), PredictionWriter(top_k=1))
-    records, lines = predictions(tmp_path), read_table(tmp_path / "predictions.csv")
+    records, lines = predictions(tmp_path), read_csv(tmp_path / "predictions.csv")
     for found in (*records, *lines):
         assert {name: str(found[name]) for name in OWN} == {name: str(value) for name, value in OWN.items()}
     labels = ["red", "green", "blue, or so", None, "blue, or so"]
@@ -367,7 +357,7 @@ def test_columns_that_only_some_rows_of_the_file_have_come_before_the_answers(tm
             return [{"a": 1} if index < 2 else {"b": [index], "a": "x\ny"} for index in indices]
 
     predict(tmp_path, data=Ragged())
-    lines = read_table(tmp_path / "predictions.csv")
+    lines = read_csv(tmp_path / "predictions.csv")
     assert list(lines[0])[:3] == ["a", "b", "label"]
     assert [(line["a"], line["b"]) for line in lines] == [("1", "")] * 2 + [("x\ny", f"[{i}]") for i in (2, 3, 4)]
     assert [line["label"] for line in lines] == ["red", "green", "blue, or so", "", "blue, or so"]
@@ -390,8 +380,8 @@ def test_errors_keep_the_users_own_columns_and_a_formula_among_them_is_disarmed_
         def describe(self, indices, split):
             return [row | {"text": "=cmd()"} for row in super().describe(indices, split)]
 
-    trainer_in(tmp_path, EvaluationReport()).test(Oracle(), Formula(), verbose=False)
-    (first, *_) = read_table(tmp_path / "errors.csv")
+    quiet_trainer(tmp_path, EvaluationReport()).test(Oracle(), Formula(), verbose=False)
+    (first, *_) = read_csv(tmp_path / "errors.csv")
     assert first["text"] == "'=cmd()"
     assert (first["target"], first["test_target"], first["predicted"]) == ("mine too", "red", "blue, or so")
     assert (first["probability"], first["test_probability"]) == ("7", "0.9500")

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from callbacks.reports.summary import HyperparameterSummary, charts
 from callbacks.run.checkpoints import RelocatableModelCheckpoint
+from tests.tools.runs import quiet_trainer
 
 CONFIG = {
     "seed_everything": 7,
@@ -51,11 +52,8 @@ class Model(L.LightningModule):
 def fit(tmp_path):
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(CONFIG, sort_keys=False))
     board = TensorBoardLogger(str(tmp_path), name="", version="", default_hp_metric=False)
-    plain = {"enable_progress_bar": False, "enable_model_summary": False}
-    trainer = L.Trainer(
-        **{"accelerator": "cpu", "default_root_dir": tmp_path, "max_epochs": 2, "log_every_n_steps": 1, **plain},
-        **{"logger": board, "callbacks": [RelocatableModelCheckpoint("val/iou", "max"), HyperparameterSummary()]},
-    )
+    callbacks = RelocatableModelCheckpoint("val/iou", "max"), HyperparameterSummary()
+    trainer = quiet_trainer(tmp_path, *callbacks, max_epochs=2, logger=board)
     loader = DataLoader(TensorDataset(torch.ones(4, 1)), batch_size=2)
     trainer.fit(Model(), loader, loader)
     return EventAccumulator(str(tmp_path)).Reload()
