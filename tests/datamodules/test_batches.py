@@ -54,68 +54,70 @@ def flat(batches):
     return list(itertools.chain.from_iterable(batches))
 
 
+def trainer(epochs, **options):
+    quiet = dict.fromkeys(("enable_progress_bar", "enable_model_summary", "logger"), False)
+    return L.Trainer(max_epochs=epochs, accelerator="cpu", devices=1, **quiet, **options)
+
+
 def fit(data, model, epochs, ckpt_path=None, **options):
-    plain = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
-    trainer = L.Trainer(max_epochs=epochs, accelerator="cpu", devices=1, **plain, **options)
-    trainer.fit(model, data.train_dataloader(), ckpt_path=ckpt_path, weights_only=True)
-    return trainer
+    fitting = trainer(epochs, **options)
+    fitting.fit(model, data.train_dataloader(), ckpt_path=ckpt_path, weights_only=True)
+    return fitting
+
+
+def shares(world_size, *arguments, **options):
+    """The samplers of several processes."""
+    return [
+        ResumableBatchSampler(*arguments, rank=rank, world_size=world_size, **options) for rank in range(world_size)
+    ]
 
 
 sizes = {"num_samples": st.integers(1, 40), "batch_size": st.integers(1, 12), "seed": st.integers(0, 2**31)}
 
 
-@given(**sizes, number=st.integers(0, 10_000))
-def test_order_is_a_function_of_seed_and_epoch(num_samples, batch_size, seed, number):
-    first, second = (ResumableBatchSampler(num_samples, batch_size, shuffle=True, seed=seed) for _ in range(2))
+@given(**sizes, number=st.integers(0, 10_000), target=st.lists(st.integers(0, 4), min_size=40, max_size=40))
+@pytest.mark.parametrize("is_stratified", [False, True])
+def test_an_epoch_has_every_sample_once_in_an_order_by_seed_and_epoch(
+    is_stratified, num_samples, batch_size, seed, number, target
+):
+    strata = torch.tensor(target[:num_samples]) if is_stratified else None
+    first, second = (
+        ResumableBatchSampler(num_samples, batch_size, shuffle=True, seed=seed, strata=strata) for _ in range(2)
+    )
     epoch(first, number + 1)
     torch.manual_seed(number)  # whatever the global generator does
-    assert epoch(first, number) == epoch(second, number)
-
-
-def test_order_changes_with_the_epoch_and_with_the_seed():
-    orders = [flat(epoch(ResumableBatchSampler(50, 8, shuffle=True, seed=s), e)) for s in range(4) for e in range(4)]
-    assert len(set(map(tuple, orders))) == 16
-
-
-@given(**sizes)
-def test_every_sample_is_in_one_batch_of_each_epoch_and_only_the_last_batch_is_smaller(num_samples, batch_size, seed):
-    sampler = ResumableBatchSampler(num_samples, batch_size, shuffle=True, seed=seed)
-    batches = epoch(sampler)
+    batches = epoch(first, number)
+    assert batches == epoch(second, number)
     assert sorted(flat(batches)) == list(range(num_samples))
     assert all(len(batch) == batch_size for batch in batches[:-1])
-    assert len(batches) == len(sampler)
+    assert len(batches) == len(first)
+
+
+@pytest.mark.parametrize("strata", [None, torch.arange(50) % 5])
+def test_order_changes_with_the_epoch_and_with_the_seed(strata):
+    samplers = [ResumableBatchSampler(50, 8, shuffle=True, seed=seed, strata=strata) for seed in range(4)]
+    assert len({tuple(flat(epoch(sampler, number))) for sampler in samplers for number in range(4)}) == 16
 
 
 @given(**sizes, world_size=st.sampled_from([1, 2, 4]))
 def test_processes_together_see_the_batches_of_one(num_samples, batch_size, seed, world_size):
     alone = epoch(ResumableBatchSampler(num_samples, batch_size, shuffle=True, seed=seed), 3)
-    shares = [
-        epoch(
-            ResumableBatchSampler(num_samples, batch_size, shuffle=True, seed=seed, rank=rank, world_size=world_size), 3
-        )
-        for rank in range(world_size)
-    ]
+    of_ranks = [epoch(share, 3) for share in shares(world_size, num_samples, batch_size, shuffle=True, seed=seed)]
     for number, batch in enumerate(alone):
-        parts = [share[number] for share in shares]
+        parts = [batches[number] for batches in of_ranks]
         assert sorted(flat(parts)) == sorted(batch)
         assert max(map(len, parts)) - min(map(len, parts)) <= 1
-    assert {len(share) for share in shares} == {len(alone)}  # else one process would wait for the others forever
+    assert {len(batches) for batches in of_ranks} == {len(alone)}  # else one process would wait for the others forever
 
 
 def test_a_process_may_have_no_sample_of_the_last_batch():
-    shares = [epoch(ResumableBatchSampler(5, 4, rank=rank, world_size=2)) for rank in range(2)]
-    assert shares == [[[0, 2], [4]], [[1, 3], []]]
+    assert [epoch(share) for share in shares(2, 5, 4)] == [[[0, 2], [4]], [[1, 3], []]]
 
 
 def test_without_shuffling_samples_keep_their_order_in_every_epoch():
     sampler = ResumableBatchSampler(5, 2)
     assert epoch(sampler, 0) == epoch(sampler, 7) == [[0, 1], [2, 3], [4]]
-
-
-def test_batch_indices_name_the_epoch():
-    sampler = ResumableBatchSampler(4, 2, shuffle=True)
-    sampler.set_epoch(5)
-    assert [batch.epoch for batch in sampler] == [5, 5]
+    assert [batch.epoch for batch in sampler] == [7, 7, 7]
 
 
 def test_random_numbers_depend_on_seed_epoch_and_stream_and_stay_what_they_were():
@@ -128,10 +130,7 @@ def test_random_numbers_depend_on_seed_epoch_and_stream_and_stay_what_they_were(
 
 @given(**sizes, world_size=st.sampled_from([1, 3]), first=st.integers(0, 3))
 def test_indices_are_announced_before_they_are_asked_for(num_samples, batch_size, seed, world_size, first):
-    for rank in range(world_size):
-        sampler = ResumableBatchSampler(
-            num_samples, batch_size, shuffle=True, seed=seed, rank=rank, world_size=world_size
-        )
+    for sampler in shares(world_size, num_samples, batch_size, shuffle=True, seed=seed):
         sampler.start_batch = min(first, len(sampler))
         announced = []
         for batch in sampler:
@@ -158,19 +157,6 @@ def test_weights_draw_samples_with_replacement_by_their_probability():
 classes = st.lists(st.integers(0, 4), min_size=1, max_size=60).map(torch.tensor)
 
 
-@given(target=classes, batch_size=st.integers(1, 20), seed=st.integers(0, 2**31), number=st.integers(0, 99))
-def test_stratified_batches_hold_every_sample_once_and_are_a_function_of_seed_and_epoch(
-    target, batch_size, seed, number
-):
-    first, second = (
-        ResumableBatchSampler(len(target), batch_size, shuffle=True, seed=seed, strata=target) for _ in range(2)
-    )
-    rows = epoch(first, number)
-    assert sorted(flat(rows)) == list(range(len(target)))
-    torch.manual_seed(number)
-    assert epoch(second, number) == rows
-
-
 @given(target=classes, seed=st.integers(0, 2**31))
 def test_after_any_number_of_samples_each_class_has_been_seen_in_proportion(target, seed):
     order = ResumableBatchSampler(len(target), 8, shuffle=True, seed=seed, strata=target).order()
@@ -192,19 +178,6 @@ def test_stratified_batches_miss_hardly_a_class():
     assert missing(target) < 1
 
 
-def test_stratified_batches_differ_from_epoch_to_epoch():
-    sampler = ResumableBatchSampler(50, 8, shuffle=True, strata=torch.arange(50) % 5)
-    assert len({tuple(flat(epoch(sampler, number))) for number in range(5)}) == 5
-
-
-def test_only_training_batches_are_stratified():
-    data = Numbers(num_samples=12, stratified_batches=True)
-    assert data.train_dataloader().sampler.strata.tolist() == [0, 1] * 6
-    for loader in (data.val_dataloader(), data.test_dataloader(), data.predict_dataloader()):
-        assert loader.sampler.strata is None
-        assert flat(batch.indices.tolist() for batch in loader) == list(range(12))
-
-
 # Batches
 
 
@@ -212,28 +185,22 @@ def test_a_batch_holds_features_targets_and_indices_of_the_same_samples():
     for batch in Numbers().train_dataloader():
         assert batch.x.squeeze(1).tolist() == batch.indices.tolist()
         assert batch.target.tolist() == [index % 2 for index in batch.indices.tolist()]
+    one = Numbers().dataset("train")[3]
+    assert tuple(tensor.tolist() for tensor in one) == ([[3.0]], [1], [3])
 
 
-def test_a_single_sample_is_a_batch_of_one():
-    batch = Numbers().dataset("train")[3]
-    assert tuple(tensor.tolist() for tensor in batch) == ([[3.0]], [1], [3])
+@pytest.mark.parametrize("size", [BatchedDataModule.eval_batch_size, 5])
+def test_only_training_samples_are_shuffled_and_stratified_and_the_others_are_in_large_batches(size):
+    class Sized(Numbers):
+        eval_batch_size = size  # which a subclass may lower
 
-
-def test_only_training_samples_are_shuffled_and_the_others_are_in_large_batches():
-    data = Numbers(num_samples=BatchedDataModule.eval_batch_size + 10)
+    data = Sized(num_samples=size + 3, stratified_batches=True)
     train = flat(batch.indices.tolist() for batch in data.train_dataloader())
     assert train != sorted(train)
+    assert data.train_dataloader().sampler.strata.tolist() == [number % 2 for number in range(size + 3)]
     for loader in (data.val_dataloader(), data.test_dataloader(), data.predict_dataloader()):
-        assert [batch.indices.tolist() for batch in loader] == [
-            list(range(BatchedDataModule.eval_batch_size)),
-            list(range(BatchedDataModule.eval_batch_size, BatchedDataModule.eval_batch_size + 10)),
-        ]
-
-
-@pytest.mark.parametrize("batch_size", [0, -4])
-def test_a_batch_size_below_one_is_refused(batch_size):
-    with pytest.raises(ValueError, match=f"batch_size must be at least 1, got {batch_size}"):
-        Numbers(batch_size=batch_size)
+        assert loader.sampler.strata is None
+        assert [batch.indices.tolist() for batch in loader] == [[*range(size)], [*range(size, size + 3)]]
 
 
 # Resume
@@ -242,26 +209,15 @@ def test_a_batch_size_below_one_is_refused(batch_size):
 def test_state_of_a_loader_skips_the_batches_that_were_done_and_only_once():
     loader, resumed = Numbers().train_dataloader(), Numbers().train_dataloader()
     whole = [batch.indices.tolist() for batch in loader]
-    batches = iter(loader)
-    next(batches)
+    assert len(whole) == 3
+    assert loader.state_dict() == {"batches_yielded": 0}  # at the end of an epoch there is nothing to skip
+    next(iter(loader))
     state = loader.state_dict()
     assert state == {"batches_yielded": 1}
     resumed.load_state_dict(state)
-    assert [batch.indices.tolist() for batch in resumed] == whole[1:]
+    found = [(batch.indices.tolist(), resumed.state_dict()["batches_yielded"]) for batch in resumed]
+    assert found == [(whole[1], 2), (whole[2], 0)]
     assert [batch.indices.tolist() for batch in resumed] == whole  # the next epoch is whole again
-
-
-def test_state_at_the_end_of_an_epoch_skips_nothing():
-    loader = Numbers().train_dataloader()
-    assert len(list(loader)) == 3
-    assert loader.state_dict() == {"batches_yielded": 0}
-
-
-def test_state_counts_the_skipped_batches_too():
-    loader = Numbers().train_dataloader()
-    loader.load_state_dict({"batches_yielded": 1})
-    next(iter(loader))
-    assert loader.state_dict() == {"batches_yielded": 2}
 
 
 def test_trainer_takes_every_sample_once_an_epoch_in_the_order_of_that_epoch():
@@ -308,25 +264,16 @@ def test_a_dataset_is_asked_for_a_whole_batch_at_once():
 # Trainer(overfit_batches=...)
 
 
-@pytest.mark.parametrize("overfit", [1, 2, 1.0])
-@pytest.mark.filterwarnings("ignore:You passed in a `val_dataloader` but have no `validation_step`")
-def test_overfit_batches_takes_the_first_real_batches_in_every_epoch(overfit):
-    model, data = Recorder(), Numbers(seed=3)
-    plain = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False, "accelerator": "cpu"}
-    L.Trainer(max_epochs=2, overfit_batches=overfit, enable_checkpointing=False, **plain).fit(model, data)
-    first = epoch(ResumableBatchSampler(10, 4, shuffle=True, seed=3))
-    first = first if overfit == 1.0 and isinstance(overfit, float) else first[:overfit]
-    assert model.seen == [(number, batch) for number in range(2) for batch in first]
-
-
-def test_overfit_batches_validates_on_real_batches():
+@pytest.mark.parametrize(("overfit", "batches"), [(1, 1), (2, 2), (1.0, 3)])
+def test_overfit_batches_takes_the_first_real_batches_in_every_epoch(overfit, batches):
     class Validating(Recorder):
         def validation_step(self, batch, batch_idx):
             self.validated = batch.indices.tolist()
 
     model = Validating()
-    plain = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False, "accelerator": "cpu"}
-    L.Trainer(max_epochs=1, overfit_batches=1, enable_checkpointing=False, **plain).fit(model, Numbers())
+    trainer(2, overfit_batches=overfit, enable_checkpointing=False).fit(model, Numbers(seed=3))
+    first = epoch(ResumableBatchSampler(10, 4, shuffle=True, seed=3))[:batches]
+    assert model.seen == [(number, batch) for number in range(2) for batch in first]
     assert model.validated == list(range(10))
 
 
@@ -358,14 +305,13 @@ def test_a_datamodule_that_offers_only_a_dataset_and_class_names_fits_tests_and_
     data = Minimal()
     net = torch.nn.Linear(data.num_features, data.num_classes)
     model = NetClassifier(net, data.num_classes, optimizer=partial(torch.optim.SGD, lr=1.0))
-    plain = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False, "accelerator": "cpu"}
-    trainer = L.Trainer(max_epochs=20, default_root_dir=tmp_path, log_every_n_steps=1, **plain)
-    trainer.fit(model, datamodule=data)
+    fitted = trainer(20, default_root_dir=tmp_path, log_every_n_steps=1)
+    fitted.fit(model, datamodule=data)
     [path] = tmp_path.rglob("*.ckpt")
     for options in ({"model": model}, {"model": model, "ckpt_path": path, "weights_only": True}):
-        [metrics] = trainer.test(**options, datamodule=Minimal(), verbose=False)
+        [metrics] = fitted.test(**options, datamodule=Minimal(), verbose=False)
         assert metrics["test/accuracy"] > 0.95
-        proba = torch.cat(trainer.predict(**options, datamodule=Minimal()))
+        proba = torch.cat(fitted.predict(**options, datamodule=Minimal()))
         assert proba.shape == (60, 2)
     assert (data.num_features, data.num_classes) == (2, 2)
     assert data.describe([4, 5], "test") == [{"row": 4}, {"row": 5}]
@@ -376,13 +322,6 @@ def test_the_contract_names_every_method_that_a_subclass_may_replace():
     hooks = {*(f"{split}_dataloader" for split in ("train", "val", "test", "predict")), "transfer_batch_to_device"}
     for name in own - hooks - {"load_from_checkpoint", "from_checkpoint"}:
         assert name in BatchedDataModule.__doc__
-
-
-def test_eval_batch_size_is_an_attribute_that_a_subclass_may_lower():
-    class Small(Numbers):
-        eval_batch_size = 5
-
-    assert [len(batch.indices) for batch in Small().val_dataloader()] == [5, 5]
 
 
 # Seed and state
@@ -396,10 +335,17 @@ def test_without_a_seed_the_run_s_own_is_taken_or_else_42(monkeypatch):
     assert Minimal(seed=0).seed == 0
 
 
-@pytest.mark.parametrize("seed", [-1, 2**32])
-def test_a_seed_that_no_generator_takes_is_refused(seed):
-    with pytest.raises(ValueError, match=f"seed must be at least 0 and at most 4294967295, got {seed}"):
-        Minimal(seed=seed)
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("batch_size", 0, "must be at least 1, got 0"),
+        ("seed", -1, "must be at least 0 and at most 4294967295, got -1"),
+        ("seed", 2**32, "must be at least 0 and at most 4294967295, got 4294967296"),
+    ],
+)
+def test_an_option_out_of_its_range_is_refused(option, value, message):
+    with pytest.raises(ValueError, match=f"^{option} {message}$"):
+        Minimal(**{option: value})
 
 
 @pytest.mark.parametrize(
