@@ -129,12 +129,8 @@ def test_only_the_rows_that_a_validation_takes_are_drawn(cli, tmp_path, drawn, m
 
 
 def test_a_class_that_the_data_has_not_is_refused_in_one_line(cli, short_fit, tmp_path):
-    where = (
-        "--ckpt_path",
-        short_fit("text_csv", "--data.oos_label", "other") / "checkpoints/last.ckpt",
-        "--trainer.default_root_dir",
-        tmp_path,
-    )
+    checkpoint = short_fit("text_csv", "--data.oos_label", "other") / "checkpoints/last.ckpt"
+    where = ("--ckpt_path", checkpoint, "--trainer.default_root_dir", tmp_path)
     with pytest.raises(SystemExit) as exit:
         cli("test", *TEXT, *where, "--figures.classes", "[weather, finance]")
     assert exit.value.code == "error: figures.classes: expected names of classes, got ['finance']"

@@ -1,9 +1,10 @@
-"""fit --test true: the best state is tested at the end, as the command test does."""
+"""The best state of a fit: chosen by the loss on the data, and tested at the end with --test true."""
 
 import csv
 import json
 
 import pytest
+import torch
 import yaml
 from lightning.pytorch.demos.boring_classes import BoringDataModule, BoringModel
 
@@ -21,8 +22,17 @@ class NoTestRows(BoringDataModule):
     test_dataloader = BoringDataModule.__mro__[1].test_dataloader
 
 
-def of_this_file(name):
-    return f"{__name__}.{name}"
+def test_the_best_epoch_has_the_lowest_loss_on_the_data_and_not_the_lowest_objective(cli, tmp_path):
+    config = ("--config", "configs/iris_binary.yaml", *QUIET[:2], "--trainer.callbacks", "null", "--model.l2", 0.02)
+    cli("fit", *config, "--trainer.max_epochs", 6, "--trainer.default_root_dir", tmp_path)
+    with (tmp_path / "metrics.csv").open(newline="") as rows:
+        epochs = [row for row in csv.DictReader(rows) if row["val/loss"]]
+    loss, objective = ([float(row[name]) for row in epochs] for name in ("val/loss", "val/objective"))
+    best = 1 + loss.index(min(loss))
+    assert best != 1 + objective.index(min(objective))  # whose penalty grows with W; else this data shows nothing
+    state = torch.load(tmp_path / "checkpoints/best.ckpt", weights_only=True)["callbacks"]["RelocatableModelCheckpoint"]
+    assert state["best_state"] == f"epoch {best}"
+    assert float(state["best"]) == pytest.approx(min(loss), rel=1e-5)
 
 
 def test_it_leaves_what_fit_and_then_test_leave(cli, tmp_path):
@@ -38,10 +48,8 @@ def test_it_leaves_what_fit_and_then_test_leave(cli, tmp_path):
     assert reports
     for report in reports:
         assert (one / report).read_text() == (two / report).read_text()
-    assert (
-        yaml.safe_load((one / "config.yaml").read_text()).keys()
-        == yaml.safe_load((two / "config.yaml").read_text()).keys()
-    )
+    configs = [yaml.safe_load((run / "config.yaml").read_text()) for run in (one, two)]
+    assert configs[0].keys() == configs[1].keys()
     with (one / "metrics.csv").open(newline="") as file:
         assert not [name for name in next(csv.reader(file)) if name.startswith("test")]
 
@@ -68,8 +76,8 @@ def test_without_a_best_state_the_last_one_is_tested(cli, tmp_path):
     ("options", "message"),
     [
         (("--trainer.fast_dev_run", "true"), "--test: a dry run"),
-        (("--model", of_this_file("Untestable")), "--test needs a test_step, Untestable has none"),
-        (("--data", of_this_file("NoTestRows")), "--test needs a test_dataloader, NoTestRows has none"),
+        (("--model", f"{__name__}.Untestable"), "--test needs a test_step, Untestable has none"),
+        (("--data", f"{__name__}.NoTestRows"), "--test needs a test_dataloader, NoTestRows has none"),
     ],
 )
 def test_what_cannot_be_tested_is_refused_before_the_fit(cli, tmp_path, options, message):

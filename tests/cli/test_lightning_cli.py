@@ -11,9 +11,7 @@ from cli.lightning_cli import TemplateCLI
     ("arguments", "names"),
     [
         (["fit", "--help"], ["fit"]),
-        (["predict"], ["predict"]),
         (["--config", "x.yaml", "fit"], ["fit", "predict", "test", "validate"]),
-        (["fti"], ["fit", "predict", "test", "validate"]),
         ([], ["fit", "predict", "test", "validate"]),
     ],
 )

@@ -35,9 +35,9 @@ def value(name, data, **init_args):
     return linked_value(name, Namespace(class_path=f"{__name__}.Needy", init_args=Namespace(**init_args)), data)
 
 
-@pytest.fixture(autouse=True)
-def found_by_its_class_path(monkeypatch):
-    monkeypatch.setattr("cli.links.locate", lambda path: Needy)
+@pytest.fixture(autouse=True, params=[Needy, Child], ids=["itself", "a parent to which its options go"])
+def found_by_its_class_path(monkeypatch, request):
+    monkeypatch.setattr("cli.links.locate", lambda path: request.param)
 
 
 def test_what_the_datamodule_offers_reaches_the_model_and_what_it_does_not_take_is_left_out():
@@ -46,19 +46,11 @@ def test_what_the_datamodule_offers_reaches_the_model_and_what_it_does_not_take_
     assert value("class_names", Flowers()) is None
 
 
-def test_it_reaches_a_parent_to_which_the_options_of_a_subclass_go(monkeypatch):
-    monkeypatch.setattr("cli.links.locate", lambda path: Child)
-    assert value("num_classes", Flowers()) == 3
-    assert value("class_names", Flowers()) is None
-
-
 def test_a_missing_attribute_leaves_what_is_configured_or_the_default_or_is_named():
     assert value("num_features", Misspelt(), num_features=3) == 3
     assert value("num_classes", Misspelt()) == 7
     assert value("oos_class", Misspelt()) is None
-    with pytest.raises(
-        ValueError, match=r"Needy needs num_features, which Misspelt does not offer: define it there, o"
-    ):
+    with pytest.raises(ValueError, match=r"Needy needs num_features, which Misspelt does not offer: define it there"):
         value("num_features", Misspelt())
 
 

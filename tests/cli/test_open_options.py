@@ -41,18 +41,11 @@ def test_config_yaml_has_what_they_came_to(run):
     assert value(found, "data", "chars")["analyzer"] == "char_wb"
 
 
-def another(monkeypatch):
-    def recipe(rows, batch_size=None):
-        return {"refit": False, "data.batch_size": 7, "model.lr": 3.0,
-                "trainer.max_epochs": 2}  # fmt: skip
-
-    monkeypatch.setattr(tfidf, "recipe", recipe)
-
-
 @pytest.mark.parametrize("by", ["its own config.yaml", "the configuration it began with"])
 def test_a_resume_never_chooses_again(cli, run, monkeypatch, by, tmp_path):
     before = (run / "config.yaml").read_text(encoding="utf-8")
-    another(monkeypatch)  # as a later version of this project may have it
+    another = {"refit": False, "data.batch_size": 7, "model.lr": 3.0, "trainer.max_epochs": 2}
+    monkeypatch.setattr(tfidf, "recipe", lambda rows, batch_size=None: another)  # as a later version may have it
     config = run / "config.yaml" if by == "its own config.yaml" else CONFIG
     as_before = ("--trainer.limit_val_batches", 0, "--checkpoint.monitor", "null", "--trainer.callbacks", "null")
     where = ("--ckpt_path", run / "checkpoints/last.ckpt", "--trainer.max_steps", 3)
@@ -79,7 +72,7 @@ def test_neither_a_refit_nor_folds_choose_again(cli, tmp_path, monkeypatch):
         assert value(options(run), section, name) == value(options(run / "version_0"), section, name)
 
 
-def test_what_is_given_counts(cli, tmp_path):
+def test_what_is_given_counts_and_without_a_refit_there_is_one_run(cli, tmp_path, capsys):
     given = {"data.batch_size": 16, "model.lr": 5.0, "data.feature_dropout": 0.0, "trainer.max_epochs": 1}
     words = ("--data.words.ngram_range", "[1, 2]", *(f"--{name}={value}" for name, value in given.items()))
     cli("fit", "--config", CONFIG, *QUIET, *words, "--trainer.default_root_dir", tmp_path / "run")
@@ -87,6 +80,9 @@ def test_what_is_given_counts(cli, tmp_path):
     assert {name: value(found, *name.split(".")) for name in given} == given
     assert value(found, "data", "chars") is None
     assert list(value(found, "data", "words")["ngram_range"]) == [1, 2]
+    assert not list((tmp_path / "run").glob("version_*"))
+    cli("test", "--config", CONFIG, *words, "--ckpt_path", "best", "--trainer.default_root_dir", tmp_path / "run")
+    assert "took no part" not in capsys.readouterr().out
 
 
 def test_the_second_fit_is_the_default_and_best_is_its_model(cli, tmp_path, capsys):
@@ -104,19 +100,10 @@ def test_the_second_fit_is_the_default_and_best_is_its_model(cli, tmp_path, caps
     assert rows + found["test"]["rows"] == 102
 
 
-def test_without_it_there_is_one_run(cli, tmp_path, capsys):
-    cli("fit", "--config", CONFIG, *QUIET, "--trainer.max_epochs", 1, "--refit", "false",
-        "--trainer.default_root_dir", tmp_path / "run")  # fmt: skip
-    assert not list((tmp_path / "run").glob("version_*"))
-    cli("test", "--config", CONFIG, "--ckpt_path", "best", "--trainer.default_root_dir", tmp_path / "run")
-    assert "took no part" not in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("command", ["fast_dev_run", "folds of data without"])
-def test_where_a_second_fit_is_impossible_auto_leaves_it_out(cli, tmp_path, command):
-    config = CONFIG if command == "fast_dev_run" else "configs/xor.yaml"
-    extra = ("--trainer.fast_dev_run", "true") if command == "fast_dev_run" else ("--trainer.max_epochs", 1)
-    cli("fit", "--config", config, *QUIET, *extra, "--refit", "auto", "--trainer.default_root_dir", tmp_path / "run")
+@pytest.mark.parametrize(("config", "option"), [(CONFIG, "fast_dev_run"), ("configs/xor.yaml", "max_epochs")])
+def test_where_a_second_fit_is_impossible_auto_leaves_it_out(cli, tmp_path, config, option):
+    place = ("--refit", "auto", "--trainer.default_root_dir", tmp_path / "run")
+    cli("fit", "--config", config, *QUIET, f"--trainer.{option}", 1, *place)
     assert not list((tmp_path / "run").glob("version_*"))
 
 

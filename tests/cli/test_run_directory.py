@@ -102,7 +102,9 @@ def options(named=None, config=None, ckpt_path=None):
     return Namespace(trainer=Namespace(default_root_dir=named and str(named)), config=config, ckpt_path=ckpt_path)
 
 
-def test_runs_go_below_the_name_of_their_config_or_where_the_user_says(monkeypatch, tmp_path):
+def test_runs_go_below_the_name_of_their_config_or_beside_the_run_that_has_it_or_where_the_user_says(
+    monkeypatch, tmp_path
+):
     monkeypatch.setenv("HOME", str(tmp_path))
     assert str(base_directory(options(config=["iris.yaml"]))) == os.path.join("runs", "iris")
     assert str(base_directory(options())) == os.path.join("runs", "run")
@@ -110,9 +112,6 @@ def test_runs_go_below_the_name_of_their_config_or_where_the_user_says(monkeypat
     assert base_directory(options("~/runs")) == tmp_path / "runs"
     with pytest.raises(ValueError, match=r"default_root_dir: expected a folder on this machine, got file://"):
         base_directory(options("file:///tmp/x"))
-
-
-def test_runs_of_a_runs_own_config_go_beside_it(tmp_path):
     run = RunDirectory.claim(tmp_path / "runs/iris", named=False).path
     assert base_directory(options(config=[run / "config.yaml"])) == tmp_path / "runs/iris"
 

@@ -45,27 +45,18 @@ def test_every_type_that_is_let_through_loads(tmp_path):
     assert as_loadable([*value, sparse := torch.zeros(2, 2).to_sparse()]) == [*value, sparse]
     AtomicCheckpointIO().save_checkpoint({"value": value}, tmp_path / "a.ckpt")
     assert torch.load(tmp_path / "a.ckpt", weights_only=True)["value"] == value
-
-
-def test_the_versions_that_a_state_dict_carries_survive_a_conversion():
     weights = torch.nn.BatchNorm1d(1).state_dict()
     weights["extra"] = np.float64(1.0)
-    assert as_loadable(weights)._metadata == weights._metadata
+    assert as_loadable(weights)._metadata == weights._metadata  # versions of modules survive a conversion
 
 
 @pytest.mark.parametrize(
     ("checkpoint", "message"),
     [
         ({"WineDataModule": {"names": ["a", Path("b")]}}, r"WineDataModule.names\[1\] is a pathlib\.\S*Path"),
-        (
-            {"WineDataModule": {"mean": np.zeros(2)}},
-            r"WineDataModule.mean is a numpy.ndarray, .*store torch.from_numpy",
-        ),
+        ({"WineDataModule": {"mean": np.zeros(2)}}, r"WineDataModule.mean is a numpy.ndarray, .*torch.from_numpy"),
         ({"state": {"scaler": L.LightningDataModule()}}, r"state.scaler is a lightning\S*LightningDataModule"),
-        (
-            {"hyper_parameters": {"act": torch.relu}},
-            r"hyper_parameters.act is a .*save_hyperparameters\(ignore=\['act'\]",
-        ),
+        ({"hyper_parameters": {"act": torch.relu}}, r"hyper_parameters.act is .*hyperparameters\(ignore=\['act'\]"),
         ({"hyper_parameters": {"net": [{"x": len}]}}, r"hyper_parameters.net\[0\].x is .*ignore=\['net'\]"),
         ({"a": {3: object()}}, r"a\[3\] is a object"),
         ({"a": {frozenset(): 1}}, "a key is a frozenset"),
@@ -85,10 +76,8 @@ def test_what_could_not_be_read_back_is_refused_by_name_and_the_file_before_stay
 
 
 def test_a_large_vocabulary_costs_next_to_nothing():
-    checkpoint = {
-        "vocabulary": [str(number) for number in range(1_000_000)],
-        "counts": dict.fromkeys(range(1_000_000), 1),
-    }
+    vocabulary = [str(number) for number in range(1_000_000)]
+    checkpoint = {"vocabulary": vocabulary, "counts": dict.fromkeys(vocabulary, 1)}
     start = time.perf_counter()
     as_loadable(checkpoint)
     assert time.perf_counter() - start < 1  # 60 ms on an idle machine

@@ -1,8 +1,6 @@
 """Checkpoints: the right state under the right name."""
 
 import json
-import os
-import shutil
 from pathlib import Path
 
 import lightning as L
@@ -95,15 +93,8 @@ KEPT = {
 def test_each_state_has_the_names_that_it_deserves(tmp_path, losses, options, expected):
     fit(tmp_path, losses, **options)
     assert steps(tmp_path) == expected
-
-
-def test_overwriting_one_file_in_place_leaves_the_other_as_it_is(tmp_path):
-    fit(tmp_path, losses=[3.0, 2.0])
-    best, last = (tmp_path / f"checkpoints/{name}.ckpt" for name in ("best", "last"))
-    assert not os.path.samefile(best, last)
-    before = best.read_bytes()
-    shutil.copyfile(__file__, last)
-    assert best.read_bytes() == before
+    inodes = {path.stat().st_ino for path in (tmp_path / "checkpoints").iterdir()}
+    assert len(inodes) == len(expected)  # else overwriting one in place would change another
 
 
 def test_last_is_also_saved_every_n_train_steps(tmp_path):
@@ -148,9 +139,7 @@ def test_an_interrupted_fit_without_a_monitor_has_no_best_state_until_it_is_resu
     with pytest.raises(SystemExit):
         fit(tmp_path, [1.0] * 4, Interrupted, monitor=None, plan={"max_epochs": 4})
     assert steps(tmp_path) == {"last": 2}
-    fit(
-        tmp_path, [1.0] * 4, Falling, monitor=None, plan={"max_epochs": 4}, ckpt_path=tmp_path / "checkpoints/last.ckpt"
-    )
+    fit(tmp_path, [1.0] * 4, monitor=None, ckpt_path=tmp_path / "checkpoints/last.ckpt")
     assert steps(tmp_path) == {"best": 4, "last": 4}
 
 
@@ -189,25 +178,19 @@ def test_a_dry_run_writes_nothing(tmp_path):
 
 @pytest.mark.parametrize("save_top_k", [1, 2, -1])
 def test_a_resumed_run_continues_from_the_best_so_far_also_after_a_move(tmp_path, save_top_k):
-    losses = [3.0, 1.0, 2.0, 1.5, 0.5]
+    losses = [3.0, 1.0, 2.0, 1.5]  # a worse epoch after a resume does not replace the best
     fit(tmp_path / "straight", losses, save_top_k=save_top_k)
-    for epochs in (1, 2, 3, 4):
+    for epochs in (1, 2, 3):
         run, moved = tmp_path / f"run_{epochs}", tmp_path / f"moved_{epochs}"
         fit(run, losses, save_top_k=save_top_k, plan={"max_epochs": epochs})
         run.rename(moved)
-        fit(moved, losses, save_top_k=save_top_k, ckpt_path=moved / "checkpoints/last.ckpt")
+        checkpoint = fit(moved, losses, save_top_k=save_top_k, ckpt_path=moved / "checkpoints/last.ckpt")
         assert steps(moved) == steps(tmp_path / "straight")
+        assert checkpoint.best_model_path == str(moved / "checkpoints/best.ckpt")
+        assert float(checkpoint.best_model_score) == 1
     one, two = (torch.load(run / "checkpoints/last.ckpt") for run in (tmp_path / "straight", tmp_path / "moved_2"))
     assert one["callbacks"] == two["callbacks"]
     assert not list(tmp_path.glob("run_*"))
-
-
-def test_a_worse_epoch_after_a_resume_does_not_replace_the_best(tmp_path):
-    fit(tmp_path, [1.0])
-    checkpoint = fit(tmp_path, [1.0, 2.0, 3.0], ckpt_path=tmp_path / "checkpoints/last.ckpt")
-    assert steps(tmp_path) == {"best": 1, "last": 3}
-    assert checkpoint.best_model_path == str(tmp_path / "checkpoints/best.ckpt")
-    assert float(checkpoint.best_model_score) == 1
 
 
 @pytest.mark.parametrize(("mode", "best"), [("max", 3), ("min", 2)])

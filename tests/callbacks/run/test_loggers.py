@@ -104,29 +104,20 @@ def test_a_new_run_replaces_the_file_only_once_it_has_something_to_write(tmp_pat
     assert read(tmp_path) == [{"loss": "9.0", "step": "0"}]
 
 
-def test_a_resumed_run_writes_the_later_steps_anew(tmp_path):
+def test_a_resumed_run_writes_the_later_steps_anew_and_drops_half_a_line_that_a_kill_left(tmp_path):
     write(tmp_path / "straight", POINTS)
-    write(tmp_path / "run", [*POINTS[:3], (2, {"loss": -1.0}), (3, {"c": -1.0})])
-    before = (tmp_path / "run/metrics.csv").read_bytes()
-    ResumableCSVLogger(str(tmp_path / "run"), resumed_at=2).save()
-    assert (tmp_path / "run/metrics.csv").read_bytes() == before  # nothing to write yet
-    write(tmp_path / "run", POINTS[3:], resumed_at=2)
-    assert read(tmp_path / "run") == read(tmp_path / "straight")
-
-
-def test_half_a_line_that_a_kill_left_is_dropped_on_resume(tmp_path):
-    write(tmp_path / "straight", POINTS)
-    for length in range(1, 7):  # of the last line, which was "0,1,1.0" or so
-        write(tmp_path / "run", POINTS[:3])
-        with (tmp_path / "run/metrics.csv").open("a", newline="") as file:
-            file.write(",1.75,1\r\n"[:length])
-        write(tmp_path / "run", POINTS[3:], resumed_at=2)
-        assert read(tmp_path / "run") == read(tmp_path / "straight")
-
-
-def test_resumed_where_the_file_is_gone_it_starts_one(tmp_path):
-    write(tmp_path, POINTS[3:], resumed_at=2)
-    assert [row["step"] for row in read(tmp_path)] == ["2", "3"]
+    for later in ([], [(2, {"loss": -1.0}), (3, {"c": -1.0})]):
+        for length in range(7):
+            write(tmp_path / "run", [*POINTS[:3], *later])
+            with (tmp_path / "run/metrics.csv").open("a", newline="") as file:
+                file.write(",1.75,1\r\n"[:length])
+            before = (tmp_path / "run/metrics.csv").read_bytes()
+            ResumableCSVLogger(str(tmp_path / "run"), resumed_at=2).save()
+            assert (tmp_path / "run/metrics.csv").read_bytes() == before  # nothing to write yet
+            write(tmp_path / "run", POINTS[3:], resumed_at=2)
+            assert read(tmp_path / "run") == read(tmp_path / "straight")
+    write(tmp_path / "gone", POINTS[3:], resumed_at=2)
+    assert [row["step"] for row in read(tmp_path / "gone")] == ["2", "3"]
 
 
 def test_a_write_that_fails_leaves_the_file_whole(tmp_path, monkeypatch):
