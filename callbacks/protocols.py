@@ -1,102 +1,45 @@
 """The members of a model and of its datamodule that callbacks and exports use: one protocol for each consumer.
 
-Any class with these members fits; it need not inherit from anything here. docs/template.md lists the optional ones. N
-rows, D features, K classes. `x` is (N, D) as the model takes it: dense, or sparse CSR.
+A protocol lists members with their signatures, and any class that has them fits; docs/template.md has the optional ones
+too. N rows, D features, K classes. `x` is (N, D) as the model takes it: dense, or sparse CSR.
 """
 
-from __future__ import annotations
-
 import inspect
-from collections.abc import Callable, Hashable, Sequence
-from typing import Any, Protocol
+import re
+from collections.abc import Sequence
+from typing import Any
 
 import lightning as L
-from torch import Tensor
 
+# For pictures of a model while it learns: probabilities (N, K) whose rows sum to 1
+PLOTTABLE_MODEL = ("predict_proba(x: Tensor) -> Tensor",)
+# For reports and pictures of an evaluation; `test_step` and `predict_step` return probabilities (N, K)
+CLASSIFIER = (*PLOTTABLE_MODEL, "predict_label(proba: Tensor) -> Tensor")  # (N, K) to class indices (N,)
+# For the loss surface: a binary logit with the objective `nll` + l2 · Σw²
+DESCENDING_MODEL = (
+    "l2: float",
+    "coefficients() -> tuple[Tensor, Tensor]",  # w (D, 1) and b (1,) of the logits x @ w + b
+    "nll(logits: Tensor, target: Tensor, denominator: int) -> Tensor",  # the loss of N rows, divided by `denominator`
+)
 
-class PlottableModel(Protocol):
-    """For pictures of a model while it learns."""
-
-    def predict_proba(self, x: Tensor) -> Tensor:
-        """Probabilities (N, K) whose rows sum to 1."""
-
-
-class Classifier(PlottableModel, Protocol):
-    """For reports and pictures of an evaluation; `test_step` and `predict_step` return probabilities (N, K)."""
-
-    def predict_label(self, proba: Tensor) -> Tensor:
-        """The decision rule: probabilities (N, K) to class indices (N,)."""
-
-
-class DescendingModel(Protocol):
-    """For the loss surface: a binary logit with the objective `nll` + l2 · Σw²."""
-
-    l2: float
-    """Strength of the penalty."""
-
-    def coefficients(self) -> tuple[Tensor, Tensor]:
-        """w (D, 1) and b (1,) of the logits x @ w + b."""
-
-    def nll(self, logits: Tensor, target: Tensor, denominator: int) -> Tensor:
-        """The summed loss of logits (N,) for classes target (N,), divided by `denominator`."""
-
-
-class NamedClasses(Protocol):
-    """Data with K classes."""
-
-    class_names: Sequence[str]
-    """K names, in the order of the class indices."""
-
-
-class LabelledData(NamedClasses, Protocol):
-    """For reports and pictures of an evaluation."""
-
-    def describe(self, indices: Sequence[int], split: str) -> list[dict[str, Any]]:
-        """The columns of a report for rows of the split "test" or "predict": name to value, for each row."""
-
-
-class ScaledData(NamedClasses, Protocol):
-    """For the table of coefficients."""
-
-    feature_names: Sequence[str]
-    """D names, in the order of the columns of x."""
-
-    def scaling(self) -> tuple[Tensor, Tensor]:
-        """Mean and scale of each feature, (D,) and (D,): x is (raw − mean) / scale; 0 and 1 for raw features."""
-
-
-class PlottableData(NamedClasses, Protocol):
-    """For pictures of a model while it learns."""
-
-    feature_names: Sequence[str]
-    """Names of the raw features."""
-
-    def points(self, split: str) -> tuple[Tensor, Tensor]:
-        """Of the split "train" or "val": raw features (N, D), before any scaling, and class indices (N,)."""
-
-    def transform(self, x: Tensor) -> Tensor:
-        """Raw features (N, D) to what the model takes."""
-
-
-class PixelData(NamedClasses, Protocol):
-    """For the weights of a linear model as pictures."""
-
-    image_shape: tuple[int, int]
-    """Height and width of the picture that a row of features is, row by row."""
-
-
-class InspectableData(NamedClasses, Protocol):
-    """For the table before a fit: rows that can be compared with each other."""
-
-    def contents(self, split: str) -> tuple[Sequence[Hashable], Tensor]:
-        """Of "train", "val" or "test": the content of each row, None if empty; class indices (N,)."""
-
-
-class EncodableData(NamedClasses, Protocol):
-    """For use without a Trainer: data that makes x of a user's inputs."""
-
-    def encode(self, inputs: Any) -> Tensor:
-        """Sentences, rows or whatever else the data is made of to x (N, D)."""
+NAMED_CLASSES = ("class_names: Sequence[str]",)  # K names, in the order of the class indices
+# For reports and pictures of an evaluation: the columns of a report for rows of the split "test" or "predict"
+LABELLED_DATA = (*NAMED_CLASSES, "describe(indices: Sequence[int], split: str) -> list[dict[str, Any]]")
+# For the table of coefficients: x is (raw − mean) / scale, both (D,); 0 and 1 for raw features
+SCALED_DATA = (*NAMED_CLASSES, "feature_names: Sequence[str]", "scaling() -> tuple[Tensor, Tensor]")
+# For pictures of a model while it learns
+PLOTTABLE_DATA = (
+    *NAMED_CLASSES,
+    "feature_names: Sequence[str]",
+    "points(split: str) -> tuple[Tensor, Tensor]",  # "train" or "val": raw features (N, D), class indices (N,)
+    "transform(x: Tensor) -> Tensor",  # raw features (N, D) to what the model takes
+)
+# For the weights of a linear model as pictures: height and width of the picture that a row is, row by row
+PIXEL_DATA = (*NAMED_CLASSES, "image_shape: tuple[int, int]")
+# For the table before a fit, "train", "val" or "test": the content of each row, None if empty; class indices (N,)
+INSPECTABLE_DATA = (*NAMED_CLASSES, "contents(split: str) -> tuple[Sequence[Hashable], Tensor]")
+# For use without a Trainer: from sentences, rows or whatever else the data is made of to x (N, D)
+ENCODABLE_DATA = (*NAMED_CLASSES, "encode(inputs: Any) -> Tensor")
 
 
 def offers(thing: object, *names: str) -> bool:
@@ -113,26 +56,13 @@ def optional_of(thing: object, name: str) -> Any:
     return getattr(thing, name) if offers(thing, name) else None
 
 
-def missing(thing: object, protocol: Callable[..., object]) -> list[str]:
-    """The members of a protocol that an object lacks, each with its signature.
+def lack(thing: object, protocol: Sequence[str]) -> str | None:
+    """One line on what an object lacks of a protocol; None if it fits.
 
-    Examples:
-        >>> missing(object(), Classifier)
-        ['predict_proba(x: Tensor) -> Tensor', 'predict_label(proba: Tensor) -> Tensor']
+    >>> lack(object(), CLASSIFIER)
+    'object has no predict_proba(x: Tensor) -> Tensor, predict_label(proba: Tensor) -> Tensor'
     """
-    members: dict[str, str] = {}
-    for parent in reversed(inspect.getmro(protocol)):  # type: ignore[arg-type]  # a Protocol is a class
-        if parent.__module__ == __name__:
-            members |= {name: f"{name}: {kind}" for name, kind in inspect.get_annotations(parent).items()}
-            methods = [name for name in vars(parent) if not name.startswith("_")]
-            members |= {name: f"{name}{inspect.signature(getattr(parent, name))}" for name in methods}
-    lines = [line for name, line in members.items() if not offers(thing, name)]
-    return [line.replace("(self, ", "(").replace("(self)", "()").replace("'", "") for line in lines]
-
-
-def lack(thing: object, protocol: Callable[..., object]) -> str | None:
-    """One line on what an object lacks: "MLP has no predict_label(proba: Tensor) -> Tensor"; None if it fits."""
-    members = missing(thing, protocol)
+    members = [member for member in protocol if not offers(thing, re.split(r"\W", member)[0])]
     owner = "a run without a datamodule" if thing is None else type(thing).__name__
     return f"{owner} has no {', '.join(members)}" if members else None
 

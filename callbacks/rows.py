@@ -44,7 +44,7 @@ class RowCollector:
         self.num_rows = 0
 
     def classify(self, trainer: L.Trainer, model: Any, outputs: Any, batch: Any, step: str) -> ClassifiedBatch | None:
-        """A batch with the outputs of a step of a `Classifier`; None, and a `problem`, unless they are probabilities.
+        """A batch with the outputs of a step of a `CLASSIFIER`; None, and a `problem`, unless they are probabilities.
 
         Raises:
             ValueError: rows without indices, which several processes cannot number.

@@ -16,8 +16,7 @@ from torch import Tensor
 import datamodules
 import logreg
 from callbacks.linear import class_scores, contributions
-from callbacks.protocols import Classifier as Predictor
-from callbacks.protocols import EncodableData, lack, offers, optional_of
+from callbacks.protocols import CLASSIFIER, ENCODABLE_DATA, lack, offers, optional_of
 from checkpoint_file import load_checkpoint
 from cli.config import load_yaml, read_config
 from cli.errors import one_line
@@ -45,7 +44,7 @@ class Classifier:
     """
 
     def __init__(self, model: Any, data: Any, device: str | torch.device = "cpu") -> None:
-        if unmet := lack(model, Predictor) or lack(data, EncodableData):
+        if unmet := lack(model, CLASSIFIER) or lack(data, ENCODABLE_DATA):
             raise ValueError(f"Classifier does not apply: {unmet}")
         self.device = torch.device(device)
         self.model: Any = model.eval().to(self.device)

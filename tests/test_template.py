@@ -169,8 +169,7 @@ def test_an_import_error_inside_a_folder_that_is_there_is_raised(tmp_path):
 
 
 def test_the_contract_gives_every_member_of_every_protocol_with_its_signature():
-    kinds = [kind for kind in vars(protocols).values() if hasattr(kind, "_is_protocol")]
-    signatures = {line for kind in kinds for line in protocols.missing(object(), kind)}
+    signatures = {member for kind in vars(protocols).values() if isinstance(kind, tuple) for member in kind}
     assert len(signatures) >= 9
     assert {line for line in signatures if f"`{line}`" not in GUIDE} == set()
 

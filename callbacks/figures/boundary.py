@@ -18,7 +18,7 @@ from torch import Tensor
 
 from callbacks.figures.animation import Animation
 from callbacks.figures.canvas import COLOURS, GREY, INK
-from callbacks.protocols import PlottableData, PlottableModel, datamodule_of, lack, offers
+from callbacks.protocols import PLOTTABLE_DATA, PLOTTABLE_MODEL, datamodule_of, lack, offers
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -193,8 +193,8 @@ def _draw_legends(ax: Axes, splits: list[str], class_names: Sequence[str], with_
 class DecisionBoundary(Animation):
     """Draws the decision boundary every few epochs and after the last one: `Animation` has the files and when.
 
-    The model must be a `PlottableModel`, the datamodule `PlottableData` with two features (see `callbacks.protocols`).
-    For one-vs-all the border of each class's own classifier is drawn too.
+    It needs a `PLOTTABLE_MODEL`, and `PLOTTABLE_DATA` with two features (see `callbacks.protocols`). For one-vs-all the
+    border of each class's own classifier is drawn too.
 
     Args:
         every_n_epochs: as in `Animation`.
@@ -222,7 +222,7 @@ class DecisionBoundary(Animation):
         if stage != "fit":
             return
         data = datamodule_of(trainer)
-        unmet = lack(pl_module, PlottableModel) or lack(data, PlottableData)
+        unmet = lack(pl_module, PLOTTABLE_MODEL) or lack(data, PLOTTABLE_DATA)
         if unmet:
             raise ValueError(f"DecisionBoundary does not apply: {unmet}; add it, or remove the callback")
         names, num_classes = data.feature_names, len(data.class_names)

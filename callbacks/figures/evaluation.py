@@ -19,7 +19,7 @@ from callbacks.figures.loss_curve import draw as draw_losses
 from callbacks.figures.loss_curve import loss_curves
 from callbacks.figures.plots import EvaluatedRows, pictures
 from callbacks.linear import class_scores, name_of
-from callbacks.protocols import Classifier, LabelledData, datamodule_of, lack, offers, optional_of
+from callbacks.protocols import CLASSIFIER, LABELLED_DATA, datamodule_of, lack, offers, optional_of
 from callbacks.rows import RowCollector, SampledRows, batch_parts, evaluating
 from callbacks.run.checkpoint_io import weights_of
 from callbacks.run.checkpoints import own_checkpoint
@@ -61,7 +61,7 @@ class Figures(L.Callback):
         self._rows, self._labels = SampledRows(type(self).__name__), RowCollector(type(self).__name__)
         self._groups: Sequence[str] | None = None
         self._applies = self.enabled and stage in ("fit", "test") and not trainer.fast_dev_run  # type: ignore[attr-defined]
-        self._applies = self._applies and (lack(pl_module, Classifier) or lack(data, LabelledData)) is None
+        self._applies = self._applies and (lack(pl_module, CLASSIFIER) or lack(data, LABELLED_DATA)) is None
         if not self._applies:
             return
         if unknown := set(self.classes or []) - set(data.class_names):

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from callbacks.figures.boundary import Grid, on_grid
 from callbacks.figures.canvas import BLUE, GREY, INK, MARKS, ORANGE, publish, without_unit
-from callbacks.protocols import DescendingModel, PlottableData, datamodule_of, lack
+from callbacks.protocols import DESCENDING_MODEL, PLOTTABLE_DATA, datamodule_of, lack
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,7 +24,7 @@ RESOLUTION, MARGIN = 160, 0.35
 NUM_LEVELS = 14
 
 
-def surface(model: DescendingModel, x: Tensor, target: Tensor, path: Tensor) -> Grid:
+def surface(model: Any, x: Tensor, target: Tensor, path: Tensor) -> Grid:
     """The objective (R, R) around a path of weights.
 
     Args:
@@ -73,7 +73,7 @@ class LossSurface(L.Callback):
     """At the end of `fit`, figures/loss_surface.png: the objective over the two weights, and their path.
 
     The same picture goes to TensorBoard. The path has the weights at the start and after each epoch; a resumed run
-    continues it. The model must be a `DescendingModel` with two features, the datamodule `PlottableData`.
+    continues it. It needs a `DESCENDING_MODEL` with two features, and `PLOTTABLE_DATA`.
 
     Raises:
         ValueError: from `setup`, a model or data that has no such picture.
@@ -87,7 +87,7 @@ class LossSurface(L.Callback):
         if stage != "fit":
             return
         data = datamodule_of(trainer)
-        unmet = lack(pl_module, DescendingModel) or lack(data, PlottableData)
+        unmet = lack(pl_module, DESCENDING_MODEL) or lack(data, PLOTTABLE_DATA)
         if unmet:
             raise ValueError(f"LossSurface does not apply: {unmet}; add it, or remove the callback")
         if (shape := tuple(pl_module.coefficients()[0].shape)) != (2, 1):  # type: ignore[operator]

@@ -10,7 +10,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 
 from callbacks.figures.canvas import CHANCE, publish
-from callbacks.protocols import NamedClasses, PlottableModel, datamodule_of, lack, offers
+from callbacks.protocols import NAMED_CLASSES, PLOTTABLE_MODEL, datamodule_of, lack, offers
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -44,8 +44,8 @@ class TeachingBoard(L.Callback):
       the features that occur in that batch);
     * under "proba", the probability of the true class of the first, the middle and the last validation row.
 
-    At the end of `fit`, figures/teaching_board.png has the curves in one picture. The model must be a `PlottableModel`,
-    the data have `class_names` (see `callbacks.protocols`), and a batch begin with x and target.
+    At the end of `fit`, figures/teaching_board.png has the curves in one picture. It needs a `PLOTTABLE_MODEL`, data
+    with `class_names` (see `callbacks.protocols`), and batches that begin with x and target.
 
     Raises:
         ValueError: from `setup`, model or data lack a member.
@@ -57,7 +57,7 @@ class TeachingBoard(L.Callback):
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Refuse what has no probabilities or no names, before training starts."""
-        unmet = lack(pl_module, PlottableModel) or lack(datamodule_of(trainer), NamedClasses)
+        unmet = lack(pl_module, PLOTTABLE_MODEL) or lack(datamodule_of(trainer), NAMED_CLASSES)
         if stage == "fit" and unmet:
             raise ValueError(f"TeachingBoard does not apply: {unmet}; add it, or remove the callback")
 

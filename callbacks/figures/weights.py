@@ -11,7 +11,7 @@ from torch import Tensor
 
 from callbacks.figures.animation import Animation
 from callbacks.figures.canvas import BLUE, GREY, ORANGE
-from callbacks.protocols import PixelData, datamodule_of, lack, offers
+from callbacks.protocols import PIXEL_DATA, datamodule_of, lack, offers
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -43,7 +43,7 @@ def draw(figure: Figure, images: Tensor, names: Sequence[str], state: str) -> No
 class WeightImages(Animation):
     """Draws the columns of W every few epochs and after the last one: `Animation` has the files and when.
 
-    The model must offer `coefficients`, the datamodule be `PixelData` (see `callbacks.protocols`). A binary logit has
+    It needs a model with `coefficients`, and `PIXEL_DATA` (see `callbacks.protocols`). A binary logit has
     one column, of the second class.
 
     Raises:
@@ -57,7 +57,7 @@ class WeightImages(Animation):
         if stage != "fit":
             return
         data = datamodule_of(trainer)
-        unmet = lack(data, PixelData)
+        unmet = lack(data, PIXEL_DATA)
         if unmet is None and not offers(pl_module, "coefficients"):
             unmet = f"{type(pl_module).__name__} has no coefficients, it is not linear"
         if unmet is None and len(pl_module.coefficients()[0]) != prod(data.image_shape):

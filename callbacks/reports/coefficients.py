@@ -7,13 +7,13 @@ rises by one (Hosmer, Lemeshow and Sturdivant 2013, "Applied Logistic Regression
 import math
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import lightning as L
 from torch import Tensor
 
 from callbacks.linear import class_scores
-from callbacks.protocols import ScaledData, datamodule_of, lack, offers, optional_of
+from callbacks.protocols import SCALED_DATA, datamodule_of, lack, offers, optional_of
 from callbacks.run.checkpoint_io import weights_of
 from callbacks.run.checkpoints import own_checkpoint
 from callbacks.tables import atomic_write_csv
@@ -30,9 +30,9 @@ class CoefficientsWriter(L.Callback):
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         data = datamodule_of(trainer)
-        if not trainer.is_global_zero or trainer.fast_dev_run or lack(data, ScaledData):  # type: ignore[attr-defined]
+        if not trainer.is_global_zero or trainer.fast_dev_run or lack(data, SCALED_DATA):  # type: ignore[attr-defined]
             return
-        mean, scale = (column.double() for column in cast(ScaledData, data).scaling())
+        mean, scale = (column.double() for column in data.scaling())
         if len(data.class_names) != 2 or len(data.feature_names) != len(mean):
             return
         best = own_checkpoint(trainer)

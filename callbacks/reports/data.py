@@ -11,7 +11,7 @@ from typing import Any
 import lightning as L
 
 from callbacks.files import as_json, atomic_write_text
-from callbacks.protocols import InspectableData, datamodule_of, lack
+from callbacks.protocols import INSPECTABLE_DATA, datamodule_of, lack
 from callbacks.tables import as_written, atomic_write_csv
 from callbacks.terminal import print_table, relative
 
@@ -73,12 +73,12 @@ def print_report(report: dict[str, dict[str, Any]]) -> None:
 class DataReport(L.Callback):
     """Before `fit`: a table on the terminal; data_report.json and, if a row is suspicious, data_issues.csv.
 
-    The datamodule must be `InspectableData`.
+    It needs `INSPECTABLE_DATA` (see `callbacks.protocols`).
     """
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         data = datamodule_of(trainer)
-        if lack(data, InspectableData) or not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
+        if lack(data, INSPECTABLE_DATA) or not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         found = {split: data.contents(split) for split in SPLITS}
         splits = {split: (contents, target.tolist()) for split, (contents, target) in found.items()}

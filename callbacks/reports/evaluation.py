@@ -6,7 +6,7 @@ from typing import Any
 
 import lightning as L
 
-from callbacks.protocols import Classifier, LabelledData, datamodule_of, lack
+from callbacks.protocols import CLASSIFIER, LABELLED_DATA, datamodule_of, lack
 from callbacks.rows import RowCollector
 from callbacks.tables import atomic_write_csv, disambiguate
 from callbacks.terminal import four_digits, print_table, relative
@@ -20,7 +20,7 @@ class Report(L.Callback):
     @staticmethod
     def unmet(model: object, datamodule: object) -> str | None:
         """The members that model or datamodule lacks, in one line with signatures; None if it applies."""
-        return lack(model, Classifier) or lack(datamodule, LabelledData)
+        return lack(model, CLASSIFIER) or lack(datamodule, LABELLED_DATA)
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Refuse what lacks something, with a ValueError, before anything runs."""
@@ -61,7 +61,7 @@ class EvaluationReport(Report):
         from sklearn.metrics import precision_recall_fscore_support  # slow to import, so not at the top
 
         indices, target, predicted, confidence = columns
-        data: LabelledData = datamodule_of(trainer)
+        data = datamodule_of(trainer)
         run, names = Path(trainer.default_root_dir), data.class_names
         per_class = precision_recall_fscore_support(
             target.numpy(), predicted.numpy(), labels=range(len(names)), zero_division=float("nan")
