@@ -90,12 +90,24 @@ def serve(short_fit, tmp_path_factory):
         server.stop()
 
 
-def assert_answers(server, classifier, inputs):
-    status, answer = server.predict(inputs)
-    assert status == 200, answer
-    assert [prediction["label"] for prediction in answer["predictions"]] == classifier.predict(inputs)
-    for prediction, top in zip(answer["predictions"], classifier.top_k(inputs), strict=True):
-        assert list(prediction["probabilities"].items()) == [(name, pytest.approx(p, abs=1e-6)) for name, p in top]
+def assert_answers(server, run, *questions):
+    """The answers to each list of inputs are the model's."""
+    classifier = Classifier.load(run)
+    for inputs in questions:
+        status, answer = server.predict(inputs)
+        assert status == 200, answer
+        assert [prediction["label"] for prediction in answer["predictions"]] == classifier.predict(inputs)
+        for prediction, top in zip(answer["predictions"], classifier.top_k(inputs), strict=True):
+            assert list(prediction["probabilities"].items()) == [(name, pytest.approx(p, abs=1e-6)) for name, p in top]
+
+
+def assert_refused(server, body, message, status=422):
+    """A request, or inputs, in one line that holds the message."""
+    body = body if isinstance(body, bytes) else json.dumps({"inputs": body}).encode()
+    found, answer = server.ask("POST", "/predict", body)
+    assert (found, list(answer)) == (status, ["detail"])
+    assert message in answer["detail"]
+    assert "\n" not in answer["detail"]
 
 
 @pytest.mark.slow
@@ -104,8 +116,7 @@ def test_answers_are_those_of_the_model_one_by_one_and_together(serve):
     towns, plans = ("Oslo", "Bern", None, "Nowhere"), ("family", "basic", "")
     rows = [[20 + n % 60, n % 48, plans[n % 3], towns[n % 4]] for n in range(100)]
     for config, inputs in (("text_csv", QUESTIONS), ("table_csv", rows), ("iris_ova", [[1.4, 0.2], [4.9, 1.7]])):
-        server, run = serve(config)
-        assert_all_answers(server, run, inputs)
+        assert_answers(*serve(config), inputs, *([each] for each in inputs))
 
 
 @pytest.mark.slow
@@ -119,16 +130,9 @@ def test_answers_of_a_large_vocabulary_are_those_of_the_model(cli, tmp_path):
     server = Server(run, tmp_path / "log")
     try:
         server.wait()
-        assert_all_answers(server, run, texts[:200])
+        assert_answers(server, run, texts[:200], *([text] for text in texts[:200]))
     finally:
         server.stop()
-
-
-def assert_all_answers(server, run, inputs):
-    """One by one and together."""
-    classifier = Classifier.load(run)
-    for asked in (inputs, *([each] for each in inputs)):
-        assert_answers(server, classifier, asked)
 
 
 @pytest.mark.slow
@@ -148,41 +152,25 @@ def test_ctrl_c_ends_it_quietly(short_fit, tmp_path):
     server.stop(lambda process: os.killpg(process.pid, signal.SIGINT))  # as a terminal sends it, to all at once
 
 
-BAD = [
-    (b"", 422, "body.inputs: Field required"),
-    (b'{"inputs": ["half', 422, "body.12: JSON decode error"),
-    (b'["snow"]', 422, "body.inputs: Field required"),
-    (b'{"inputs": []}', 422, "body.inputs: List should have at least 1 item after validation, not 0"),
-    (b'{"inputs": "snow"}', 422, "body.inputs: Input should be a valid list"),
-    (b'{"inputs": ["snow", null]}', 422, "expected a list of sentences, got None as number 1"),
-    (b'{"inputs": ["\\ud83d"]}', 422, "unable to parse raw data as a unicode string"),
-    (json.dumps({"inputs": ["x"] * 257}).encode(), 422, "at most 256 items"),
-    (json.dumps({"inputs": ["x" * 10_001]}).encode(), 422, "at most 10000 characters"),
-    (b'{"inputs": ["' + b"x" * 1_100_000 + b'"]}', 413, "Payload too large"),
-]
-
-
 @pytest.mark.slow
 def test_bad_requests_get_one_line_and_the_next_good_one_its_answer(serve):
     server, run = serve("text_csv")
-    for body, status, message in BAD:
-        found, answer = server.ask("POST", "/predict", body)
-        assert found == status
-        assert list(answer) == ["detail"]
-        assert message in answer["detail"]
-        assert "\n" not in answer["detail"]
+    for body, message in (
+        (b"", "body.inputs: Field required"),
+        (b'{"inputs": ["half', "body.12: JSON decode error"),
+        (b'["snow"]', "body.inputs: Field required"),
+        ([], "body.inputs: List should have at least 1 item after validation, not 0"),
+        ("snow", "body.inputs: Input should be a valid list"),
+        (["snow", None], "expected a list of sentences, got None as number 1"),
+        (["\ud83d"], "unable to parse raw data as a unicode string"),
+        (["x"] * 257, "at most 256 items"),
+        (["x" * 10_001], "at most 10000 characters"),
+    ):
+        assert_refused(server, body, message)
+    assert_refused(server, ["x" * 1_100_000], "Payload too large", status=413)
     assert server.ask("GET", "/predict")[0] == 405
     assert server.ask("GET", "/nothing")[0] == 404
-    assert_answers(server, Classifier.load(run), QUESTIONS)
-    server, run = serve("iris_ova")
-    for row, message in (
-        ([1.4], "expected rows of 2 numbers"),
-        (["a", 1], "expected rows of 2 numbers"),
-        ([1, float("nan")], "expected finite numbers"),
-        ({"petal length": 1}, "expected rows of 2 numbers"),
-    ):
-        status, answer = server.predict([[1.4, 0.2], row])
-        assert (status, message in answer["detail"]) == (422, True), answer
+    assert_answers(server, run, QUESTIONS)
 
 
 @pytest.mark.slow
@@ -206,6 +194,14 @@ def test_rows_of_a_table_are_lists_or_maps_and_answered_as_predict_answers_them(
 
 @pytest.mark.slow
 def test_a_row_that_does_not_fit_its_table_gets_one_line_that_says_why(serve):
+    server, _ = serve("iris_ova")
+    for wrong, message in (
+        ([1.4], "expected rows of 2 numbers"),
+        (["a", 1], "expected rows of 2 numbers"),
+        ([1, float("nan")], "expected finite numbers"),
+        ({"petal length": 1}, "expected rows of 2 numbers"),
+    ):
+        assert_refused(server, [[1.4, 0.2], wrong], message)
     server, _ = serve("table_csv")
     row = {"age": 33, "months": 38, "plan": "family", "town": "Oslo"}
     for wrong, message in (
@@ -218,10 +214,7 @@ def test_a_row_that_does_not_fit_its_table_gets_one_line_that_says_why(serve):
         (row | {"\ud83d": 1}, "body.inputs.0: Input should be a valid string"),
         ([33, 38, ["family"], "Oslo"], "body.inputs.0: Input should be a valid string"),
     ):
-        status, answer = server.predict([wrong])
-        assert (status, list(answer)) == (422, ["detail"])
-        assert message in answer["detail"]
-        assert "\n" not in answer["detail"]
+        assert_refused(server, [wrong], message)
 
 
 @pytest.mark.slow
