@@ -1,8 +1,5 @@
 """The decision boundary of a model with two features, drawn while it trains.
 
-`boundary_grid` computes a model's probabilities on a grid, `draw` puts such a grid and the data points on a matplotlib
-Axes, `DecisionBoundary`, the Lightning callback, decides when to draw and where the picture goes.
-
 N rows, K classes, R grid points along each axis; `proba` has one column per class.
 """
 
@@ -218,7 +215,6 @@ class DecisionBoundary(Animation):
         self.resolution, self.margin, self.required = resolution, margin, required
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Refuse what cannot be drawn, with a ValueError, before training starts and on every rank."""
         if stage != "fit":
             return
         data = datamodule_of(trainer)
@@ -243,7 +239,6 @@ class DecisionBoundary(Animation):
         self.draws = trainer.is_global_zero and not trainer.fast_dev_run  # type: ignore[attr-defined]
 
     def scene(self, trainer: L.Trainer, model: Any, state: str) -> Callable[[Figure], Any]:
-        """The probabilities of points and grid."""
         data, weight = datamodule_of(trainer), next(model.parameters())
 
         def on_raw_rows(method: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:

@@ -1,6 +1,6 @@
 """The numbers behind the pictures of an evaluation that scikit-learn and torchmetrics have not.
 
-N rows, K classes. `target` and `predicted` are class indices (N,).
+N rows, K classes. `target` and `predicted` are class indices (N,), `proba` is (N, K).
 """
 
 from collections import Counter
@@ -37,7 +37,7 @@ def interval(right: Any, rows: Any) -> tuple[Any, Any]:
 
 
 def before_scaling(proba: Array, temperature: float) -> Array:
-    """Probabilities (N, K) as they were before temperature scaling made p^(1/T) of them."""
+    """Probabilities as they were before temperature scaling made p^(1/T) of them."""
     power = proba.astype(np.float64) ** temperature
     return power / power.sum(axis=1, keepdims=True)
 
@@ -50,13 +50,7 @@ def confused_pairs(target: Array, predicted: Array) -> list[tuple[int, int, int]
 
 
 def threshold_curve(proba: Array, target: Array, oos_class: int) -> ThresholdCurve:
-    """The results of every threshold: a row keeps its most probable in-scope class if that reaches it, or is rejected.
-
-    Args:
-        proba: (N, K).
-        target: the true class, (N,).
-        oos_class: index of the out-of-scope class.
-    """
+    """The results of all thresholds: a row keeps its likeliest in-scope class if that reaches one, or is rejected."""
     in_scope = proba.copy()
     in_scope[:, oos_class] = -1
     score, oos, right = in_scope.max(axis=1), target == oos_class, in_scope.argmax(axis=1) == target

@@ -1,7 +1,7 @@
 """The loss surface of a binary model with two weights, and their path down it (article 1's picture).
 
-`surface` computes, `draw` draws, `LossSurface`, the callback, remembers the path. The map is exact, not interpolated
-from the path: a slice through the objective over all training rows, with b as it is at the end.
+The map is exact, not interpolated from the path: a slice through the objective over all training rows, with b as it is
+at the end.
 """
 
 from __future__ import annotations
@@ -83,7 +83,6 @@ class LossSurface(L.Callback):
         self.path: list[list[float]] = []
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Refuse what cannot be drawn, before training starts."""
         if stage != "fit":
             return
         data = datamodule_of(trainer)
@@ -94,7 +93,6 @@ class LossSurface(L.Callback):
             raise ValueError(f"LossSurface draws a model of exactly 2 weights, got {shape}: remove the callback")
 
     def state_dict(self) -> dict[str, Any]:
-        """The path so far."""
         return {"path": self.path}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

@@ -52,12 +52,7 @@ class EvaluatedRows:
 
 
 def pictures(rows: EvaluatedRows, classes: Sequence[str] | None = None) -> dict[str, Callable[[Figure], Any]]:
-    """Every picture that applies, by name.
-
-    Args:
-        rows: to be shown.
-        classes: in the picture of the strongest features; None for those with the most errors.
-    """
+    """Every picture that applies, by name; `classes` have their strongest features shown, None those of most errors."""
     drawn: dict[str, Callable[[Figure], Any]] = {}
     if len(rows.names) <= MOST_CLASSES:
         drawn["confusion"] = partial(confusion, rows.target, rows.predicted, rows.names, "right")

@@ -56,13 +56,11 @@ class TeachingBoard(L.Callback):
         self.proba: Curves = {}
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Refuse what has no probabilities or no names, before training starts."""
         unmet = lack(pl_module, PLOTTABLE_MODEL) or lack(datamodule_of(trainer), NAMED_CLASSES)
         if stage == "fit" and unmet:
             raise ValueError(f"TeachingBoard does not apply: {unmet}; add it, or remove the callback")
 
     def state_dict(self) -> dict[str, Any]:
-        """The curves so far."""
         return {"weights": self.weights, "proba": self.proba}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

@@ -53,7 +53,6 @@ class WeightImages(Animation):
     name, tag = "weights", "weights"
 
     def setup(self, trainer: L.Trainer, pl_module: Any, stage: str) -> None:
-        """Refuse what cannot be drawn, with a ValueError, before training starts and on every rank."""
         if stage != "fit":
             return
         data = datamodule_of(trainer)
@@ -67,7 +66,6 @@ class WeightImages(Animation):
         self.draws = trainer.is_global_zero and not trainer.fast_dev_run  # type: ignore[attr-defined]
 
     def scene(self, trainer: L.Trainer, model: Any, state: str) -> Callable[[Figure], Any]:
-        """The weights as they are."""
         data, W = datamodule_of(trainer), model.coefficients()[0].detach().cpu().float()  # (D, K), or (D, 1)
         images, names = W.T.unflatten(1, data.image_shape).clone(), data.class_names[-W.shape[1] :]
         return lambda figure: draw(figure, images, names, state)

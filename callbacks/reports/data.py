@@ -1,7 +1,4 @@
-"""The data report before a fit: class balance, repeated rows, labels that contradict.
-
-`inspect_splits` computes, `print_report` prints, `DataReport`, the callback, decides when.
-"""
+"""The data report before a fit: class balance, repeated rows, labels that contradict."""
 
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence

@@ -23,7 +23,6 @@ class Report(L.Callback):
         return lack(model, CLASSIFIER) or lack(datamodule, LABELLED_DATA)
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Refuse what lacks something, with a ValueError, before anything runs."""
         if unmet := self.unmet(pl_module, datamodule_of(trainer)):
             raise ValueError(f"{type(self).__name__} does not apply: {unmet}; add it, or leave this callback out")
         self._rows = RowCollector(type(self).__name__)

@@ -17,10 +17,7 @@ NAMES = ("row", "label", "probability", "second_label", "second_probability")
 class PredictionShards:
     """Parquet files of a folder, which replaces an earlier one at the end: all columns of the data, and the prediction.
 
-    Args:
-        folder: to be written.
-        data: has `input_table` and `class_names`.
-        trainer: of this prediction.
+    The data must have `input_table` and `class_names`.
     """
 
     def __init__(self, folder: Path, data: Any, trainer: L.Trainer) -> None:
@@ -35,7 +32,6 @@ class PredictionShards:
         trainer.strategy.barrier()
 
     def write(self, rows: ClassifiedBatch) -> None:
-        """Take rows of a batch."""
         import pyarrow as pa
 
         names = pa.array(self.data.class_names)
