@@ -98,11 +98,14 @@ def by_scikit_learn(files, columns, classifier):
 
 
 def fitted(model, data, epochs):
-    trainer = L.Trainer(
-        max_epochs=epochs, accelerator="cpu", log_every_n_steps=1, check_val_every_n_epoch=epochs, **PLAIN
-    )
+    options = {"accelerator": "cpu", "log_every_n_steps": 1, "check_val_every_n_epoch": epochs}
+    trainer = L.Trainer(max_epochs=epochs, **options, **PLAIN)
     trainer.fit(model, data)
     return model.eval()
+
+
+def warnings_in(capsys):
+    return [line for line in capsys.readouterr().err.splitlines() if "warning" in line]
 
 
 def everything(data, split):
@@ -148,9 +151,8 @@ def test_accuracy_and_log_loss_are_scikit_learns_at_the_same_penalty(tmp_path, t
     target = np.array([data.class_names.index(label) for label in labels])
     assert np.mean(found.argmax(1) == target) == pytest.approx(np.mean(expected.argmax(1) == target), abs=0.005)
     assert log_loss(target, found) == pytest.approx(log_loss(target, expected), abs=0.005)
-    assert log_loss(target, found) < 0.9 * log_loss(
-        target, np.tile(np.bincount(target) / len(target), (len(target), 1))
-    )
+    shares = np.bincount(target) / len(target)
+    assert log_loss(target, found) < 0.9 * log_loss(target, np.tile(shares, (len(target), 1)))
 
 
 # What the columns become
@@ -171,12 +173,8 @@ def test_scikit_learn_makes_the_same_x_of_clean_cells(table, kept):
 
 def test_features_are_scikit_learns_with_names(table):
     data = ready(TableDataModule(**table, **OPTIONS))
-    assert data.columns == {
-        "age": None,
-        "income": None,
-        "town": ["", "Bern", "Oslo", "Turin"],
-        "code": ["10", "20", "30"],
-    }
+    categories = {"town": ["", "Bern", "Oslo", "Turin"], "code": ["10", "20", "30"]}
+    assert data.columns == {"age": None, "income": None, **categories}
     assert data.with_holes == ["age"]
     of_town = ["town is missing", "town = Bern", "town = Oslo", "town = Turin"]
     of_code = ["code = 10", "code = 20", "code = 30"]
@@ -210,77 +208,51 @@ def test_a_file_of_any_kind_gives_the_same_table(tmp_path):
 
 def test_columns_whose_names_are_numbers_are_learned_from(tmp_path):
     rows = [("u", n % 7, n % 5, "ab"[n % 2]) for n in range(40)]
-    assert list(ready(TableDataModule(write(tmp_path / "a.csv", ("region", 2019, "0.5", "label"), rows))).columns) == [
-        "region",
-        "2019",
-        "0.5",
-    ]
+    data = ready(TableDataModule(write(tmp_path / "a.csv", ("region", 2019, "0.5", "label"), rows)))
+    assert list(data.columns) == ["region", "2019", "0.5"]
     with pytest.raises(ValueError, match=r"other than the label's, got \[\] of label"):
         _ = ready(TableDataModule(write(tmp_path / "b.csv", ("label",), ["ab"[n % 2] for n in range(40)]))).columns
 
 
 def test_truth_values_are_the_same_categories_from_every_kind_of_file(tmp_path):
     member = [n % 2 == 0 for n in range(40)]
-    spellings = [[str(m) for m in member], [str(m).upper() for m in member], [str(m).lower() for m in member]]
-    files = [
-        write(tmp_path / f"{number}.csv", ("member", "label"), [(m, "ab"[n % 2]) for n, m in enumerate(values)])
-        for number, values in enumerate(spellings)
-    ]
+    files = []
+    for number, spelling in enumerate((str.title, str.upper, str.lower)):
+        rows = [(spelling(str(m)), "ab"[n % 2]) for n, m in enumerate(member)]
+        files.append(write(tmp_path / f"{number}.csv", ("member", "label"), rows))
     lines = (json.dumps({"member": m, "label": "ab"[n % 2]}) for n, m in enumerate(member))
     (tmp_path / "a.jsonl").write_text("\n".join(lines))
     for file in (*files, str(tmp_path / "a.jsonl"), [*files, str(tmp_path / "a.jsonl")]):
         data = ready(TableDataModule(file))
         assert data.columns == {"member": ["false", "true"]}
-        assert data.encode([{"member": True}, ["TRUE"], [False], ["False"]]).tolist() == [
-            [0, 1],
-            [0, 1],
-            [1, 0],
-            [1, 0],
-        ]
+        x = data.encode([{"member": True}, ["TRUE"], [False], ["False"]])
+        assert x.tolist() == [[0, 1], [0, 1], [1, 0], [1, 0]]
 
 
-STRAY = ("unknown", "$12", "10.5%", "1,992.17", "inf", "1e39", "1_000", "12 kg", "9" * 400)
+def suspects():
+    """Cells of a column, what is said of it, and the options by which it is not said."""
+    cells, by_name = [f"{n}.5" for n in range(60)], {"categorical_columns": ["odd"]}
+    for stray in ("unknown", "$12", "10.5%", "1,992.17", "inf", "1e39", "1_000", "12 kg", "9" * 400):
+        line = f"60 rows, but FILE line 32 has {stray[:50]!r}, so that each value counts as a category"
+        yield pytest.param([*cells[:30], stray, *cells[31:]], line, by_name, id=stray[:9])
+    for written in ("{},5", "{} kg", "{}_000", "{}h", "{} %"):
+        yield [written.format(n % 50) for n in range(60)], "'odd' looks like numbers in 60 of 60 rows", by_name
+    zips, ids = ["01067", "80331", "10115", "04109"], {"id_columns": ["odd"]}
+    yield zips * 15, "'odd' is read as numbers, but 30 of 60 rows begin with a 0, as '01067'", by_name
+    yield range(60), "'odd' counts the rows: if it is an id or a text, set --data.id_columns", ids
+    yield [f"EUR {n % 50}" for n in range(60)], "'odd' has 50 different values in 60 training rows", ids
 
 
-@pytest.mark.parametrize("cell", STRAY)
-def test_a_column_that_a_cell_keeps_from_being_numbers_is_named_with_the_cell(tmp_path, capsys, cell):
-    rows = [(f"{n}.5", "ab"[n % 2]) for n in range(60)]
-    rows[30] = (cell, "a")  # row 32 of the file
-    file = write(tmp_path / "a.csv", ("price", "label"), rows)
-    held = write(tmp_path / "b.csv", ("price", "label"), rows[:20])
-    ready(TableDataModule(file, val_file=held, test_file=held)).setup("fit")
-    said = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]
-    assert len(said) == 1
-    assert f"60 rows, but {file} line 32 has {cell[:50]!r}, so that each value counts as a category" in said[0]
-    ready(TableDataModule(file, val_file=held, test_file=held, categorical_columns=["price"])).setup("fit")
-    assert "looks like numbers" not in capsys.readouterr().err
-
-
-def test_numbers_with_decimal_commas_are_named(tmp_path, capsys):
-    rows = [(f"{n % 5},5", "ab"[n % 2]) for n in range(60)]
-    file = write(tmp_path / "a.csv", ("size", "label"), rows)
-    ready(TableDataModule(file, val_file=file, test_file=file)).setup("fit")
-    assert "column 'size' looks like numbers in 60 of 60 rows" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("written", ["{} kg", "{}_000", "{}h", "EUR {}", "{} %"])
-def test_numbers_with_units_are_named(tmp_path, capsys, written):
-    rows = [(written.format(n % 50), "ab"[n % 2]) for n in range(60)]
-    file = write(tmp_path / "a.csv", ("size", "label"), rows)
-    ready(TableDataModule(file, val_file=file, test_file=file)).setup("fit")
-    said = capsys.readouterr().err
-    assert ("looks like numbers in 60 of 60" in said) == (written != "EUR {}")
-    assert "column 'size'" in said  # of that one, that its values are many
-
-
-def test_numbers_that_begin_with_a_0_are_suspected_to_be_names(tmp_path, capsys):
-    rows = [(code, n % 7, "ab"[n // 4 % 2]) for n, code in enumerate(["01067", "80331", "10115", "04109"] * 10)]
-    file = write(tmp_path / "a.csv", ("zip", "x", "label"), rows)
-    ready(TableDataModule(file, val_file=file, test_file=file)).setup("fit")
-    [said] = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]
-    assert "column 'zip' is read as numbers, but 20 of 40 rows begin with a 0, as '01067'" in said
-    ready(TableDataModule(file, val_file=file, test_file=file, categorical_columns=["zip"])).setup("fit")
-    assert "zip" not in capsys.readouterr().err
+@pytest.mark.parametrize(("cells", "line", "options"), [*suspects()])
+def test_a_column_that_may_be_taken_for_something_else_is_named_with_the_remedy(tmp_path, capsys, cells, line, options):
+    rows = [(cell, n % 7, "ab"[n // 4 % 2]) for n, cell in enumerate(cells)]
+    file = write(tmp_path / "a.csv", ("odd", "x", "label"), rows)
+    files = {f"{split}_file": file for split in ("train", "val", "test")}
+    ready(TableDataModule(**files))
+    [said] = warnings_in(capsys)
+    assert line.replace("FILE", file) in said
+    ready(TableDataModule(**files, **options))
+    assert warnings_in(capsys) == []
 
 
 @pytest.mark.parametrize("cell", ["", "-NaN", "NA", "#N/A", "None", "-", "nan", "<NA>", "NULL"])
@@ -292,32 +264,20 @@ def test_what_stands_for_nothing_leaves_a_column_of_numbers_one(tmp_path, capsys
     assert "price" not in capsys.readouterr().err
 
 
-def test_a_column_that_counts_the_rows_is_suspected(tmp_path, capsys):
-    rows = [(n, n % 7, "ab"[n % 2]) for n in range(60)]
-    ready(TableDataModule(write(tmp_path / "a.csv", ("Unnamed: 0", "x", "label"), rows))).setup("fit")
-    [said] = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]
-    assert "column 'Unnamed: 0' counts the rows: if it is an id or a text, set --data.id_columns" in said
-
-
 def giving_away(number=60):
     """A column that repeats the label in other words, a number that is above 1 for one label, an id, and noise."""
     draw = random.Random(0)
     labels = [draw.choice("ab") for _ in range(number)]
-    return [
-        ({"a": "u", "b": "v"}[y], (y == "b") + draw.random(), f"r{n}", draw.random(), y) for n, y in enumerate(labels)
-    ]
+    other = {"a": "u", "b": "v"}
+    return [(other[y], (y == "b") + draw.random(), f"r{n}", draw.random(), y) for n, y in enumerate(labels)]
 
 
-def test_a_column_that_gives_the_label_away_is_said(tmp_path, capsys):
+def test_a_column_that_gives_the_label_away_is_said_and_left_out_by_auto_with_ids(tmp_path, capsys):
     file = write(tmp_path / "a.csv", ("other", "score", "name", "x", "label"), giving_away())
     ready(TableDataModule(file))
-    said = [line for line in capsys.readouterr().err.splitlines() if "alone tells the label" in line]
+    said = [line for line in warnings_in(capsys) if "alone tells the label" in line]
     assert [line.split("'")[1] for line in said] == ["other", "score"]
     assert "set --data.id_columns '[other]', or auto" in said[0]
-
-
-def test_auto_leaves_out_ids_and_columns_that_give_the_label_away(tmp_path, capsys):
-    file = write(tmp_path / "a.csv", ("other", "score", "name", "x", "label"), giving_away())
     data = ready(TableDataModule(file, id_columns="auto"))
     assert list(data.columns) == ["x"]
     assert sorted(data.describe([0], "train")[0]) == ["name", "other", "score", "x"]
@@ -410,25 +370,14 @@ def test_categories_that_training_rows_lack_are_zeros_and_said(table, capsys):
     assert (oslo[0], oslo[2:]) == (0.0, [1.0, 0, 0, 1, 0, 0, 1, 0])  # the mean, and that it is one
 
 
-def test_a_column_of_ids_is_suspected(tmp_path, capsys):
-    data = ready(TableDataModule(write(tmp_path / "a.csv", HEADER, mixed(100))))
-    data.setup("fit")
-    assert "column 'id' has 64 different values in 64 training rows" in capsys.readouterr().err
-    ready(TableDataModule(write(tmp_path / "a.csv", HEADER, mixed(100)), **OPTIONS)).setup("fit")
-    assert "'id'" not in capsys.readouterr().err
-
-
 # Checkpoints
 
 
 def test_a_checkpoint_is_enough_to_predict(tmp_path, table):
     fitted = ready(TableDataModule(**table, **OPTIONS))
     torch.save(fitted.state_dict(), tmp_path / "state")
-    file = write(
-        tmp_path / "new.csv",
-        ("town", "extra", "code", "age", "income"),
-        [("Oslo", "kept", 20, "", 3), ("", "", "", "", "")],
-    )
+    rows = [("Oslo", "kept", 20, "", 3), ("", "", "", "", "")]
+    file = write(tmp_path / "new.csv", ("town", "extra", "code", "age", "income"), rows)
     data = TableDataModule("gone.csv", predict_file=file)
     data.load_state_dict(torch.load(tmp_path / "state", weights_only=True))
     assert (data.feature_names, data.class_names, data.num_features) == (fitted.feature_names, fitted.class_names, 10)
@@ -451,52 +400,28 @@ def test_other_rows_than_the_checkpoint_was_trained_on_are_refused(tmp_path, tab
 # What is refused
 
 
-@pytest.mark.parametrize(
-    ("rows", "options", "message"),
-    [
-        ([], {}, r"expected at least one row"),
-        ([(1, "u", "a"), (2, "v", "a")] * 9, {}, r"at least 2 labels to tell apart, got \['a'\]"),
-        ([(1, "u", "a"), (2, "v", "")], {}, r"line 3: expected text in 'label', got an empty field"),
-        (
-            [(1, "u", "a"), (2, "v", "b")] * 9,
-            {"label_column": "kind"},
-            r"expected a column 'kind', got 'x', 'y', 'label'",
-        ),
-        (
-            [(1, "u", "a"), (2, "v", "b")] * 9,
-            {"feature_columns": ["z"]},
-            r"feature_columns: the file has no column 'z'",
-        ),
-        ([(1, "u", "a"), (2, "v", "b")] * 9, {"id_columns": ["z"]}, r"id_columns: the file has no column 'z'"),
-        ([(1, "u", "a"), (2, "v", "b")] * 9, {"feature_columns": ["label"]}, r"columns other than the label's"),
-        ([("", "u", "a"), ("NA", "v", "b")] * 9, {}, r"no value in the training rows: --data.id_columns '\[x\]'"),
-        (
-            [(1, "u", "a"), ("", "v", "b")] * 9,
-            {"missing": "refuse"},
-            r"line \d+ has no 'x', and \d+ more values are missing",
-        ),
-        ([(1, "u", "a"), (2, "v", "b")] * 9, {"missing": "drop"}, r"missing must be impute or refuse, got drop"),
-        (
-            [(1, "u", "a"), (2, "v", "b")] * 9,
-            {"predict_inputs": [[1]]},
-            r"expected 2 values \(x, y\), got \[1\] as row 0",
-        ),
-        ([(1, "u", "a"), (2, "v", "b")] * 9, {"predict_inputs": [{"x": "?!", "y": 1}]}, r"a number in 'x', got '\?!'"),
-        ([(1, "u", "a"), (2, "v", "b")] * 9, {"predict_inputs": [{"x": 1}]}, r"row 0: expected a column 'y', got x"),
-        (
-            [(1, "u", "a"), (2, "v", "b")] * 9,
-            {"predict_inputs": [["x", 1], [1, 1], ["z", 1]]},
-            r"row 0: expected a number in 'x', got 'x'; 1 more$",
-        ),
-        ([(1, "u", "a"), (2, "v", "b")] * 9, {"predict_inputs": []}, r"at least one row to predict"),
-        (
-            [(1, "u", "a"), (2, "v", "b")] * 9,
-            {"predict_inputs": [], "predict_file": "a.csv"},
-            r"got both; leave one out",
-        ),
-    ],
-    ids=str,
-)
+GOOD = [(1, "u", "a"), (2, "v", "b")] * 9
+REFUSED = [
+    ([], {}, r"expected at least one row"),
+    ([(1, "u", "a"), (2, "v", "a")] * 9, {}, r"at least 2 labels to tell apart, got \['a'\]"),
+    ([(1, "u", "a"), (2, "v", "")], {}, r"line 3: expected text in 'label', got an empty field"),
+    (GOOD, {"label_column": "kind"}, r"expected a column 'kind', got 'x', 'y', 'label'"),
+    (GOOD, {"feature_columns": ["z"]}, r"feature_columns: the file has no column 'z'"),
+    (GOOD, {"id_columns": ["z"]}, r"id_columns: the file has no column 'z'"),
+    (GOOD, {"feature_columns": ["label"]}, r"columns other than the label's"),
+    ([("", "u", "a"), ("NA", "v", "b")] * 9, {}, r"no value in the training rows: --data.id_columns '\[x\]'"),
+    ([GOOD[0], ("", "v", "b")] * 9, {"missing": "refuse"}, r"line \d+ has no 'x', and \d+ more values are missing"),
+    (GOOD, {"missing": "drop"}, r"missing must be impute or refuse, got drop"),
+    (GOOD, {"predict_inputs": [[1]]}, r"expected 2 values \(x, y\), got \[1\] as row 0"),
+    (GOOD, {"predict_inputs": [{"x": "?!", "y": 1}]}, r"a number in 'x', got '\?!'"),
+    (GOOD, {"predict_inputs": [{"x": 1}]}, r"row 0: expected a column 'y', got x"),
+    (GOOD, {"predict_inputs": [["x", 1], [1, 1], ["z", 1]]}, r"row 0: expected a number in 'x', got 'x'; 1 more$"),
+    (GOOD, {"predict_inputs": []}, r"at least one row to predict"),
+    (GOOD, {"predict_inputs": [], "predict_file": "a.csv"}, r"got both; leave one out"),
+]
+
+
+@pytest.mark.parametrize(("rows", "options", "message"), REFUSED, ids=str)
 def test_what_does_not_fit_is_refused_in_one_line(tmp_path, rows, options, message):
     with pytest.raises(ValueError, match=message) as caught:
         data = ready(TableDataModule(write(tmp_path / "a.csv", ("x", "y", "label"), rows), **options))

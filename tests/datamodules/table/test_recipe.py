@@ -100,12 +100,8 @@ def test_the_default_is_about_as_good_as_scikit_learns_default_on_all_rows(cli, 
     assert again["model"]["init_args"]["l2"] == config["model"]["init_args"]["l2"]
     dataset = load_wine()
     x, target = dataset.data, dataset.target
-    found = (
-        pytest.importorskip("deploy.classifier")
-        .Classifier.load(tmp_path / "run")
-        .predict_proba(x[order[:60]])
-        .astype(float)
-    )
+    classifier = pytest.importorskip("deploy.classifier").Classifier.load(tmp_path / "run")
+    found = classifier.predict_proba(x[order[:60]]).astype(float)
     found /= found.sum(axis=1, keepdims=True)  # they sum to 1 in float32 only
     mean, scale = x[order[60:]].mean(axis=0), x[order[60:]].std(axis=0)
     x = (x - mean) / scale

@@ -1,6 +1,5 @@
 """A table of one's own: what a subclass has to write, what it inherits, and what a checkpoint keeps."""
 
-import inspect
 import math
 import pickle
 
@@ -33,9 +32,10 @@ class Unreadable(WineDataModule):
         raise OSError("no data here")
 
 
-def small(
-    x=((0.0, 1.0),) * 10 + ((2.0, 3.0),) * 10, target=(0,) * 10 + (1,) * 10, features="ab", classes="cd", **options
-):
+X = ((0.0, 1.0),) * 10 + ((2.0, 3.0),) * 10
+
+
+def small(x=X, target=(0,) * 10 + (1,) * 10, features="ab", classes="cd", **options):
     """A datamodule of a table that is given."""
 
     class Small(TabularDataModule):
@@ -53,10 +53,6 @@ def restored(kind, state, path, **options):
 
 
 # What a subclass writes and inherits
-
-
-def test_wine_is_a_subclass_of_at_most_15_lines():
-    assert len(inspect.getsource(WineDataModule).splitlines()) <= 15
 
 
 def test_names_and_sizes_are_those_of_the_table_as_plain_strings():
@@ -89,9 +85,8 @@ def test_splits_are_stratified_disjoint_and_leave_no_row_out():
         expected = torch.from_numpy(wine.target).bincount() / 178 * len(target)
         assert float((target.bincount() - expected).abs().max()) <= 1
     rows = [(*x, y) for split in SPLITS for x, y in zip(*(t.tolist() for t in data.points(split)), strict=True)]
-    assert sorted(rows) == sorted(
-        (*x, y) for x, y in zip(wine.data.astype(np.float32).tolist(), wine.target, strict=True)
-    )
+    expected = zip(wine.data.astype(np.float32).tolist(), wine.target, strict=True)
+    assert sorted(rows) == sorted((*x, y) for x, y in expected)
 
 
 def test_the_table_is_read_once():
@@ -115,9 +110,8 @@ def test_wine_fits_tests_and_predicts(tmp_path, monkeypatch):
     trainer = L.Trainer(max_epochs=30, default_root_dir=tmp_path, log_every_n_steps=1, **plain)
     trainer.fit(model, datamodule=data)
     [path] = tmp_path.rglob("*.ckpt")
-    assert (
-        trainer.test(model, ready(WineDataModule()), path, verbose=False, weights_only=True)[0]["test/accuracy"] > 0.9
-    )
+    [found] = trainer.test(model, ready(WineDataModule()), path, verbose=False, weights_only=True)
+    assert found["test/accuracy"] > 0.9
     monkeypatch.setattr(WineDataModule, "load_table", Unreadable.load_table)
     inputs = WineDataModule(predict_inputs=load_wine().data[:5].tolist())
     [proba] = trainer.predict(model, inputs, ckpt_path=path, weights_only=True)
@@ -168,11 +162,9 @@ def test_a_table_may_be_of_arrays_tensors_or_lists(as_x, dtype):
         ({"target": [0.5, 1] * 10}, r"got 0.5, 1.0"),
         ({"target": ["c", "d"] * 10}, r"got c, d"),
         ({"x": [[math.nan, 1.0]] * 20}, r"expected finite numbers, got \[nan, 1.0\] in row 0"),
+        ({"x": [*X[1:], [0.0, -math.inf]]}, r"expected finite numbers, got \[0.0, -inf\] in row 19"),
         ({"x": [["red", 1.0]] * 20}, r"expected rows of 2 numbers \(a, b\), got \[\['red', 1.0\]"),
-        (
-            {"x": [[0.0, 1.0]] * 3, "target": [0, 0, 1]},
-            r"cannot hold out 1 of 3 rows for test: .* the label 'd'; add rows",
-        ),
+        ({"x": X[:3], "target": [0, 0, 1]}, r"cannot hold out 1 of 3 rows for test: .* the label 'd'; add rows"),
     ],
     ids=str,
 )
@@ -199,8 +191,9 @@ def test_predicting_given_rows_needs_a_checkpoint_and_no_data(tmp_path):
 
 
 def test_a_row_of_the_wrong_width_is_refused_without_the_data(tmp_path):
-    data = restored(Unreadable, ready(WineDataModule()).state_dict(), tmp_path / "state", predict_inputs=[[1.0, 2.0]])
-    with pytest.raises(ValueError, match=r"expected rows of 13 numbers \(alcohol, .* got \[1.0, 2.0\] in row 0"):
+    inputs = {"predict_inputs": [[1.0] * 13, [1.0, 2.0]]}
+    data = restored(Unreadable, ready(WineDataModule()).state_dict(), tmp_path / "state", **inputs)
+    with pytest.raises(ValueError, match=r"expected rows of 13 numbers \(alcohol, .* got \[1.0, 2.0\] in row 1"):
         data.dataset("predict")
 
 
@@ -230,11 +223,6 @@ def test_data_of_other_names_than_the_checkpoint_s_is_refused(tmp_path):
         data.setup("test")
 
 
-def test_state_of_another_format_is_refused():
-    with pytest.raises(ValueError, match="an earlier version of this project"):
-        ready(WineDataModule()).load_state_dict(ready(WineDataModule()).state_dict() | {"format_version": 0})
-
-
 # stratified_split
 
 
@@ -245,13 +233,6 @@ def test_a_split_takes_a_number_or_a_share_and_labels_of_any_kind():
         assert sorted(kept + held) == list(range(12))
         assert sorted(labels[i] for i in held) == ["a", "a", "b"]
     assert stratified_split([int(label == "b") for label in labels], 3, 0, "val") == (kept, held)
-
-
-def test_a_split_depends_on_the_seed_alone():
-    first = stratified_split([0, 1] * 20, 10, 1, "val")
-    np.random.seed(5)
-    assert stratified_split([0, 1] * 20, 10, 1, "val") == first
-    assert stratified_split([0, 1] * 20, 10, 2, "val") != first
 
 
 def test_rows_can_be_handed_to_a_worker_process_that_is_spawned():

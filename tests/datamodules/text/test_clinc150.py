@@ -7,7 +7,6 @@ import os
 import socket
 import threading
 import urllib.error
-import urllib.parse
 import urllib.request
 from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -22,9 +21,9 @@ from datamodules.text import clinc150
 from datamodules.text.features import Ngrams
 from tests.tools.ready import ready
 
+BILLS = [[f"pay bill {n}a", "pay"] for n in range(3)]
 TINY = {
-    "train": [[f"book a flight to city{n}", "travel"] for n in range(4)]
-    + [[f"pay bill {n}a", "pay"] for n in range(3)],
+    "train": [[f"book a flight to city{n}", "travel"] for n in range(4)] + BILLS,
     "val": [["book another flight", "travel"]],
     "test": [["pay my bill", "pay"], ["book it", "travel"]],
     "oos_train": [["who are you", "oos"]],
@@ -127,18 +126,6 @@ def test_a_file_that_is_not_the_published_one_is_refused_and_left_as_it_is(folde
     assert (folder / "data_full.json").read_bytes() == content
 
 
-@pytest.mark.parametrize(
-    "content", [b"no json", b"{}", b"[]", b'{"train": 1}', json.dumps(TINY | {"test": [["no label"]]}).encode()]
-)
-def test_a_file_of_the_right_checksum_but_the_wrong_shape_is_refused_by_name(folder, content, monkeypatch):
-    """Not even a changed checksum in the source may end in a traceback."""
-    monkeypatch.setitem(clinc150.SHA256, "full", sha256(content))
-    put(folder, content)
-    with pytest.raises(ValueError, match=r"data_full\.json") as caught:
-        CLINC150DataModule(data_dir=str(folder)).load_splits()
-    one_line(caught)
-
-
 def test_a_folder_that_cannot_be_one_is_an_os_error(folder):
     folder.write_text("a file")
     with pytest.raises(OSError, match="folder"):
@@ -198,14 +185,14 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Answer)
 
     def url(self, name):
-        return f"http://127.0.0.1:{self.server_port}/{urllib.parse.quote(name)}"
+        return f"http://127.0.0.1:{self.server_port}/{name}"
 
 
 class Answer(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self):
-        name = urllib.parse.unquote(self.path.lstrip("/"))
+        name = self.path.lstrip("/")
         self.server.asked[name] += 1
         self.close_connection = True
         if name == "missing":
@@ -221,9 +208,6 @@ class Answer(BaseHTTPRequestHandler):
             "cut-chunk": (200, b"40\r\n" + CONTENT[:10], {"Transfer-Encoding": "chunked"}),
             "without-length": (200, CONTENT, {}),
         }[name]
-        return self.answer(status, content, **headers)
-
-    def answer(self, status, content, **headers):
         self.send_response(status)
         for header, value in headers.items():
             self.send_header(header, str(value))
@@ -239,7 +223,6 @@ def server(monkeypatch):
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
     running = Server()
-    running.handle_error = lambda *_: None  # a client that hangs up, as it should on "endless"
     thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     yield running
@@ -256,16 +239,6 @@ def test_a_download_is_the_file_whole_and_nothing_else(tmp_path, server, name):
     assert list(path.parent.iterdir()) == [path]
     (tmp_path / "other").touch()
     assert path.stat().st_mode == (tmp_path / "other").stat().st_mode  # as readable as any other new file
-
-
-def test_the_datamodule_downloads_once_and_then_keeps_the_file(tmp_path, server, monkeypatch):
-    monkeypatch.setattr(clinc150, "URL", server.url("good"))
-    monkeypatch.setitem(clinc150.SHA256, "full", sha256(CONTENT))
-    for _ in range(2):
-        data = ready(CLINC150DataModule(data_dir=str(tmp_path)))
-        data.prepare_data()
-        assert len(texts(data)["test"]) == 3
-    assert server.asked["good"] == 1
 
 
 BAD_ANSWERS = ("missing", "no-http", "to-a-file", "cut", "cut-chunk", "html", "empty")

@@ -49,18 +49,8 @@ def test_columns_are_those_of_scikit_learns_vectorizers_side_by_side():
     assert features.transform(QUESTIONS).dtype == np.float32
 
 
-ONE_BY_ONE = [
-    {"words": WORDS, "chars": CHARS},
-    {"words": Ngrams(binary=True, norm="l1", lowercase=False)},
-    {"words": Ngrams(binary=True, sublinear_tf=True, use_idf=False, stop_words="english")},
-    {"chars": Ngrams(analyzer="char", ngram_range=(1, 3), smooth_idf=False)},
-    {"words": Ngrams(token_pattern=r"(\w)\w*", norm=None)},
-]
-
-
-@pytest.mark.parametrize("ngrams", ONE_BY_ONE)
-def test_a_text_alone_gets_the_bits_that_it_gets_among_others(ngrams):
-    features = fitted(**ngrams)
+def test_a_text_alone_gets_the_bits_that_it_gets_among_others():
+    features = fitted()
     for texts in (TEXTS, QUESTIONS, TEXTS[::-1]):
         among_others = features.transform(texts)
         for number, text in enumerate(texts):
@@ -70,9 +60,6 @@ def test_a_text_alone_gets_the_bits_that_it_gets_among_others(ngrams):
             for part in (torch.Tensor.crow_indices, torch.Tensor.col_indices, torch.Tensor.values):
                 assert torch.equal(part(alone), part(expected))
                 assert part(alone).dtype == part(expected).dtype
-    other = TfidfFeatures({})
-    other.load_state_dict(features.state_dict())
-    assert torch.equal(other.encode_one(TEXTS[0]).values(), features.encode_one(TEXTS[0]).values())
 
 
 def test_no_text_gives_no_row():
@@ -117,11 +104,7 @@ def test_a_restored_idf_is_a_copy():
         ("idf", torch.ones(21), "words.idf: expected a number for each of 20 n-grams"),
         ("idf", None, "words.idf: expected a number for each of 20 n-grams"),
         ("vocabulary", '["snow"]', "words.idf: expected a number for each of 1 n-grams"),
-        (
-            "options",
-            {"token_pattern": r"(a|a)*b"},
-            "words.options.token_pattern: expected one that the configuration has",
-        ),
+        ("options", {"token_pattern": r"(a|a)*b"}, "words.options.token_pattern: expected one that the configuration"),
         ("options", {"token_pattern": r"\w*\w*\w*!"}, "words.options.token_pattern: expected one that"),
         ("options", {"token_pattern": "(a)(b)"}, "token_pattern: expected one .* with at most one group"),
         ("options", {"ngram_range": (2, 1)}, "ngram_range: expected 1 <= shortest <= longest"),
@@ -214,7 +197,7 @@ def require_scikit_learns_bits(options, texts, others):
         assert restored.sklearn_transformer().idf_.tobytes() == expected.idf_.tobytes()
     for number, text in enumerate(others[:20]):
         assert same(ours.transform([text]), rows[number])
-        assert torch.equal(ours.encode_one(text).to_dense(), torch.from_numpy(rows[number].toarray()))
+        assert torch.equal(restored.encode_one(text).to_dense(), torch.from_numpy(rows[number].toarray()))
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)

@@ -86,14 +86,6 @@ def test_a_file_of_groups_gives_each_label_its_group_or_names_the_one_it_lacks(t
         data.class_groups()
 
 
-def test_vocabulary_ignores_words_seen_only_in_validation_or_test(tmp_path, files):
-    write(files["val_file"], [("zebra snow", "weather")])
-    write(files["test_file"], [("quagga song", "music"), ("will it be other", "other")])
-    names = ready(TextDataModule(**files)).feature_names
-    assert "snow" in names and "will there" in names
-    assert not {"zebra", "quagga", "zebra snow"} & set(names)
-
-
 def test_rows_of_every_split_are_the_vectors_of_its_texts(files):
     data = ready(TextDataModule(**files))
     for split in ("train", "val", "test"):
@@ -101,7 +93,7 @@ def test_rows_of_every_split_are_the_vectors_of_its_texts(files):
         assert torch.equal(everything(data, split), torch.from_numpy(expected))
 
 
-def test_words_and_characters_are_joined_words_first(files):
+def test_vocabulary_and_idf_are_of_the_training_texts_alone_words_first(files):
     words, chars = Ngrams(ngram_range=(1, 2)), Ngrams(analyzer="char_wb", ngram_range=(2, 3), sublinear_tf=True)
     data = ready(TextDataModule(**files, words=words, chars=chars))
     train, question = texts_of(data, "train"), ["play the rain album"]
@@ -110,6 +102,7 @@ def test_words_and_characters_are_joined_words_first(files):
     expected = hstack([by_word.transform(question), by_char.transform(question)], format="csr")
     assert (data.vectorize(question) != expected).nnz == 0
     assert data.feature_names == [*by_word.get_feature_names_out(), *by_char.get_feature_names_out()]
+    assert not {"hail", "cloud", "frost"} & set(data.feature_names)  # of validation and test texts
 
 
 def test_a_vocabulary_that_is_empty_after_min_df_is_refused_by_the_option_to_change(tmp_path, files):
