@@ -370,6 +370,12 @@ def test_categories_that_training_rows_lack_are_zeros_and_said(table, capsys):
     assert (oslo[0], oslo[2:]) == (0.0, [1.0, 0, 0, 1, 0, 0, 1, 0])  # the mean, and that it is one
 
 
+def test_a_refit_takes_the_validation_rows_behind_the_training_rows(table):
+    data = ready(TableDataModule(**table, **OPTIONS, refit=True))
+    assert (len(data.dataset("train")), sum(data.class_counts)) == (300, 300)
+    assert [row["id"] for row in data.describe([239, 240, 299], "train")] == ["r239", "r240", "r299"]
+
+
 # Checkpoints
 
 

@@ -112,6 +112,7 @@ def test_imbalance_leaves_out_rows_of_the_named_class_alone():
     data = ready(IrisDataModule(classes=PAIR, imbalance={"virginica": 0.3}))
     assert [counts(data, split) for split in SPLITS] == [[30, 9], [10, 3], [10, 3]]
     assert data.class_counts == [30, 9]
+    assert data.train_weights() is None  # each row once an epoch
 
 
 def test_flowers_that_imbalance_keeps_are_drawn_by_the_seed():
