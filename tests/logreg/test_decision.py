@@ -160,35 +160,22 @@ def collected(proba, target, sizes):
     return metrics
 
 
+@pytest.mark.parametrize("sizes", [[200], [1, 99, 100], [64, 64, 64, 8]])
 @pytest.mark.parametrize("seed", range(5))
-def test_figures_of_the_trained_answer_are_scikit_learns_whatever_the_batches(seed):
+def test_figures_and_the_chosen_threshold_are_those_of_all_rows_whatever_the_batches(seed, sizes):
     proba, target = random_rows(seed)
-    expected = sklearn_figures(proba.argmax(axis=1), target)
-    expected["oos_auroc"] = roc_auc_score(target == OOS, 1 - np.delete(proba, OOS, axis=1).max(axis=1))
-    for sizes in ([200], [1, 99, 100], [64, 64, 64, 8]):
-        found = {name: float(value) for name, value in collected(proba, target, sizes).compute().items()}
-        assert found == pytest.approx(expected, abs=1e-6)
-
-
-@pytest.mark.parametrize("seed", range(5))
-@pytest.mark.parametrize("threshold", [0.0, 0.3, 0.7, 1.0])
-def test_figures_at_a_threshold_are_scikit_learns(seed, threshold):
-    proba, target = random_rows(seed)
+    metrics = collected(proba, target, sizes)
+    assert sum(column.nbytes for column in metrics.rows()) == 6 * 200
     in_scope = np.where(np.arange(CLASSES) == OOS, -1, proba)
-    answer = np.where(in_scope.max(axis=1) < threshold, OOS, in_scope.argmax(axis=1))
-    found = collected(proba, target, [150, 50]).compute_at(threshold)
-    assert {n: float(v) for n, v in found.items()} == pytest.approx(sklearn_figures(answer, target), abs=1e-6)
-
-
-def test_the_chosen_threshold_is_that_of_all_rows_together():
-    proba, target = random_rows(9)
-    score, label = max_in_scope_proba(torch.from_numpy(proba), OOS)
-    expected = best_threshold(score, label, torch.from_numpy(target), OOS)
-    assert collected(proba, target, [7, 93, 100]).best_threshold() == expected
-
-
-def test_six_bytes_of_a_row_are_kept():
-    assert sum(column.nbytes for column in collected(*random_rows(0), [150, 50]).rows()) == 6 * 200
+    score, label = in_scope.max(axis=1), in_scope.argmax(axis=1)
+    assert metrics.best_threshold() == best_threshold(*map(torch.from_numpy, (score, label, target)), OOS)
+    expected = sklearn_figures(proba.argmax(axis=1), target)
+    expected["oos_auroc"] = roc_auc_score(target == OOS, 1 - score)
+    assert {n: float(v) for n, v in metrics.compute().items()} == pytest.approx(expected, abs=1e-6)
+    for threshold in (0.0, 0.3, 0.7, 1.0):
+        answer = np.where(score < threshold, OOS, label)
+        found = {name: float(value) for name, value in metrics.compute_at(threshold).items()}
+        assert found == pytest.approx(sklearn_figures(answer, target), abs=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -197,12 +197,6 @@ def test_a_schedule_of_torch_made_for_single_steps_is_stepped_at_every_step():
     assert recorded.rates == expected
 
 
-def test_a_schedule_without_an_end_is_refused():
-    matrix, target = sparse_problem()
-    with pytest.raises(ValueError, match=r"set trainer\.max_epochs or trainer\.max_steps"):
-        trainer(max_epochs=-1).fit(SoftmaxRegression(20, 3, lr_scheduler=DecayToZero), loader(matrix, target))
-
-
 def test_sparse_and_dense_rows_give_the_same_update():
     matrix, target = sparse_problem()
     sparse, dense = (SoftmaxRegression(20, 3, lr=0.5, l2=1e-3, seed=0) for _ in range(2))
@@ -230,25 +224,24 @@ def test_logged_norms_are_those_of_w_and_of_the_gradient_before_it_is_zeroed():
     torch.testing.assert_close(run.callback_metrics["train/loss"], loss.detach() - l2_penalty(W.detach(), 1e-2))
 
 
+UNSUPPORTED = r"not supported for manual optimization. Remove `Trainer\("
+AVERAGES = "WeightAveraging does not apply to an update written by hand: leave it out"
+
+
 @pytest.mark.parametrize(
-    "options",
-    [{"gradient_clip_val": 1.0}, {"accumulate_grad_batches": 2}],
+    ("options", "scheduler", "message"),
+    [
+        ({"gradient_clip_val": 1.0}, None, UNSUPPORTED + "gradient_clip_val="),  # Lightning's own refusal
+        ({"accumulate_grad_batches": 2}, None, UNSUPPORTED + "accumulate_grad_batches="),
+        ({"callbacks": [EMAWeightAveraging()]}, None, AVERAGES),  # the scale would be averaged apart
+        ({"callbacks": [StochasticWeightAveraging(swa_lrs=0.1)]}, None, AVERAGES),
+        ({"max_epochs": -1}, DecayToZero, r"set trainer\.max_epochs or trainer\.max_steps"),
+    ],
 )
-def test_trainer_options_that_cannot_reach_the_update_are_refused(options):
-    """Lightning's own refusal."""
+def test_trainer_options_that_do_not_go_with_the_update_are_refused(options, scheduler, message):
     matrix, target = sparse_problem()
-    [name] = options
-    with pytest.raises(
-        MisconfigurationException, match=f"not supported for manual optimization. Remove `Trainer.{name}="
-    ):
-        trainer(**options).fit(SoftmaxRegression(20, 3), loader(matrix, target))
-
-
-@pytest.mark.parametrize("average", [EMAWeightAveraging, partial(StochasticWeightAveraging, swa_lrs=0.1)])
-def test_averages_of_weights_are_refused_because_the_scale_would_be_averaged_apart(average):
-    matrix, target = sparse_problem()
-    with pytest.raises(ValueError, match=r"WeightAveraging does not apply to an update written by hand: leave it out"):
-        trainer(callbacks=[average()]).fit(SoftmaxRegression(20, 3), loader(matrix, target))
+    with pytest.raises((ValueError, MisconfigurationException), match=message):
+        trainer(**options).fit(SoftmaxRegression(20, 3, lr_scheduler=scheduler), loader(matrix, target))
 
 
 @pytest.mark.parametrize(
