@@ -39,8 +39,8 @@ class ClassifierModule(L.LightningModule):
 
     optimizer: OptimizerCallable
     lr_scheduler: LRSchedulerCallable | None
-    # DDP would send these, which are equal on all processes, before every forward.
-    _ddp_params_and_buffers_to_ignore = ("class_weight", "neg_weight", "pos_weight")
+    # DDP would send this one, which is equal on all processes, before every forward.
+    _ddp_params_and_buffers_to_ignore = ("class_weight",)
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)

@@ -63,8 +63,7 @@ class OneVsAll(ClassifierModule):
         ValueError: negative l2, fewer than 2 classes, or class weights that are not K numbers.
     """
 
-    neg_weight: Tensor | None
-    pos_weight: Tensor | None
+    class_weight: Tensor | None
 
     def __init__(
         self,
@@ -84,9 +83,8 @@ class OneVsAll(ClassifierModule):
         self.save_hyperparameters(ignore=["optimizer", "lr_scheduler"])
         self.l2, self.optimizer, self.lr_scheduler, self.num_classes = l2, optimizer, lr_scheduler, num_classes
         self.classifiers = nn.ModuleList(LogisticRegression(num_features) for _ in range(num_classes))
-        negative, positive = _loss_weights(class_weight, class_counts, num_classes)
-        self.register_buffer("neg_weight", negative, persistent=False)
-        self.register_buffer("pos_weight", positive, persistent=False)
+        weight = _loss_weights(class_weight, class_counts, num_classes)  # (2, K) or None
+        self.register_buffer("class_weight", weight, persistent=False)
         metrics = {
             "accuracy": MulticlassAccuracy(num_classes, average="micro"),
             "precision": MulticlassPrecision(num_classes),
@@ -120,9 +118,9 @@ class OneVsAll(ClassifierModule):
         """The K classifiers' losses, summed; each divided by `denominator`."""
         positive = nn.functional.one_hot(target, self.num_classes)  # (N, K): 1 where the row is of the column's class
         weight = None if weight is None else weight[:, None].expand_as(logits)
-        if self.pos_weight is not None and self.neg_weight is not None:
-            own = torch.where(positive.bool(), self.pos_weight, self.neg_weight)
-            weight = own if weight is None else own * weight
+        if self.class_weight is not None:
+            of_class = self.class_weight.gather(0, positive)
+            weight = of_class if weight is None else of_class * weight
         return binary_cross_entropy_with_logits(logits, positive, weight, denominator=denominator)
 
     def penalty(self) -> Tensor:
@@ -132,14 +130,10 @@ class OneVsAll(ClassifierModule):
         return log_proba.exp()
 
 
-def _loss_weights(
-    choice: str | list[float], class_counts: list[int] | None, num_classes: int
-) -> tuple[Tensor | None, Tensor | None]:
-    """The weights of "any other" and "this class" in each classifier's loss: (K,) and (K,), or None twice."""
-    if choice == "none":
-        return None, None
+def _loss_weights(choice: str | list[float], class_counts: list[int] | None, num_classes: int) -> Tensor | None:
+    """The weights of "any other" and "this class" in each classifier's loss, (2, K), or None."""
     if choice == "balanced" and class_counts:
         pairs = [class_weights("balanced", [sum(class_counts) - own, own], num_classes=2) for own in class_counts]
-        negative, positive = torch.stack([pair for pair in pairs if pair is not None]).unbind(dim=1)
-        return negative, positive
-    return torch.ones(num_classes), class_weights(choice, class_counts, num_classes)
+        return torch.stack(pairs, dim=1)  # type: ignore[arg-type]  # of a balanced choice none is None
+    own = class_weights(choice, class_counts, num_classes)
+    return None if own is None else torch.stack([torch.ones(num_classes), own])
