@@ -8,6 +8,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torchmetrics import MeanMetric, Metric, MetricCollection
+from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 from torchmetrics.utilities import dim_zero_cat
 
 SAMPLE = 100_000  # rows that a sample of a split holds at most, over all processes
@@ -56,6 +57,12 @@ class Evaluation(nn.Module):
         collected: Any = self.metrics[metric]
         values = collected.compute_at(*chosen.values()) | {name: torch.tensor(v) for name, v in chosen.items()}
         module.log_dict({f"{self.split}_{group}/{name}": value for name, value in values.items()}, sync_dist=True)
+
+
+def multiclass_metrics(num_classes: int) -> dict[str, Metric]:
+    """Accuracy, and the mean of the classes' F1 scores."""
+    accuracy = MulticlassAccuracy(num_classes, average="micro")
+    return {"accuracy": accuracy, "macro_f1": MulticlassF1Score(num_classes, average="macro")}
 
 
 class Collected(Metric):

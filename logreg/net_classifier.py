@@ -5,9 +5,9 @@ from typing import Any
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
-from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
 from logreg.classifier_module import ClassifierModule, require
+from logreg.evaluation import multiclass_metrics
 
 
 class MLP(nn.Module):
@@ -61,11 +61,7 @@ class NetClassifier(ClassifierModule):
         # The net is the caller's, on loading too, and with it the size of its rows.
         self.save_hyperparameters(ignore=["net", "optimizer", "lr_scheduler", "num_features"])
         self.net, self.optimizer, self.lr_scheduler = net, optimizer, lr_scheduler
-        metrics = {
-            "accuracy": MulticlassAccuracy(num_classes, average="micro"),
-            "macro_f1": MulticlassF1Score(num_classes, average="macro"),
-        }
-        self.evaluate_with(metrics, calibrate)
+        self.evaluate_with(multiclass_metrics(num_classes), calibrate)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits: (N, D) to (N, K)."""

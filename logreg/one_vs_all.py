@@ -6,9 +6,7 @@ import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 from torchmetrics.classification import (
-    MulticlassAccuracy,
     MulticlassAUROC,
-    MulticlassF1Score,
     MulticlassPrecision,
     MulticlassRecall,
     MultilabelAccuracy,
@@ -16,6 +14,7 @@ from torchmetrics.classification import (
 
 from logreg.binary import LogisticRegression
 from logreg.classifier_module import ClassifierModule, require
+from logreg.evaluation import multiclass_metrics
 from logreg.functional import (
     binary_cross_entropy_with_logits,
     class_weights,
@@ -86,10 +85,9 @@ class OneVsAll(ClassifierModule):
         weight = _loss_weights(class_weight, class_counts, num_classes)  # (2, K) or None
         self.register_buffer("class_weight", weight, persistent=False)
         metrics = {
-            "accuracy": MulticlassAccuracy(num_classes, average="micro"),
+            **multiclass_metrics(num_classes),
             "precision": MulticlassPrecision(num_classes),
             "recall": MulticlassRecall(num_classes),
-            "macro_f1": MulticlassF1Score(num_classes),
             "auroc": MulticlassAUROC(num_classes),
             "per_class": PerClassAccuracy(class_names or [str(label) for label in range(num_classes)]),
         }

@@ -9,11 +9,11 @@ from typing import Any, Literal
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable
 from torch import Tensor, nn
-from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
 from logreg.classifier_module import ClassifierModule, require
 from logreg.decision import RejectBelowThreshold
 from logreg.distributed import supports_sparse_allreduce
+from logreg.evaluation import multiclass_metrics
 from logreg.functional import class_weights, cross_entropy
 from logreg.optimizers import HandUpdate
 from logreg.scaled_matrix import ScaledMatrix
@@ -76,11 +76,7 @@ class SoftmaxRegression(ClassifierModule):
         self.b = nn.Parameter(torch.zeros(num_classes))
         weight = class_weights(class_weight, class_counts, num_classes)  # (K,) or None
         self.register_buffer("class_weight", weight, persistent=False)
-        metrics = {
-            "accuracy": MulticlassAccuracy(num_classes, average="micro"),
-            "macro_f1": MulticlassF1Score(num_classes, average="macro"),
-        }
-        self.evaluate_with(metrics, calibrate, RejectBelowThreshold(oos_class, threshold))
+        self.evaluate_with(multiclass_metrics(num_classes), calibrate, RejectBelowThreshold(oos_class, threshold))
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits x @ W + b: (N, D), dense or sparse CSR, to (N, K)."""
