@@ -86,11 +86,8 @@ class EvaluationBoard(ThrottledTensorBoardLogger):
     """TensorBoard events of a test: in a folder of their own, in place of those of an earlier test."""
 
     def __init__(self, run: str) -> None:
-        super().__init__(run, name="", version="", default_hp_metric=False)
-
-    @property
-    def log_dir(self) -> str:  # no version, by which Lightning would name the folder of checkpoints
-        return str(Path(self.root_dir, "test"))
+        # No name and version, by which Lightning would name the folder of checkpoints.
+        super().__init__(run, name="", version="", sub_dir="test", default_hp_metric=False)
 
     @property
     @rank_zero_experiment

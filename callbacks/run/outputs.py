@@ -57,7 +57,6 @@ class OutputSaver(L.Callback):
     """
 
     def __init__(self) -> None:
-        self.path: Path | None = None  # of the file, once there is one
         self._outputs: list[list[Any]] = []
         self._problem = ""
 
@@ -83,9 +82,9 @@ class OutputSaver(L.Callback):
         elif self._outputs:
             outputs = self._outputs if len(self._outputs) > 1 else self._outputs[0]
             of_process = "" if trainer.world_size == 1 else f"_{trainer.global_rank}"
-            self.path = Path(trainer.default_root_dir, f"predictions{of_process}.pt")
-            write_then_rename(self.path, lambda temporary: torch.save(outputs, temporary))
-            print(f"what predict_step returned, {sum(map(len, self._outputs))} batches, is in {self.path} (torch.load)")
+            path = Path(trainer.default_root_dir, f"predictions{of_process}.pt")
+            write_then_rename(path, lambda temporary: torch.save(outputs, temporary))
+            print(f"what predict_step returned, {sum(map(len, self._outputs))} batches, is in {path} (torch.load)")
 
 
 def _copy(tensor: Tensor) -> Tensor:
