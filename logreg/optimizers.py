@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable
+from statistics import fmean
 from typing import Any, Literal
 
 import torch
@@ -39,8 +40,9 @@ class DecayToZero(LRScheduler):
             straight down (after Howard and Ruder 2018, https://arxiv.org/abs/1801.06146): its first epochs learn so
             little each that on noisy data, where little is to be learnt, one of them can be the best.
         power: that the shape is raised to, above 0; more than 1 makes high rates short and low ones long.
-        part: how much of the way the fit goes, in (0, 1]. Below 1 it stops early: a fit that repeats another one up to
-            its best epoch has that one's rates.
+        part: of another fit's way, in (0, 1], that this one repeats: below 1, up to that fit's best epoch. Stopped there,
+            at high rates, it would be noisy; so it takes the whole shape, to the power of 1, at rates, none above the
+            configured one, whose mean is that of the other fit's up to there.
     """
 
     def __init__(
@@ -52,7 +54,11 @@ class DecayToZero(LRScheduler):
     ) -> None:
         if not (0 < power < math.inf and 0 < part <= 1):
             raise ValueError(f"power must be above 0, and part above 0 and at most 1, got {power} and {part}")
-        self.shape, self.power, self.part, self.total_steps = shape, power, part, math.inf
+        self.shape, self.power, self.total_steps = shape, power, math.inf
+        way = [(step + 0.5) / 1_000 for step in range(1_000)]
+        repeated = fmean(self._share(part * done) for done in way)
+        self.power = power if part == 1 else 1.0
+        self.lowered = min(repeated / fmean(map(self._share, way)), 1.0)
         super().__init__(optimizer)
 
     def plan(self, total_steps: float) -> None:
@@ -63,7 +69,7 @@ class DecayToZero(LRScheduler):
         """
         if not math.isfinite(total_steps):
             raise ValueError("DecayToZero needs an end: set trainer.max_epochs or trainer.max_steps")
-        self.total_steps = total_steps / self.part
+        self.total_steps = total_steps
         self._last_lr = self.get_lr()  # type: ignore[assignment]
         for group, lr in zip(self.optimizer.param_groups, self._last_lr, strict=True):
             group["lr"] = lr
@@ -71,12 +77,18 @@ class DecayToZero(LRScheduler):
     def get_lr(self) -> list[float]:  # type: ignore[override]
         """The rate of step number `last_epoch` (torch's name for how often `step` was called)."""
         done = min(self.last_epoch / self.total_steps, 1.0)
+        if self.shape == "triangle" and done < 1:  # the first step's rate is as high as the last one's
+            done = (self.last_epoch + 1) / (self.total_steps + 1)
+        return [float(lr) * self.lowered * self._share(done) for lr in self.base_lrs]
+
+    def _share(self, done: float) -> float:
+        """Of the rate, after this part of the way."""
         share = 1 - done
         if self.shape == "cosine":
             share = (1 + math.cos(math.pi * done)) / 2
-        elif self.shape == "triangle":  # the first step's rate is as high as the last one's
-            share = 1 - abs(1 - 2 * (self.last_epoch + 1) / (self.total_steps + 1)) if done < 1 else 0.0
-        return [float(lr) * share**self.power for lr in self.base_lrs]
+        elif self.shape == "triangle":
+            share = 1 - abs(1 - 2 * done)
+        return share**self.power
 
 
 def build_optimizers(

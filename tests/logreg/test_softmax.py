@@ -170,7 +170,8 @@ def test_global_step_counts_updates_and_max_steps_stops():
         (partial(DecayToZero, shape="linear"), [1.0, 0.75, 0.5, 0.25]),
         (partial(DecayToZero, shape="cosine"), [1.0, 0.853553, 0.5, 0.146447]),
         (partial(DecayToZero, shape="triangle"), [0.4, 0.8, 0.8, 0.4]),
-        (partial(DecayToZero, shape="linear", part=0.5), [1.0, 0.875, 0.75, 0.625]),
+        (partial(DecayToZero, shape="linear", part=0.5), [1.0, 0.75, 0.5, 0.25]),
+        (partial(DecayToZero, shape="triangle", part=0.25), [0.2, 0.4, 0.4, 0.2]),  # up to there 0.25 in the mean
         (partial(DecayToZero, shape="triangle", power=3), [0.064, 0.512, 0.512, 0.064]),
     ],
 )
