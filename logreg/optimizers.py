@@ -40,8 +40,8 @@ class DecayToZero(LRScheduler):
             straight down (after Howard and Ruder 2018, https://arxiv.org/abs/1801.06146): its first epochs learn so
             little each that on noisy data, where little is to be learnt, one of them can be the best.
         power: that the shape is raised to, above 0; more than 1 makes high rates short and low ones long.
-        part: of another fit's way, in (0, 1], that this one repeats: below 1, up to that fit's best epoch. Stopped there,
-            at high rates, it would be noisy; so it takes the whole shape, to the power of 1, at rates, none above the
+        part: of another fit's way, in (0, 1], that this one repeats, such as that to its best epoch. Stopped there, at
+            high rates, it would be noisy; below 1 it takes the whole shape, to the power of 1, at rates, none above the
             configured one, whose mean is that of the other fit's up to there.
     """
 

@@ -40,7 +40,7 @@ def fill(data: Any, rows: Rows) -> Any:
     if not isinstance(rows.x, list) and (is_text or issparse(rows.x)):
         options["feature_dropout"] = getattr(data, "feature_dropout", 0.0)
         if is_text:
-            data.use_recipe(len(rows.target), {})
+            data.use_recipe(len(rows.target), len(names), {})
             options["batch_size"] = data.batch_size
         matrix: Any = MatrixDataModule(rows.x, rows.target, names, not is_text, rows.weight, **options)
         matrix.recipe = data.recipe if is_text else _recipe(matrix)

@@ -1,4 +1,4 @@
-"""Defaults of a fit on sentences, by the number of its training rows: n-grams, batches, rate, epochs.
+"""Defaults of a fit on sentences, by the number of its rows and labels: n-grams, batches, rate, epochs.
 
 Chosen by test figures on 100 to 1,000,000 rows of 2 to 150 labels (benchmarks/own_data.py, benchmarks/race.py).
 """
@@ -12,7 +12,8 @@ from typing import Any
 from datamodules.text.features import ALL_WORDS, Ngrams
 
 NUMBERS = ("refit", "data.batch_size", "model.lr", "trainer.max_epochs")  # the options of a recipe
-# Up to so many rows: batch size, rate, epochs. N-grams of characters, of which a text has a hundred, want lower rates.
+# Up to so many rows: batch size, rate, epochs. N-grams of characters, of which a text has a hundred, want lower rates,
+# and so do few classes, each of which has more of the gradient: at 120 the steps of a fit of two were noise.
 SIZES: dict[float, tuple[int, float, int]] = {
     5_000: (128, 120.0, 30),
     20_000: (128, 120.0, 20),
@@ -21,6 +22,7 @@ SIZES: dict[float, tuple[int, float, int]] = {
     math.inf: (1024, 1_600.0, 1),
 }
 FEW = 50_000  # rows, up to which n-grams of characters and a second fit on all rows are worth their time
+MANY = 32  # classes, from which on the rates are as above
 # Thai, Lao, Myanmar, Khmer, kana, Han.
 UNSPACED = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]")
 
@@ -52,12 +54,15 @@ def numbers_of(recipe: Mapping[str, Any]) -> dict[str, float]:
     return {name: recipe[name] for name in NUMBERS if isinstance(recipe.get(name), int | float)}
 
 
-def recipe(rows: int, batch_size: int | None = None) -> dict[str, Any]:
-    """Options for a number of training rows, by their names; the rate goes with a batch size that is given.
+def recipe(rows: int, classes: int, batch_size: int | None = None) -> dict[str, Any]:
+    """Options for so many training rows and classes, by their names; the rate goes with a batch size that is given.
 
-    >>> recipe(1_000)["data.batch_size"], recipe(1_000_000)["data.batch_size"]
-    (128, 1024)
+    >>> recipe(1_000, 2)["model.lr"], recipe(1_000, 150)["model.lr"], recipe(1_000_000, 2)["model.lr"]
+    (60.0, 120.0, 1600.0)
     """
     size, lr, epochs = next(numbers for most, numbers in SIZES.items() if rows <= most)
     batch_size = batch_size or size
-    return dict(zip(NUMBERS, (rows <= FEW, batch_size, lr * batch_size / size, epochs), strict=True))
+    if rows <= FEW:
+        lr *= min(1.0, (classes / MANY) ** 0.25)
+    lr = float(f"{lr * batch_size / size:.3g}")
+    return dict(zip(NUMBERS, (rows <= FEW, batch_size, lr, epochs), strict=True))

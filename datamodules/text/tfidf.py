@@ -115,7 +115,7 @@ class TfidfDataModule(BatchedDataModule):
             count = Counter(labels)
             self.class_counts = [count[name] for name in self.class_names]
             ngrams = {} if self.ngrams else ngrams_for(texts)
-            self.use_recipe(len(texts), ngrams)
+            self.use_recipe(len(texts), len(self.class_names), ngrams)
             self.ngrams = self.ngrams or ngrams
             self.features = TfidfFeatures(self.ngrams)
             try:
@@ -125,12 +125,14 @@ class TfidfDataModule(BatchedDataModule):
                 is_empty = "empty vocabulary" in str(error) and "token_pattern" in str(error)
                 raise ValueError(f"data.{error}{(remedy + BY_CHARACTERS) * is_empty}") from error
 
-    def use_recipe(self, rows: int, ngrams: dict[str, Ngrams], before: dict[str, Any] | None = None) -> None:
-        """Recommend options for so many training rows, or those of a fit `before`, and take the batch size.
+    def use_recipe(
+        self, rows: int, classes: int, ngrams: dict[str, Ngrams], before: dict[str, Any] | None = None
+    ) -> None:
+        """Recommend options for so many training rows and classes, or those of a fit `before`; take the batch size.
 
         The command line gives the model and the Trainer theirs; n-grams, where they go by the texts, to config.yaml.
         """
-        numbers = recipe(rows, self.given_batch_size) | (before or {})
+        numbers = recipe(rows, classes, self.given_batch_size) | (before or {})
         self.recipe = numbers | (as_options(ngrams) if ngrams else {})
         self.batch_size = self.given_batch_size or numbers["data.batch_size"]
 
@@ -304,7 +306,8 @@ class TfidfDataModule(BatchedDataModule):
         features.load_state_dict(state["vectorizers"])
         self._unlike += _differences(features.ngrams, self.ngrams) if self.ngrams else []
         ngrams = {} if self.ngrams else features.ngrams
-        self.use_recipe(sum(state["class_counts"]), ngrams, numbers_of(state.get("recipe", {})))
+        classes, before = len(state["class_names"]), numbers_of(state.get("recipe", {}))
+        self.use_recipe(sum(state["class_counts"]), classes, ngrams, before)
         if state["oos_label"] != self.oos_label:
             self._unlike.append(f"oos_label {state['oos_label']}, the configuration asks for {self.oos_label}")
         self.class_names, self.class_counts = state["class_names"], state["class_counts"]

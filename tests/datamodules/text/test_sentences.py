@@ -381,7 +381,7 @@ def test_null_and_auto_follow_from_the_training_texts_and_a_checkpoint_brings_th
     auto = {"words": None, "preset": "auto", "batch_size": None}
     data = ready(TextDataModule(**files, **auto))
     assert list(data.ngrams) == ["words", "chars"]
-    assert data.batch_size == data.recipe["data.batch_size"] == recipe(14)["data.batch_size"]
+    assert data.batch_size == data.recipe["data.batch_size"] == recipe(14, 2)["data.batch_size"]
     state = data.state_dict() | {"recipe": {"model.lr": 7.0}}  # as another version of this project may choose it
     restored = TextDataModule(**files, **auto)
     restored.load_state_dict(state)
