@@ -119,11 +119,6 @@ def test_the_options_of_commands_for_several_devices_exist(cli, capsys, document
             assert "strategy: ddp" in capsys.readouterr().out
 
 
-def test_an_option_that_does_not_exist_would_be_found(cli):
-    with pytest.raises(SystemExit, match="device_count"):
-        cli("fit", "--config", "configs/iris_binary.yaml", "--trainer.device_count", 4, "--print_config")
-
-
 @pytest.mark.slow
 def test_the_output_in_the_readme_is_what_the_commands_print(newcomer, capfd, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
@@ -176,30 +171,19 @@ def test_the_readme_is_short_and_has_the_two_lines_that_ci_runs():
 
 
 @each_document
-def test_every_file_that_a_document_names_exists(document):
-    paths = named_paths(document)
+def test_every_file_python_name_and_option_that_a_document_names_exists(document):
+    paths, spans = named_paths(document), code_spans(document)
     assert paths
     assert [path for path in paths if not any(ROOT.glob(path.rstrip("/")))] == []
-
-
-@each_document
-def test_every_python_name_in_a_document_exists(document):
-    names = [span for span in code_spans(document) if re.fullmatch(r"(logreg|datamodules|callbacks|cli)(\.\w+)+", span)]
+    names = [span for span in spans if re.fullmatch(r"(logreg|datamodules|callbacks|cli)(\.\w+)+", span)]
     assert [name for name in names if locate(name) is None] == []
-
-
-@each_document
-def test_every_option_that_a_document_names_exists(document):
-    spans = " ".join(code_spans(document))
-    found = re.findall(r"(?<![\w-])(?:--)?((?:trainer|checkpoint|model|data)\.[a-z]\w*)", spans)
+    found = re.findall(r"(?<![\w-])(?:--)?((?:trainer|checkpoint|model|data)\.[a-z]\w*)", " ".join(spans))
     assert set(found) - options() == set()
 
 
 @pytest.mark.parametrize("document", sorted(ROOT.glob("docs/*.md")), ids=lambda path: path.name)
-def test_every_page_is_on_the_site_and_its_links_lead_somewhere(document):
+def test_every_page_is_on_the_site(document):
     assert re.search(rf"^  - .+: {document.name}$", text_of(ROOT / "mkdocs.yml"), re.MULTILINE)
-    links = re.findall(r"\]\(([^)#]+)[^)]*\)", re.sub(r"```.*?```", "", text_of(document), flags=re.DOTALL))
-    assert [link for link in links if "://" not in link and not (document.parent / link).exists()] == []
 
 
 @pytest.mark.parametrize("document", EVERY_PAGE, ids=lambda path: path.name)
@@ -220,16 +204,12 @@ def test_the_configs_that_the_design_promises_are_there():
 
 
 @each_config
-def test_config_opens_with_its_purpose_its_command_its_time_and_what_to_expect(path):
-    header = re.match(r"(#.*\n)*", path.read_text(encoding="utf-8"))[0].replace("#", " ")
+def test_config_fits_on_a_page_and_opens_with_its_purpose_its_command_its_time_and_what_to_expect(path):
+    assert len(text_of(path).splitlines()) <= 40
+    header = re.match(r"(#.*\n)*", text_of(path))[0].replace("#", " ")
     first, *_ = header.splitlines()
     assert len(first.split()) >= 5
     assert "python" not in first
     assert re.search(r"^ +python train\.py fit .*--config configs/", header, re.MULTILINE)
     assert re.search(r"(?i)seconds|minutes|\d s\b|\d min\b", header)
     assert re.search(r"Expect|expect", header)
-
-
-@each_config
-def test_config_fits_on_a_page(path):
-    assert len(path.read_text(encoding="utf-8").splitlines()) <= 40
