@@ -1,12 +1,5 @@
 """Modules and data as Lightning's documentation writes them, unedited, under every command and after a kill."""
 
-import csv
-import json
-import os
-import signal
-import sys
-from typing import ClassVar
-
 import lightning as L
 import pytest
 import torch
@@ -15,6 +8,7 @@ from torch import nn
 from datamodules.batches import BatchedDataModule, BatchedDataset
 from tests.conftest import refused
 from tests.tools import lightning_examples
+from tests.tools.runs import QUIET, At, assert_same_state, at, checkpoint, metrics, read_csv, with_callbacks
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*no `validation_step`. Skipping val loop.*"),
@@ -23,9 +17,9 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*infer the `batch_size`.*"),  # Lightning's, of batches that are dicts
     pytest.mark.filterwarnings("ignore:.*Checkpoint directory .* exists.*"),
 ]
-QUIET = ("--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false", "--seed_everything", 1)
+EXAMPLES = lightning_examples.__name__
+SEEDED = (*QUIET, "--seed_everything", 1)
 PAIRS = {  # model, data, the line on best.ckpt, metrics of `test`
-    "autoencoder": ("AutoEncoder", "Digits", "val_loss", {"test_loss"}),
     "GAN": ("GAN", "Digits", None, {"test/d_real"}),
     "transformer": ("LanguageModel", "Corpus", "val_loss", {"test_loss"}),
     "MNIST": ("DigitClassifier", "Digits", "val_loss", {"test_loss", "test_acc"}),
@@ -37,59 +31,36 @@ PAIRS = {  # model, data, the line on best.ckpt, metrics of `test`
     "regression": ("Regression", "OnlyTraining", None, {"test/mse"}),
     "multi-label": ("MultiLabel", "Labels", "val_loss", {"test_loss", "test_f1"}),
 }
-each_pair = pytest.mark.parametrize(("model", "data", "monitor", "metrics"), PAIRS.values(), ids=PAIRS)
-
-
-class SignalAt(L.Callback):
-    """Signals its own process as a batch begins; the first of the fit is number 1."""
-
-    seen: ClassVar[list] = []
-
-    def __init__(self, batch: int) -> None:
-        self.batch = batch
-
-    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
-        self.seen.append((trainer.current_epoch, batch_idx))
-        if len(self.seen) == self.batch:
-            os.kill(os.getpid(), signal.SIGTERM)
 
 
 @pytest.fixture
-def run(cli, capsys, monkeypatch, tmp_path):
+def run(cli, capsys, tmp_path):
     """`run("fit", "GAN", "Digits", ...)` in one run directory; what it prints."""
-    monkeypatch.setitem(sys.modules, "examples_of_lightning", lightning_examples)
-    monkeypatch.setitem(sys.modules, "own_callbacks", sys.modules[__name__])
-    paths = ("--model", "examples_of_lightning.{}", "--data", "examples_of_lightning.{}")
 
     def command(name, model, data, *options):
-        classes = (paths[0], paths[1].format(model), paths[2], paths[3].format(data))
-        cli(name, *classes, *QUIET, "--trainer.default_root_dir", tmp_path / "run", *options)
+        classes = ("--model", f"{EXAMPLES}.{model}", "--data", f"{EXAMPLES}.{data}")
+        cli(name, *classes, *SEEDED, "--trainer.default_root_dir", tmp_path / "run", *options)
         return capsys.readouterr().out
 
     return command
 
 
-@each_pair
+@pytest.mark.parametrize(("model", "data", "monitor", "tested"), PAIRS.values(), ids=PAIRS)
 def test_it_is_stopped_within_an_epoch_goes_on_validates_tests_and_predicts(
-    run, tmp_path, model, data, monitor, metrics
+    run, tmp_path, model, data, monitor, tested
 ):
-    def at(batch):
-        own = {"class_path": "own_callbacks.SignalAt", "init_args": {"batch": batch}}
-        return ("--trainer.max_epochs", 3, "--trainer.callbacks", json.dumps([own]))
-
     directory = tmp_path / "run"
     loader = getattr(lightning_examples, data)()
     loader.setup("fit")
     batches = len(loader.train_dataloader())
-    SignalAt.seen.clear()
+    three = ("--trainer.max_epochs", 3)
     with pytest.raises(SystemExit):
-        run("fit", model, data, *at(batches + 2))
-    SignalAt.seen.clear()
-    printed = run("fit", model, data, *at(-1), "--ckpt_path", "last")
+        run("fit", model, data, *three, *with_callbacks(at(batches + 2)))
+    printed = run("fit", model, data, *three, *with_callbacks(at()), "--ckpt_path", "last")
 
     assert "epoch 2 begins again, after 2 of its batches" in printed
-    assert SignalAt.seen == [(epoch, batch) for epoch in (1, 2) for batch in range(batches)]
-    last = torch.load(directory / "checkpoints/last.ckpt", weights_only=True)
+    assert At.seen == [(epoch, batch) for epoch in (1, 2) for batch in range(batches)]
+    last = checkpoint(directory)
     assert last["global_step"] == (3 * batches + 2) * len(last["optimizer_states"])
     assert (directory / "checkpoints/best.ckpt").is_file() == (monitor is not None)
     assert ("no best.ckpt" if monitor is None else f", {monitor} ") in printed
@@ -100,7 +71,7 @@ def test_it_is_stopped_within_an_epoch_goes_on_validates_tests_and_predicts(
     else:
         run("validate", model, data, *trained)
     run("test", model, data, *trained)
-    assert json.loads((directory / "test_metrics.json").read_text()).keys() == metrics
+    assert metrics(directory).keys() == tested
     if model != "Regression":  # which has no forward
         printed = run("predict", model, data, *trained)
         assert f"is in {directory / 'predictions.pt'} (torch.load)" in printed
@@ -111,25 +82,21 @@ def test_several_optimizers_log_each_batch_once_after_a_kill(run, tmp_path):
     def to(epochs, *options):
         run("fit", "GAN", "Digits", "--trainer.max_epochs", epochs, "--trainer.log_every_n_steps", 1, *options)
 
-    last, metrics = tmp_path / "run/checkpoints/last.ckpt", tmp_path / "run/metrics.csv"
+    last = tmp_path / "run/checkpoints/last.ckpt"
     to(1)
     saved = last.read_bytes()
     for _ in range(2):  # the second time the curves are an epoch longer than the checkpoint
         to(2, "--ckpt_path", last)
-        with metrics.open(newline="") as file:
-            steps = [int(row["step"]) for row in csv.DictReader(file) if row["g_loss"]]
-        assert steps == [*range(10)]
+        assert [int(row["step"]) for row in read_csv(tmp_path / "run/metrics.csv") if row["g_loss"]] == [*range(10)]
         last.write_bytes(saved)
 
 
 def test_a_schedule_over_all_steps_is_not_overrun_by_an_epoch_that_begins_again(run, tmp_path):
-    own = {"class_path": "own_callbacks.SignalAt", "init_args": {"batch": 4}}
-    options = ("--trainer.max_epochs", 2, "--trainer.callbacks")
-    SignalAt.seen.clear()
+    two = ("--trainer.max_epochs", 2)
     with pytest.raises(SystemExit):
-        run("fit", "ColourClassifier", "Colours", *options, json.dumps([own]))
-    run("fit", "ColourClassifier", "Colours", *options, "null", "--ckpt_path", "last")
-    last = torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)
+        run("fit", "ColourClassifier", "Colours", *two, *with_callbacks(at(4)))
+    run("fit", "ColourClassifier", "Colours", *two, "--ckpt_path", "last")
+    last = checkpoint(tmp_path / "run")
     assert last["lr_schedulers"][0]["last_epoch"] == 10  # the last of the planned steps, although 14 were taken
     assert last["global_step"] == 14
 
@@ -173,10 +140,10 @@ class Returns(L.LightningModule):
 @pytest.fixture
 def predict(run, monkeypatch, tmp_path):
     monkeypatch.setattr(lightning_examples, "Returns", Returns, raising=False)
+    run("fit", "Returns", "Labels", "--trainer.max_epochs", 1)
 
-    def command(what, *options):
-        run("fit", "Returns", "Labels", "--trainer.max_epochs", 1)
-        printed = run("predict", "Returns", "Labels", "--model.what", what, "--ckpt_path", "last", *options)
+    def command(what):
+        printed = run("predict", "Returns", "Labels", "--model.what", what, "--ckpt_path", "last")
         file = tmp_path / "run/predictions.pt"
         return printed, torch.load(file, weights_only=True) if file.is_file() else None
 
@@ -236,22 +203,17 @@ class Planned(lightning_examples.Regression):
         return [optimizer], [{"scheduler": scheduler, "interval": "step"}]
 
 
-def test_with_batched_data_a_resume_goes_on_at_its_batch_also_where_the_model_plans_its_steps(
-    cli, run, tmp_path, capsys
-):
-    classes = ("--model", "own_callbacks.Planned", "--data", "own_callbacks.Rows", "--data.batch_size", 8, *QUIET)
+def test_with_batched_data_a_resume_goes_on_at_its_batch_also_where_the_model_plans_its_steps(cli, tmp_path, capsys):
+    classes = ("--model", f"{__name__}.Planned", "--data", f"{__name__}.Rows", "--data.batch_size", 8, *SEEDED)
 
     def fit(name, batch, *options):
-        own = json.dumps([{"class_path": "own_callbacks.SignalAt", "init_args": {"batch": batch}}])
-        SignalAt.seen.clear()
         place = ("--trainer.default_root_dir", tmp_path / name, "--trainer.max_epochs", 3)
-        cli("fit", *classes, *place, "--trainer.callbacks", own, *options)
-        return torch.load(tmp_path / name / "checkpoints/last.ckpt", weights_only=True)["state_dict"]
+        cli("fit", *classes, *place, *with_callbacks(at(batch)), *options)
 
-    straight = fit("straight", -1)
+    fit("straight", -1)
     with pytest.raises(SystemExit):
         fit("run", 6)
-    resumed = fit("run", -1, "--ckpt_path", "last")
-    assert SignalAt.seen == [(1, 2), (1, 3), (2, 0), (2, 1), (2, 2), (2, 3)]
+    fit("run", -1, "--ckpt_path", "last")
+    assert At.seen == [(1, 2), (1, 3), (2, 0), (2, 1), (2, 2), (2, 3)]
     assert "begins again" not in capsys.readouterr().out
-    assert all(torch.equal(straight[name], resumed[name]) for name in straight)
+    assert_same_state(tmp_path / "run", tmp_path / "straight")

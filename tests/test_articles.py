@@ -2,7 +2,6 @@
 
 import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
@@ -10,8 +9,8 @@ import pytest
 
 from examples import from_scratch
 from examples.lessons import LESSONS
+from tests.tools.runs import ROOT, finish
 
-ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs/articles.md").read_text(encoding="utf-8")
 ROWS = [re.split(r" ?(?<!\\)\| ?", line)[1:-1] for line in PAGE.splitlines() if line.startswith("| ")]
 CLAIMS = [row for row in ROWS if row[0].isdigit()]
@@ -106,26 +105,9 @@ def test_each_step_of_from_scratch_keeps_the_w_that_it_had():
     assert (first.W - end.W).abs().max() > 0.05
 
 
-def run(*command):
-    done = subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stderr[-2000:]
-    return done.stdout
-
-
-@pytest.mark.parametrize(
-    "lesson",
-    [pytest.param(name, marks=pytest.mark.nightly if n else pytest.mark.slow) for n, name in enumerate(LESSONS)],
-)
-def test_the_command_of_every_lesson_runs(lesson):
-    assert "Expect " in run("-m", "examples.lessons", lesson)
-
-
 @pytest.mark.slow
-def test_from_scratch_runs_as_a_command():
-    assert "training accuracy" in run("examples/from_scratch.py")
-
-
-@pytest.mark.slow
-@pytest.mark.skipif("CLINC150_DIR" not in os.environ, reason="CLINC150_DIR names no copy of the data")
-def test_from_scratch_runs_on_clinc150():
-    assert "step  590  loss " in run("examples/from_scratch.py", "--clinc150")
+def test_lessons_and_from_scratch_run_as_commands():
+    assert "Expect " in finish("-m", "examples.lessons", next(iter(LESSONS)))
+    assert "training accuracy" in finish("examples/from_scratch.py")
+    if "CLINC150_DIR" in os.environ:
+        assert "step  590  loss " in finish("examples/from_scratch.py", "--clinc150")

@@ -1,6 +1,5 @@
 """Every config trains, by the command that its own first lines give, if they give one."""
 
-import csv
 import os
 import re
 import warnings
@@ -9,11 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from torch.utils._pytree import tree_flatten_with_path
 
-ROOT = Path(__file__).parents[1]
+from tests.tools.runs import ROOT, read_csv
+
 CONFIGS = {str(path.relative_to(ROOT)): path for path in sorted(ROOT.glob("configs/**/*.yaml"))}
-
-PLAIN = (torch.Tensor, str, bytes, int, float, bool, type(None))
 
 each_config = pytest.mark.parametrize("path", CONFIGS.values(), ids=CONFIGS)
 
@@ -31,25 +30,12 @@ def needed(path):
     return re.findall(r"--config (configs/\S+\.yaml)", command[1] if command else f"--config {path.relative_to(ROOT)}")
 
 
-def leaves(value, where=""):
-    """Every value that is no container, and where it stands."""
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            yield from leaves(key, f"{where}/key {key}")
-            yield from leaves(inner, f"{where}/{key}")
-    elif isinstance(value, list | tuple | set):
-        for number, inner in enumerate(value):
-            yield from leaves(inner, f"{where}/{number}")
-    else:
-        yield where, value
-
-
 def assert_plain(path):
     """A checkpoint holds only what can be loaded without running code, and names no class to build."""
     checkpoint = torch.load(path, weights_only=True)
-    found = list(leaves(checkpoint))
-    assert [(where, type(value)) for where, value in found if type(value) not in PLAIN] == []
-    keys = {value for where, value in found if "/key" in where}
+    leaves = tree_flatten_with_path(checkpoint)[0]
+    assert {type(value) for _, value in leaves} <= {torch.Tensor, str, bytes, int, float, bool, type(None)}
+    keys = {getattr(key, "key", None) for keys, _ in leaves for key in keys}
     assert not {"_instantiator", "_class_path", "class_path", "datamodule_hyper_parameters"} & keys
     assert checkpoint["state_dict"]
 
@@ -76,7 +62,6 @@ def test_config_trains_by_its_own_command(cli, tmp_path, path):
     for name in ("best", "last") if header(path) else ("last",):
         assert_plain(run / f"checkpoints/{name}.ckpt")
     assert yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))["trainer"]["max_epochs"] == 1
-    with (run / "metrics.csv").open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = read_csv(run / "metrics.csv")
     for name in ("train/loss", "val/loss") if header(path) else ():
         assert any(row[name] for row in rows)

@@ -1,24 +1,17 @@
 """Without a GPU: nothing of the CPU meets the device, the device changes no bit, and no step waits for it."""
 
 import json
-import os
-import subprocess
-import sys
 from collections import Counter
-from pathlib import Path
 
 import pytest
-import torch
 
 pytest.importorskip("torch", minversion="2.10")  # a device in Python
 
 from tests.tools.mock_device import start_server
+from tests.tools.runs import QUIET, assert_close_weights, assert_same_state, finish, records
 
 SERVER = start_server()
-ROOT = Path(__file__).parents[1]
-ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests/tools'}"}
 CONFIGS = ["iris_binary", "iris_imbalanced", "iris_ova", "xor_mlp", "table_csv"]
-QUIET = ["--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false"]
 
 
 def run_jobs(folder, *jobs):
@@ -50,19 +43,13 @@ def all_commands(device, config, run, *options):
     return jobs if config == "xor_mlp" else [*jobs, refit]
 
 
-def weights(file):
-    state = torch.load(file, weights_only=True)["state_dict"]
-    return {name: value for name, value in state.items() if isinstance(value, torch.Tensor)}
-
-
 def assert_equal_runs(folder):
     """What the mock left is, to the bit, what the CPU left."""
     checkpoints = [path.relative_to(folder) for path in sorted(folder.glob("cpu*/**/*.ckpt"))]
     assert len(checkpoints) in (2, 6)  # best and last: of the run, of the run with --refit, and of the refit
     for path in checkpoints:
-        expected, found = weights(folder / path), weights(folder / str(path).replace("cpu", "gpu", 1))
-        assert expected.keys() == found.keys()
-        assert all(torch.equal(value, found[name]) for name, value in expected.items()), path
+        run = folder / path.parents[1]
+        assert_same_state(folder / str(path.parents[1]).replace("cpu", "gpu", 1), run, path.stem)
     for name in ("predictions.jsonl", "test_metrics.json", "metrics.csv", "per_class.csv", "errors.csv"):
         assert (folder / "cpu" / name).read_text() == (folder / "gpu" / name).read_text(), name
 
@@ -80,16 +67,12 @@ def test_on_another_device_every_command_leaves_what_it_leaves_on_the_cpu(config
 def test_a_fit_and_its_predictions_on_another_device_are_those_of_the_cpu(cli, short_fit, tmp_path):
     pytest.importorskip("datamodules.text.sentences")
     expected, found = short_fit("text_csv"), tmp_path / "gpu"
-    cli(
-        "predict",
-        *job("cpu", "predict", "text_csv", expected, "--ckpt_path", expected / "checkpoints/best.ckpt")[1][1:],
-    )
+    cli(*job("cpu", "predict", "text_csv", expected, "--ckpt_path", expected / "checkpoints/best.ckpt")[1])
     short = ("--trainer.max_epochs", 3, "--trainer.callbacks", "null", "--figures.enabled", "false")
     fit = job("gpu", "fit", "text_csv", found, *short)
     predict = job("gpu", "predict", "text_csv", found, "--ckpt_path", found / "checkpoints/best.ckpt")
     assert run_jobs(tmp_path, fit, predict) == ""
-    of_cpu, of_mock = (weights(run / "checkpoints/last.ckpt") for run in (expected, found))
-    assert all(torch.equal(value, of_mock[name]) for name, value in of_cpu.items())
+    assert_same_state(found, expected)
     assert (expected / "predictions.jsonl").read_text() == (found / "predictions.jsonl").read_text()
 
 
@@ -100,12 +83,8 @@ def test_an_apple_gpu_without_csr_and_float64_does_what_the_cpu_does(config, tmp
     small = ("--data.batch_size", 10)
     jobs = [each for device in ("cpu", "mps") for each in all_commands(device, config, tmp_path / device, *small)]
     assert run_jobs(tmp_path, *jobs) == ""
-    expected, found = (weights(tmp_path / device / "checkpoints/last.ckpt") for device in ("cpu", "mps"))
-    for name, value in expected.items():
-        torch.testing.assert_close(value, found[name], atol=1e-4, rtol=1e-4)
-    files = [(tmp_path / device / "predictions.jsonl").read_text().splitlines() for device in ("cpu", "mps")]
-    for lines in zip(*files, strict=True):
-        one, other = map(json.loads, lines)
+    assert_close_weights(tmp_path / "mps", tmp_path / "cpu", atol=1e-4, rtol=1e-4)
+    for one, other in zip(*(records(tmp_path / device) for device in ("cpu", "mps")), strict=True):
         assert one["label"] == other["label"]
         assert one["probability"] == pytest.approx(other["probability"], abs=1e-4)
         assert one.get("words_for", [])[:1] == other.get("words_for", [])[:1]
@@ -130,15 +109,14 @@ def test_a_step_waits_for_nothing(config, tmp_path):
 @pytest.mark.slow
 def test_a_loss_that_is_no_number_ends_a_fit_on_a_device_at_the_next_logged_step(tmp_path):
     wild = ("--model.optimizer.lr", "1e38", "--trainer.log_every_n_steps", 5, "--data.batch_size", 5)
-    output = run_jobs(
-        tmp_path, job("gpu", "fit", "iris_binary", tmp_path / "run", *wild, "--trainer.callbacks", "null")
-    )
+    wild += ("--trainer.callbacks", "null")
+    output = run_jobs(tmp_path, job("gpu", "fit", "iris_binary", tmp_path / "run", *wild))
     assert "error: the loss became nan after step 5 at a learning rate of 1e+38" in output
 
 
 CLASSIFIER = """
 import sys
-import mock_device
+from tests.tools import mock_device
 mock_device.install(sys.argv[2])
 from deploy.classifier import Classifier
 from deploy.onnx import to_onnx
@@ -168,6 +146,4 @@ def test_a_classifier_on_another_device_answers_explains_and_exports_as_on_the_c
     pytest.importorskip("onnx")
     run, words = tmp_path / "run", ("--data.preset", "words", "--data.oos_label", "other")
     cli("fit", "--config", "configs/text_csv.yaml", *words, *QUIET, "--trainer.default_root_dir", run)
-    command = [sys.executable, "-W", "ignore", "-c", CLASSIFIER, run, device, tmp_path / "m"]
-    done = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
+    finish("-W", "ignore", "-c", CLASSIFIER, run, device, tmp_path / "m")

@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise, product
 from pathlib import Path
 
@@ -16,10 +17,9 @@ import torch
 import torch.distributed as dist
 
 from logreg.distributed import mean_local_batch_size, supports_sparse_allreduce
+from tests.tools.runs import ENVIRONMENT, NO_BAR, ROOT, assert_close_weights, finish, metrics, records
 
-ROOT = Path(__file__).parents[1]
-ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": ""}
-QUIET = ["--trainer.enable_progress_bar", "false", "--trainer.logger", "false"]
+QUIET = (*NO_BAR, "--trainer.logger", "false")
 EPOCHS = 23  # of 9 batches each: 207 updates
 EVALUATED = {"val": 1025, "test": 1027, "predict": 1027}  # one whole batch of 1,024, and a bit
 
@@ -84,12 +84,7 @@ class Runs:
     def run(self):
         jobs = self.folder / "jobs.json"
         jobs.write_text(json.dumps(self.jobs))
-        done = subprocess.run(
-            [sys.executable, "tests/tools/on_ranks.py", str(jobs)],
-            **{"cwd": ROOT, "env": ENVIRONMENT, "capture_output": True, "text": True, "timeout": 600},
-        )
-        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
-        self.jobs = []
+        finish("tests/tools/on_ranks.py", jobs)
         return self
 
     def notes(self, name, command="fit"):
@@ -183,7 +178,7 @@ def check_evaluation(runs, name, ranks):
 
 def check_reports(runs, name, ranks):
     alone, together = (runs[f"{name}_{number}"] / "test" for number in (1, ranks))
-    expected, figures = (json.loads((run / "test_metrics.json").read_text()) for run in (alone, together))
+    expected, figures = metrics(alone), metrics(together)
     assert figures.keys() == expected.keys()
     assert figures == pytest.approx(expected, abs=1e-6)
     assert (together / "per_class.csv").read_text() == (alone / "per_class.csv").read_text()
@@ -196,8 +191,7 @@ def check_reports(runs, name, ranks):
 
 def check_predictions(runs, name, ranks):
     """Predictions stand in the order of the rows, each once."""
-    files = [runs[f"{name}_{number}"] / "predict/predictions.jsonl" for number in (1, ranks)]
-    alone, together = ([json.loads(line) for line in file.read_text().splitlines()] for file in files)
+    alone, together = (records(runs[f"{name}_{number}"] / "predict") for number in (1, ranks))
     assert len(alone) == EVALUATED["predict"]
     for one, other in zip(alone, together, strict=True):
         assert one["label"] == other["label"]
@@ -303,36 +297,6 @@ def test_one_process_divides_by_its_own_rows():
 # The real command line
 
 
-def fresh(*command, **environment):
-    """A process of its own, started; the caller waits for it."""
-    kept = {name: value for name, value in ENVIRONMENT.items() if name not in ("LOCAL_RANK", "RANK", "WORLD_SIZE")}
-    return subprocess.Popen(
-        [sys.executable, *map(str, command)],
-        **{"cwd": ROOT, "env": kept | environment, "text": True},
-        **{"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT},
-    )
-
-
-def finish(process, seconds=120):
-    try:
-        output, _ = process.communicate(timeout=seconds)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        raise
-    return output
-
-
-def weights(run):
-    checkpoint = torch.load(run / "checkpoints/last.ckpt", weights_only=True)
-    return {name: value for name, value in checkpoint["state_dict"].items() if isinstance(value, torch.Tensor)}
-
-
-def assert_same_weights(run, other):
-    expected = weights(other)
-    for name, value in weights(run).items():
-        torch.testing.assert_close(value, expected[name], atol=1e-5, rtol=0)
-
-
 FIT = ["fit", "--config", "configs/text_csv.yaml", "--data.batch_size", "25", "--trainer.max_epochs", "6", *QUIET]
 FIT += ["--data.oos_label", "other"]
 
@@ -341,15 +305,13 @@ FIT += ["--data.oos_label", "other"]
 def test_the_command_line_starts_the_second_process_by_itself(cli, tmp_path):
     pytest.importorskip("datamodules.text.sentences")
     ranks = ["--trainer.accelerator", "cpu", "--trainer.devices", "2", "--trainer.strategy", "ddp"]
-    process = fresh("train.py", *FIT, *ranks, "--trainer.default_root_dir", tmp_path / "two")
+    output = finish("train.py", *FIT, *ranks, "--trainer.default_root_dir", tmp_path / "two")
     cli(*FIT, "--trainer.default_root_dir", tmp_path / "one")
-    output = finish(process)
-    assert process.returncode == 0, output
     assert output.count("run directory:") == 1
     assert "Traceback" not in output
     assert {path.name for path in (tmp_path / "two/checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "two"]
-    assert_same_weights(tmp_path / "two", tmp_path / "one")
+    assert_close_weights(tmp_path / "two", tmp_path / "one", atol=1e-5)
 
 
 def line_for_several_machines():
@@ -377,24 +339,23 @@ def test_the_documented_line_for_two_machines_does_what_one_process_does(cli, tm
     def on_both(*arguments):
         first, second = torchrun, ["1" if before == "--node-rank" else w for before, w in pairwise(["", *torchrun])]
         assert first != second
-        command = ["-m", "torch.distributed.run"]
-        processes = [fresh(*command, *node, "train.py", *arguments, *nodes) for node in (first, second)]
-        outputs = [finish(process) for process in processes]
-        assert [process.returncode for process in processes] == [0, 0], "\n".join(outputs)
-        return outputs
+        with ThreadPoolExecutor() as threads:
+            commands = [
+                ("-m", "torch.distributed.run", *node, "train.py", *arguments, *nodes) for node in (first, second)
+            ]
+            return [*threads.map(lambda command: finish(*command), commands)]
 
     outputs = on_both(*FIT)
     assert sum(output.count("run directory:") for output in outputs) == 1
     cli(*FIT, "--trainer.default_root_dir", tmp_path / "one")
-    assert_same_weights(run, tmp_path / "one")
+    assert_close_weights(run, tmp_path / "one", atol=1e-5)
 
     last = tmp_path / "one/checkpoints/last.ckpt"
     shutil.copy(last, run / "checkpoints/last.ckpt")  # to the bit, so that the figures must be equal
     evaluate = ["--config", "configs/text_csv.yaml", *QUIET]
     on_both("test", *evaluate, "--ckpt_path", run / "checkpoints/last.ckpt")
     cli("test", *evaluate, "--ckpt_path", last)
-    alone, together = (json.loads((tmp_path / n / "test_metrics.json").read_text()) for n in ("one", "two"))
-    assert together == pytest.approx(alone, abs=1e-6)
+    assert metrics(run) == pytest.approx(metrics(tmp_path / "one"), abs=1e-6)
 
 
 SRUN = """#!/bin/sh
@@ -429,26 +390,7 @@ def test_the_documented_line_for_slurm_does_what_one_process_does(cli, tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("run directory:") == 1
     cli(*FIT, "--trainer.default_root_dir", tmp_path / "one")
-    assert_same_weights(tmp_path / "two", tmp_path / "one")
-
-
-@pytest.mark.nightly
-@pytest.mark.skipif("CLINC150_DIR" not in os.environ, reason="needs the CLINC150 files: set CLINC150_DIR")
-def test_two_ranks_train_and_test_clinc150_as_one_does(tmp_path):
-    pytest.importorskip("datamodules.text.clinc150")
-    runs = Runs(tmp_path)
-    for ranks in (1, 2):
-        # The rate of the config makes weights in the hundreds, of which float32 keeps no fifth decimal.
-        runs.add(f"clinc150_{ranks}", ["--config", "configs/clinc150.yaml", "--data.variant", "small"], ranks)
-    for job in runs.jobs:
-        job["arguments"] += ["--model.lr", "3"] + ["--trainer.max_epochs", "3"] * (job["arguments"][0] == "fit")
-        job["arguments"] += ["--trainer.check_val_every_n_epoch", "1"] * (job["arguments"][0] == "fit")
-    runs.run()
-    [alone] = runs.notes("clinc150_1")
-    for note in runs.notes("clinc150_2"):
-        assert largest_difference(alone, note) <= 1e-5
-    alone, together = (json.loads((runs[f"clinc150_{n}"] / "test/test_metrics.json").read_text()) for n in (1, 2))
-    assert together == pytest.approx(alone, abs=1e-6)
+    assert_close_weights(tmp_path / "two", tmp_path / "one", atol=1e-5)
 
 
 # Rows in another order than processes take them here: 4 batches on the first, 1 on the second.
@@ -501,11 +443,8 @@ trainer.predict(Model(), Data(), return_predictions=False)
 
 @pytest.mark.slow
 def test_processes_with_different_numbers_of_batches_write_all_predictions_in_order(tmp_path):
-    script = tmp_path / "uneven.py"
-    script.write_text(UNEVEN)
-    environment = ENVIRONMENT | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, str(script), str(tmp_path)], env=environment, timeout=300)
-    assert done.returncode == 0
-    lines = [json.loads(line) for line in (tmp_path / "predictions.jsonl").read_text().splitlines()]
+    (tmp_path / "uneven.py").write_text(UNEVEN)
+    finish(tmp_path / "uneven.py", tmp_path)
+    lines = records(tmp_path)
     assert [line["row"] for line in lines] == list(range(10))
     assert [line["label"] for line in lines] == ["small"] * 5 + ["large"] * 5

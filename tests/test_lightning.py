@@ -1,85 +1,25 @@
 """Callbacks, loggers and modules of other Lightning projects: they work as there, or are refused in one line."""
 
-import csv
 import json
-import os
-import signal
 import textwrap
-from pathlib import Path
+from contextlib import nullcontext
 
-import lightning as L
 import pytest
-import torch
 
 from tests.conftest import refused
+from tests.tools.runs import QUIET, ROOT, assert_same_state, at, contents, read_csv, weights, with_callbacks
+from tests.tools.runs import checkpoint as load
 
-QUIET = ("--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false")
-ROOT = Path(__file__).parents[1]
+ENDS = {"SIGTERM": SystemExit, "kill": RuntimeError}  # of a fit, by what `at` does
 IRIS = ("fit", "--config", "configs/iris_binary.yaml", *QUIET)
 
 
-class At(L.Callback):
-    """Does something as a batch of the fit begins; the first one is number 1."""
-
-    def __init__(self, batch: int, what: str) -> None:
-        self.batch, self.what, self.seen = batch, what, 0
-
-    def on_train_batch_start(self, trainer, *_):
-        self.seen += 1
-        if self.seen == self.batch and self.what == "stop":  # as Timer does where max_time is over
-            trainer.should_stop = True
-        elif self.seen == self.batch and self.what == "signal":
-            os.kill(os.getpid(), signal.SIGTERM)
-        elif self.seen == self.batch:
-            raise RuntimeError("as good as killed")
-
-
-def listed(*callbacks):
-    """The option --trainer.callbacks, of names and their arguments."""
-    return ("--trainer.callbacks", json.dumps([{"class_path": name, "init_args": args} for name, args in callbacks]))
-
-
-def at(batch, what):
-    return ("own_callbacks.At", {"batch": batch, "what": what})
-
-
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def own_modules(monkeypatch, tmp_path):
-    """What a test writes into `own` can be imported; so can this file's callback."""
+    """What a test writes into `own` can be imported."""
     (tmp_path / "own").mkdir()
     monkeypatch.syspath_prepend(tmp_path / "own")
-    module = type(os)("own_callbacks")
-    module.At = At
-    monkeypatch.setitem(__import__("sys").modules, "own_callbacks", module)
     return tmp_path / "own"
-
-
-def interrupt(cli, *arguments):
-    """A fit that one of `at` ends."""
-    try:
-        cli(*arguments)
-    except (SystemExit, RuntimeError) as error:
-        assert getattr(error, "code", 143) == 143, error
-
-
-def load(run, name="last"):
-    return torch.load(run / f"checkpoints/{name}.ckpt", weights_only=True)
-
-
-def weights(run, name="last"):
-    return {key: value for key, value in load(run, name)["state_dict"].items() if isinstance(value, torch.Tensor)}
-
-
-def assert_same_end(run, straight):
-    for name in ("last", "best"):
-        one, other = weights(run, name), weights(straight, name)
-        assert one.keys() == other.keys()
-        assert all(torch.equal(one[key], other[key]) for key in one), name
-        assert load(run, name)["global_step"] == load(straight, name)["global_step"]
-
-
-def files(run):
-    return {path.relative_to(run): path.read_bytes() for path in run.rglob("*") if path.is_file()}
 
 
 @pytest.fixture
@@ -89,12 +29,13 @@ def interrupted(cli, tmp_path, capsys):
     def fit(options, callbacks, event):
         run, straight = ("--trainer.default_root_dir", tmp_path / "run"), tmp_path / "straight"
         last = run[1] / "checkpoints/last.ckpt"
-        cli(*IRIS, *options, *listed(*callbacks), "--trainer.default_root_dir", straight)
-        interrupt(cli, *IRIS, *options, *listed(*callbacks, event), *run)
+        cli(*IRIS, *options, *with_callbacks(*callbacks), "--trainer.default_root_dir", straight)
+        with pytest.raises(ENDS[event[1]["what"]]) if event[1]["what"] in ENDS else nullcontext():
+            cli(*IRIS, *options, *with_callbacks(*callbacks, event), *run)
         assert load(run[1])["global_step"] < load(straight)["global_step"]
         capsys.readouterr()
-        cli(*IRIS, *options, *listed(*callbacks), *run, "--ckpt_path", last)
-        assert_same_end(run[1], straight)
+        cli(*IRIS, *options, *with_callbacks(*callbacks), *run, "--ckpt_path", last)
+        assert_same_state(run[1], straight, "last", "best")
         return run[1]
 
     return fit
@@ -108,10 +49,9 @@ def test_reports_are_those_of_best_ckpt_beside_another_checkpoint_callback(cli, 
     mine = ("ModelCheckpoint", {"monitor": "train/loss", "filename": "mine"})
     boundary = ("callbacks.figures.boundary.DecisionBoundary", {"every_n_epochs": 100, "resolution": 5})
     run = tmp_path / "run"
-    cli(*IRIS, *rate, "--trainer.default_root_dir", run, *listed(mine, boundary))
+    cli(*IRIS, *rate, "--trainer.default_root_dir", run, *with_callbacks(mine, boundary))
     assert load(run, "callbacks/mine")["epoch"] != load(run, "best")["epoch"] < 8
-    with (run / "coefficients.csv").open() as file:
-        table = [float(row["weight_standardised"]) for row in csv.DictReader(file)]
+    table = [float(row["weight_standardised"]) for row in read_csv(run / "coefficients.csv")]
     w = next(value for value in weights(run, "best").values() if value.numel() == 2)
     assert table[:2] == pytest.approx(w.flatten().tolist(), rel=1e-5)
     assert (run / "figures/boundary_best.png").is_file()
@@ -127,12 +67,12 @@ DEFAULTS = {
 @pytest.mark.parametrize("options", DEFAULTS.values(), ids=DEFAULTS)
 def test_another_checkpoint_callback_leaves_those_of_the_run_alone(cli, tmp_path, options):
     place = ("--trainer.default_root_dir", tmp_path / "run", "--trainer.max_epochs")
-    mine = listed(("ModelCheckpoint", {"monitor": "val/loss", "mode": "max", **options}))
+    mine = with_callbacks(("ModelCheckpoint", {"monitor": "val/loss", "mode": "max", **options}))
     cli(*IRIS, *place, 3, *mine)
     assert [*(tmp_path / "run/checkpoints/callbacks").iterdir()]
     cli(*IRIS, *place, 6, *mine, "--ckpt_path", tmp_path / "run/checkpoints/last.ckpt")
-    cli(*IRIS, "--trainer.max_epochs", 6, "--trainer.default_root_dir", tmp_path / "straight", *listed())
-    assert_same_end(tmp_path / "run", tmp_path / "straight")
+    cli(*IRIS, "--trainer.max_epochs", 6, "--trainer.default_root_dir", tmp_path / "straight", *with_callbacks())
+    assert_same_state(tmp_path / "run", tmp_path / "straight", "last", "best")
 
 
 TAKEN = {
@@ -149,7 +89,7 @@ TAKEN = {
 def test_another_callback_that_would_write_the_run_s_own_files_is_refused(cli, tmp_path, name, options):
     options = json.loads(json.dumps(options).replace("RUN", str(tmp_path / "run")))
     place = ("--trainer.default_root_dir", tmp_path / "run", "--trainer.max_epochs", 1)
-    line = refused(cli, *IRIS, *place, *listed((name, options)))
+    line = refused(cli, *IRIS, *place, *with_callbacks((name, options)))
     assert f"{name} would write " in line and "give it another filename" in line
     assert not (tmp_path / "run").exists()
 
@@ -157,7 +97,7 @@ def test_another_callback_that_would_write_the_run_s_own_files_is_refused(cli, t
 def test_names_of_the_same_kind_in_a_folder_of_one_s_own_are_not(cli, tmp_path):
     options = {"dirpath": str(tmp_path / "mine"), "filename": "best", "save_last": True}
     place = ("--trainer.default_root_dir", tmp_path / "run", "--trainer.max_epochs", 1)
-    cli(*IRIS, *place, *listed(("ModelCheckpoint", options)))
+    cli(*IRIS, *place, *with_callbacks(("ModelCheckpoint", options)))
     assert {path.name for path in (tmp_path / "mine").iterdir()} == {"best.ckpt", "last.ckpt"}
 
 
@@ -165,7 +105,7 @@ def test_the_user_s_own_checkpoints_keep_their_scores_on_a_resume(cli, tmp_path,
     """The run is named by a relative path, as in the default runs/NAME."""
     pytest.importorskip("datamodules.table.iris")
     monkeypatch.chdir(tmp_path)
-    mine = listed(("ModelCheckpoint", {"monitor": "train/loss", "filename": "{step}", "save_top_k": 2}))
+    mine = with_callbacks(("ModelCheckpoint", {"monitor": "train/loss", "filename": "{step}", "save_top_k": 2}))
     from cli.main import main
 
     config = str(ROOT / IRIS[2])
@@ -182,14 +122,14 @@ def test_the_user_s_own_checkpoints_keep_their_scores_on_a_resume(cli, tmp_path,
 SIX = ("--data.batch_size", 6, "--trainer.val_check_interval", 5, "--trainer.accumulate_grad_batches", 3)
 SCHEDULE = ("GradientAccumulationScheduler", {"scheduling": {1: 3}})
 WINDOWS = {
-    "signal": (("--trainer.accumulate_grad_batches", 3), [], at(1, "signal")),
+    "signal": (("--trainer.accumulate_grad_batches", 3), [], at(1, "SIGTERM")),
     "kill after a validation": (SIX, [], at(6, "kill")),
-    "by a schedule": ((), [SCHEDULE], at(6, "signal")),
+    "by a schedule": ((), [SCHEDULE], at(6, "SIGTERM")),
 }
 MORE_WINDOWS = {
     "stop": (("--data.batch_size", 6, "--trainer.accumulate_grad_batches", 3), [], at(5, "stop")),
-    "signal in a later one": (("--trainer.accumulate_grad_batches", 3), [], at(5, "signal")),
-    "signal before a validation": (SIX, [], at(5, "signal")),
+    "signal in a later one": (("--trainer.accumulate_grad_batches", 3), [], at(5, "SIGTERM")),
+    "signal before a validation": (SIX, [], at(5, "SIGTERM")),
     "stop before a validation": (SIX, [], at(5, "stop")),
     "by a schedule, after a step": (("--checkpoint.every_n_train_steps", 1), [SCHEDULE], at(8, "kill")),
 }
@@ -204,7 +144,7 @@ def test_a_resume_loses_no_gradient_that_was_accumulated(interrupted, options, c
 def test_a_fit_from_a_checkpoint_without_its_gradients_is_refused(cli, tmp_path):
     """best.ckpt holds the validated weights; what had been added to the gradients since the step is in no file."""
     run = tmp_path / "run"
-    plan = (*IRIS, *SIX, *listed(), "--trainer.default_root_dir", run, "--checkpoint.mode", "max")
+    plan = (*IRIS, *SIX, *with_callbacks(), "--trainer.default_root_dir", run, "--checkpoint.mode", "max")
     plan += ("--trainer.max_epochs",)
     cli(*plan, 1)
     assert load(run, "best")["loops"]["fit_loop"]["epoch_loop.batch_progress"]["current"]["ready"] % 3
@@ -225,17 +165,17 @@ NOT_RESUMED = {
 @pytest.mark.parametrize(("name", "options"), NOT_RESUMED.items())
 def test_what_lightning_does_not_restore_is_refused_on_a_resume_alone(cli, tmp_path, name, options):
     run = tmp_path / "run"
-    plan = (*IRIS, *listed((name, options)), "--trainer.default_root_dir", run, "--trainer.max_epochs")
+    plan = (*IRIS, *with_callbacks((name, options)), "--trainer.default_root_dir", run, "--trainer.max_epochs")
     cli(*plan, 2)
-    before = files(run)
+    before = contents(run)
     line = refused(cli, *plan, 3, "--ckpt_path", run / "checkpoints/last.ckpt")
     assert f"{name.rpartition('.')[2]} cannot be resumed: it " in line
-    assert files(run) == before
+    assert contents(run) == before
 
 
 def test_an_average_that_no_checkpoint_would_hold_is_refused(cli, tmp_path):
     place = ("--trainer.default_root_dir", tmp_path / "run", "--trainer.max_epochs", 4)
-    line = refused(cli, *IRIS, *place, *listed(("StochasticWeightAveraging", {"swa_lrs": 0.1})))
+    line = refused(cli, *IRIS, *place, *with_callbacks(("StochasticWeightAveraging", {"swa_lrs": 0.1})))
     assert "use EMAWeightAveraging or WeightAveraging, which save it" in line
     assert not (tmp_path / "run").exists()
 
@@ -252,7 +192,7 @@ def test_an_average_of_weights_goes_on_to_the_same_bits(interrupted, callback):
 
 
 def stopping(**options):
-    return listed(("EarlyStopping", {"monitor": "val/loss", **options}))
+    return with_callbacks(("EarlyStopping", {"monitor": "val/loss", **options}))
 
 
 @pytest.mark.parametrize(
@@ -270,7 +210,7 @@ def test_a_run_goes_on_with_more_patience_as_if_it_had_had_it_from_the_beginning
     cli(*plan, *stopping(**first), "--trainer.default_root_dir", run)
     assert load(run)["epoch"] < load(straight)["epoch"]
     cli(*plan, *stopping(**then), "--trainer.default_root_dir", run, "--ckpt_path", run / "checkpoints/last.ckpt")
-    assert_same_end(run, straight)
+    assert_same_state(run, straight, "last", "best")
     assert load(run)["callbacks"].keys() == load(straight)["callbacks"].keys()
 
 
@@ -362,8 +302,8 @@ def configure_optimizers(self):
 """
 CANNOT_COME = {
     "checkpoint.monitor": ("", ("--checkpoint.monitor", "val_loss"), "checkpoint.monitor"),
-    "EarlyStopping": ("", listed(("EarlyStopping", {"monitor": "val_loss"})), "monitor of EarlyStopping"),
-    "ModelCheckpoint": ("", listed(("ModelCheckpoint", {"monitor": "val_loss"})), "monitor of ModelCheckpoint"),
+    "EarlyStopping": ("", with_callbacks(("EarlyStopping", {"monitor": "val_loss"})), "monitor of EarlyStopping"),
+    "ModelCheckpoint": ("", with_callbacks(("ModelCheckpoint", {"monitor": "val_loss"})), "monitor of ModelCheckpoint"),
     "ReduceLROnPlateau": (PLATEAU, (), "monitor of ReduceLROnPlateau"),
 }
 
@@ -420,35 +360,6 @@ def test_paths_among_hyperparameters_become_strings(own_net):
     assert load(run)["hyper_parameters"] == {"folder": "data/x", "act": 1}
 
 
-TWO_OPTIMIZERS = """
-automatic_optimization = False
-
-def training_step(self, batch, batch_idx):
-    for optimizer in self.optimizers():
-        optimizer.zero_grad()
-        self.manual_backward(self.loss(batch))
-        optimizer.step()
-
-def configure_optimizers(self):
-    return [torch.optim.SGD(self.parameters(), lr=0.1) for _ in range(2)], []
-
-def on_train_epoch_end(self):
-    for logger in self.loggers:
-        logger.experiment.add_image("generated", torch.zeros(1, 4, 4), self.current_epoch)
-        logger.experiment.add_histogram("weight", self.layer.weight)
-        assert logger.log_dir == logger.root_dir
-"""
-
-
-def test_a_module_with_two_optimizers_may_draw_on_every_logger(own_net):
-    """Lightning's GAN example does."""
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    run = own_net("pass", TWO_OPTIMIZERS)
-    assert load(run)["global_step"] == 12
-    assert len(EventAccumulator(str(run), {"images": 0}).Reload().Images("generated")) == 2
-
-
 BY_HAND = """
 automatic_optimization = False
 
@@ -462,7 +373,7 @@ def training_step(self, batch, batch_idx):
 
 def test_a_module_that_accumulates_by_hand_is_stopped_after_its_step(own_net, tmp_path):
     with pytest.raises(SystemExit) as stopped:
-        own_net('self.log("val_loss", 1.0)', BY_HAND, *listed(at(1, "signal")))
+        own_net('self.log("val_loss", 1.0)', BY_HAND, *with_callbacks(at(1, "SIGTERM")))
     assert stopped.value.code == 143
     saved = load(tmp_path / "run")
     assert saved["global_step"] == 1

@@ -1,19 +1,18 @@
 """A configured logger stands beside the run's own, gets all that they get, and goes on after a resume and in `test`."""
 
-import csv
 import shutil
 import sys
 from collections import defaultdict
 from typing import ClassVar
 
 import pytest
-import torch
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.loggers.logger import rank_zero_experiment
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
-QUIET = ("--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false")
+from tests.tools.runs import QUIET, checkpoint, read_csv
+
 IRIS = ("--config", "configs/iris_binary.yaml", *QUIET, "--trainer.callbacks", "null", "--figures.enabled", "true")
 OPTIONS = {"seed_everything": 42, "model": "BinaryLogit", "model.optimizer.lr": 0.5, "data.batch_size": 16}
 OPTIONS |= {"parameters": 3, "trainable_parameters": 3}
@@ -81,12 +80,11 @@ def steps_of(metrics, name):
 
 
 def own_steps(run, name):
-    with (run / "metrics.csv").open(newline="") as file:
-        return [int(row["step"]) for row in csv.DictReader(file) if row[name]]
+    return [int(row["step"]) for row in read_csv(run / "metrics.csv") if row[name]]
 
 
 def last_step(run):
-    return torch.load(run / "checkpoints/last.ckpt", weights_only=True)["global_step"]
+    return checkpoint(run)["global_step"]
 
 
 def test_any_logger_gets_options_metrics_pictures_and_the_test_of_the_same_run(session):

@@ -1,15 +1,12 @@
 """What a fit and a prediction may hold in memory."""
 
-import json
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from tests.tools.runs import finish, records
 
 MEASURE = """
 import resource, sys
@@ -25,18 +22,15 @@ del W, gradient, rows
 sys.argv = ["train.py", "fit", "--config", "configs/clinc150.yaml", "--trainer.default_root_dir", sys.argv[1]]
 sys.argv += ["--trainer.accelerator", "cpu"]
 main()
-print(peak() - before, file=sys.stderr)
+print(peak() - before)
 """
 
 
 @pytest.mark.slow
 @pytest.mark.skipif("CLINC150_DIR" not in os.environ, reason="CLINC150_DIR names no copy of the data")
 def test_fit_on_clinc150_needs_little_more_than_the_libraries_w_its_gradient_and_the_sparse_rows(tmp_path):
-    command = [sys.executable, "-c", MEASURE, str(tmp_path / "run")]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert float(done.stderr.split()[-1]) <= 150  # MB; rows as a dense matrix would take 604
+    output = finish("-c", MEASURE, tmp_path / "run")
+    assert float(output.split()[-1]) <= 150  # MB; rows as a dense matrix would take 604
 
 
 PREDICT = """
@@ -52,7 +46,7 @@ def peak_after(lines):  # MB
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 few, many = peak_after("few.txt"), peak_after(sys.argv[2])
-print(many - few, file=sys.stderr)
+print(many - few)
 """
 
 
@@ -65,11 +59,6 @@ def test_predicting_200_000_sentences_needs_little_more_than_predicting_six(shor
     (run / "few.txt").write_text("\n".join(sentences[:6]))
     lines = sentences if name == "many.txt" else ["id,text", *(f'{n},"{text}"' for n, text in enumerate(sentences))]
     (run / name).write_text("\n".join(lines))
-    done = subprocess.run(
-        [sys.executable, "-c", PREDICT, str(run), name],
-        **{"cwd": ROOT, "env": os.environ | {"PYTHONPATH": str(ROOT)}, "capture_output": True, "text": True},
-    )
-    assert done.returncode == 0, done.stderr
-    assert float(done.stderr.split()[-1]) <= 120  # MB, so that a million need no more than 600
-    written = (run / f"of_{name}/predictions.jsonl").read_text().splitlines()
-    assert [json.loads(line)["text"] for line in written[::999]] == sentences[::999]
+    output = finish("-c", PREDICT, run, name)
+    assert float(output.split()[-1]) <= 120  # MB, so that a million need no more than 600
+    assert [record["text"] for record in records(run / f"of_{name}")[::999]] == sentences[::999]

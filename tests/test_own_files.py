@@ -7,16 +7,14 @@ import json
 import random
 import sys
 from collections import Counter
-from pathlib import Path
 
 import pytest
-import torch
 
 from tests.conftest import refused
+from tests.tools.runs import QUIET, ROOT, checkpoint, contents, read_csv, records
 
-ROOT = Path(__file__).parents[1]
 CONFIG = ROOT / "configs" / "text_csv.yaml"
-SHORT = ["--trainer.max_epochs", 1, "--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false"]
+SHORT = ["--trainer.max_epochs", 1, *QUIET]
 WEATHER = [f"will there be {word} today" for word in ("snow", "rain", "sun", "wind", "fog", "hail", "frost", "ice")]
 MUSIC = [f"play the {word} please" for word in ("song", "tune", "track", "album", "band", "chorus", "solo", "drum")]
 ROWS = [(text, "weather") for text in WEATHER] + [(text, "music") for text in MUSIC]
@@ -71,8 +69,7 @@ def test_several_files_and_vectors_that_are_not_scaled_train(fit, cli, tmp_path)
     unlimited = ("--data.words.norm", "null", "--data.words.max_features", "null")
     run, _ = fit(json.dumps([str(first), str(second)]), *unlimited)
     assert "norm: null" in (run / "config.yaml").read_text()
-    checkpoint = torch.load(run / "checkpoints/best.ckpt", weights_only=True)
-    options = checkpoint["TextDataModule"]["vectorizers"]["words"]["options"]
+    options = checkpoint(run)["TextDataModule"]["vectorizers"]["words"]["options"]
     assert (options["norm"], options["max_features"]) == (None, None)
     cli("test", "--config", run / "config.yaml", "--ckpt_path", run / "checkpoints/best.ckpt")
     assert (run / "test_metrics.json").is_file()
@@ -103,17 +100,9 @@ def test_what_is_likely_to_be_a_mistake_is_said_in_one_line_each(fit, tmp_path):
     [spaces] = warnings(said)
     assert "'weather' (16 rows), 'weather ' (8 rows) differ only by spaces" in spaces
     report = json.loads((run / "data_report.json").read_text())
-    with (run / "data_issues.csv").open(newline="") as file:
-        problems = Counter((line["problem"], line["split"]) for line in csv.DictReader(file))
+    problems = Counter((line["problem"], line["split"]) for line in read_csv(run / "data_issues.csv"))
     assert all(problems["in_train", split] == report[split]["in_train"] > 0 for split in ("val", "test"))
     assert problems["conflicting", "train"] == report["train"]["conflicting"] > 0
-
-
-def test_a_label_with_nearly_all_rows_is_warned_of(fit, tmp_path):
-    rows = [(f"thing {n} in box {n % 7}", "usual") for n in range(398)]
-    _, said = fit(write(tmp_path / "a.csv", [*rows, ("a red one", "rare"), ("a blue one", "rare")]))
-    [line] = warnings(said)
-    assert "398 of 400 rows (99.5%) have the label 'usual'" in line
 
 
 def test_a_language_without_spaces_is_told_of_characters_and_trains_with_them(fit, tmp_path):
@@ -161,39 +150,24 @@ def coins(number):
     return [(" ".join(draw.sample(words, 3)) + f" {n}", draw.choice("ab")) for n in range(number)]
 
 
-@pytest.fixture
-def grown(fit, tmp_path):
-    """A run on a file that has more rows since."""
+def test_neither_a_test_nor_a_resume_takes_other_rows_than_those_of_the_fit(fit, cli, tmp_path):
     file = write(tmp_path / "coins.csv", coins(60))
     run, _ = fit(file)
+    test = ("test", "--config", run / "config.yaml", "--ckpt_path", "best")
+    more = ("fit", *test[1:4], "last", "--trainer.max_epochs", 2)
+    for option in (["--data.seed", 7], ["--data.test_fraction", 0.3]):
+        assert "other rows" in refused(cli, *test, *option)
+    cli(*test)
     write(file, coins(75))
-    return run
-
-
-def test_a_test_on_rows_that_were_trained_on_is_refused(grown, cli, tmp_path):
-    command = ["test", "--config", grown / "config.yaml", "--ckpt_path", "best"]
-    said = refused(cli, *command)
+    before = contents(run)
+    said = refused(cli, *test)
     assert "the checkpoint was trained on other rows (38 rows, " in said
     assert "(48 rows, " in said
     assert "to test on new rows, give them in a file of their own" in said
-    write(tmp_path / "new.csv", coins(75)[60:])
-    cli(*command, "--data.test_file", tmp_path / "new.csv")
-    assert (grown / "test_metrics.json").is_file()
-
-
-def test_another_seed_or_share_to_hold_out_is_refused_at_the_test(fit, cli, tmp_path):
-    run, _ = fit(write(tmp_path / "a.csv", coins(60)))
-    for option in (["--data.seed", 7], ["--data.test_fraction", 0.3]):
-        assert "other rows" in refused(cli, "test", "--config", run / "config.yaml", "--ckpt_path", "best", *option)
-    cli("test", "--config", run / "config.yaml", "--ckpt_path", "best")
-
-
-def test_a_fit_is_not_resumed_on_other_rows(grown, cli):
-    command = ["fit", "--config", grown / "config.yaml", "--ckpt_path", "last", "--trainer.max_epochs", 2]
-    before = {path: path.read_bytes() for path in grown.rglob("*") if path.is_file()}
-    said = refused(cli, *command)
+    said = refused(cli, *more)
     assert "to resume, give the run's own files, seed and fractions; to train on new rows, start a new run" in said
-    assert {path: path.read_bytes() for path in grown.rglob("*") if path.is_file()} == before
+    assert contents(run) == before
+    cli(*test, "--data.test_file", write(tmp_path / "new.csv", coins(75)[60:]))
 
 
 def test_labels_that_the_model_does_not_know_are_named(fit, cli, tmp_path):
@@ -222,10 +196,10 @@ def test_predictions_come_back_with_the_columns_of_their_file(fit, cli, tmp_path
     assert header == ["id", "text", "note", *answers]
     assert [row[:3] for row in found] == rows
     assert found[1][3:] == [""] * 5
-    records = [json.loads(line) for line in (run / "predictions.jsonl").read_text().splitlines()]
-    assert [record["text"] for record in records] == ["play the song", "", "snow"]
-    assert records[1]["label"] is records[1]["probability"] is records[1]["out_of_scope"] is None
-    for record, row in zip(records[::2], found[::2], strict=True):
+    lines = records(run)
+    assert [line["text"] for line in lines] == ["play the song", "", "snow"]
+    assert lines[1]["label"] is lines[1]["probability"] is lines[1]["out_of_scope"] is None
+    for record, row in zip(lines[::2], found[::2], strict=True):
         label, p, second, second_p, out_of_scope = row[3:]
         assert [label, float(p)] == [record["label"], record["probability"]]
         assert (out_of_scope == "True") is record["out_of_scope"]
@@ -243,7 +217,7 @@ def test_lines_of_text_get_an_answer_each_blank_ones_an_empty_one(fit, cli, tmp_
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content), encoding="utf-8"))
         with contextlib.redirect_stdout(io.StringIO()):
             cli("predict", "--config", run / "config.yaml", "--ckpt_path", "best", "--data.predict_file", source)
-        answers.append([json.loads(line) for line in (run / "predictions.jsonl").read_text().splitlines()])
+        answers.append(records(run))
     assert answers[0] == answers[1]
     assert [record["label"] is None for record in answers[0]] == [False, True, False, True, True, False]
 
@@ -260,14 +234,15 @@ def test_a_table_of_two_columns_is_drawn_and_its_coefficients_are_written(cli, t
     run = tmp_path / "run"
     cli("fit", "--config", TABLE, *options, "--trainer.default_root_dir", run, "--trainer.max_epochs", 4)
     assert (run / "figures/boundary_epoch_00004.png").is_file()
-    with (run / "coefficients.csv").open() as lines:
-        features = [row["feature"] for row in csv.DictReader(lines)]
-    assert features == ["sepal length", "petal length", "(intercept)"]
+    assert [row["feature"] for row in read_csv(run / "coefficients.csv")] == [
+        "sepal length",
+        "petal length",
+        "(intercept)",
+    ]
     new = [("F1", 1.5, 5.1), ("F2", "", ""), ("F3", 4.6, 5.2)]
     rows = write(tmp_path / "new.csv", new, ("name", "petal length", "sepal length"))
     cli("predict", "--config", run / "config.yaml", "--ckpt_path", "best", "--data.predict_file", rows)
-    with (run / "predictions.csv").open() as lines:
-        found = [(row["name"], row["sepal length"], row["label"]) for row in csv.DictReader(lines)]
+    found = [(row["name"], row["sepal length"], row["label"]) for row in read_csv(run / "predictions.csv")]
     assert found == [("F1", "5.1", "b"), ("F2", "", ""), ("F3", "5.2", "a")]
 
 

@@ -1,11 +1,6 @@
 """Precisions and accelerators, by flags alone; the tests marked gpu need one."""
 
-import json
-import os
-import subprocess
-import sys
 from functools import cache
-from pathlib import Path
 
 import pytest
 import torch
@@ -13,19 +8,14 @@ from lightning.fabric.utilities.device_parser import _select_auto_accelerator
 from lightning.pytorch.trainer.connectors.accelerator_connector import _AcceleratorConnector
 
 from tests.conftest import refused
+from tests.tools.runs import NO_BAR, assert_close_weights, finish, metrics, records, weights
 
-ROOT = Path(__file__).parents[1]
-QUIET = ("--trainer.enable_progress_bar", "false", "--trainer.logger", "false")
+QUIET = (*NO_BAR, "--trainer.logger", "false")
 QUICK = (*QUIET, "--trainer.callbacks", "null", "--trainer.max_epochs", "2")
 GPU = ("--trainer.accelerator", "gpu", "--trainer.devices", "1")
 CONFIGS = ("iris_binary", "iris_ova", "text_csv")  # one of each model
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA; torch sees none here")
 SOME_SLOW = [*(pytest.param(config, marks=pytest.mark.slow) for config in CONFIGS[:2]), CONFIGS[2]]
-
-
-def weights(run):
-    checkpoint = torch.load(run / "checkpoints/last.ckpt", weights_only=True, map_location="cpu")
-    return {n: v for n, v in checkpoint["state_dict"].items() if isinstance(v, torch.Tensor) and "metrics" not in n}
 
 
 def use(cli, config, run, *options, fit=QUICK):
@@ -35,8 +25,7 @@ def use(cli, config, run, *options, fit=QUICK):
     cli("fit", *common, *fit)
     for command in ("test", "predict"):
         cli(command, *common, *QUIET, "--ckpt_path", run / "checkpoints/last.ckpt")
-    predictions = [json.loads(line) for line in (run / "predictions.jsonl").read_text().splitlines()]
-    return weights(run), json.loads((run / "test_metrics.json").read_text()), predictions
+    return weights(run), metrics(run), records(run)
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +79,7 @@ def test_weights_of_one_precision_can_be_used_in_another(cli, expected, tmp_path
     cli("fit", *common, *QUICK)
     cli("predict", *common, *QUIET, "--ckpt_path", run / "checkpoints/last.ckpt", "--trainer.precision", "64-true")
     _, _, before = expected("text_csv")
-    after = [json.loads(line) for line in (run / "predictions.jsonl").read_text().splitlines()]
+    after = records(run)
     assert [row["label"] for row in after] == [row["label"] for row in before]
     assert [row["probability"] for row in after] == pytest.approx([row["probability"] for row in before], abs=1e-5)
 
@@ -170,9 +159,7 @@ def test_a_run_on_a_gpu_goes_on_on_the_cpu(cli, tmp_path):
 def test_on_cuda_two_runs_agree_up_to_the_order_in_which_sparse_rows_are_added_up(cli, tmp_path):
     for name in ("one", "two"):
         use(cli, "text_csv", tmp_path / name, *GPU, "--trainer.precision", "64-true")
-    one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
-    for name, value in one.items():
-        torch.testing.assert_close(value, two[name], atol=1e-9, rtol=0)
+    assert_close_weights(tmp_path / "one", tmp_path / "two", atol=1e-9)
 
 
 DETERMINISTIC = (*GPU, "--trainer.deterministic", "true")
@@ -189,8 +176,6 @@ def test_on_cuda_two_deterministic_runs_are_equal_to_the_bit(cli, tmp_path):
 @pytest.mark.gpu
 @needs_cuda
 def test_on_cuda_a_deterministic_run_that_is_killed_and_resumed_ends_as_if_nothing_had_happened():
-    options = ["--kills", "2", "--save-every", "2", "--", "--config", "configs/text_csv.yaml", *QUICK, *DETERMINISTIC]
-    command = [sys.executable, "tests/tools/kill_and_resume.py", *options]
-    environment = os.environ | {"PYTORCH_NVML_BASED_CUDA_CHECK": "1"}  # which leaves CUDA to the forked processes
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
-    assert "2 of 2 bit-identical" in done.stdout, done.stdout + done.stderr
+    options = ("--kills", 2, "--save-every", 2, "--", "--config", "configs/text_csv.yaml", *QUICK, *DETERMINISTIC)
+    without_cuda = {"PYTORCH_NVML_BASED_CUDA_CHECK": "1"}  # which leaves it to the forked processes
+    assert "2 of 2 bit-identical" in finish("tests/tools/kill_and_resume.py", *options, **without_cuda)

@@ -8,7 +8,6 @@ import math
 import re
 import shutil
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,8 +20,8 @@ from datamodules import TextDataModule
 from datamodules.text.features import Ngrams
 from tests.conftest import refused
 from tests.tools.ready import ready
+from tests.tools.runs import ROOT, contents, metrics, read_csv, records
 
-ROOT = Path(__file__).parents[1]
 SENTENCES = ROOT / "tests" / "data" / "sentences.csv"
 CONFIG = ROOT / "configs" / "text_csv.yaml"
 KEYS = ["text", "label", "probability", "top_k", "out_of_scope", "words_for", "words_against"]
@@ -86,28 +85,12 @@ def trained(cli, tmp_path_factory):
 def predict(trained, cli, tmp_path):
     """Predictions of the trained run, written to a folder of their own."""
 
-    def ask(*options, checkpoint=trained.best):
-        place = ["--ckpt_path", checkpoint, "--trainer.default_root_dir", tmp_path / "out"]
+    def ask(*options):
+        place = ["--ckpt_path", trained.best, "--trainer.default_root_dir", tmp_path / "out"]
         cli("predict", "--config", trained.run / "config.yaml", *place, *options)
         return records(tmp_path / "out")
 
     return ask
-
-
-def records(folder):
-    """Not splitlines(): a text may hold any of Unicode's other separators."""
-    text = (folder / "predictions.jsonl").read_bytes().decode("utf-8")
-    assert text.endswith("\n")
-    return [json.loads(line) for line in text[:-1].split("\n")]
-
-
-def snapshot(folder):
-    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-def read_csv(path):
-    with open(path, newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
 
 
 # --- test -----------------------------------------------------------------------------------------------------------
@@ -123,19 +106,19 @@ def held_out():
 
 def test_test_writes_its_metrics_by_their_names(trained, held_out):
     texts, target = held_out
-    metrics = json.loads((trained.run / "test_metrics.json").read_text())
+    figures = metrics(trained.run)
     assert {
         *("test/loss", "test/accuracy", "test/macro_f1", "test/in_scope_accuracy", "test/oos_recall"),
         *("test_at_threshold/in_scope_accuracy", "test_at_threshold/oos_recall"),
-    } <= set(metrics)
-    assert all(type(value) is float and math.isfinite(value) for value in metrics.values())
+    } <= set(figures)
+    assert all(type(value) is float and math.isfinite(value) for value in figures.values())
     said, inside = trained.proba(texts).argmax(axis=1), target != 3
-    assert metrics["test/accuracy"] == pytest.approx(np.mean(said == target), abs=1e-6)
-    assert metrics["test/in_scope_accuracy"] == pytest.approx(np.mean((said == target)[inside]), abs=1e-6)
-    assert metrics["test/oos_recall"] == pytest.approx(np.mean((said == target)[~inside]), abs=1e-6)
+    assert figures["test/accuracy"] == pytest.approx(np.mean(said == target), abs=1e-6)
+    assert figures["test/in_scope_accuracy"] == pytest.approx(np.mean((said == target)[inside]), abs=1e-6)
+    assert figures["test/oos_recall"] == pytest.approx(np.mean((said == target)[~inside]), abs=1e-6)
     right = trained.answers(texts) == target
-    assert metrics["test_at_threshold/in_scope_accuracy"] == pytest.approx(np.mean(right[inside]), abs=1e-6)
-    assert metrics["test_at_threshold/oos_recall"] == pytest.approx(np.mean(right[~inside]), abs=1e-6)
+    assert figures["test_at_threshold/in_scope_accuracy"] == pytest.approx(np.mean(right[inside]), abs=1e-6)
+    assert figures["test_at_threshold/oos_recall"] == pytest.approx(np.mean(right[~inside]), abs=1e-6)
 
 
 def test_test_writes_the_figures_of_each_class(trained, held_out):
@@ -252,29 +235,7 @@ def test_the_terminal_shows_the_first_rows_and_says_where_all_are(predict, tmp_p
     assert found[20]["text"] not in printed
 
 
-def test_texts_that_look_like_markup_or_formulas_are_kept_as_they_are(predict):
-    texts = ["[bold]snow[/bold] [/red]", "=cmd|' /C calc'!A0", "{curly} %s \\n", "<b>song</b>", "two\nlines", "🎵"]
-    found = predict("--data.predict_inputs", json.dumps(texts, ensure_ascii=False))
-    assert [record["text"] for record in found] == texts
-
-
-def test_more_texts_than_a_batch_holds_come_back_in_their_order(trained, predict, tmp_path):
-    texts = [f"{n} {QUESTIONS[n % 3]}" for n in range(1_500)]
-    (tmp_path / "q.txt").write_text("\n".join(texts))
-    found = predict("--data.predict_file", tmp_path / "q.txt")
-    assert [record["text"] for record in found] == texts
-    assert [record["label"] for record in found] == [trained.names[answer] for answer in trained.answers(texts)]
-
-
 # --- one line, nothing harmed ---------------------------------------------------------------------------------------
-
-
-def bad_file(name, content):
-    def make(folder):
-        (folder / name).write_bytes(content)
-        return ["--data.predict_file", folder / name]
-
-    return make
 
 
 @pytest.mark.parametrize(
@@ -284,71 +245,16 @@ def bad_file(name, content):
         (["--data.predict_inputs", '{"a": "b"}'], r"predict_inputs"),
         (["--data.predict_inputs", "[1, 2]"], r"predict_inputs"),
         (["--data.predict_inputs", '["open'], r"predict_inputs"),
-        (["--data.predict_inputs", "[]"], r"predict_inputs: expected at least one text"),
-        (["--data.predict_inputs", '["snow", " "]'], r"predict_inputs: expected no empty text"),
         (["--data.predict_inputs", '["half \\ud83d"]'], r"predict_inputs"),
         (["--data.predict_file", "missing.csv"], r"missing\.csv"),
         (["--data.predict_inputs", '["snow"]', "--data.predict_file", "-"], r"inputs or predict_file, got both"),
         ([], r"sentences\.csv"),  # neither: the test rows, whose file is gone
-        (bad_file("q.csv", b"sentence\nsnow\n"), r"q\.csv line 1: expected a column 'text'"),
+        (["--data.predict_file", "LICENSE"], r"LICENSE: expected a file that ends in"),
     ],
-    ids=lambda value: None if isinstance(value, str) or callable(value) else " ".join(value) or "nothing to predict",
 )
 def test_bad_input_to_predict_is_one_line_and_harms_nothing(trained, predict, tmp_path, options, message):
-    arguments = options(tmp_path) if callable(options) else options
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "predictions.jsonl").write_text("earlier predictions")
-    before = snapshot(trained.run), snapshot(tmp_path)
-    said = refused(predict, *arguments)
-    with pytest.raises(ValueError, match=message):
-        raise ValueError(said)
-    assert (snapshot(trained.run), snapshot(tmp_path)) == before
-
-
-def test_a_checkpoint_without_data_is_refused_in_one_line(trained, predict, tmp_path):
-    checkpoint = torch.load(trained.best, weights_only=True)
-    del checkpoint["TextDataModule"]
-    torch.save(checkpoint, tmp_path / "damaged.ckpt")
-    before = snapshot(tmp_path)
-    said = refused(lambda: predict("--data.predict_inputs", '["snow"]', checkpoint=tmp_path / "damaged.ckpt"))
-    assert "checkpoint" in said
-    assert snapshot(tmp_path) == before
-
-
-TEXTS = b"text,label\n" + b"snow today,weather\nrain soon,weather\nplay song,music\nplay tune,music\n" * 9
-
-
-@pytest.mark.parametrize(
-    "content, options, message",
-    [
-        (b"text,label\ncaf\xe9,drinks\n", [], r"train\.csv: expected UTF-8"),
-        (TEXTS, ["--data.test_file", SENTENCES], r"label '.*' is in the test rows but not in"),
-        (TEXTS, ["--data.words", "{min_df: 0.9}"], r"data\.words: .*no terms remain"),
-        (TEXTS, ["--model.threshold", "validation"], r"threshold .* data\.oos_label"),
-    ],
-    ids=["Latin-1", "label only in test", "empty vocabulary", "threshold without oos label"],
-)
-def test_bad_input_to_fit_is_one_line_and_no_run_is_left_behind(cli, tmp_path, content, options, message):
-    file, run = tmp_path / "train.csv", tmp_path / "run"
-    file.write_bytes(content)
-    arguments = ["--data.train_file", file, "--data.oos_label", "null", "--trainer.default_root_dir", run, *options]
-    said = refused(cli, "fit", "--config", CONFIG, *arguments)
-    with pytest.raises(ValueError, match=message):
-        raise ValueError(said)
-    assert snapshot(tmp_path) == {file: content} and not run.exists()
-
-
-def test_softmax_regression_on_flowers_fits_tests_and_predicts_with_the_words_for_each_label(cli, capsys, tmp_path):
-    arguments = ("--model", "logreg.SoftmaxRegression", "--data", "datamodules.IrisDataModule")
-    arguments += ("--trainer.default_root_dir", tmp_path, "--seed_everything", 42)
-    cli("fit", *arguments, "--trainer.max_epochs", 2, "--trainer.log_every_n_steps", 1)
-    for command in ("test", "predict"):
-        cli(command, *arguments, "--ckpt_path", "last")
-    assert "leaves out" not in capsys.readouterr().out
-    assert "test/accuracy" in json.loads((tmp_path / "test_metrics.json").read_text())
-    lines = [json.loads(line) for line in (tmp_path / "predictions.jsonl").read_text().splitlines()]
-    assert len(lines) == 30
-    features = {"sepal length (cm)", "sepal width (cm)", "petal length (cm)", "petal width (cm)"}
-    for line in lines:
-        named = [name for name, _ in line["words_for"] + line["words_against"]]
-        assert set(named) <= features and len(named) >= 3
+    before = contents(trained.run), contents(tmp_path)
+    assert re.search(message, refused(predict, *options))
+    assert (contents(trained.run), contents(tmp_path)) == before

@@ -1,8 +1,6 @@
 """A run that was killed, stopped or cut off, and then resumed, ends as if nothing had happened."""
 
-import csv
 import errno
-import json
 import math
 import os
 import resource
@@ -11,93 +9,44 @@ import signal
 import subprocess
 import sys
 import time
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
-import lightning as L
 import pytest
 import torch
-from torch.utils.tensorboard import SummaryWriter
 
-from callbacks.run.checkpoint_io import AtomicCheckpointIO
 from tests.conftest import refused
+from tests.tools.runs import (
+    ENVIRONMENT,
+    NO_BAR,
+    ROOT,
+    assert_same_state,
+    at,
+    contents,
+    differences,
+    finish,
+    read_csv,
+    with_callbacks,
+)
+from tests.tools.runs import checkpoint as last
 
-ROOT = Path(__file__).parents[1]
-ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": ""}
-QUIET = ("--trainer.callbacks", "null", "--trainer.enable_progress_bar", "false", "--trainer.accelerator", "cpu")
+QUIET = (*NO_BAR, "--trainer.callbacks", "null", "--trainer.accelerator", "cpu")
 IRIS = ("fit", "--config", "configs/iris_ova.yaml", *QUIET)
 OOS = ("--data.oos_label", "other")
 TEXT = ("fit", "--config", "configs/text_csv.yaml", *OOS, *QUIET)
 NEEDS_CLINC150 = pytest.mark.skipif("CLINC150_DIR" not in os.environ, reason="needs the CLINC150 files: CLINC150_DIR")
 
-# Not the script's own command line, because that throws its runs away. In a process of its own, because it forks.
-# Beside the script's moments, before and after a step, here are two more: in a validation, and half-way through a save.
-KILL = """
-import json, os, signal, sys
-from pathlib import Path
-sys.path.insert(0, "tests/tools")
-import kill_and_resume as script
-
-def in_validation(step):
-    def die(callback, trainer, *_):
-        if trainer.global_step >= step and not trainer.sanity_checking:
-            os.kill(os.getpid(), signal.SIGKILL)
-    script.GracefulStop.on_validation_batch_start = die
-
-def in_save(step):
-    save = script.torch.save
-    def die(checkpoint, path, *rest):
-        save(checkpoint, path, *rest)
-        if checkpoint["global_step"] >= step:
-            os.truncate(path, os.path.getsize(path) // 2)
-            os.kill(os.getpid(), signal.SIGKILL)
-    script.torch.save = die
-
-options = json.loads(sys.argv[1])
-folder, when = Path(options.pop("folder")), options.pop("when")
-script.die_at = {"in_step": script.die_at, "in_validation": in_validation, "in_save": in_save}[when]
-print(json.dumps(script.kill_and_resume(folder=folder, **options)))
-"""
-
-
-def kill_and_resume(folder, *arguments, kills, save_every=5, ranks=1, when="in_step", at="steps"):
-    """Kill runs at that many steps or times and resume them; returns what then differed from the straight run."""
-    arguments += QUIET if at == "steps" else ()  # at any time also means: while a picture is drawn
-    options = {"folder": str(folder), "arguments": [*map(str, arguments)], "when": when}
-    options |= {"kills": kills, "save_every": save_every, "ranks": ranks, "at": at}
-    done = subprocess.run(
-        [sys.executable, "-c", KILL, json.dumps(options)],
-        **{"cwd": ROOT, "env": ENVIRONMENT, "capture_output": True, "text": True, "timeout": 600},
-    )
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
-    return json.loads(done.stdout.splitlines()[-1])
-
 
 def curves(run):
     """Of each column of metrics.csv the steps and values."""
-    with (run / "metrics.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = read_csv(run / "metrics.csv")
     names = [name for name in rows[0] if name not in ("step", "epoch")]
     return {name: [(int(row["step"]), float(row[name])) for row in rows if row[name]] for name in names}
 
 
-def last(run):
-    return torch.load(run / "checkpoints/last.ckpt", weights_only=True)
-
-
-def assert_same_weights(run, other):
-    """Weights, and what else the model keeps, to the bit."""
-    one, two = last(run), last(other)
-    assert one["global_step"] == two["global_step"]
-    assert one["state_dict"].keys() == two["state_dict"].keys()
-    for name, value in one["state_dict"].items():
-        expected = two["state_dict"][name]
-        assert torch.equal(value, expected) if isinstance(value, torch.Tensor) else value == expected, name
-
-
 def assert_same_end(run, other):
     """Weights, threshold, rate and curves, to the bit."""
-    assert_same_weights(run, other)
+    assert_same_state(run, other)
     one, two = last(run), last(other)
     assert one["lr_schedulers"] == two["lr_schedulers"]
     rates = [[group["lr"] for s in c["optimizer_states"] for group in s.get("param_groups", [])] for c in (one, two)]
@@ -108,19 +57,6 @@ def assert_same_end(run, other):
 # Killed
 
 
-def test_event_files_are_compared_in_the_order_in_which_they_were_begun(tmp_path):
-    from tests.tools.kill_and_resume import read_events
-
-    for number, steps, resumed_at in ((9, (0, 1, 2), None), (10, (1, 2, 3), 1)):
-        with SummaryWriter(str(tmp_path / "new"), purge_step=resumed_at) as writer:
-            for step in steps:
-                writer.add_scalar("loss", number, step)
-        [file] = (tmp_path / "new").iterdir()
-        file.rename(tmp_path / f"events.out.tfevents.1.host.1.{number}")
-    points = [(point.step, point.value) for point in read_events(tmp_path).Scalars("loss")]
-    assert points == [(0, 9), (1, 10), (2, 10), (3, 10)]
-
-
 SLOW, NIGHTLY = pytest.mark.slow, pytest.mark.nightly
 SMALL_CLINC150 = ("--data.variant", "small", "--trainer.max_epochs", 2, "--data.words.max_features", 2000)
 SMALL_CLINC150 += ("--data.batch_size", 256)
@@ -128,53 +64,36 @@ TEN = (*OOS, "--data.batch_size", 10, "--trainer.max_epochs")
 MOMENTUM = ("--trainer.max_epochs", 5, "--model.optimizer", "torch.optim.Adam", "--model.optimizer.lr", 0.1)
 MOMENTUM += ("--model.lr_scheduler", "torch.optim.lr_scheduler.ExponentialLR", "--model.lr_scheduler.gamma", 0.8)
 MOMENTUM += ("--data.weighted_sampler", "true", "--model.class_weight", "none")  # which draws the rows
-EVERY_STEP = {"kills": 3, "save_every": 1}  # which saves an epoch's last step too, before its validation
 OTHERS = [("xor", 12), ("iris_binary", 4), ("text_csv", 8)]
 AT_TIMES = [("iris_binary", 23), ("iris_ova", 23), ("text_csv", 30)]
-KILLS = [
+WITHIN = (*TEN, 3, "--trainer.val_check_interval", 0.5)
+KILLS = [  # number, steps between two saves, and more; a save at every step is also one before an epoch's validation
     # L2, feature dropout, a falling rate and a threshold; 30 steps to an epoch
-    ("clinc150", SMALL_CLINC150, {"kills": 3, "save_every": 7}, [SLOW, NEEDS_CLINC150]),
-    ("clinc150", SMALL_CLINC150, {"kills": 20, "save_every": 7}, [NIGHTLY, NEEDS_CLINC150]),
-    ("iris_ova", ("--trainer.max_epochs", 6), {"kills": 20}, [NIGHTLY]),
-    ("iris_ova", (*TEN[2:], 3), {"kills": 3, "ranks": 2}, [NIGHTLY]),
-    ("text_csv", (*TEN, 3), {"kills": 3, "ranks": 2}, [SLOW]),
-    ("text_csv", (*OOS, "--data.batch_size", 32, "--trainer.max_epochs", 4), EVERY_STEP, [SLOW]),  # threshold
-    ("text_csv", (*TEN, 4), EVERY_STEP | {"when": "in_validation"}, [NIGHTLY]),
-    ("text_csv", (*TEN, 4), EVERY_STEP | {"when": "in_save"}, [SLOW]),
-    ("text_csv", (*TEN, 3, "--trainer.val_check_interval", 0.5), {"kills": 5, "save_every": 1}, [NIGHTLY]),
-    (
-        *("text_csv", (*TEN, 3, "--trainer.val_check_interval", 0.5)),
-        *({"kills": 3, "save_every": 1, "when": "in_validation"}, [SLOW]),
-    ),
-    ("iris_imbalanced", MOMENTUM, {"kills": 2, "save_every": 3}, [SLOW]),
-    *((config, ("--trainer.max_epochs", n), {"kills": 2, "save_every": 3}, [NIGHTLY]) for config, n in OTHERS),
+    ("clinc150", SMALL_CLINC150, (3, 7), [SLOW, NEEDS_CLINC150]),
+    ("clinc150", SMALL_CLINC150, (20, 7), [NIGHTLY, NEEDS_CLINC150]),
+    ("iris_ova", ("--trainer.max_epochs", 6), (20, 5), [NIGHTLY]),
+    ("iris_ova", (*TEN[2:], 3), (3, 5, "--ranks", 2), [NIGHTLY]),
+    ("text_csv", (*TEN, 3), (3, 5, "--ranks", 2), [SLOW]),
+    ("text_csv", (*OOS, "--data.batch_size", 32, "--trainer.max_epochs", 4), (3, 1), [SLOW]),  # threshold
+    ("text_csv", (*TEN, 4), (3, 1, "--at", "validations"), [NIGHTLY]),
+    ("text_csv", (*TEN, 4), (3, 1, "--at", "saves"), [SLOW]),
+    ("text_csv", WITHIN, (5, 1), [NIGHTLY]),
+    ("text_csv", WITHIN, (3, 1, "--at", "validations"), [SLOW]),
+    ("iris_imbalanced", MOMENTUM, (2, 3), [SLOW]),
+    *((config, ("--trainer.max_epochs", n), (2, 3), [NIGHTLY]) for config, n in OTHERS),
     # At any time, while a picture is drawn too
-    ("iris_binary", ("--trainer.max_epochs", 23), {"kills": 2, "at": "times"}, [SLOW]),
-    *((config, ("--trainer.max_epochs", n), {"kills": 10, "at": "times"}, [NIGHTLY]) for config, n in AT_TIMES),
-    (
-        "clinc150",
-        (*SMALL_CLINC150[:2], "--trainer.max_epochs", 4),
-        {"kills": 10, "at": "times"},
-        [NIGHTLY, NEEDS_CLINC150],
-    ),
+    ("iris_binary", ("--trainer.max_epochs", 23), (2, 5, "--at", "times"), [SLOW]),
+    *((config, ("--trainer.max_epochs", n), (10, 5, "--at", "times"), [NIGHTLY]) for config, n in AT_TIMES),
+    ("clinc150", (*SMALL_CLINC150[:2], "--trainer.max_epochs", 4), (10, 5, "--at", "times"), [NIGHTLY, NEEDS_CLINC150]),
 ]
 
 
 @pytest.mark.parametrize(("config", "options", "how"), [pytest.param(*case, marks=marks) for *case, marks in KILLS])
-def test_a_killed_run_once_resumed_is_bit_identical_to_one_that_nobody_killed(tmp_path, config, options, how):
-    assert kill_and_resume(tmp_path, "--config", f"configs/{config}.yaml", *options, **how) == []
-
-
-@pytest.mark.slow
-def test_a_killed_and_resumed_run_stays_one_run_with_every_step_once(tmp_path):
-    arguments = ("--config", "configs/iris_ova.yaml", "--trainer.max_epochs", 4)
-    assert kill_and_resume(tmp_path, *arguments, kills=3) == []
-    resumed = sorted(path for path in tmp_path.glob("killed_at_*") if path.is_dir())
-    assert len(resumed) == 3
-    for run in (*resumed, tmp_path / "straight"):
-        assert [step for step, _ in curves(run)["train/loss"]] == list(range(24))
-        assert {path.name for path in (run / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
-        assert not [*run.glob("version_*"), *run.glob("config.before_resume*")]
+def test_a_killed_run_once_resumed_is_bit_identical_to_one_that_nobody_killed(config, options, how):
+    kills, save_every, *more = how
+    quiet = () if "times" in more else QUIET
+    how = ("--kills", kills, "--save-every", save_every, *more, "--", "--config", f"configs/{config}.yaml")
+    assert f"{kills} of {kills} bit-identical" in finish("tests/tools/kill_and_resume.py", *how, *options, *quiet)
 
 
 EARLY = {
@@ -185,8 +104,8 @@ EARLY = {
 
 @pytest.mark.parametrize(("options", "epoch"), EARLY.values(), ids=EARLY)
 def test_a_run_that_early_stopping_has_ended_stays_ended(cli, capsys, tmp_path, options, epoch):
-    stopping = {"class_path": "EarlyStopping", "init_args": {"monitor": "val/loss", "patience": 2, "min_delta": 1.0}}
-    plan = (*IRIS, *options, "--trainer.callbacks", json.dumps([stopping]), "--trainer.max_epochs", 4)
+    stopping = ("EarlyStopping", {"monitor": "val/loss", "patience": 2, "min_delta": 1.0})
+    plan = (*IRIS, *options, *with_callbacks(stopping), "--trainer.max_epochs", 4)
     run = tmp_path / "run"
     cli(*plan, "--trainer.default_root_dir", run)
     before = last(run), curves(run)
@@ -290,68 +209,56 @@ PLANS = {
 }
 
 
+def four_epochs(config, plan, run, *options):
+    smaller = (*OOS, "--data.batch_size", "10") if config == "text_csv" else ()
+    smaller += ("--model.lr_scheduler", "null") if smaller else ()  # which would fall to 0 at max_steps
+    place = ("--trainer.max_epochs", 4, "--trainer.default_root_dir", run)
+    return ("fit", "--config", f"configs/{config}.yaml", *QUIET, *smaller, *PLANS[plan], *place, *options)
+
+
 @pytest.fixture(scope="module")
 def unbroken(cli, tmp_path_factory):
     """`unbroken(config, plan)` is a run of 4 epochs, by its configuration and plan, that was never stopped."""
-    done = {}
 
+    @cache
     def fit(config, plan):
-        if (config, plan) not in done:
-            run = tmp_path_factory.mktemp("unbroken") / "run"
-            cli(*stopped_fit(config, plan, run), "--trainer.max_epochs", 4)
-            done[config, plan] = run
-        return done[config, plan]
+        run = tmp_path_factory.mktemp("unbroken") / "run"
+        cli(*four_epochs(config, plan, run))
+        return run
 
     return fit
 
 
-def stopped_fit(config, plan, run):
-    place = ("--trainer.default_root_dir", run)
-    smaller = (*OOS, "--data.batch_size", "10") if config == "text_csv" else ()
-    smaller += ("--model.lr_scheduler", "null") if smaller else ()  # which would fall to 0 at max_steps
-    return ("fit", "--config", f"configs/{config}.yaml", *QUIET, *smaller, *PLANS[plan], *place)
+def by_max_steps(step):
+    return "--trainer.max_steps", step
 
 
-def marks(config, plan, step):
+def by_a_callback(step):
+    return with_callbacks(at(step, "stop"))
+
+
+def marks(config, plan, step, stopped):
     """The step that ends no epoch and no validation stands for all of them, a plan with validations for the others."""
     if step not in (4, 9):  # 8 ends an epoch, 4 and 8 a validation
         return NIGHTLY
-    return () if step == 9 and plan == "validations within epochs" else SLOW
+    return () if step == 9 and (stopped is by_a_callback or plan == "validations within epochs") else SLOW
 
 
-STOPS = [(config, plan, step) for config in ("iris_ova", "text_csv") for plan in PLANS for step in range(1, 13)]
+STOPS = [
+    (config, plan, step, by_max_steps) for config in ("iris_ova", "text_csv") for plan in PLANS for step in range(1, 13)
+]
+STOPS += [("iris_ova", plan, step, by_a_callback) for plan in PLANS for step in (4, 9)]
 
 
-@pytest.mark.parametrize(("config", "plan", "step"), [pytest.param(*stop, marks=marks(*stop)) for stop in STOPS])
-def test_a_run_stopped_by_max_steps_goes_on_to_the_same_end(cli, tmp_path, unbroken, config, plan, step):
-    fit = stopped_fit(config, plan, tmp_path / "run")
-    cli(*fit, "--trainer.max_epochs", 4, "--trainer.max_steps", step)
-    assert last(tmp_path / "run")["global_step"] == step
-    cli(*fit, "--trainer.max_epochs", 4, "--ckpt_path", tmp_path / "run/checkpoints/last.ckpt")
-    assert_same_weights(tmp_path / "run", unbroken(config, plan))
-
-
-class StopAfter(L.Callback):
-    """Asks the Trainer to stop after so many steps, as max_time and EarlyStopping do."""
-
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def on_train_batch_end(self, trainer, *_) -> None:
-        trainer.should_stop = trainer.should_stop or trainer.global_step == self.step
-
-
-@pytest.mark.parametrize("step", [pytest.param(4, marks=SLOW), 9])
-@pytest.mark.parametrize("plan", PLANS)
-def test_a_run_that_a_callback_stopped_goes_on_to_the_same_end(cli, monkeypatch, tmp_path, unbroken, plan, step):
-    monkeypatch.syspath_prepend(Path(__file__).parent)
-    fit = stopped_fit("iris_ova", plan, tmp_path / "run")
-    monkeypatch.setitem(sys.modules, "stop_after", sys.modules[__name__])
-    callback = f"{{class_path: stop_after.StopAfter, init_args: {{step: {step}}}}}"
-    cli(*fit, "--trainer.max_epochs", 4, "--trainer.callbacks", f"[{callback}]")
-    assert last(tmp_path / "run")["global_step"] == step
-    cli(*fit, "--trainer.max_epochs", 4, "--ckpt_path", tmp_path / "run/checkpoints/last.ckpt")
-    assert_same_weights(tmp_path / "run", unbroken("iris_ova", plan))
+@pytest.mark.parametrize(
+    ("config", "plan", "step", "stopped"), [pytest.param(*stop, marks=marks(*stop)) for stop in STOPS]
+)
+def test_a_stopped_run_goes_on_to_the_same_end(cli, tmp_path, unbroken, config, plan, step, stopped):
+    run = tmp_path / "run"
+    cli(*four_epochs(config, plan, run, *stopped(step)))
+    assert last(run)["global_step"] == step
+    cli(*four_epochs(config, plan, run, "--ckpt_path", run / "checkpoints/last.ckpt"))
+    assert_same_state(run, unbroken(config, plan))
 
 
 # Resumed for more epochs than were planned
@@ -418,17 +325,16 @@ def test_torchs_own_scheduler_follows_the_new_plan_too(cli, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def four_and_two_epochs(cli, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("fits")
-    for epochs in (4, 2):
-        cli(*IRIS, "--trainer.max_epochs", epochs, "--trainer.default_root_dir", folder / str(epochs))
-    return folder
+def fitted(cli, tmp_path_factory):
+    """`fitted(epochs)` is a run of so many epochs of iris_ova; read it or copy it."""
 
+    @cache
+    def fit(epochs):
+        run = tmp_path_factory.mktemp("fits") / "run"
+        cli(*IRIS, "--trainer.max_epochs", epochs, "--trainer.default_root_dir", run)
+        return run
 
-@pytest.fixture
-def straight_and_half(four_and_two_epochs, tmp_path):
-    """A run of 4 epochs, and one of 2 that may go on."""
-    return four_and_two_epochs / "4", Path(shutil.copytree(four_and_two_epochs / "2", tmp_path / "half"))
+    return fit
 
 
 def resume(cli, run, *options):
@@ -444,18 +350,16 @@ BAD_RESUMES = {
 
 
 @pytest.mark.parametrize("bad", BAD_RESUMES.values(), ids=BAD_RESUMES)
-def test_after_a_resume_that_failed_the_next_one_ends_like_the_straight_run(cli, straight_and_half, bad):
-    straight, run = straight_and_half
+def test_after_a_resume_that_failed_the_next_one_ends_like_the_straight_run(cli, fitted, tmp_path, bad):
+    run = shutil.copytree(fitted(2), tmp_path / "run")
     config, rows = (run / "config.yaml").read_text(), curves(run)
-    with pytest.raises(SystemExit) as exit:
-        resume(cli, run, *bad)
-    assert str(exit.value.code).startswith("error: ")
+    refused(resume, cli, run, *bad)
     assert (run / "config.yaml").read_text() == config
     assert {name: values[: len(rows[name])] for name, values in curves(run).items() if name in rows} == rows
     assert not list(run.glob("version_*"))
 
     resume(cli, run)
-    assert_same_end(run, straight)
+    assert_same_end(run, fitted(4))
     assert not list(run.glob("version_*"))
 
 
@@ -472,9 +376,7 @@ folder, *arguments = sys.argv[1:]
 
 def in_forks(script, *arguments):
     """Run lines that fork, in a process of their own."""
-    command = [sys.executable, "-c", FORKS + script, *map(str, arguments)]
-    done = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
+    finish("-c", FORKS + script, *arguments)
 
 
 @pytest.mark.slow
@@ -503,21 +405,10 @@ assert run_cli([*arguments, *place, "--trainer.max_epochs", "4"], log) == [0]
 # No checkpoint, or a bad one
 
 
-@pytest.fixture(scope="module")
-def trained(cli, tmp_path_factory):
-    """One epoch of iris_ova; copy it."""
-    run = tmp_path_factory.mktemp("fit") / "run"
-    cli(*IRIS, "--trainer.max_epochs", 1, "--trainer.default_root_dir", run)
-    return run
-
-
 @pytest.fixture
-def run(trained, tmp_path):
-    return Path(shutil.copytree(trained, tmp_path / "run"))
-
-
-def contents(run):
-    return {path.relative_to(run): path.read_bytes() for path in run.rglob("*") if path.is_file()}
+def run(fitted, tmp_path):
+    """A copy of a run of one epoch."""
+    return Path(shutil.copytree(fitted(1), tmp_path / "run"))
 
 
 @pytest.mark.parametrize("keep", [0.0, 0.5, 0.999], ids=lambda share: f"{share:.1%}_left")
@@ -538,59 +429,32 @@ FULL = [OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), RuntimeError("PytorchS
 
 
 @pytest.mark.parametrize("error", FULL, ids=["OSError", "RuntimeError"])
-def test_a_disk_that_fills_up_leaves_the_checkpoint_before_it_whole(cli, monkeypatch, run, error):
-    def save(checkpoint, path, *_, **__):
-        Path(path).write_bytes(b"the first bytes")
-        raise error
-
-    before = {name: (run / f"checkpoints/{name}.ckpt").read_bytes() for name in ("best", "last")}
-    monkeypatch.setattr(torch, "save", save)
-    resume = ("--ckpt_path", run / "checkpoints/last.ckpt", "--trainer.default_root_dir", run)
-    line = refused(cli, *IRIS, *resume, "--trainer.max_epochs", 3)
-    assert "cannot write" in line
-    assert "checkpoint before it is whole" in line
-    assert {path.stem: path.read_bytes() for path in (run / "checkpoints").iterdir()} == before
-
-
-def test_a_run_that_a_full_disk_ended_goes_on_once_there_is_room(cli, monkeypatch, run, tmp_path):
-    resume = ("--ckpt_path", run / "checkpoints/last.ckpt", "--trainer.default_root_dir", run)
-    ordinary = torch.save
+def test_a_disk_that_fills_up_leaves_the_checkpoints_whole_and_the_run_goes_on_once_there_is_room(
+    cli, monkeypatch, fitted, run, error
+):
+    ordinary, saved = torch.save, {}
 
     def save(checkpoint, path, *_, **__):
         if checkpoint["epoch"] == 2:  # room for one more epoch, then none
-            raise FULL[0]
+            saved.update(contents(run / "checkpoints"))
+            Path(path).write_bytes(b"the first bytes")
+            raise error
         ordinary(checkpoint, path)
 
     with monkeypatch.context() as patch:
         patch.setattr(torch, "save", save)
-        refused(cli, *IRIS, *resume, "--trainer.max_epochs", 4)
+        line = refused(resume, cli, run)
+    assert "cannot write" in line
+    assert "checkpoint before it is whole" in line
+    assert contents(run / "checkpoints") == saved
     assert last(run)["global_step"] == 2 * 6
-    cli(*IRIS, *resume, "--trainer.max_epochs", 4)
-    cli(*IRIS, "--trainer.max_epochs", 4, "--trainer.default_root_dir", tmp_path / "straight")
-    assert_same_end(run, tmp_path / "straight")
-
-
-def test_a_file_system_that_refuses_more_bytes_leaves_the_file_before_it_whole(tmp_path):
-    """For once not played: the kernel stops this process from writing files longer than 64 KiB."""
-    path = tmp_path / "last.ckpt"
-    AtomicCheckpointIO().save_checkpoint({"epoch": 1}, path)
-    before = path.read_bytes()
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (65_536, hard))
-    try:
-        with pytest.raises(OSError, match=r"cannot write .*last\.ckpt.*before it is whole"):
-            AtomicCheckpointIO().save_checkpoint({"W": torch.zeros(100_000)}, path)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert path.read_bytes() == before
-    assert list(tmp_path.iterdir()) == [path]
-
-
-WITH_PICTURES = ("fit", "--config", "configs/iris_binary.yaml", "--trainer.max_epochs", "4")
-WITH_PICTURES += ("--trainer.enable_progress_bar", "false", "--trainer.accelerator", "cpu")
+    resume(cli, run)
+    assert_same_end(run, fitted(4))
 
 
 SIZES = (500, 2_000, 4_000, 64_000, 230_000)
+WITH_PICTURES = ("fit", "--config", "configs/iris_binary.yaml", "--trainer.max_epochs", "4", *NO_BAR)
+WITH_PICTURES += ("--trainer.accelerator", "cpu")
 
 
 @pytest.fixture(scope="module")
@@ -612,7 +476,7 @@ for name, first, status in (("killed", partial(die_at, 9), 9), ("straight", lamb
 )
 def test_a_resume_without_room_ends_in_one_line_and_goes_on_once_there_is_some(half_done, tmp_path, largest):
     """The limits end it in the first event, the curves, a checkpoint, the picture of an epoch, and the event file."""
-    from tests.tools.kill_and_resume import differences, outcome
+    from tests.tools.kill_and_resume import outcome
 
     run = Path(shutil.copytree(half_done / "killed", tmp_path / "run"))
     (run / ".lock").unlink()  # of the process that was killed
@@ -627,8 +491,8 @@ def test_a_resume_without_room_ends_in_one_line_and_goes_on_once_there_is_some(h
     assert "Traceback" not in done.stderr
     after = contents(run)
     assert before.keys() <= after.keys()
-    assert not [path for path in after if path.name.startswith(".")]
-    assert after[Path("metrics.csv")].endswith(b"\n")
+    assert not [path for path in after if Path(path).name.startswith(".")]
+    assert after["metrics.csv"].endswith(b"\n")
     for name in ("best", "last"):
         torch.load(run / f"checkpoints/{name}.ckpt", weights_only=True)
 

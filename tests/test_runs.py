@@ -6,28 +6,19 @@ import re
 import shlex
 import shutil
 import signal
-import subprocess
-import sys
 from contextlib import nullcontext
-from pathlib import Path
 
-import lightning as L
 import pytest
-import torch
 import yaml
 
 from deploy.classifier import Classifier
 from logreg.one_vs_all import OneVsAll
 from tests.conftest import refused
+from tests.tools.runs import QUIET as NO_SCREEN
+from tests.tools.runs import ROOT, assert_same_state, checkpoint, contents, finish, with_callbacks
 
-ROOT = Path(__file__).parents[1]
 SLOW = pytest.mark.slow
-QUIET = ("--trainer.callbacks", "null", "--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary")
-QUIET += ("false", "--trainer.logger", "false")
-
-
-def contents(folder):
-    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+QUIET = (*NO_SCREEN, "--trainer.callbacks", "null", "--trainer.logger", "false")
 
 
 def fit(cli, config, run, *options, epochs=1):
@@ -64,7 +55,7 @@ def test_a_resume_with_other_features_is_refused_and_the_config_still_describes_
 ):
     own = OWN if config == TEXT else ()
     run = fit(cli, config, tmp_path / "run", *own, *before)
-    files = contents(run)
+    files = contents(tmp_path)
     last = ("--ckpt_path", run / "checkpoints/last.ckpt")
     arguments = ("fit", "--config", config, *own, *QUIET, "--trainer.max_epochs", 2, *last)
     for place in (run, tmp_path / "other"):
@@ -89,7 +80,7 @@ IRIS = "configs/iris_ova.yaml"
 
 
 def steps(run):
-    return torch.load(run / "checkpoints/last.ckpt", weights_only=True)["global_step"]
+    return checkpoint(run)["global_step"]
 
 
 def change(run, disk, part):
@@ -129,16 +120,6 @@ def test_a_run_goes_on_where_it_is_whatever_is_a_link(cli, tmp_path, part, named
     cli("test", "--config", IRIS, "--ckpt_path", last)
     assert (run / "test_metrics.json").is_file()
     assert {path.name for path in disk.iterdir()} <= {"moved", "checkpoints"}
-
-
-def test_the_newest_run_is_that_of_the_highest_version_and_step(cli, tmp_path):
-    for _ in range(3):
-        fit(cli, IRIS, tmp_path)  # run, version_0, version_1
-    fit(cli, IRIS, tmp_path / "copy/version_1", epochs=2)
-    for run in (tmp_path, tmp_path / "version_0"):
-        os.utime(run / "checkpoints/last.ckpt")  # as a copy without -t has it
-    fit(cli, IRIS, tmp_path, "--ckpt_path", "last", epochs=3)
-    assert [steps(tmp_path / run) for run in (".", "version_0", "version_1", "copy/version_1")] == [6, 6, 6, 18]
 
 
 def test_a_checkpoint_of_no_run_that_has_all_epochs_begins_none(cli, tmp_path, capsys):
@@ -181,21 +162,17 @@ def test_a_run_that_is_being_trained_is_trained_by_no_second_process(cli, tmp_pa
 # Jobs that start again
 
 
-class StopAt(L.Callback):
-    """Sends the process a signal before an update, once."""
-
-    at: tuple[int, int] | None = None
-
-    def on_train_batch_start(self, trainer, *_):
-        if StopAt.at is not None and trainer.global_step == StopAt.at[0]:
-            number, StopAt.at = StopAt.at[1], None
-            signal.raise_signal(number)
-
-
 @pytest.fixture
 def stop_at(monkeypatch):
-    monkeypatch.setattr(StopAt, "at", None)
-    return lambda step, number: setattr(StopAt, "at", (step, number))
+    """`stop_at[7] = signal.SIGINT` sends the process a signal before that update of the next fit, once."""
+    planned = {}
+
+    def on_train_batch_start(model, *_):
+        if (number := planned.pop(model.trainer.global_step, None)) is not None:
+            signal.raise_signal(number)
+
+    monkeypatch.setattr(OneVsAll, "on_train_batch_start", on_train_batch_start)
+    return planned
 
 
 @pytest.fixture
@@ -220,21 +197,12 @@ def torchrun(monkeypatch):
         monkeypatch.setenv(name, value)
 
 
-def weights(run):
-    state = torch.load(run / "checkpoints/last.ckpt", weights_only=True)["state_dict"]
-    return {name: value.tolist() for name, value in state.items()}
-
-
-def plan(seed):
-    return ("--seed_everything", seed, "--trainer.callbacks", f"{__name__}.StopAt")
-
-
 @pytest.fixture
 def stopped_fit(cli, stop_at):
     """`stopped_fit(run, step, signal, ...)` is a fit that a signal ends at a step."""
 
     def fit_until(run, step, number, *options):
-        stop_at(step, number)
+        stop_at[step] = number
         with pytest.raises(SystemExit) as stopped:
             fit(cli, IRIS, run, *options, epochs=4)
         assert stopped.value.code == 128 + number
@@ -245,30 +213,31 @@ def stopped_fit(cli, stop_at):
 @pytest.mark.slow
 def test_each_of_two_fits_in_a_requeued_job_goes_on_in_its_own_run(cli, tmp_path, slurm, stopped_fit, capsys):
     base = tmp_path / "runs"
-    fit(cli, IRIS, base, *plan(1), epochs=4)
-    stopped_fit(base, 7, signal.SIGUSR1, *plan(2))
+    fit(cli, IRIS, base, "--seed_everything", 1, epochs=4)
+    stopped_fit(base, 7, signal.SIGUSR1, "--seed_everything", 2)
     assert "requeued SLURM job 4711" in capsys.readouterr().out
     assert slurm.read_text() == "requeue 4711\n"
     assert not list(tmp_path.glob("**/hpc_ckpt*"))
-    runs = {"first": base, "second": base / "version_0"}
-    before = contents(runs["first"] / "checkpoints") | contents(runs["second"])
-    fit(cli, IRIS, base, *plan(1), epochs=4)  # the job begins again, with its first line
+    before = {
+        name: content for name, content in contents(base).items() if name.startswith(("checkpoints", "version_0"))
+    }
+    fit(cli, IRIS, base, "--seed_everything", 1, epochs=4)  # the job begins again, with its first line
     assert before.items() <= contents(base).items()
-    fit(cli, IRIS, base, *plan(2), epochs=4)
+    fit(cli, IRIS, base, "--seed_everything", 2, epochs=4)
     assert {path.parent.name for path in base.rglob("config.yaml")} == {"runs", "version_0", "version_1"}
-    assert weights(runs["second"]) == weights(fit(cli, IRIS, tmp_path / "straight", *plan(2), epochs=4))
-    fit(cli, IRIS, base, *plan(2), epochs=4)  # what has ended is not continued
+    assert_same_state(base / "version_0", fit(cli, IRIS, tmp_path / "straight", "--seed_everything", 2, epochs=4))
+    fit(cli, IRIS, base, "--seed_everything", 2, epochs=4)  # what has ended is not continued
     assert steps(base / "version_2") == 24
 
 
 @pytest.mark.parametrize("resumed", [False, pytest.param(True, marks=SLOW)], ids=["new", "from best.ckpt"])
 def test_a_worker_that_torchrun_starts_again_goes_on_in_its_own_run(cli, tmp_path, torchrun, stopped_fit, resumed):
     best = fit(cli, IRIS, tmp_path / "other") / "checkpoints/best.ckpt"
-    options = (*plan(1), *(("--ckpt_path", best) if resumed else ()))
+    options = ("--seed_everything", 1, *(("--ckpt_path", best) if resumed else ()))
     stopped_fit(tmp_path / "run", 15, signal.SIGTERM, *options)
     fit(cli, IRIS, tmp_path / "run", *options, epochs=4)
     assert not list((tmp_path / "run").glob("version_*"))
-    assert weights(tmp_path / "run") == weights(fit(cli, IRIS, tmp_path / "straight", *options, epochs=4))
+    assert_same_state(tmp_path / "run", fit(cli, IRIS, tmp_path / "straight", *options, epochs=4))
     fit(cli, IRIS, tmp_path / "run", *options, epochs=4)  # what has ended is not continued
     assert (tmp_path / "run/version_0/checkpoints/last.ckpt").is_file()
 
@@ -277,7 +246,7 @@ def test_a_job_that_slurm_cannot_requeue_says_how_to_go_on(tmp_path, slurm, stop
     monkeypatch.setenv("SCONTROL_STATUS", "1")
     for name in ("ARRAY_JOB_ID", "ARRAY_TASK_ID"):
         monkeypatch.setenv(f"SLURM_{name}", "3")
-    stopped_fit(tmp_path / "run", 7, signal.SIGUSR1, *plan(2))
+    stopped_fit(tmp_path / "run", 7, signal.SIGUSR1, "--seed_everything", 2)
     said = capsys.readouterr().out
     assert f" --ckpt_path {tmp_path}/run/checkpoints/last.ckpt\n" in said
     assert "SLURM job 3_3 could not be requeued: " in said
@@ -286,37 +255,34 @@ def test_a_job_that_slurm_cannot_requeue_says_how_to_go_on(tmp_path, slurm, stop
 
 
 def test_the_command_that_ctrl_c_prints_goes_on_also_after_a_resume(cli, tmp_path, stopped_fit, stop_at, capsys):
-    stopped_fit(tmp_path / "a run", 7, signal.SIGINT, *plan(1))
-    for step, number in ((15, signal.SIGINT), (-1, None)):
+    stopped_fit(tmp_path / "a run", 7, signal.SIGINT, "--seed_everything", 1)
+    stop_at[15] = signal.SIGINT
+    for end in (pytest.raises(SystemExit), nullcontext()):
         [command] = re.findall(r"^go on with: python train\.py (.*)$", capsys.readouterr().out, re.MULTILINE)
-        stop_at(step, number)
-        with pytest.raises(SystemExit) if number else nullcontext():
+        with end:
             cli(*shlex.split(command))
     assert command.count("--ckpt_path") == 1
     assert steps(tmp_path / "a run") == 24
 
 
 def test_what_ctrl_c_has_ended_torchruns_next_command_does_not_continue(cli, tmp_path, torchrun, stopped_fit):
-    stopped_fit(tmp_path / "run", 7, signal.SIGINT, *plan(1))
-    fit(cli, IRIS, tmp_path / "run", *plan(1), epochs=4)
+    stopped_fit(tmp_path / "run", 7, signal.SIGINT, "--seed_everything", 1)
+    fit(cli, IRIS, tmp_path / "run", "--seed_everything", 1, epochs=4)
     assert steps(tmp_path / "run") < steps(tmp_path / "run/version_0") == 24
 
 
-def test_torchrun_without_an_id_is_asked_for_one(cli, tmp_path, torchrun, monkeypatch, capsys):
-    monkeypatch.setenv("TORCHELASTIC_MAX_RESTARTS", "1")
-    fit(cli, IRIS, tmp_path / "named")
-    assert "--rdzv-id" not in capsys.readouterr().err
-    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
-    fit(cli, IRIS, tmp_path / "run")
-    assert "note: without --rdzv-id NAME, a restart by torchrun begins a new run" in capsys.readouterr().err
+NOTES = {"note: without --rdzv-id NAME, a restart by torchrun begins a new run": ("RUN_ID", "job1", "none")}
+NOTES["TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1"] = ("USE_AGENT_STORE", "False", "True")
 
 
-def test_torchrun_with_restarts_that_would_hang_is_told_how_they_do_not(cli, tmp_path, torchrun, monkeypatch, capsys):
+@pytest.mark.parametrize(("note", "settings"), NOTES.items(), ids=["an id", "a store that would hang"])
+def test_torchrun_with_restarts_is_told_what_they_need(cli, tmp_path, torchrun, monkeypatch, capsys, note, settings):
     monkeypatch.setenv("TORCHELASTIC_MAX_RESTARTS", "1")
-    for shared in ("False", "True"):
-        monkeypatch.setenv("TORCHELASTIC_USE_AGENT_STORE", shared)
-        fit(cli, IRIS, tmp_path / shared)
-        assert ("TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1" in capsys.readouterr().err) == (shared == "True")
+    name, *values = settings
+    for value, said in zip(values, (False, True), strict=True):
+        monkeypatch.setenv(f"TORCHELASTIC_{name}", value)
+        fit(cli, IRIS, tmp_path / value)
+        assert (note in capsys.readouterr().err) == said
 
 
 DIES = """
@@ -337,17 +303,16 @@ class Dies(L.Callback):
 def test_torchrun_ends_a_run_of_which_a_worker_was_killed_as_if_nothing_had_happened(tmp_path, step):
     pytest.importorskip("datamodules.table.iris")
     (tmp_path / "dies.py").write_text(DIES.format(step=step))
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(tmp_path), "PYTHONWARNINGS": ""}
+    environment = {"PYTHONPATH": str(tmp_path)}
     environment["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"  # or gloo reads the dead worker's address
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    plan = ["train.py", "fit", "--config", IRIS, *QUIET, "--trainer.max_epochs", "4", "--trainer.accelerator", "cpu"]
-    plan += ["--trainer.devices", "2", "--trainer.strategy", "ddp", "--trainer.callbacks"]
-    for name, options, callbacks in (("run", ["--max-restarts", "3"], "dies.Dies"), ("straight", [], "null")):
-        command = [*torchrun, *options, *plan, callbacks, "--trainer.default_root_dir", str(tmp_path / name)]
-        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
-        assert done.returncode == 0, done.stdout + done.stderr
-        assert done.stdout.count("run directory:") == 1
-    assert weights(tmp_path / "run") == weights(tmp_path / "straight")
+    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", 2)
+    plan = ("train.py", "fit", "--config", IRIS, *QUIET, "--trainer.max_epochs", 4, "--trainer.accelerator", "cpu")
+    plan += ("--trainer.devices", 2, "--trainer.strategy", "ddp", "--trainer.callbacks")
+    for name, options, callbacks in (("run", ("--max-restarts", 3), "dies.Dies"), ("straight", (), "null")):
+        place = ("--trainer.default_root_dir", tmp_path / name)
+        output = finish(*torchrun, *options, *plan, callbacks, *place, **environment)
+        assert output.count("run directory:") == 1
+    assert_same_state(tmp_path / "run", tmp_path / "straight")
     assert not list((tmp_path / "run").glob("version_*"))
 
 
@@ -367,8 +332,7 @@ def test_variables_and_the_home_folder_in_paths_are_expanded(cli, tmp_path, monk
     arguments = ("fit", "--config", tmp_path / "c.yaml", *QUIET, "--trainer.max_epochs", 1)
     assert "trainer.default_root_dir: the variable ${USER_OF_NO_NAME} is not set" in refused(cli, *arguments)
     monkeypatch.setenv("USER_OF_NO_NAME", "me")
-    keeper = {"class_path": "ModelCheckpoint", "init_args": {"dirpath": "$SCRATCH/kept"}}
-    cli(*arguments, "--trainer.callbacks", json.dumps([keeper]))
+    cli(*arguments, *with_callbacks(("ModelCheckpoint", {"dirpath": "$SCRATCH/kept"})))
     run = tmp_path / "scratch/me"
     saved = yaml.safe_load((run / "config.yaml").read_text())
     assert saved["data"]["init_args"]["train_file"] == [str(tmp_path / "home/rows.csv")]

@@ -212,8 +212,7 @@ DATA = with_config(
     ("datamodules.table.xor.XORDataModule", "xor_mlp"),
     ("datamodules.text.sentences.TextDataModule", "text_csv"),
 )
-each_model = pytest.mark.parametrize(("kind", "config"), MODELS, ids=lambda value: getattr(value, "__name__", None))
-each_datamodule = pytest.mark.parametrize(("kind", "config"), DATA, ids=lambda value: getattr(value, "__name__", None))
+each_kind = pytest.mark.parametrize(("kind", "config"), [*MODELS, *DATA], ids=lambda v: getattr(v, "__name__", None))
 
 
 @pytest.mark.parametrize(("of", "place"), in_turn([*MODELS, *DATA], PLACES))
@@ -264,30 +263,24 @@ def importable(monkeypatch, tmp_path, victim):
     monkeypatch.syspath_prepend(folder)
 
 
-@each_model
+@each_kind
 @pytest.mark.parametrize("payload", STRINGS.values(), ids=STRINGS)
-def test_a_model_is_not_built_from_what_a_file_names(trained, tmp_path, victim, importable, kind, config, payload):
+def test_nothing_is_built_from_what_a_file_names(trained, tmp_path, victim, importable, kind, config, payload):
     checkpoint = torch.load(trained(config), weights_only=True)
-    as_instantiated(checkpoint, "hyper_parameters", checkpoint["hyper_parameters"] | payload(victim))
+    if (kind, config) in MODELS:
+        as_instantiated(checkpoint, "hyper_parameters", checkpoint["hyper_parameters"] | payload(victim))
+        said = r"^hyper_parameters: expected .*, got"
+    else:
+        as_instantiated(checkpoint, "datamodule_hyper_parameters", payload(victim))
+        said = "expected no datamodule_hyper_parameters"
     torch.save(checkpoint, tmp_path / "evil.ckpt")
-    with pytest.raises(ValueError, match=r"^hyper_parameters: expected .*, got") as caught:
+    with pytest.raises(ValueError, match=said) as caught:
         kind.load_from_checkpoint(tmp_path / "evil.ckpt", **({"net": MLP(2, 2)} if kind is NetClassifier else {}))
     assert "\n" not in str(caught.value)
     assert not victim.exists()
 
 
-@each_datamodule
-@pytest.mark.parametrize("payload", STRINGS.values(), ids=STRINGS)
-def test_a_datamodule_is_not_built_from_what_a_file_names(trained, tmp_path, victim, importable, kind, config, payload):
-    checkpoint = torch.load(trained(config), weights_only=True)
-    as_instantiated(checkpoint, "datamodule_hyper_parameters", payload(victim))
-    torch.save(checkpoint, tmp_path / "evil.ckpt")
-    with pytest.raises(ValueError, match="expected no datamodule_hyper_parameters"):
-        kind.load_from_checkpoint(tmp_path / "evil.ckpt")
-    assert not victim.exists()
-
-
-@pytest.mark.parametrize(("kind", "config"), [*MODELS, *DATA], ids=lambda value: getattr(value, "__name__", None))
+@each_kind
 def test_no_second_file_of_hyperparameters_is_read(trained, tmp_path, victim, kind, config):
     (tmp_path / "hparams.yaml").write_text(f"_instantiator: os.mkdir\npath: {victim}\n")
     with pytest.raises(TypeError, match="unexpected keyword argument 'hparams_file'"):
@@ -366,6 +359,7 @@ def of_other_classes(checkpoint):
 
 OTHER_FILES = {
     "a bare state_dict": (lambda checkpoint: checkpoint["state_dict"], "expected a Lightning checkpoint"),
+    "no data": (without("IrisDataModule"), "IrisDataModule"),
     "no version": (
         without("pytorch-lightning_version"),
         "lacks pytorch-lightning_version: use a checkpoint that fit has written",

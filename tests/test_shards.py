@@ -1,21 +1,17 @@
 """Shards of sentences in several processes and after a kill: every row once, the weights of one unbroken process."""
 
 import json
-import os
 import random
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
+
+from tests.tools.runs import NO_BAR, finish
 
 pytest.importorskip("datasets", reason="needs the package datasets: pip install -e '.[shards]'")
 pa = pytest.importorskip("pyarrow")
 parquet = pytest.importorskip("pyarrow.parquet")
 
-ROOT = Path(__file__).parents[1]
-QUIET = ("--trainer.enable_progress_bar", "false", "--trainer.callbacks", "null")
 UNEVEN = (300, 41, 172)  # 513 rows in three shards
 EPOCHS = 3
 
@@ -37,17 +33,17 @@ def options(tmp_path, sizes, hash_once):
     files = shards(tmp_path / f"{len(sizes)}_shards", sizes)
     cache = ("--data.cache_dir", tmp_path / "cache", "--data.hash_once", hash_once, "--data.num_hashes", 2**12)
     rates = ("--model.lr", 2, "--data.batch_size", 36, "--data.val_fraction", 0.14)
-    return ["--config", "configs/text_shards.yaml", "--data.train_files", files, *cache, *rates, *QUIET]
-
-
-def run(*command):
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "", "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run(
-        [sys.executable, *map(str, command)],
-        **{"cwd": ROOT, "env": environment, "capture_output": True, "text": True, "timeout": 600},
-    )
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
-    return done.stdout
+    return [
+        "--config",
+        "configs/text_shards.yaml",
+        "--data.train_files",
+        files,
+        *cache,
+        *rates,
+        *NO_BAR,
+        "--trainer.callbacks",
+        "null",
+    ]
 
 
 @pytest.mark.slow
@@ -55,7 +51,8 @@ def run(*command):
 def test_a_killed_run_once_resumed_is_bit_identical_to_one_that_nobody_killed(tmp_path, ranks, hash_once):
     how = ("--kills", 2, "--save-every", 5, "--ranks", ranks, "--")
     arguments = (*options(tmp_path, UNEVEN, hash_once), "--trainer.max_epochs", EPOCHS)
-    assert "2 of 2 bit-identical" in run("tests/tools/kill_and_resume.py", *how, *arguments)
+    output = finish("tests/tools/kill_and_resume.py", *how, *arguments, HF_HUB_OFFLINE="1")
+    assert "2 of 2 bit-identical" in output
 
 
 @pytest.mark.slow
@@ -70,7 +67,7 @@ def test_two_processes_take_each_row_once_and_end_with_the_weights_of_one(tmp_pa
         place = ["--trainer.default_root_dir", str(tmp_path / command)]
         jobs.append({"ranks": 2, "arguments": [command, *arguments, *best, *place]})
     (tmp_path / "jobs.json").write_text(json.dumps(jobs))
-    run("tests/tools/on_ranks.py", tmp_path / "jobs.json")
+    finish("tests/tools/on_ranks.py", tmp_path / "jobs.json", HF_HUB_OFFLINE="1")
 
     def notes(name):
         return [torch.load(path, weights_only=True) for path in sorted((tmp_path / name).glob("notes_*.pt"))]

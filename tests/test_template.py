@@ -1,13 +1,10 @@
 """Projects that `python -m cli.new` writes: whole, without a trace of the rest, and as docs/template.md describes."""
 
-import csv
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from itertools import combinations
 from pathlib import Path
 
@@ -244,29 +241,3 @@ def test_a_renamed_folder_works_and_reads_the_checkpoints_from_before(followed, 
     for command in others:
         run(folder, sys.executable, "train.py", *command.split())
     run(folder, *TESTS, "tests/models", "tests/cli", "tests/test_imports.py", "tests/test_configs.py")
-
-
-# A LightningModule as Lightning's documentation has it
-
-
-@pytest.mark.slow
-def test_a_module_of_lightnings_documentation_fits_goes_on_after_a_kill_tests_and_predicts(project, tmp_path):
-    folder = shutil.copytree(project(), tmp_path / "petunias", ignore=shutil.ignore_patterns("runs"))
-    classes = [
-        f"--{kind}=tests.tools.lightning_examples.{name}" for kind, name in (("model", "GAN"), ("data", "Digits"))
-    ]
-    command = [sys.executable, "train.py", "fit", *classes, "--trainer.default_root_dir=run"]
-    plan = ["--trainer.max_epochs=100", "--trainer.log_every_n_steps=1"]
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    killed = subprocess.Popen([*command, *plan], cwd=folder, env=ENVIRONMENT, **quiet)
-    end = time.monotonic() + 120
-    while not (folder / "run/checkpoints/last.ckpt").is_file() and killed.poll() is None and time.monotonic() < end:
-        time.sleep(0.02)
-    killed.send_signal(signal.SIGKILL)
-    assert killed.wait() == -signal.SIGKILL
-    for subcommand in ("fit", "test", "predict"):
-        command[2] = subcommand
-        run(folder, *command, *(plan if subcommand == "fit" else ()), "--ckpt_path", "last")
-    with (folder / "run/metrics.csv").open(newline="") as file:
-        assert [int(row["step"]) for row in csv.DictReader(file) if row.get("g_loss")] == [*range(500)]
-    assert "test/d_real" in (folder / "run/test_metrics.json").read_text()

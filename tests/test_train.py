@@ -1,7 +1,5 @@
 """The command line as a user meets it: what a run leaves behind, what wins, what is refused and how."""
 
-import hashlib
-import json
 import os
 import re
 import shutil
@@ -15,29 +13,25 @@ import torch
 import yaml
 from lightning.pytorch.callbacks import ProgressBar
 
-import cli as cli_package
 from cli.lightning_cli import TemplateCLI
-from cli.main import main
 from cli.trainer_defaults import POSITIVE_OPTIONS
 from datamodules.table.iris import IrisDataModule
 from logreg.binary import BinaryLogit
 from tests.conftest import refused
 from tests.tools.ready import ready
+from tests.tools.runs import NO_BAR, ROOT, assert_same_state, contents, metrics, records, weights, with_callbacks
+from tests.tools.runs import checkpoint as load
 
-ROOT = Path(__file__).parents[1]
 IRIS = ("fit", "--config", "configs/iris_binary.yaml")
-QUICK = ("--trainer.callbacks", "[]", "--trainer.enable_progress_bar", "false")
+QUICK = ("--trainer.callbacks", "[]", *NO_BAR)
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
+def trained(cli, tmp_path_factory):
     """One run of iris_binary, six epochs, pictures every three; read it or copy it, never write into it."""
     path = tmp_path_factory.mktemp("fit") / "run"
-    with pytest.MonkeyPatch.context() as patch:
-        arguments = [*IRIS, "--trainer.default_root_dir", path, "--trainer.max_epochs", 6]
-        patch.setattr(sys, "argv", ["train.py", *map(str, arguments), "--trainer.enable_progress_bar", "false"])
-        patch.chdir(ROOT)
-        main()
+    place = ("--trainer.default_root_dir", path, "--trainer.max_epochs", 6)
+    cli(*IRIS, *NO_BAR, *place, "--figures.enabled", "true")
     return path
 
 
@@ -47,23 +41,11 @@ def run(trained, tmp_path):
     return Path(shutil.copytree(trained, tmp_path / "moved" / "run"))
 
 
-def hashes(directory):
-    return {
-        str(path.relative_to(directory)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in directory.rglob("*")
-        if path.is_file()
-    }
-
-
-def load(path):
-    return torch.load(path, weights_only=True)
-
-
 # What a fit leaves behind
 
 
 def test_a_run_directory_holds_config_checkpoints_logs_and_pictures(trained):
-    names = {re.sub(r"tfevents.*", "tfevents", name) for name in hashes(trained)}
+    names = {re.sub(r"tfevents.*", "tfevents", name) for name in contents(trained)}
     assert names == {
         "config.yaml",
         "hparams.yaml",
@@ -82,19 +64,6 @@ def test_a_run_directory_holds_config_checkpoints_logs_and_pictures(trained):
         "data_report.json",
         "data_issues.csv",
     }
-
-
-def test_without_a_named_directory_runs_are_numbered_below_the_name_of_their_config(monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)
-    arguments = ["fit", "--config", str(ROOT / "configs/iris_binary.yaml"), *QUICK, "--trainer.max_epochs", "1"]
-    arguments += ["--figures.enabled", "false"]
-    monkeypatch.setattr(sys, "argv", ["train.py", *arguments])
-    main()
-    main()
-    assert sorted(str(p.parent.parent) for p in Path().rglob("best.ckpt")) == [
-        "runs/iris_binary/version_0",
-        "runs/iris_binary/version_1",
-    ]
 
 
 def test_saved_config_is_resolved_and_does_not_name_the_place_of_the_run(trained):
@@ -119,7 +88,7 @@ def test_training_curves_have_a_point_for_every_batch(trained):
         (("--trainer.enable_progress_bar", "false"), []),
     ],
 )
-def test_a_fit_has_the_progress_bar_it_was_given_or_one_of_its_own(options, bars, monkeypatch):
+def test_a_fit_has_the_progress_bar_it_was_given_or_one_of_its_own(cli, options, bars, monkeypatch):
     found, instantiate = [], TemplateCLI.instantiate_trainer
 
     def instantiate_and_look(cli, **kwargs):
@@ -128,8 +97,7 @@ def test_a_fit_has_the_progress_bar_it_was_given_or_one_of_its_own(options, bars
         return trainer
 
     monkeypatch.setattr(TemplateCLI, "instantiate_trainer", instantiate_and_look)
-    monkeypatch.setattr(sys, "argv", ["train.py", *IRIS, "--trainer.fast_dev_run", "true", *options])
-    main()
+    cli(*IRIS, "--trainer.fast_dev_run", "true", *options)
     assert found == bars
 
 
@@ -142,11 +110,11 @@ def test_a_dry_run_leaves_nothing(cli, tmp_path):
 
 
 def test_test_and_predict_work_from_the_saved_config_and_leave_the_files_of_the_fit_alone(cli, run):
-    before = hashes(run)
+    before = contents(run)
     for command in ("validate", "test", "predict"):
         pictures = ("--figures.enabled", "true") if command == "test" else ()
         cli(command, "--config", run / "config.yaml", "--ckpt_path", run / "checkpoints/best.ckpt", *pictures)
-    after = hashes(run)
+    after = contents(run)
     assert before == {name: after[name] for name in before}
     new = {name for name in set(after) - set(before) if not name.startswith(("figures/", "test/"))}
     reports = {"test_metrics.json", "per_class.csv", "errors.csv", "confusions.csv", "top_features.csv"}
@@ -160,18 +128,18 @@ def test_metrics_and_predictions_are_those_of_the_checkpoints_model_on_the_test_
 
     data = ready(IrisDataModule(classes=("versicolor", "virginica"), features=("petal length", "petal width"), seed=1))
     model = BinaryLogit(2)
-    model.load_state_dict(load(best)["state_dict"])
+    model.load_state_dict(load(run, "best")["state_dict"])
     x, target = data.points("test")
     with torch.no_grad():
         proba = model.predict_proba(data.transform(x))
     answer = proba.argmax(dim=1)
 
-    metrics = json.loads((run / "test_metrics.json").read_text())
-    assert {"test/loss", "test/accuracy", "test/macro_f1"} <= set(metrics)
-    assert all(isinstance(value, float) for value in metrics.values())
-    assert metrics["test/accuracy"] == pytest.approx(float((answer == target).float().mean()))
+    figures = metrics(run)
+    assert {"test/loss", "test/accuracy", "test/macro_f1"} <= set(figures)
+    assert all(isinstance(value, float) for value in figures.values())
+    assert figures["test/accuracy"] == pytest.approx(float((answer == target).float().mean()))
 
-    lines = [json.loads(line) for line in (run / "predictions.jsonl").read_text().splitlines()]
+    lines = records(run)
     assert [line["label"] for line in lines] == [data.class_names[k] for k in answer]
     assert [line["probability"] for line in lines] == pytest.approx(proba.amax(dim=1).tolist(), abs=1e-5)
     assert [line["petal length (cm)"] for line in lines] == pytest.approx(x[:, 0].tolist(), abs=1e-3)
@@ -180,55 +148,27 @@ def test_metrics_and_predictions_are_those_of_the_checkpoints_model_on_the_test_
 def test_new_flowers_are_predicted_in_their_own_units(cli, run):
     arguments = ("--config", run / "config.yaml", "--ckpt_path", run / "checkpoints/best.ckpt")
     cli("predict", *arguments, "--data.predict_inputs", "[[3.0, 1.0], [6.5, 2.3]]")
-    lines = [json.loads(line) for line in (run / "predictions.jsonl").read_text().splitlines()]
+    lines = records(run)
     assert [line["label"] for line in lines] == ["versicolor", "virginica"]
 
 
 def test_reports_go_where_the_user_says(cli, run, tmp_path):
-    before = hashes(run)
+    before = contents(run)
     elsewhere = ("--trainer.default_root_dir", tmp_path / "elsewhere")
     for command in ("test", "predict"):
         cli(command, "--config", run / "config.yaml", "--ckpt_path", run / "checkpoints/best.ckpt", *elsewhere)
-    assert hashes(run) == before
-    assert {"test_metrics.json", "predictions.jsonl"} <= set(hashes(tmp_path / "elsewhere"))
-
-
-@pytest.mark.slow
-def test_commands_work_in_processes_of_their_own_and_bad_input_ends_one_with_status_one(tmp_path):
-    run, bad = tmp_path / "run", tmp_path / "bad"
-
-    def command(*arguments):
-        words = [sys.executable, "train.py", *map(str, arguments), "--trainer.accelerator", "cpu"]
-        return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=120)
-
-    fit = command(*IRIS, "--trainer.default_root_dir", run, "--trainer.max_epochs", 20)
-    assert f"run directory: {run}" in fit.stdout
-    before = hashes(run)
-    saved = ("--config", run / "config.yaml", "--ckpt_path", run / "checkpoints/best.ckpt")
-    for done in (fit, command("test", *saved), command("predict", *saved)):
-        assert done.returncode == 0, done.stderr
-        assert "Warning" not in done.stderr
-    after = hashes(run)
-    assert {name: after[name] for name in before} == before
-    assert json.loads((run / "test_metrics.json").read_text())["test/accuracy"] >= 0.7
-    assert len((run / "predictions.jsonl").read_text().splitlines()) == 20
-
-    refusal = command(*IRIS, "--trainer.default_root_dir", bad, "--data.classes", "[versicolor, tulip]")
-    assert (refusal.returncode, refusal.stdout) == (1, "")
-    (line,) = [line for line in refusal.stderr.splitlines() if "Seed set to" not in line]
-    assert line.startswith("error: classes: expected at least 2 different names out of setosa, versicolor, virginica")
-    assert line.endswith("; got versicolor, tulip")
-    assert not bad.exists()
+    assert contents(run) == before
+    assert {"test_metrics.json", "predictions.jsonl"} <= set(contents(tmp_path / "elsewhere"))
 
 
 # A second fit
 
 
 def test_a_second_fit_makes_a_second_run_and_harms_nothing(cli, run):
-    before = hashes(run)
+    before = contents(run)
     for number, place in enumerate((("--trainer.default_root_dir", run), ())):  # named, or that of the saved config
         cli("fit", "--config", run / "config.yaml", *QUICK, *place)
-        after = hashes(run)
+        after = contents(run)
         assert {name: after[name] for name in before} == before
         assert (run / f"version_{number}" / "checkpoints/best.ckpt").is_file()
         before = after
@@ -237,8 +177,7 @@ def test_a_second_fit_makes_a_second_run_and_harms_nothing(cli, run):
 def test_the_same_command_twice_gives_the_same_weights(cli, trained, tmp_path):
     """The second time without pictures, which must not matter."""
     cli(*IRIS, *QUICK, "--trainer.default_root_dir", tmp_path / "run", "--trainer.max_epochs", 6)
-    first, second = (load(path / "checkpoints/last.ckpt")["state_dict"] for path in (trained, tmp_path / "run"))
-    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert_same_state(tmp_path / "run", trained)
 
 
 # Going on
@@ -256,18 +195,16 @@ def test_resume_continues_in_the_same_directory_and_ends_where_one_long_fit_ends
     assert yaml.safe_load((run / "config.before_resume_1.yaml").read_text())["trainer"]["max_epochs"] == 6
 
     cli(*IRIS, *QUICK, "--trainer.default_root_dir", tmp_path / "long", "--trainer.max_epochs", 10)
-    resumed, straight = load(run / "checkpoints/last.ckpt"), load(tmp_path / "long/checkpoints/last.ckpt")
-    assert resumed["global_step"] == straight["global_step"] == 40
-    for name, value in straight["state_dict"].items():
-        assert torch.equal(resumed["state_dict"][name], value)
+    assert load(run)["global_step"] == 40
+    assert_same_state(run, tmp_path / "long")
 
 
 def test_any_other_checkpoint_starts_a_new_run(cli, run, tmp_path):
-    before = hashes(run)
+    before = contents(run)
     going_on = ("--ckpt_path", run / "checkpoints/best.ckpt", "--trainer.max_epochs", 8)
     cli("fit", "--config", run / "config.yaml", *QUICK, *going_on, "--trainer.default_root_dir", tmp_path / "new")
-    assert hashes(run) == before
-    assert load(tmp_path / "new/checkpoints/last.ckpt")["global_step"] == 32
+    assert contents(run) == before
+    assert load(tmp_path / "new")["global_step"] == 32
 
 
 # What wins
@@ -277,10 +214,10 @@ def test_options_on_the_command_line_beat_the_checkpoint_on_fit(cli, run, tmp_pa
     options = ("--model.l2", 0.5, "--model.optimizer.init_args.lr", 0.25, "--trainer.max_epochs", 14)
     options += ("--ckpt_path", run / "checkpoints/best.ckpt", "--trainer.default_root_dir", tmp_path / "new")
     cli("fit", "--config", run / "config.yaml", *QUICK, *options)
-    new = load(tmp_path / "new/checkpoints/last.ckpt")
+    new = load(tmp_path / "new")
     assert new["hyper_parameters"]["l2"] == 0.5
     assert new["optimizer_states"][0]["param_groups"][0]["lr"] == 0.25
-    old = load(run / "checkpoints/best.ckpt")["state_dict"]["model.linear.weight"]
+    old = load(run, "best")["state_dict"]["model.linear.weight"]
     assert new["state_dict"]["model.linear.weight"].norm() < 0.5 * old.norm()  # so it was really used
 
 
@@ -289,16 +226,9 @@ def test_a_model_option_on_the_command_line_is_not_dropped_on_test(cli, run):
     losses = []
     for l2 in (0.0, 1.0):
         cli("test", *saved, "--model.l2", l2)
-        losses.append(json.loads((run / "test_metrics.json").read_text())["test/objective"])
-    weight = load(run / "checkpoints/best.ckpt")["state_dict"]["model.linear.weight"]
+        losses.append(metrics(run)["test/objective"])
+    weight = load(run, "best")["state_dict"]["model.linear.weight"]
     assert losses[1] - losses[0] == pytest.approx(float(weight.square().sum()), rel=1e-4)
-
-
-def test_of_config_and_command_line_the_later_one_wins(cli, tmp_path):
-    overlay = tmp_path / "overlay.yaml"
-    overlay.write_text("model:\n  init_args:\n    l2: 0.25\ntrainer:\n  max_epochs: 1\n")
-    cli(*IRIS, *QUICK, "--model.l2", 0.125, "--config", overlay, "--trainer.default_root_dir", tmp_path / "run")
-    assert load(tmp_path / "run/checkpoints/last.ckpt")["hyper_parameters"]["l2"] == 0.25
 
 
 # Help
@@ -312,6 +242,7 @@ def test_help_is_answered_without_importing_torch():
     imported = {line.rpartition("|")[2].strip().split(".")[0] for line in done.stderr.splitlines()}
     assert "site" in imported  # importtime did report
     assert not imported & {"torch", "lightning", "sklearn", "matplotlib", "numpy", "jsonargparse"}
+    assert [name for name in re.findall(r"configs/[a-z]\w+\.yaml", done.stdout) if not (ROOT / name).is_file()] == []
 
 
 def test_no_command_at_all_shows_the_help_and_fails():
@@ -320,13 +251,26 @@ def test_no_command_at_all_shows_the_help_and_fails():
     assert "usage: python train.py {fit,validate,test,predict}" in done.stdout
 
 
-def test_every_config_that_help_names_exists():
-    named = re.findall(r"configs/[a-z]\w+\.yaml", cli_package.__doc__)
-    assert named
-    assert [name for name in named if not (ROOT / name).is_file()] == []
-
-
 # Bad input
+
+
+@pytest.mark.slow
+def test_bad_input_ends_a_process_with_status_one_and_one_line_on_standard_error(tmp_path):
+    options = ["--trainer.default_root_dir", str(tmp_path / "run"), "--data.classes", "[versicolor, tulip]"]
+    command = [sys.executable, "train.py", *IRIS, *options, "--trainer.accelerator", "cpu"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout) == (1, "")
+    (line,) = [line for line in done.stderr.splitlines() if "Seed set to" not in line]
+    assert line.startswith("error: classes: expected at least 2 different names out of setosa, versicolor, virginica")
+    assert line.endswith("; got versicolor, tulip")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", ["test", "validate", "predict"])
+def test_a_command_that_needs_a_model_asks_for_its_checkpoint(cli, command):
+    line = refused(cli, command, "--config", "configs/iris_binary.yaml")
+    assert line == f"error: {command} needs a trained model: add --ckpt_path best, last or a file"
+
 
 BAD_OPTIONS = {
     "unknown feature": ("--data.features", "[petal length, petal colour]", "petal width; got .*petal colour"),
@@ -353,10 +297,80 @@ BAD_OPTIONS = {
 }
 
 
-@pytest.mark.parametrize(("option", "value", "message"), BAD_OPTIONS.values(), ids=BAD_OPTIONS)
-def test_a_bad_option_ends_in_one_line_and_leaves_no_run(cli, tmp_path, option, value, message):
+SCHEDULER = "--model.lr_scheduler=torch.optim.lr_scheduler."
+
+MEANINGLESS = {
+    **{name: (f"--trainer.{name}", 0, f"trainer.{name}: expected more than 0, got 0") for name in POSITIVE_OPTIONS},
+    "negative accumulation": ("--trainer.accumulate_grad_batches", -2, "expected more than 0, got -2"),
+    "no such number of devices": ("--trainer.devices", -7, "devices"),
+    "no device": ("--trainer.devices", 0, "devices"),
+    "an accelerator that is not there": ("--trainer.accelerator", "tpu", "torch_xla"),
+    "a precision that needs a package": ("--trainer.precision", "transformer-engine", "transformer_engine"),
+    "negative clipping": ("--trainer.gradient_clip_val", -1, "gradient_clip_val: expected more than 0, got -1"),
+    "no time": ("--trainer.max_time", "00:00:00:00", "nothing was trained: .*trainer.max_time"),
+    "infinite penalty": ("--model.l2", ".inf", "l2 must be .*finite, got inf"),
+    "no class counts": ("--model.class_weight", "[0, 0]", "class_weight must not be all 0"),
+    "no features": ("--data.features", "null", "data.features: expected a value, got null"),
+    "misspelt metric to stop": (
+        *with_callbacks(("EarlyStopping", {"monitor": "val/nope"})),
+        "val/nope .*EarlyStopping.*val/loss",
+    ),
+    "the same callback twice": (
+        *with_callbacks(*[("EarlyStopping", {"monitor": "val/loss"})] * 2),
+        "one stateful callback of type",
+    ),
+    "a learning rate to find without one": (*with_callbacks(("LearningRateFinder", {})), "learning rate"),
+    "a duration that is none": (
+        *with_callbacks(("Timer", {"duration": "x"})),
+        r"`Timer\(duration='x'\)` is not a valid",
+    ),
+    **{
+        f"{name} {option}": (f"{SCHEDULER}{name}", f"--model.{option}", f"lr_scheduler: .*{message}")
+        for name, option, message in (
+            ("StepLR", "lr_scheduler.step_size=0", "zero"),
+            ("CosineAnnealingLR", "lr_scheduler.T_max=0", "zero"),
+            ("ExponentialLR", "lr_scheduler.gamma=-1", r"the rate -0\.5"),
+            ("LambdaLR", "lr_scheduler.lr_lambda='lambda epoch: 0.5'", "lr_lambda.*lambda epoch"),
+            ("ReduceLROnPlateau", "l2=0", "ReduceLROnPlateau needs a metric"),
+            ("LRScheduler", "l2=0", "NotImplementedError"),
+        )
+    },
+    "a cycle that is over before the fit": (
+        *(f"{SCHEDULER}OneCycleLR", "--model.lr_scheduler.max_lr=0.1", "--model.lr_scheduler.total_steps=20"),
+        *("--trainer.max_epochs", 10, "OneCycleLR of at least the 40 steps that the fit takes, got one of 20"),
+    ),
+}
+
+MEANINGLESS_FOR_TEXT = {
+    "n-grams of no word": ("--data.words.ngram_range", "[0, 2]", "ngram_range: expected 1 <= .* got 0, 2"),
+    "empty token pattern": ("--data.words", '{token_pattern: ""}', "token_pattern: expected one that no empty text"),
+    "a token pattern for nothing": ("--data.words.token_pattern", "x*", "token_pattern: expected one that no empty"),
+    "a broken token pattern": ("--data.words.token_pattern", "(", "token_pattern: expected a regular expression"),
+    "empty vocabulary": ("--data.words", "{min_df: 0.9}", r"data\.words: .*no terms remain"),
+    "threshold without oos label": (
+        *("--data.oos_label", "null", "--model.threshold", "validation", r"threshold .* data\.oos_label"),
+    ),
+    "negative clipping": ("--model.clip_norm", -1, "clip_norm must be above 0"),
+    "pruning": (
+        *with_callbacks(("ModelPruning", {"pruning_fn": "l1_unstructured"})),
+        "ModelPruning does not apply to an update written by hand: leave it out",
+    ),
+    "finding the rate": (
+        *with_callbacks(("LearningRateFinder", {})),
+        "LearningRateFinder does not apply to an update written by hand",
+    ),
+    "a scheduler that needs a metric": (f"{SCHEDULER}ReduceLROnPlateau", "--model.l2=0", "needs a metric"),
+}
+
+BAD = {name: ("iris_binary", *case) for name, case in (BAD_OPTIONS | MEANINGLESS).items()}
+BAD |= {f"text: {name}": ("text_csv", *case) for name, case in MEANINGLESS_FOR_TEXT.items()}
+
+
+@pytest.mark.parametrize("case", BAD.values(), ids=BAD)
+def test_a_bad_option_ends_in_one_line_and_leaves_no_run(cli, tmp_path, case):
+    config, *options, message = case
     place = ("--trainer.default_root_dir", tmp_path / "run", "--trainer.max_epochs", 1)
-    line = refused(cli, *IRIS, *QUICK, *place, option, value)
+    line = refused(cli, "fit", "--config", f"configs/{config}.yaml", *QUICK, *place, *options)
     assert re.search(message, line), line
     assert list(tmp_path.iterdir()) == []
 
@@ -402,12 +416,6 @@ def test_a_bad_config_file_ends_in_one_line_and_leaves_no_run(cli, tmp_path, edi
     assert list(tmp_path.iterdir()) == [config]
 
 
-@pytest.mark.parametrize("command", ["test", "validate", "predict"])
-def test_a_command_that_needs_a_model_asks_for_its_checkpoint(cli, command):
-    line = refused(cli, command, "--config", "configs/iris_binary.yaml")
-    assert line == f"error: {command} needs a trained model: add --ckpt_path best, last or a file"
-
-
 OTHERS = {
     "another model": (("--config", "configs/iris_ova.yaml"), "holds a BinaryLogit, .* asks for a OneVsAll"),
     "another datamodule": (("--config", "configs/xor.yaml"), "holds a IrisDataModule, .* asks for a XORDataModule"),
@@ -423,29 +431,13 @@ OTHERS = {
 
 
 @pytest.mark.parametrize(("options", "message"), OTHERS.values(), ids=OTHERS)
-def test_a_checkpoint_of_something_else_is_refused(cli, run, options, message):
-    before = hashes(run)
-    line = refused(cli, "test", *options, "--ckpt_path", run / "checkpoints/best.ckpt")
-    assert re.search(message, line), line
-    assert hashes(run) == before
-
-
-def test_a_fit_from_a_checkpoint_of_something_else_is_refused_before_it_has_a_directory(cli, run, tmp_path):
-    place = ("--trainer.default_root_dir", tmp_path / "new")
-    for options, message in (OTHERS["another model"], OTHERS["other features"]):
-        line = refused(cli, "fit", *options, *place, "--ckpt_path", run / "checkpoints/best.ckpt")
+def test_a_checkpoint_of_something_else_is_refused(cli, run, tmp_path, options, message):
+    before = contents(tmp_path)
+    for command, *place in (("test",), ("fit", "--trainer.default_root_dir", tmp_path / "new")):
+        line = refused(cli, command, *options, *place, "--ckpt_path", run / "checkpoints/best.ckpt")
         assert re.search(message, line), line
+        assert contents(tmp_path) == before
         assert not (tmp_path / "new").exists()
-
-
-@pytest.mark.parametrize("files", [[], ["notes.txt"]], ids=["empty", "with notes"])
-def test_bad_input_leaves_the_users_folder_as_it_was(cli, tmp_path, files):
-    place = tmp_path / "mine"
-    place.mkdir()
-    for name in files:
-        (place / name).write_text("keep me")
-    refused(cli, *IRIS, *QUICK, "--trainer.default_root_dir", place, "--model.optimizer.init_args.lr", -1)
-    assert [path.name for path in place.iterdir()] == files
 
 
 def test_our_own_mistakes_keep_their_traceback(cli, monkeypatch, tmp_path):
@@ -465,103 +457,16 @@ def test_a_fit_that_diverges_ends_in_one_line_with_the_last_good_checkpoint(cli,
     assert re.search(r"loss became (inf|nan) after step \d+ at a learning rate of 1e?\+?\d+: lower the rate", line)
     for path in tmp_path.rglob("*.ckpt"):
         assert str(tmp_path / "run/checkpoints/last.ckpt") in line
-        assert all(torch.isfinite(value).all() for value in load(path)["state_dict"].values())
+        assert all(torch.isfinite(value).all() for value in weights(tmp_path / "run", path.stem).values())
 
 
-def callback(name, times=1, **arguments):
-    return ("--trainer.callbacks", json.dumps([{"class_path": name, "init_args": arguments}] * times))
-
-
-SCHEDULER = "--model.lr_scheduler=torch.optim.lr_scheduler."
-
-MEANINGLESS = {
-    **{name: (f"--trainer.{name}", 0, f"trainer.{name}: expected more than 0, got 0") for name in POSITIVE_OPTIONS},
-    "negative accumulation": ("--trainer.accumulate_grad_batches", -2, "expected more than 0, got -2"),
-    "no such number of devices": ("--trainer.devices", -7, "devices"),
-    "no device": ("--trainer.devices", 0, "devices"),
-    "an accelerator that is not there": ("--trainer.accelerator", "tpu", "torch_xla"),
-    "a precision that needs a package": ("--trainer.precision", "transformer-engine", "transformer_engine"),
-    "negative clipping": ("--trainer.gradient_clip_val", -1, "gradient_clip_val: expected more than 0, got -1"),
-    "no time": ("--trainer.max_time", "00:00:00:00", "nothing was trained: .*trainer.max_time"),
-    "infinite penalty": ("--model.l2", ".inf", "l2 must be .*finite, got inf"),
-    "no class counts": ("--model.class_weight", "[0, 0]", "class_weight must not be all 0"),
-    "no features": ("--data.features", "null", "data.features: expected a value, got null"),
-    "misspelt metric to stop": (
-        *callback("EarlyStopping", monitor="val/nope"),
-        "val/nope .*EarlyStopping.*val/loss",
-    ),
-    "the same callback twice": (*callback("EarlyStopping", 2, monitor="val/loss"), "one stateful callback of type"),
-    "a learning rate to find without one": (*callback("LearningRateFinder"), "learning rate"),
-    "a duration that is none": (*callback("Timer", duration="x"), r"`Timer\(duration='x'\)` is not a valid"),
-    **{
-        f"{name} {option}": (f"{SCHEDULER}{name}", f"--model.{option}", f"lr_scheduler: .*{message}")
-        for name, option, message in (
-            ("StepLR", "lr_scheduler.step_size=0", "zero"),
-            ("CosineAnnealingLR", "lr_scheduler.T_max=0", "zero"),
-            ("ExponentialLR", "lr_scheduler.gamma=-1", r"the rate -0\.5"),
-            ("LambdaLR", "lr_scheduler.lr_lambda='lambda epoch: 0.5'", "lr_lambda.*lambda epoch"),
-            ("ReduceLROnPlateau", "l2=0", "ReduceLROnPlateau needs a metric"),
-            ("LRScheduler", "l2=0", "NotImplementedError"),
-        )
-    },
-}
-
-
-@pytest.mark.parametrize(("option", "value", "message"), MEANINGLESS.values(), ids=MEANINGLESS)
-def test_an_option_without_meaning_ends_in_one_line(cli, tmp_path, option, value, message):
-    place = ("--trainer.default_root_dir", tmp_path / "run", "--trainer.max_epochs", 1)
-    line = refused(cli, *IRIS, *QUICK, *place, option, value)
-    assert re.search(message, line), line
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_one_cycle_schedule_that_is_over_before_the_fit_is_refused_before_training(cli, tmp_path):
-    place = ("--trainer.default_root_dir", tmp_path / "run", "--trainer.max_epochs", 10)
-    cycle = (f"{SCHEDULER}OneCycleLR", "--model.lr_scheduler.max_lr=0.1", "--model.lr_scheduler.total_steps=20")
-    line = refused(cli, *IRIS, *QUICK, *place, *cycle)
-    assert "OneCycleLR of at least the 40 steps that the fit takes, got one of 20" in line
-    assert list(tmp_path.iterdir()) == []
-
-
-TEXT_MEANINGLESS = {
-    "n-grams of no word": ("--data.words.ngram_range", "[0, 2]", "ngram_range: expected 1 <= .* got 0, 2"),
-    "empty token pattern": ("--data.words", '{token_pattern: ""}', "token_pattern: expected one that no empty text"),
-    "a token pattern for nothing": ("--data.words.token_pattern", "x*", "token_pattern: expected one that no empty"),
-    "a broken token pattern": ("--data.words.token_pattern", "(", "token_pattern: expected a regular expression"),
-    "infinite penalty": ("--model.l2", ".inf", "l2 must be .* got inf"),
-    "negative clipping": ("--model.clip_norm", -1, "clip_norm must be above 0"),
-    "pruning": (
-        *callback("ModelPruning", pruning_fn="l1_unstructured"),
-        "ModelPruning does not apply to an update written by hand: leave it out",
-    ),
-    "finding the rate": (
-        *callback("LearningRateFinder"),
-        "LearningRateFinder does not apply to an update written by hand",
-    ),
-    "a scheduler that needs a metric": (f"{SCHEDULER}ReduceLROnPlateau", "--model.l2=0", "needs a metric"),
-}
-
-
-@pytest.mark.parametrize(("option", "value", "message"), TEXT_MEANINGLESS.values(), ids=TEXT_MEANINGLESS)
-def test_an_option_without_meaning_for_text_ends_in_one_line(cli, tmp_path, option, value, message):
-    place = ("--trainer.default_root_dir", tmp_path / "run", "--trainer.max_epochs", 1)
-    line = refused(cli, "fit", "--config", "configs/text_csv.yaml", *QUICK, *place, option, value)
-    assert re.search(message, line), line
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize("command", ["test", "predict"])
-def test_an_output_that_knows_only_ascii_ends_no_command(cli, monkeypatch, run, tmp_path, command):
+def test_an_output_that_knows_only_ascii_ends_no_command(cli, monkeypatch, tmp_path):
+    place = ("--trainer.default_root_dir", tmp_path / "ü")
     with (tmp_path / "out").open("w", encoding="ascii") as ascii_only:
         monkeypatch.setattr(sys, "stdout", ascii_only)
-        cli(command, "--config", run / "config.yaml", "--ckpt_path", run / "checkpoints/best.ckpt")
-    assert (tmp_path / "out").read_bytes().isascii()
-
-
-def test_a_run_directory_that_ascii_cannot_name_ends_no_fit(cli, monkeypatch, tmp_path):
-    with (tmp_path / "out").open("w", encoding="ascii") as ascii_only:
-        monkeypatch.setattr(sys, "stdout", ascii_only)
-        cli(*IRIS, *QUICK, "--trainer.default_root_dir", tmp_path / "ü", "--trainer.max_epochs", 1)
+        cli(*IRIS, *QUICK, *place, "--trainer.max_epochs", 1)
+        for command in ("test", "predict"):
+            cli(command, *IRIS[1:], *place, "--ckpt_path", "best")
     assert rb"\xfc" in (tmp_path / "out").read_bytes()
 
 
@@ -587,12 +492,12 @@ def test_a_full_disk_under_the_event_file_is_one_line(cli, capfd, monkeypatch, t
 
 
 def test_a_rank_without_a_world_is_refused_and_harms_nothing(cli, monkeypatch, run):
-    before = hashes(run)
+    before = contents(run)
     monkeypatch.setenv("LOCAL_RANK", "1")
     monkeypatch.setattr("cli.lightning_cli.rank_zero_only.rank", 1)  # read from the environment while importing
     line = refused(cli, *IRIS, *QUICK, "--trainer.default_root_dir", run, "--trainer.max_epochs", 1)
     assert "makes this process number 1 of several" in line
-    assert hashes(run) == before
+    assert contents(run) == before
 
 
 COPIES = {
@@ -603,22 +508,20 @@ COPIES = {
 
 @pytest.mark.parametrize(("command", "copies"), [*(("fit", copies) for copies in COPIES), ("test", "ddp_spawn")])
 def test_processes_that_are_copies_of_this_one_are_refused_and_nothing_is_harmed(cli, run, command, copies):
-    before, place = hashes(run), ("--trainer.default_root_dir", run)
+    before, place = contents(run), ("--trainer.default_root_dir", run)
     last = ("--ckpt_path", run / "checkpoints/last.ckpt")  # also of the resumed run nothing changes
     devices = ("--trainer.accelerator", "cpu", "--trainer.devices", 2)
     line = refused(cli, command, *IRIS[1:], *QUICK, *place, *last, *devices, *COPIES[copies])
     assert "use --trainer.strategy ddp" in line
-    assert hashes(run) == before
+    assert contents(run) == before
 
 
 def test_one_seed_rules_where_a_config_sets_no_other(cli, tmp_path):
     text = ("fit", "--config", "configs/text_csv.yaml", *QUICK, "--trainer.max_epochs", 1)
-    weights = []
     for name, seed in (("a", 1), ("b", 2), ("c", 1)):
         cli(*text, "--seed_everything", seed, "--trainer.default_root_dir", tmp_path / name)
-        weights.append(load(tmp_path / name / "checkpoints/last.ckpt")["state_dict"]["W.weight"])
-    assert not torch.equal(weights[0], weights[1])
-    assert torch.equal(weights[0], weights[2])
+    assert not torch.equal(weights(tmp_path / "a")["W.weight"], weights(tmp_path / "b")["W.weight"])
+    assert_same_state(tmp_path / "a", tmp_path / "c")
 
 
 def test_fit_says_which_epoch_is_the_best_and_where_its_run_is(cli, capsys, tmp_path):
@@ -662,5 +565,5 @@ def test_mean_test_accuracy_over_ten_split_seeds(cli, tmp_path, config, options,
         more = (*options, "--data.seed", seed, "--trainer.default_root_dir", run)
         cli("fit", "--config", f"configs/{config}.yaml", *QUICK, *more)
         cli("test", "--config", run / "config.yaml", "--ckpt_path", run / "checkpoints/best.ckpt")
-        accuracies.append(json.loads((run / "test_metrics.json").read_text())["test/accuracy"])
+        accuracies.append(metrics(run)["test/accuracy"])
     assert np.mean(accuracies) >= at_least, accuracies

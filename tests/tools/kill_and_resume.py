@@ -1,4 +1,4 @@
-"""Kill a training run at random steps or times, resume it, and compare with the run that nobody killed, bit for bit.
+"""Kill a training run at random moments, resume it, and compare with the run that nobody killed, bit for bit.
 
 python tests/tools/kill_and_resume.py --kills 20 --save-every 5 -- --config configs/iris_ova.yaml --trainer.max_epochs 8
 python tests/tools/kill_and_resume.py --kills 10 --at times -- --config configs/iris_binary.yaml
@@ -8,7 +8,6 @@ everything; with --ranks 2 it is two, that train together.
 """
 
 import argparse
-import csv
 import math
 import os
 import random
@@ -29,6 +28,7 @@ from tensorboard.backend.event_processing.event_file_loader import EventFileLoad
 sys.path.insert(0, str(Path(__file__).parent))
 
 from forked_cli import run_cli
+from runs import checkpoint, differences, read_csv
 
 from callbacks.run.stopping import GracefulStop
 
@@ -52,23 +52,35 @@ def die_at(step: int) -> None:
         GracefulStop.on_train_batch_start = die
 
 
+def die_in_validation(step: int) -> None:
+    """Let the process kill itself in the first validation after that many updates."""
+
+    def die(callback: Any, trainer: Any, *_: Any) -> None:
+        if trainer.global_step >= step and not trainer.sanity_checking:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    GracefulStop.on_validation_batch_start = die
+
+
+def die_in_save(step: int) -> None:
+    """Let the process kill itself half-way through the first checkpoint after that many updates."""
+    save = torch.save
+
+    def die(checkpoint: dict[str, Any], path: Any, *rest: Any) -> None:
+        save(checkpoint, path, *rest)
+        if checkpoint["global_step"] >= step:
+            os.truncate(path, os.path.getsize(path) // 2)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    torch.save = die  # type: ignore[assignment]
+
+
 def die_after(seconds: float) -> None:
     """Let the process end after some time, wherever it is: nothing handles SIGALRM, so it kills like SIGKILL."""
     signal.setitimer(signal.ITIMER_REAL, seconds)
 
 
-def differences(one: Any, other: Any, where: str = "") -> list[str]:
-    """Where two nested structures of tensors and plain values differ in any bit."""
-    if isinstance(one, dict) and isinstance(other, dict):
-        keys = sorted(set(one) | set(other), key=str)
-        return [d for key in keys for d in differences(one.get(key), other.get(key), f"{where}/{key}")]
-    if isinstance(one, list | tuple) and isinstance(other, list | tuple) and len(one) == len(other):
-        return [d for n, pair in enumerate(zip(one, other, strict=True)) for d in differences(*pair, f"{where}/{n}")]
-    if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
-        same = one.dtype == other.dtype and torch.equal(one, other)
-    else:
-        same = type(one) is type(other) and (one == other or (one != one and other != other))
-    return [] if same else [f"{where}: {str(one)[:60]} != {str(other)[:60]}"]
+MOMENTS = {"steps": die_at, "validations": die_in_validation, "saves": die_in_save, "times": die_after}
 
 
 def read_events(run: Path) -> EventAccumulator:
@@ -88,18 +100,17 @@ def read_events(run: Path) -> EventAccumulator:
 
 
 def outcome(run: Path) -> dict[str, Any]:
-    """All that a run must reproduce: both checkpoints, every curve, in metrics.csv and TensorBoard, every picture."""
+    """All that a run must reproduce: checkpoints, curves in metrics.csv and TensorBoard, pictures, no other file."""
     found: dict[str, Any] = {}
     for name in ("best", "last"):
-        checkpoint = torch.load(run / "checkpoints" / f"{name}.ckpt", weights_only=True)
-        for callback in checkpoint["callbacks"].values():  # their paths name the run
+        state = found[name] = checkpoint(run, name)
+        for callback in state["callbacks"].values():  # their paths name the run
             for key in ("best_model_path", "kth_best_model_path", "last_model_path", "dirpath", "best_k_models"):
                 callback.pop(key, None)
-        checkpoint["callbacks"] = {key.split("{")[0]: value for key, value in checkpoint["callbacks"].items()}
-        checkpoint.pop("loops")  # its counters tell how often a loop was started
-        found[name] = checkpoint
-    with (run / "metrics.csv").open(newline="") as file:
-        found["curves"] = [{key: value for key, value in row.items() if value} for row in csv.DictReader(file)]
+        state["callbacks"] = {key.split("{")[0]: value for key, value in state["callbacks"].items()}
+        state.pop("loops")  # its counters tell how often a loop was started
+    found["curves"] = [{key: value for key, value in row.items() if value} for row in read_csv(run / "metrics.csv")]
+    found["files"] = sorted(path.name for path in [*run.glob("[!.e]*"), *(run / "checkpoints").iterdir()])
     board = read_events(run)
     found["scalars"] = {tag: [(e.step, e.value) for e in board.Scalars(tag)] for tag in board.Tags()["scalars"]}
     found["images"] = {
@@ -122,16 +133,15 @@ def kill_and_resume(
     expected = outcome(straight)
     total = expected["last"]["global_step"]
     moments: Sequence[float]
-    if at == "steps":
-        moments = random.Random(seed).sample(range(save_every + 1, total), kills)
-    else:
+    if at == "times":
         moments = [random.Random(seed + number).uniform(0, seconds) for number in range(kills)]
+    else:
+        moments = random.Random(seed).sample(range(save_every + 1, total), kills)
     failures = []
     for moment in sorted(moments):
         run, log = folder / f"killed_at_{moment}", folder / f"killed_at_{moment}.log"
         place = ["--trainer.default_root_dir", str(run)]
-        first = partial(die_at, moment) if at == "steps" else partial(die_after, moment)
-        died = run_cli([*arguments, *place], log, ranks, first=first)
+        died = run_cli([*arguments, *place], log, ranks, first=partial(MOMENTS[at], moment))
         last = run / "checkpoints" / "last.ckpt"
         if at == "times" and not last.is_file():  # killed before it had saved: it starts again
             shutil.rmtree(run, ignore_errors=True)
@@ -139,7 +149,7 @@ def kill_and_resume(
         else:
             resumed = run_cli([*arguments, *place, "--ckpt_path", str(last)], log, ranks)
         # Of a random time the run may just have ended.
-        expected_statuses = {signal.SIGKILL} if at == "steps" else {signal.SIGALRM, 0}
+        expected_statuses = {signal.SIGALRM, 0} if at == "times" else {signal.SIGKILL}
         if not set(died) <= expected_statuses or any(resumed):
             failures.append(f"{at} {moment}: statuses {died} and {resumed}\n{log.read_text()[-2000:]}")
             continue
@@ -151,7 +161,7 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=20, help="runs to kill, each at a step of its own")
-    parser.add_argument("--at", choices=("steps", "times"), default="steps", help="what is random: steps or times")
+    parser.add_argument("--at", choices=MOMENTS, default="steps", help="when to kill")
     parser.add_argument("--save-every", type=int, default=5, help="steps between two checkpoints")
     parser.add_argument("--ranks", type=int, default=1, help="processes per run")
     parser.add_argument("--seed", type=int, default=0, help="of the steps to kill at")

@@ -2,7 +2,7 @@
 
 `tests/test_any_module.py` trains each by `train.py`; by hand, with this file's folder on PYTHONPATH:
 
-    python train.py fit --model lightning_examples.AutoEncoder --data lightning_examples.Digits --trainer.max_epochs 2
+    python train.py fit --model lightning_examples.GAN --data lightning_examples.Digits --trainer.max_epochs 2
 """
 
 import lightning as L
@@ -124,41 +124,6 @@ class Labels(L.LightningDataModule):
 # Models
 
 
-class AutoEncoder(L.LightningModule):
-    """Two networks, one loss."""
-
-    def __init__(self, hidden: int = 3):
-        super().__init__()
-        self.encoder = nn.Sequential(nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, hidden))
-        self.decoder = nn.Sequential(nn.Linear(hidden, 16), nn.ReLU(), nn.Linear(16, 64))
-
-    def forward(self, x):
-        return self.encoder(x.view(x.size(0), -1))
-
-    def loss(self, batch):
-        x, _ = batch
-        x = x.view(x.size(0), -1)
-        return F.mse_loss(self.decoder(self.encoder(x)), x)
-
-    def training_step(self, batch, batch_idx):
-        loss = self.loss(batch)
-        self.log("train_loss", loss)
-        return loss
-
-    def validation_step(self, batch, batch_idx):
-        self.log("val_loss", self.loss(batch))
-
-    def test_step(self, batch, batch_idx):
-        self.log("test_loss", self.loss(batch))
-
-    def predict_step(self, batch, batch_idx, dataloader_idx=0):
-        x, _ = batch
-        return self(x)
-
-    def configure_optimizers(self):
-        return torch.optim.Adam(self.parameters(), lr=1e-3)
-
-
 class GAN(L.LightningModule):
     """Two networks, two optimizers, optimization by hand, pictures to the logger."""
 
@@ -210,7 +175,8 @@ class GAN(L.LightningModule):
 
     def on_validation_epoch_end(self):
         images = self(self.validation_z.type_as(self.generator[0].weight))
-        self.logger.experiment.add_image("generated_images", images[0], self.current_epoch)
+        for logger in self.loggers:
+            logger.experiment.add_image("generated_images", images[0], self.current_epoch)
 
     def configure_optimizers(self):
         betas = (self.hparams.b1, self.hparams.b2)
