@@ -29,7 +29,6 @@ PAIRS = {  # model, data, the line on best.ckpt, metrics of `test`
     ),
     "CIFAR": ("ColourClassifier", "Colours", "val_loss", {"test_loss", "test_acc"}),
     "regression": ("Regression", "OnlyTraining", None, {"test/mse"}),
-    "multi-label": ("MultiLabel", "Labels", "val_loss", {"test_loss", "test_f1"}),
 }
 
 
@@ -91,7 +90,7 @@ def test_several_optimizers_log_each_batch_once_after_a_kill(run, tmp_path):
         last.write_bytes(saved)
 
 
-def test_a_schedule_over_all_steps_is_not_overrun_by_an_epoch_that_begins_again(run, tmp_path):
+def test_own_callbacks_stand_beside_the_run_s_and_an_epoch_that_begins_again_overruns_no_schedule(run, tmp_path):
     two = ("--trainer.max_epochs", 2)
     with pytest.raises(SystemExit):
         run("fit", "ColourClassifier", "Colours", *two, *with_callbacks(at(4)))
@@ -99,10 +98,6 @@ def test_a_schedule_over_all_steps_is_not_overrun_by_an_epoch_that_begins_again(
     last = checkpoint(tmp_path / "run")
     assert last["lr_schedulers"][0]["last_epoch"] == 10  # the last of the planned steps, although 14 were taken
     assert last["global_step"] == 14
-
-
-def test_own_checkpoints_and_own_early_stopping_stand_beside_those_of_the_run(run, tmp_path):
-    run("fit", "ColourClassifier", "Colours", "--trainer.max_epochs", 3)
     folder = tmp_path / "run/checkpoints"
     assert {path.name for path in folder.glob("*.ckpt")} == {"best.ckpt", "last.ckpt"}
     assert 1 <= len([*(folder / "callbacks").glob("*val_acc=*")]) <= 2
@@ -150,15 +145,11 @@ def predict(run, monkeypatch, tmp_path):
     return command
 
 
-def test_tensors_lists_and_dicts_are_saved_batch_by_batch(predict):
-    for what in ("tensor", "dict", "list"):
+def test_tensors_lists_and_dicts_are_saved_batch_by_batch_and_a_view_brings_no_more_than_itself(predict, tmp_path):
+    for what in ("tensor", "dict", "list", "view"):
         saved = predict(what)[1]
         expected = [Returns(what).predict_step(None, number) for number in range(4)]
         assert str(saved) == str(expected), what
-
-
-def test_a_view_brings_no_more_than_itself_into_the_file(predict, tmp_path):
-    predict("view")
     assert (tmp_path / "run/predictions.pt").stat().st_size < 10_000
 
 

@@ -49,13 +49,6 @@ def test_a_goal_is_met_up_to_its_limit(goal, met):
     assert goal.met is met
 
 
-@pytest.mark.parametrize(
-    ("value", "text"), [(0.00376, "0.00376"), (1.5, "1.5"), (20, "20"), (16.34, "16.3"), (71234.5, "71,234")]
-)
-def test_a_number_has_three_digits_and_no_exponent(value, text):
-    assert measure.number(value) == text
-
-
 def test_json_holds_versions_but_no_names_and_the_table_each_median_with_its_range_and_goal(tmp_path):
     publish_example(tmp_path)
     text = (tmp_path / "step_time.json").read_text(encoding="utf-8")
@@ -232,15 +225,3 @@ def test_the_parts_of_a_command_add_up_and_one_that_fails_is_not_measured(tmp_pa
     assert (tmp_path / "run/checkpoints/best.ckpt").is_file()
     with pytest.raises(RuntimeError, match="needs a trained model"):
         timed_command.measure_parts(["test", "--config", "configs/iris_binary.yaml"], tmp_path)
-
-
-def test_made_up_topics_are_the_same_every_time_and_have_the_share_of_wrong_labels():
-    from benchmarks.own_data import topics
-
-    (texts, labels), (tested, _) = topics(4, 0.0, 300)
-    assert topics(4, 0.0, 300)[0] == (texts, labels)
-    assert (len(texts), len(tested), len(set(labels))) == (300, 2_000, 4)
-    noisy, _ = topics(4, 0.5, 300)
-    assert noisy[0] == texts
-    wrong = sum(a != b for a, b in zip(labels, noisy[1], strict=True)) / 300
-    assert wrong == pytest.approx(0.5 * 3 / 4, abs=0.1)

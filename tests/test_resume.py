@@ -274,38 +274,13 @@ def test_a_resumed_runs_rate_follows_the_new_plan(cli, tmp_path):
     place = ("--trainer.default_root_dir", run)
     cli(*TEXT, *options, *place, "--trainer.max_epochs", 4)
     steps = last(run)["global_step"]
-    before = last(run)["state_dict"]
     cli(*TEXT, *options, *place, "--trainer.max_epochs", 8, "--ckpt_path", run / "checkpoints/last.ckpt")
-    after = last(run)
-    assert after["global_step"] == 2 * steps
+    assert last(run)["global_step"] == 2 * steps
 
     [rates] = [values for name, values in curves(run).items() if name.startswith("lr")]
     planned = [2 * (1 - step / steps) for step in range(steps)]
     planned += [2 * (1 - step / (2 * steps)) for step in range(steps, 2 * steps)]
     assert [rate for _, rate in rates] == pytest.approx(planned, abs=1e-6)
-
-    # The same 4 epochs once more, by hand.
-    from datamodules.text.sentences import TextDataModule
-
-    data = TextDataModule(
-        "tests/data/sentences.csv", oos_label="other", val_fraction=0.2, test_fraction=0.2, batch_size=8
-    )
-    data.setup("fit")
-    W, b = before["W.weight"], before["b"]
-    loader, step = data.train_dataloader(), steps
-    for epoch in range(4, 8):
-        loader.sampler.set_epoch(epoch)
-        for x, target, _ in loader:
-            x = x.to_dense()
-            error = (x @ W + b).softmax(dim=1)
-            error[torch.arange(len(target)), target] -= 1
-            rate = planned[step] / len(target)
-            W, b = W - rate * x.T @ error, b - rate * error.sum(dim=0)
-            step += 1
-    assert step == 2 * steps
-    torch.testing.assert_close(after["state_dict"]["W.weight"], W, atol=1e-5, rtol=0)
-    torch.testing.assert_close(after["state_dict"]["b"], b, atol=1e-5, rtol=0)
-    assert (W - before["W.weight"]).abs().max() > 0.05
 
 
 def test_torchs_own_scheduler_follows_the_new_plan_too(cli, tmp_path):

@@ -353,10 +353,6 @@ def with_weights(change):
     return edit
 
 
-def of_other_classes(checkpoint):
-    return checkpoint | {"hyper_parameters": checkpoint["hyper_parameters"] | {"class_names": ["a", "b", "c"]}}
-
-
 OTHER_FILES = {
     "a bare state_dict": (lambda checkpoint: checkpoint["state_dict"], "expected a Lightning checkpoint"),
     "no data": (without("IrisDataModule"), "IrisDataModule"),
@@ -368,14 +364,6 @@ OTHER_FILES = {
     "no finite number": (
         with_weights(lambda weight: weight * float("nan")),
         "numbers that are not finite: train again",
-    ),
-    "other classes": (
-        of_other_classes,
-        "hyper_parameters.class_names: expected ['setosa', 'versicolor', 'virginica']",
-    ),
-    "another class": (
-        lambda checkpoint: checkpoint | {"model_class": "SoftmaxRegression"},
-        "the checkpoint holds a SoftmaxRegression, but the configuration asks for a OneVsAll",
     ),
 }
 

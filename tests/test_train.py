@@ -15,10 +15,8 @@ from lightning.pytorch.callbacks import ProgressBar
 
 from cli.lightning_cli import TemplateCLI
 from cli.trainer_defaults import POSITIVE_OPTIONS
-from datamodules.table.iris import IrisDataModule
 from logreg.binary import BinaryLogit
 from tests.conftest import refused
-from tests.tools.ready import ready
 from tests.tools.runs import NO_BAR, ROOT, assert_same_state, contents, metrics, records, weights, with_callbacks
 from tests.tools.runs import checkpoint as load
 
@@ -121,44 +119,18 @@ def test_test_and_predict_work_from_the_saved_config_and_leave_the_files_of_the_
     assert new == reports | {"predictions.jsonl"}
 
 
-def test_metrics_and_predictions_are_those_of_the_checkpoints_model_on_the_test_rows(cli, run):
-    best = run / "checkpoints/best.ckpt"
-    cli("test", "--config", run / "config.yaml", "--ckpt_path", best)
-    cli("predict", "--config", run / "config.yaml", "--ckpt_path", best)
-
-    data = ready(IrisDataModule(classes=("versicolor", "virginica"), features=("petal length", "petal width"), seed=1))
-    model = BinaryLogit(2)
-    model.load_state_dict(load(run, "best")["state_dict"])
-    x, target = data.points("test")
-    with torch.no_grad():
-        proba = model.predict_proba(data.transform(x))
-    answer = proba.argmax(dim=1)
-
-    figures = metrics(run)
-    assert {"test/loss", "test/accuracy", "test/macro_f1"} <= set(figures)
-    assert all(isinstance(value, float) for value in figures.values())
-    assert figures["test/accuracy"] == pytest.approx(float((answer == target).float().mean()))
-
-    lines = records(run)
-    assert [line["label"] for line in lines] == [data.class_names[k] for k in answer]
-    assert [line["probability"] for line in lines] == pytest.approx(proba.amax(dim=1).tolist(), abs=1e-5)
-    assert [line["petal length (cm)"] for line in lines] == pytest.approx(x[:, 0].tolist(), abs=1e-3)
-
-
-def test_new_flowers_are_predicted_in_their_own_units(cli, run):
-    arguments = ("--config", run / "config.yaml", "--ckpt_path", run / "checkpoints/best.ckpt")
-    cli("predict", *arguments, "--data.predict_inputs", "[[3.0, 1.0], [6.5, 2.3]]")
-    lines = records(run)
-    assert [line["label"] for line in lines] == ["versicolor", "virginica"]
-
-
-def test_reports_go_where_the_user_says(cli, run, tmp_path):
+def test_new_flowers_are_predicted_in_their_own_units_and_where_the_user_says(cli, run, tmp_path):
     before = contents(run)
-    elsewhere = ("--trainer.default_root_dir", tmp_path / "elsewhere")
-    for command in ("test", "predict"):
-        cli(command, "--config", run / "config.yaml", "--ckpt_path", run / "checkpoints/best.ckpt", *elsewhere)
+    arguments = ("--config", run / "config.yaml", "--ckpt_path", run / "checkpoints/best.ckpt")
+    arguments += ("--trainer.default_root_dir", tmp_path / "elsewhere")
+    cli("predict", *arguments, "--data.predict_inputs", "[[3.0, 1.0], [6.5, 2.3]]")
+    cli("test", *arguments)
+    lines = records(tmp_path / "elsewhere")
+    assert [line["label"] for line in lines] == ["versicolor", "virginica"]
+    assert [line["petal length (cm)"] for line in lines] == [3.0, 6.5]
+    figures = metrics(tmp_path / "elsewhere")
+    assert {"test/loss", "test/accuracy", "test/macro_f1"} <= set(figures)
     assert contents(run) == before
-    assert {"test_metrics.json", "predictions.jsonl"} <= set(contents(tmp_path / "elsewhere"))
 
 
 # A second fit

@@ -11,7 +11,7 @@ from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor, Mode
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset, TensorDataset, random_split
-from torchmetrics.classification import MulticlassAccuracy, MultilabelF1Score
+from torchmetrics.classification import MulticlassAccuracy
 
 # Data
 
@@ -215,7 +215,7 @@ class LanguageModel(L.LightningModule):
         return loss
 
     def training_step(self, batch, batch_idx):
-        return self.step(batch, "train_loss")
+        return {"loss": self.step(batch, "train_loss")}
 
     def validation_step(self, batch, batch_idx):
         return self.step(batch, "val_loss")
@@ -316,42 +316,3 @@ class Regression(L.LightningModule):
     def configure_optimizers(self):
         optimizer = torch.optim.AdamW(self.parameters(), lr=0.02)
         return [optimizer], [torch.optim.lr_scheduler.StepLR(optimizer, step_size=1)]
-
-
-class MultiLabel(L.LightningModule):
-    """Several labels for each row, with a config that is a dict; metrics are collected by hand."""
-
-    def __init__(self, config: dict | None = None):
-        super().__init__()
-        self.config = config or {"hidden": 8}
-        self.save_hyperparameters()
-        self.net = nn.Sequential(nn.Linear(4, self.config["hidden"]), nn.ReLU(), nn.Linear(self.config["hidden"], 3))
-        self.f1 = MultilabelF1Score(num_labels=3)
-        self.outputs = []
-
-    def training_step(self, batch, batch_idx):
-        x, y = batch
-        return {"loss": F.binary_cross_entropy_with_logits(self.net(x), y)}
-
-    def validation_step(self, batch, batch_idx):
-        x, y = batch
-        logits = self.net(x)
-        self.f1(logits, y)
-        self.outputs.append(F.binary_cross_entropy_with_logits(logits, y))
-
-    def on_validation_epoch_end(self):
-        self.log_dict({"val_loss": torch.stack(self.outputs).mean(), "val_f1": self.f1})
-        self.outputs.clear()
-
-    test_step = validation_step
-
-    def on_test_epoch_end(self):
-        self.log_dict({"test_loss": torch.stack(self.outputs).mean(), "test_f1": self.f1})
-        self.outputs.clear()
-
-    def predict_step(self, batch, batch_idx):
-        x, _ = batch
-        return self.net(x).sigmoid(), [x.mean(dim=1)]
-
-    def configure_optimizers(self):
-        return torch.optim.Adam(self.parameters())
