@@ -75,14 +75,14 @@ def cli() -> Callable[..., None]:
     from cli.config import CALLBACKS
     from cli.main import main
 
-    def run(*arguments: object) -> None:
+    def run(*arguments: object, folder: Path = ROOT) -> None:
         words = [*map(str, arguments)]
         words[1:1] = ["--figures.enabled", "false"] if words[0] in ("fit", "test") and "figures" in CALLBACKS else []
         words += ["--refit", "false"] if words[0] == "fit" and "--refit" not in words else []
         with pytest.MonkeyPatch.context() as patch:
             patch.delenv("PL_GLOBAL_SEED", raising=False)  # of the command before
             patch.setattr(sys, "argv", ["train.py", *words])
-            patch.chdir(ROOT)
+            patch.chdir(folder)
             main()
 
     return run

@@ -43,29 +43,23 @@ def all_commands(device, config, run, *options):
     return jobs if config == "xor_mlp" else [*jobs, refit]
 
 
-def assert_equal_runs(folder):
-    """What the mock left is, to the bit, what the CPU left."""
-    checkpoints = [path.relative_to(folder) for path in sorted(folder.glob("cpu*/**/*.ckpt"))]
-    assert len(checkpoints) in (2, 6)  # best and last: of the run, of the run with --refit, and of the refit
-    for path in checkpoints:
-        run = folder / path.parents[1]
-        assert_same_state(folder / str(path.parents[1]).replace("cpu", "gpu", 1), run, path.stem)
-    for name in ("predictions.jsonl", "test_metrics.json", "metrics.csv", "per_class.csv", "errors.csv"):
-        assert (folder / "cpu" / name).read_text() == (folder / "gpu" / name).read_text(), name
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("config", [*CONFIGS, "text_csv"])
 def test_on_another_device_every_command_leaves_what_it_leaves_on_the_cpu(config, tmp_path):
     jobs = [each for device in ("cpu", "gpu") for each in all_commands(device, config, tmp_path / device)]
     assert run_jobs(tmp_path, *jobs) == ""
-    assert_equal_runs(tmp_path)
+    checkpoints = [path.relative_to(tmp_path) for path in sorted(tmp_path.glob("cpu*/**/*.ckpt"))]
+    assert len(checkpoints) in (2, 6)  # best and last: of the run, of the run with --refit, and of the refit
+    for path in checkpoints:
+        run = tmp_path / path.parents[1]
+        assert_same_state(tmp_path / str(path.parents[1]).replace("cpu", "gpu", 1), run, path.stem)
+    for name in ("predictions.jsonl", "test_metrics.json", "metrics.csv", "per_class.csv", "errors.csv"):
+        assert (tmp_path / "cpu" / name).read_text() == (tmp_path / "gpu" / name).read_text(), name
     on_cpu, on_gpu = ({path.name for path in (tmp_path / run / "figures").glob("*.png")} for run in ("cpu", "gpu"))
     assert on_cpu == on_gpu >= {"loss.png"} and len(on_cpu) >= 5  # those of the fit and of the test
 
 
 def test_a_fit_and_its_predictions_on_another_device_are_those_of_the_cpu(cli, short_fit, tmp_path):
-    pytest.importorskip("datamodules.text.sentences")
     expected, found = short_fit("text_csv"), tmp_path / "gpu"
     cli(*job("cpu", "predict", "text_csv", expected, "--ckpt_path", expected / "checkpoints/best.ckpt")[1])
     short = ("--trainer.max_epochs", 3, "--trainer.callbacks", "null", "--figures.enabled", "false")

@@ -24,17 +24,18 @@ EPOCHS = 23  # of 9 batches each: 207 updates
 EVALUATED = {"val": 1025, "test": 1027, "predict": 1027}  # one whole batch of 1,024, and a bit
 
 
-def sentences(path, rows, seed):
-    """A CSV of made-up sentences: some words go with their label, most with any; a few sentences have no label's."""
-    draw = random.Random(seed)
-    lines = ["text,label"]
-    for _ in range(rows):
-        label = draw.choice(["a", "b", "c", "d", "other"])
-        telling = [f"{label}{draw.randrange(20)}" for _ in range(2)] if label != "other" else []
-        text = telling + [f"word{draw.randrange(200)}" for _ in range(6)]
-        lines.append(f"{' '.join(draw.sample(text, len(text)))},{label}")
-    path.write_text("\n".join(lines) + "\n")
-    return path
+def sentence(draw, labels):
+    """A row of text: some words go with their label, most with any; a few sentences have no label's."""
+    label = draw.choice(labels)
+    telling = [f"{label}{draw.randrange(20)}" for _ in range(2)] if label != "other" else []
+    text = telling + [f"word{draw.randrange(200)}" for _ in range(6)]
+    return f"{' '.join(draw.sample(text, len(text)))},{label}"
+
+
+def point(draw, labels):
+    """A row of three numbers, around a centre for each label."""
+    label = draw.choice(labels)
+    return f"{draw.gauss(label, 1)},{draw.gauss(-label, 1)},{draw.gauss(0, 1)},cloud {label}"
 
 
 class Runs:
@@ -42,44 +43,45 @@ class Runs:
 
     def __init__(self, folder):
         self.folder, self.jobs = folder, []
-        self.files = {split: sentences(folder / f"{split}.csv", n, n) for split, n in (("val", 1025), ("test", 1027))}
 
-    def text(self, rows, dropout=0.0, decays=True):
+    def files(self, header, row, labels, number):
+        """Options that name a file for each split, of so many rows to train on."""
+        options = []
+        for split, rows in (("train", number), ("val", EVALUATED["val"]), ("test", EVALUATED["test"])):
+            draw, file = random.Random(rows), self.folder / f"{row.__name__}_{len(labels)}_{rows}.csv"
+            file.write_text("\n".join([header, *(row(draw, labels) for _ in range(rows)), ""]))
+            options += [f"--data.{split}_file", str(file)]
+        return options
+
+    def text(self, rows, dropout=0.0):
         """Arguments that make a softmax regression on sparse rows."""
-        train = self.folder / f"train_{rows}.csv"
-        if not train.exists():
-            sentences(train, rows, rows)
-        options = {f"{split}_file": file for split, file in (self.files | {"train": train}).items()}
         return [
             *("--config", "configs/text_csv.yaml", "--model.l2", "1e-5", "--model.bias_lr_factor", "0.025"),
-            *(("--model.lr_scheduler.power", "1") if decays else ("--model.lr_scheduler", "null")),
             # At a high rate chaos makes any difference of rounding large, and a temperature magnifies it.
             *("--model.init_args.lr", "2", "--model.calibrate", "false", "--trainer.log_every_n_steps", "50"),
-            *("--data.batch_size", "256", "--data.feature_dropout", str(dropout)),
+            *("--model.lr_scheduler.power", "1", "--data.batch_size", "256", "--data.feature_dropout", str(dropout)),
             *("--data.words", "{ngram_range: [1, 2]}", "--data.oos_label", "other"),
-            *(part for name, value in options.items() for part in (f"--data.{name}", str(value))),
+            *self.files("text,label", sentence, ["a", "b", "c", "d", "other"], rows),
         ]
 
     def table(self, model, rows):
         """Arguments that make another model, on dense rows."""
-        classes = 2 if model == "BinaryLogit" else 3
         return [
-            *("--seed_everything", "42", "--model", f"logreg.{model}", "--data", "on_ranks.Table"),
+            *("--seed_everything", "42", "--model", f"logreg.{model}", "--data", "datamodules.TableDataModule"),
             *("--model.optimizer", "torch.optim.SGD", "--model.optimizer.lr", "0.5", "--model.l2", "0.001"),
-            *("--data.num_rows", str(rows), "--data.num_classes", str(classes), "--data.seed", "0"),
+            *("--data.label_column", "label", "--data.batch_size", "256", "--data.seed", "0"),
+            *self.files("x1,x2,x3,label", point, [0, 1] if model == "BinaryLogit" else [0, 1, 2], rows),
         ]
 
     def add(self, name, data_and_model, ranks, dense=False, evaluate=True):
         """Plan fit, and test and predict of what it trained."""
         run, arguments = str(self.folder / name), [*data_and_model, *QUIET]
         epochs = ["--trainer.max_epochs", str(EPOCHS), "--trainer.check_val_every_n_epoch", str(EPOCHS)]
-        self._plan(["fit", *arguments, *epochs, "--trainer.default_root_dir", run], ranks, dense)
+        commands = [["fit", *arguments, *epochs, "--trainer.default_root_dir", run]]
         for command in ("test", "predict") if evaluate else ():
             place = ["--ckpt_path", f"{run}/checkpoints/last.ckpt", "--trainer.default_root_dir", f"{run}/{command}"]
-            self._plan([command, *arguments, *place], ranks, dense)
-
-    def _plan(self, arguments, ranks, dense=False):
-        self.jobs.append({"arguments": arguments, "ranks": ranks, "dense": dense})
+            commands.append([command, *arguments, *place])
+        self.jobs += [{"arguments": command, "ranks": ranks, "dense": dense} for command in commands]
 
     def run(self):
         jobs = self.folder / "jobs.json"
@@ -99,7 +101,6 @@ class Runs:
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     """The first comparisons, with a last batch of 1 row, which leaves one of two ranks without any."""
-    pytest.importorskip("datamodules.text.sentences")
     runs = Runs(tmp_path_factory.mktemp("ranks"))
     runs.add("softmax_1", runs.text(2049, dropout=0.3), ranks=1)
     runs.add("softmax_2", runs.text(2049, dropout=0.3), ranks=2)
@@ -111,7 +112,6 @@ def runs(tmp_path_factory):
 @pytest.fixture(scope="module")
 def more_runs(tmp_path_factory):
     """The other combinations of model and rows, and 4 ranks."""
-    pytest.importorskip("datamodules.text.sentences")
     runs = Runs(tmp_path_factory.mktemp("more_ranks"))
     for ranks in (1, 2, 4):
         runs.add(f"softmax_{ranks}", runs.text(2053), ranks, evaluate=False)
@@ -303,7 +303,6 @@ FIT += ["--data.oos_label", "other"]
 
 @pytest.mark.slow
 def test_the_command_line_starts_the_second_process_by_itself(cli, tmp_path):
-    pytest.importorskip("datamodules.text.sentences")
     ranks = ["--trainer.accelerator", "cpu", "--trainer.devices", "2", "--trainer.strategy", "ddp"]
     output = finish("train.py", *FIT, *ranks, "--trainer.default_root_dir", tmp_path / "two")
     cli(*FIT, "--trainer.default_root_dir", tmp_path / "one")
@@ -332,7 +331,6 @@ def line_for_several_machines():
 
 @pytest.mark.slow
 def test_the_documented_line_for_two_machines_does_what_one_process_does(cli, tmp_path):
-    pytest.importorskip("datamodules.text.sentences")
     run, (torchrun, trainer) = tmp_path / "two", line_for_several_machines()
     nodes = [*trainer, "--trainer.accelerator", "cpu", "--trainer.default_root_dir", run]
 
@@ -376,7 +374,6 @@ exit $failed
 @pytest.mark.slow
 def test_the_documented_line_for_slurm_does_what_one_process_does(cli, tmp_path):
     """With an srun that starts the processes of both nodes here."""
-    pytest.importorskip("datamodules.text.sentences")
     [line] = re.findall(r"`(srun .*) fit --config \S+ (.*)`", (ROOT / "docs/devices.md").read_text())
     command, trainer = (part.replace("-node 4", "-node 1").replace("devices 4", "devices 1").split() for part in line)
     assert command[:5] == ["srun", "--nodes", "2", "--ntasks-per-node", "1"] and "1" in trainer

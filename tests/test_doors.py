@@ -126,22 +126,12 @@ def test_a_misspelt_column_is_told_of_beside_right_ones(cli, table, predicted, t
         classifier.predict([right, wrong])
     with pytest.raises(SystemExit, match=message):
         predicted(run, "--data.predict_inputs", json.dumps([right, wrong]))
-    frame = np.array([[30, "Oslo"]], dtype=object).view(NamedColumns)
-    frame.columns = ["Age", "Town"]
-    with pytest.raises(ValueError, match="expected a column 'age', 'town', got Age, Town"):
-        classifier.predict(frame)
     capsys.readouterr()
     predicted(run, "--data.predict_file", write(tmp_path / "new.jsonl", [right, wrong]))
     said = "1 of 2 predict rows lack a column, whose value counts as missing"
     assert f"{said}: {tmp_path}/new.jsonl line 2 has no 'town', but 'age', 'twon'" in capsys.readouterr().err
     with pytest.raises(SystemExit, match="categorical_columns: the file has no column 'twon'"):
         table(rows_of(40, town=["Oslo"]), ".csv", "--data.categorical_columns", "[twon]")
-
-
-class NamedColumns(np.ndarray):
-    """What is asked of a data frame."""
-
-    columns = ()
 
 
 @pytest.mark.parametrize("cell", ["unknown", "inf"])

@@ -101,19 +101,12 @@ def test_names_of_the_same_kind_in_a_folder_of_one_s_own_are_not(cli, tmp_path):
     assert {path.name for path in (tmp_path / "mine").iterdir()} == {"best.ckpt", "last.ckpt"}
 
 
-def test_the_user_s_own_checkpoints_keep_their_scores_on_a_resume(cli, tmp_path, monkeypatch):
+def test_the_user_s_own_checkpoints_keep_their_scores_on_a_resume(cli, tmp_path):
     """The run is named by a relative path, as in the default runs/NAME."""
-    pytest.importorskip("datamodules.table.iris")
-    monkeypatch.chdir(tmp_path)
     mine = with_callbacks(("ModelCheckpoint", {"monitor": "train/loss", "filename": "{step}", "save_top_k": 2}))
-    from cli.main import main
-
-    config = str(ROOT / IRIS[2])
     for epochs, resume in ((3, ()), (6, ("--ckpt_path", "runs/r/checkpoints/last.ckpt"))):
-        words = ("fit", "--config", config, *QUIET, *mine, "--figures.enabled", "false", *resume)
-        words += ("--trainer.default_root_dir", "runs/r", "--trainer.max_epochs", epochs)
-        monkeypatch.setattr("sys.argv", ["train.py", *map(str, words)])
-        main()
+        place = ("--trainer.default_root_dir", "runs/r", "--trainer.max_epochs", epochs)
+        cli("fit", "--config", ROOT / IRIS[2], *QUIET, *mine, *place, *resume, folder=tmp_path)
     assert len([*(tmp_path / "runs/r/checkpoints/callbacks").glob("step=*.ckpt")]) == 2
 
 
@@ -353,11 +346,6 @@ def test_hyperparameters_that_cannot_be_saved_are_refused_before_the_first_step(
     assert "hyper_parameters.act is a " in line
     assert "save_hyperparameters(ignore=['act'])" in line
     assert not (tmp_path / "run").exists()
-
-
-def test_paths_among_hyperparameters_become_strings(own_net):
-    run = own_net("pass", HPARAMS % "1")
-    assert load(run)["hyper_parameters"] == {"folder": "data/x", "act": 1}
 
 
 BY_HAND = """

@@ -75,19 +75,11 @@ def test_several_files_and_vectors_that_are_not_scaled_train(fit, cli, tmp_path)
     assert (run / "test_metrics.json").is_file()
 
 
-def test_a_saved_config_works_from_any_folder(cli, tmp_path, monkeypatch):
-    from cli.main import main
-
+def test_a_saved_config_works_from_any_folder(cli, tmp_path):
     write(tmp_path / "mine.csv", ROWS)
-    options = ["--data.train_file", "mine.csv", "--trainer.default_root_dir", "run", "--refit", "false"]
-    for folder, command in (
-        (tmp_path, ["fit", "--config", CONFIG, *options, *SHORT, "--figures.enabled", "false"]),
-        (ROOT, ["test", "--config", tmp_path / "run/config.yaml", "--ckpt_path", "best", "--figures.enabled", "false"]),
-    ):
-        monkeypatch.chdir(folder)
-        monkeypatch.delenv("PL_GLOBAL_SEED", raising=False)
-        monkeypatch.setattr(sys, "argv", ["train.py", *map(str, command)])
-        main()
+    options = ["--data.train_file", "mine.csv", "--trainer.default_root_dir", "run"]
+    cli("fit", "--config", CONFIG, *options, *SHORT, folder=tmp_path)
+    cli("test", "--config", tmp_path / "run/config.yaml", "--ckpt_path", "best")
     assert (tmp_path / "run/test_metrics.json").is_file()
 
 

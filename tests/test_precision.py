@@ -4,8 +4,6 @@ from functools import cache
 
 import pytest
 import torch
-from lightning.fabric.utilities.device_parser import _select_auto_accelerator
-from lightning.pytorch.trainer.connectors.accelerator_connector import _AcceleratorConnector
 
 from tests.conftest import refused
 from tests.tools.runs import NO_BAR, assert_close_weights, finish, metrics, records, weights
@@ -92,16 +90,6 @@ def test_fp16_with_the_update_by_hand_is_refused_with_a_line_that_names_bf16(cli
 
 
 # Accelerators
-
-
-@pytest.mark.slow
-def test_auto_finds_a_device_by_itself(cli, expected, tmp_path, monkeypatch):
-    monkeypatch.setattr(_AcceleratorConnector, "_choose_auto_accelerator", staticmethod(_select_auto_accelerator))
-    found, figures, _ = use(cli, "iris_ova", tmp_path / "run", "--trainer.accelerator", "auto")
-    before, before_figures, _ = expected("iris_ova")
-    for name, value in found.items():
-        torch.testing.assert_close(value, before[name], atol=1e-4, rtol=1e-4)
-    assert figures == pytest.approx(before_figures, abs=1e-3)
 
 
 def test_a_gpu_that_is_not_there_is_named_in_one_line(cli, tmp_path):

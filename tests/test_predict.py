@@ -169,35 +169,22 @@ def test_the_checkpoint_holds_the_vocabulary_of_the_training_rows_alone(trained)
 # --- predict --------------------------------------------------------------------------------------------------------
 
 
-def as_texts(folder, monkeypatch):
-    return ["--data.predict_inputs", json.dumps(QUESTIONS, ensure_ascii=False)]
+FILES = {
+    "q.txt": "\n".join(QUESTIONS),
+    "q.csv": "\ufeffid,text\n" + "\n".join('{},"{}"'.format(n, q.replace('"', '""')) for n, q in enumerate(QUESTIONS)),
+    "q.jsonl": "\n".join(json.dumps({"text": question}) for question in QUESTIONS),
+    "-": "\r\n".join(QUESTIONS),  # standard input
+}
 
 
-def as_txt(folder, monkeypatch):
-    (folder / "q.txt").write_bytes("\n".join(QUESTIONS).encode())
-    return ["--data.predict_file", folder / "q.txt"]
-
-
-def as_csv(folder, monkeypatch):
-    with open(folder / "q.csv", "w", newline="", encoding="utf-8-sig") as file:
-        csv.writer(file).writerows([("id", "text"), *enumerate(QUESTIONS)])
-    return ["--data.predict_file", folder / "q.csv"]
-
-
-def as_jsonl(folder, monkeypatch):
-    (folder / "q.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in QUESTIONS))
-    return ["--data.predict_file", folder / "q.jsonl"]
-
-
-def as_standard_input(folder, monkeypatch):
-    content = io.BytesIO("\r\n".join(QUESTIONS).encode())
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(content, encoding="utf-8"))
-    return ["--data.predict_file", "-"]
-
-
-@pytest.mark.parametrize("way", [as_texts, as_txt, as_csv, as_jsonl, as_standard_input])
-def test_predictions_are_scikit_learns_vectors_times_the_weights_by_hand(trained, predict, tmp_path, monkeypatch, way):
-    found = predict(*way(tmp_path, monkeypatch))
+@pytest.mark.parametrize("name", [None, *FILES])
+def test_predictions_are_scikit_learns_vectors_times_the_weights_by_hand(trained, predict, tmp_path, monkeypatch, name):
+    if name is None:
+        found = predict("--data.predict_inputs", json.dumps(QUESTIONS, ensure_ascii=False))
+    else:
+        (tmp_path / name).write_bytes(FILES[name].encode())
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(FILES[name].encode()), encoding="utf-8"))
+        found = predict("--data.predict_file", name if name == "-" else tmp_path / name)
     assert [list(record) for record in found] == [KEYS] * len(QUESTIONS)
     assert [record["text"] for record in found] == QUESTIONS
     rows = zip(found, trained.proba(QUESTIONS), trained.answers(QUESTIONS), trained.vectors(QUESTIONS), strict=True)

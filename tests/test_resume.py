@@ -129,7 +129,6 @@ STOPPED += ("--trainer.log_every_n_steps", "1", "--checkpoint.every_n_train_step
 
 def fit_and_signal(number, run, arguments):
     """A real `python train.py fit`, sent a signal once it has saved for the first time: exit status and output."""
-    pytest.importorskip("datamodules.text.sentences")
     process = subprocess.Popen(
         [sys.executable, "train.py", *arguments, "--trainer.default_root_dir", str(run)],
         **{"cwd": ROOT, "env": ENVIRONMENT, "text": True},
@@ -357,7 +356,6 @@ def in_forks(script, *arguments):
 @pytest.mark.slow
 def test_a_resume_killed_before_its_first_checkpoint_loses_neither_config_nor_curves(tmp_path):
     """The killed resume asks for another rate, which must not be taken for that of last.ckpt."""
-    pytest.importorskip("datamodules.table.iris")
     script = """
 run, log = Path(folder, "run"), Path(folder, "log")
 fit = [*arguments, "--trainer.default_root_dir", str(run)]
@@ -429,13 +427,12 @@ def test_a_disk_that_fills_up_leaves_the_checkpoints_whole_and_the_run_goes_on_o
 
 SIZES = (500, 2_000, 4_000, 64_000, 230_000)
 WITH_PICTURES = ("fit", "--config", "configs/iris_binary.yaml", "--trainer.max_epochs", "4", *NO_BAR)
-WITH_PICTURES += ("--trainer.accelerator", "cpu")
+WITH_PICTURES += ("--trainer.accelerator", "cpu", "--trainer.devices", "1", "--refit", "false")
 
 
 @pytest.fixture(scope="module")
 def half_done(tmp_path_factory):
     """A run that was killed in its third of four epochs, beside the same one unbroken."""
-    pytest.importorskip("datamodules.table.iris")
     folder = tmp_path_factory.mktemp("half_done")
     script = """
 for name, first, status in (("killed", partial(die_at, 9), 9), ("straight", lambda: None, 0)):

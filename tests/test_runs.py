@@ -301,7 +301,6 @@ class Dies(L.Callback):
     "step", [pytest.param(15, marks=SLOW), pytest.param(3, marks=pytest.mark.nightly)]
 )  # after and before the first checkpoint
 def test_torchrun_ends_a_run_of_which_a_worker_was_killed_as_if_nothing_had_happened(tmp_path, step):
-    pytest.importorskip("datamodules.table.iris")
     (tmp_path / "dies.py").write_text(DIES.format(step=step))
     environment = {"PYTHONPATH": str(tmp_path)}
     environment["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"  # or gloo reads the dead worker's address
@@ -320,7 +319,6 @@ def test_torchrun_ends_a_run_of_which_a_worker_was_killed_as_if_nothing_had_happ
 
 
 def test_variables_and_the_home_folder_in_paths_are_expanded(cli, tmp_path, monkeypatch):
-    pytest.importorskip("datamodules.text.sentences")  # with which the table's config goes
     for name, folder in (("HOME", "home"), ("SCRATCH", "scratch")):
         (tmp_path / folder).mkdir()
         monkeypatch.setenv(name, str(tmp_path / folder))
@@ -364,7 +362,6 @@ def test_the_config_of_a_run_that_is_no_utf8_is_named_and_a_resume_keeps_it(cli,
 @pytest.mark.parametrize("config", [TEXT, TABLE])
 @pytest.mark.parametrize("option", ["train_file", *(pytest.param(f"{s}_file", marks=SLOW) for s in ("val", "test"))])
 def test_a_file_that_is_gone_is_named_with_its_option(cli, tmp_path, config, option):
-    pytest.importorskip("datamodules.text.sentences")
     source = yaml.safe_load((ROOT / config).read_text())["data"]["init_args"]["train_file"]
     (tmp_path / "rows.csv").write_bytes((ROOT / source).read_bytes())
     run = fit(cli, config, tmp_path / "run", f"--data.{option}", tmp_path / "rows.csv")

@@ -4,23 +4,26 @@ import os
 import pickle
 import random
 from itertools import product
-from pathlib import Path
-from pydoc import locate
 
+import lightning as L
 import pytest
 import torch
 import yaml
 
 from callbacks.run.checkpoint_io import AtomicCheckpointIO
+from datamodules.table.iris import IrisDataModule
+from datamodules.table.xor import XORDataModule
+from datamodules.text.sentences import TextDataModule
 from deploy.classifier import Classifier
 from logreg.binary import BinaryLogit
 from logreg.net_classifier import MLP, NetClassifier
+from logreg.one_vs_all import OneVsAll
+from logreg.softmax import SoftmaxRegression
 from tests.conftest import refused as one_line
 from tests.tools.ready import ready
+from tests.tools.runs import NO_BAR
 
-ROOT = Path(__file__).parents[1]
-CONFIGS = sorted(path.stem for path in (ROOT / "configs").glob("*.yaml"))
-QUIET = ("--trainer.callbacks", "null", "--trainer.enable_progress_bar", "false", "--trainer.logger", "false")
+QUIET = (*NO_BAR, "--trainer.callbacks", "null", "--trainer.logger", "false")
 
 
 class Payload:
@@ -117,7 +120,7 @@ ROWS = {
 }
 
 
-@pytest.mark.parametrize("config", [config for config in ROWS if config in CONFIGS])
+@pytest.mark.parametrize("config", ROWS)
 def test_a_flipped_bit_is_refused_or_changes_no_prediction(trained, tmp_path, config):
     good = trained(config)
     expected = Classifier.load(good).predict_proba(ROWS[config])
@@ -165,10 +168,6 @@ def test_protection_cannot_be_switched_off(refused, monkeypatch, poison, command
 
 
 def test_a_trainer_that_is_built_by_hand_around_our_checkpoint_files_is_protected(tmp_path, victim, poison):
-    import lightning as L
-
-    from datamodules.table.iris import IrisDataModule
-
     trainer = L.Trainer(plugins=[AtomicCheckpointIO()], default_root_dir=tmp_path, max_epochs=1, barebones=True)
     model, data = BinaryLogit(2), ready(IrisDataModule(classes=["versicolor", "virginica"], features=["petal length"]))
     for command in (trainer.fit, trainer.validate, trainer.test, trainer.predict):
@@ -196,22 +195,13 @@ def test_files_that_are_no_checkpoints_are_not_run_either(refused, tmp_path, vic
 # load_from_checkpoint
 
 
-def with_config(*cases):
-    """Of pairs (class path, config) those whose config was not deleted with its task, with the class itself."""
-    return [(locate(path), config) for path, config in cases if config in CONFIGS]
-
-
-MODELS = with_config(
-    ("logreg.binary.BinaryLogit", "iris_binary"),
-    ("logreg.one_vs_all.OneVsAll", "iris_ova"),
-    ("logreg.softmax.SoftmaxRegression", "text_csv"),
-    ("logreg.net_classifier.NetClassifier", "xor_mlp"),
-)
-DATA = with_config(
-    ("datamodules.table.iris.IrisDataModule", "iris_binary"),
-    ("datamodules.table.xor.XORDataModule", "xor_mlp"),
-    ("datamodules.text.sentences.TextDataModule", "text_csv"),
-)
+MODELS = [
+    (BinaryLogit, "iris_binary"),
+    (OneVsAll, "iris_ova"),
+    (SoftmaxRegression, "text_csv"),
+    (NetClassifier, "xor_mlp"),
+]
+DATA = [(IrisDataModule, "iris_binary"), (XORDataModule, "xor_mlp"), (TextDataModule, "text_csv")]
 each_kind = pytest.mark.parametrize(("kind", "config"), [*MODELS, *DATA], ids=lambda v: getattr(v, "__name__", None))
 
 

@@ -5,6 +5,8 @@ import re
 import shutil
 import subprocess
 import sys
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +19,17 @@ from cli.lightning_cli import TemplateCLI
 from cli.trainer_defaults import POSITIVE_OPTIONS
 from logreg.binary import BinaryLogit
 from tests.conftest import refused
-from tests.tools.runs import NO_BAR, ROOT, assert_same_state, contents, metrics, records, weights, with_callbacks
+from tests.tools.runs import (
+    NO_BAR,
+    ROOT,
+    assert_same_state,
+    contents,
+    metrics,
+    read_csv,
+    records,
+    weights,
+    with_callbacks,
+)
 from tests.tools.runs import checkpoint as load
 
 IRIS = ("fit", "--config", "configs/iris_binary.yaml")
@@ -73,9 +85,7 @@ def test_saved_config_is_resolved_and_does_not_name_the_place_of_the_run(trained
 
 
 def test_training_curves_have_a_point_for_every_batch(trained):
-    rows = (trained / "metrics.csv").read_text().splitlines()
-    column = rows[0].split(",").index("train/loss")
-    assert sum(bool(row.split(",")[column]) for row in rows[1:]) == 6 * 4
+    assert sum(bool(row["train/loss"]) for row in read_csv(trained / "metrics.csv")) == 6 * 4
 
 
 @pytest.mark.parametrize(
@@ -347,28 +357,24 @@ def test_a_bad_option_ends_in_one_line_and_leaves_no_run(cli, tmp_path, case):
     assert list(tmp_path.iterdir()) == []
 
 
-def change(text):
-    """Edit iris_binary.yaml as a dictionary: {"trainer.max_epochs": 1} sets, and makes, that key."""
+def change(path, value):
+    """Sets one place of a configuration, as "trainer.max_epochs"."""
 
     def edit(config):
-        for path, value in text.items():
-            *parents, key = path.split(".")
-            place = config
-            for parent in parents:
-                place = place[parent]
-            place[key] = value
+        *parents, key = path.split(".")
+        reduce(getitem, parents, config)[key] = value
         return yaml.safe_dump(config)
 
     return edit
 
 
 BAD_FILES = {
-    "unknown section": (change({"colour": "red"}), "'colour'"),
-    "unknown model key": (change({"model.init_args.lrr": 1}), "'lrr' is not accepted"),
-    "unknown data key": (change({"data.init_args.featurs": []}), "'featurs' is not accepted"),
-    "unknown trainer key": (change({"trainer.max_epoch": 1}), "'trainer.max_epoch'"),
+    "unknown section": (change("colour", "red"), "'colour'"),
+    "unknown model key": (change("model.init_args.lrr", 1), "'lrr' is not accepted"),
+    "unknown data key": (change("data.init_args.featurs", []), "'featurs' is not accepted"),
+    "unknown trainer key": (change("trainer.max_epoch", 1), "'trainer.max_epoch'"),
     **{
-        f"list for {place}": (change({place: ["a"]}), rf'bad\.yaml: expected a map .* as "{place}", got \[\'a\'\]')
+        f"list for {place}": (change(place, ["a"]), rf'bad\.yaml: expected a map .* as "{place}", got \[\'a\'\]')
         for place in ("data", "model", "trainer", "checkpoint", "model.init_args", "data.init_args")
     },
     "list for the whole": (lambda config: "- a\n- b\n", r"whole file.*\['a', 'b'\]"),
@@ -472,18 +478,15 @@ def test_a_rank_without_a_world_is_refused_and_harms_nothing(cli, monkeypatch, r
     assert contents(run) == before
 
 
-COPIES = {
-    "ddp_spawn": ("--trainer.strategy", "ddp_spawn"),
-    "DDPStrategy": ("--trainer.strategy", "DDPStrategy", "--trainer.strategy.start_method", "fork"),
-}
+FORKS = ("DDPStrategy", "--trainer.strategy.start_method", "fork")
 
 
-@pytest.mark.parametrize(("command", "copies"), [*(("fit", copies) for copies in COPIES), ("test", "ddp_spawn")])
+@pytest.mark.parametrize(("command", "copies"), [("fit", ["ddp_spawn"]), ("test", ["ddp_spawn"]), ("fit", FORKS)])
 def test_processes_that_are_copies_of_this_one_are_refused_and_nothing_is_harmed(cli, run, command, copies):
     before, place = contents(run), ("--trainer.default_root_dir", run)
     last = ("--ckpt_path", run / "checkpoints/last.ckpt")  # also of the resumed run nothing changes
     devices = ("--trainer.accelerator", "cpu", "--trainer.devices", 2)
-    line = refused(cli, command, *IRIS[1:], *QUICK, *place, *last, *devices, *COPIES[copies])
+    line = refused(cli, command, *IRIS[1:], *QUICK, *place, *last, *devices, "--trainer.strategy", *copies)
     assert "use --trainer.strategy ddp" in line
     assert contents(run) == before
 

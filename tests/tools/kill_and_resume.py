@@ -110,7 +110,7 @@ def outcome(run: Path) -> dict[str, Any]:
         state["callbacks"] = {key.split("{")[0]: value for key, value in state["callbacks"].items()}
         state.pop("loops")  # its counters tell how often a loop was started
     found["curves"] = [{key: value for key, value in row.items() if value} for row in read_csv(run / "metrics.csv")]
-    found["files"] = sorted(path.name for path in [*run.glob("[!.e]*"), *(run / "checkpoints").iterdir()])
+    found["files"] = sorted(path.name for path in [*run.glob("[!.e]*"), *run.glob("checkpoints/[!.]*")])
     board = read_events(run)
     found["scalars"] = {tag: [(e.step, e.value) for e in board.Scalars(tag)] for tag in board.Tags()["scalars"]}
     found["images"] = {

@@ -19,35 +19,12 @@ import sklearn.feature_extraction.text
 import sklearn.metrics  # noqa: F401 - so that the forked processes need not
 import torch
 import torch.distributed as dist
-from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 from forked_cli import run_cli
 
 import logreg.distributed
-from datamodules.table.tabular import TabularDataModule
-
-
-class Table(TabularDataModule):
-    """Clouds of points, as many as you like; 1,025 for validation and 1,027 for the test.
-
-    Both are one batch of 1,024 and a bit, so that of two processes one has more rows than the other, or all.
-    """
-
-    def __init__(self, num_rows: int, num_classes: int, batch_size: int = 256, seed: int = 1) -> None:
-        super().__init__(batch_size=batch_size, seed=seed)
-        self.num_rows, self.class_names = num_rows, [f"cloud {number}" for number in range(num_classes)]
-        self.feature_names = ["x1", "x2", "x3"]
-
-    def load_splits(self) -> dict[str, tuple[Tensor, Tensor]]:
-        generator = torch.Generator().manual_seed(self.seed)
-        centres = 2 * torch.randn(self.num_classes, 3, generator=generator)
-        splits = {}
-        for split, rows in (("train", self.num_rows), ("val", 1025), ("test", 1027)):
-            target = torch.randint(self.num_classes, (rows,), generator=generator)
-            splits[split] = centres[target] + torch.randn(rows, 3, generator=generator), target
-        return splits
 
 
 class Notes(L.Callback):
