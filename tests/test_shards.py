@@ -33,17 +33,8 @@ def options(tmp_path, sizes, hash_once):
     files = shards(tmp_path / f"{len(sizes)}_shards", sizes)
     cache = ("--data.cache_dir", tmp_path / "cache", "--data.hash_once", hash_once, "--data.num_hashes", 2**12)
     rates = ("--model.lr", 2, "--data.batch_size", 36, "--data.val_fraction", 0.14)
-    return [
-        "--config",
-        "configs/text_shards.yaml",
-        "--data.train_files",
-        files,
-        *cache,
-        *rates,
-        *NO_BAR,
-        "--trainer.callbacks",
-        "null",
-    ]
+    quiet = (*NO_BAR, "--trainer.callbacks", "null")
+    return ["--config", "configs/text_shards.yaml", "--data.train_files", files, *cache, *rates, *quiet]
 
 
 @pytest.mark.slow
