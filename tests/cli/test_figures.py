@@ -1,6 +1,5 @@
 """Pictures on the command line: there after `fit` and `test`, beside the run, and gone with one flag."""
 
-import csv
 import shutil
 from collections import Counter
 
@@ -12,6 +11,7 @@ from sklearn.metrics import confusion_matrix, roc_auc_score
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from callbacks.figures import evaluation, plots
+from tests.tools.runs import read_csv
 
 pytest.importorskip("datamodules.text.sentences", reason="deleted with its task")
 QUIET = ("--trainer.enable_progress_bar", "false", "--trainer.logger", "false")
@@ -19,11 +19,6 @@ TEXT = ("--config", "configs/text_csv.yaml", "--data.oos_label", "other", *QUIET
 TEXT += ("--data.words", "{ngram_range: [1, 2]}", "--data.batch_size", 128, "--data.feature_dropout", 0.3)
 PICTURES = {"confusion", "top_features"}  # of fewer than 100 rows
 VAL_PICTURES = {f"val_{name}" for name in PICTURES}
-
-
-def read_csv(path):
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def test_a_test_of_sentences_leaves_pictures_and_tables_and_one_flag_leaves_them_out(cli, tmp_path, capsys):
@@ -88,8 +83,7 @@ def test_a_fit_ends_with_pictures_of_the_validation_rows_as_its_best_state_answe
     torch.testing.assert_close(rows.scores, (W - W.mean(dim=1, keepdim=True)) / rows.temperature)
     number = torch.load(run / "checkpoints/best.ckpt", weights_only=True)["epoch"] + 1
     assert rows.caption == f"{len(target)} validation rows, answered by best.ckpt of epoch {number}"
-    with (run / "metrics.csv").open(newline="") as file:
-        curves = [row for row in csv.DictReader(file) if row["val/loss"]]
+    curves = [row for row in read_csv(run / "metrics.csv") if row["val/loss"]]
     logged = curves[number - 1]
     assert float(logged["val_at_threshold/threshold"]) == pytest.approx(rows.threshold)
     out = np.array(target) == len(classifier.class_names) - 1

@@ -172,6 +172,7 @@ def test_points_stay_in_their_place_and_only_the_misclassified_are_ringed():
     assert [ring.get_offsets().tolist() for ring in rings] == [[[-1.0, 1.0]]]
     assert ax.get_title() == "Epoch 3: 1 of 4 rows misclassified"
     points = [mark for mark in marks(ax) if mark not in rings]
+    assert rings[0].get_sizes() > 2 * points[0].get_sizes().max()
     assert sorted(place for mark in points for place in mark.get_offsets().tolist()) == x.tolist()
 
 

@@ -58,8 +58,7 @@ def test_few_classes_have_a_confusion_matrix_with_scikit_learns_counts():
 
 
 def test_many_classes_have_bars_of_their_most_confused_pairs_and_a_matrix_of_their_groups():
-    groups = ["even" if k % 2 == 0 else "odd" for k in range(21)]
-    figures, target, proba = drawn(21, groups=groups)
+    figures, target, proba = drawn(21, groups=[f"group {k % 3}" for k in range(21)])
     assert list(figures)[:2] == ["confused_pairs", "confusion_of_groups"]
     (ax,) = figures["confused_pairs"].axes
     matrix = confusion_matrix(target, proba.argmax(axis=1), labels=range(21))
@@ -71,7 +70,7 @@ def test_many_classes_have_bars_of_their_most_confused_pairs_and_a_matrix_of_the
         truth, answer = (int(name.removeprefix("class ")) for name in label.get_text().split("  →  "))
         assert matrix[truth, answer] == width
     (ax,) = figures["confusion_of_groups"].axes
-    counts = confusion_matrix(target % 2, proba.argmax(axis=1) % 2)
+    counts = confusion_matrix(target % 3, proba.argmax(axis=1) % 3)
     assert texts(ax) == [str(count) for count in counts.flatten()]
 
 
