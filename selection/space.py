@@ -30,10 +30,7 @@ def read_space(file: str) -> tuple[Space, dict[str, Any]]:
     """
     import optuna
 
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
     space, values, trial = load_yaml(read_config(Path(file)), file), dict[str, Any](), optuna.create_study().ask()
-    if not isinstance(space, dict):
-        raise ValueError(f"{file}: expected a map of options, got {space}")
     for name, of in space.items():
         try:
             space[name] = of = [*map(as_text, of)] if isinstance(of, list) else of

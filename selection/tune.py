@@ -65,7 +65,6 @@ def open_study(file: Path, direction: str, seed: int, num_startup_trials: int) -
     import optuna
     from sqlalchemy.exc import SQLAlchemyError  # which comes with Optuna
 
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
     file.parent.mkdir(parents=True, exist_ok=True)
     pruner = optuna.pruners.MedianPruner(n_startup_trials=num_startup_trials)
     options: Any = {"study_name": "tune", "load_if_exists": True, "direction": direction, "pruner": pruner}
@@ -87,10 +86,12 @@ class Search:
         self.command, self.arguments, configured = arguments, arguments, Configured(arguments, **OPTIONS)
         if find_spec("optuna") is None:
             raise ValueError('a search needs Optuna: pip install -e ".[tune]"')
+        from optuna.logging import ERROR, set_verbosity
+
+        set_verbosity(ERROR)
         self.options = options = configured.config
-        minutes = options.minutes or (None if options.grid else 1)
-        self.seconds = 60 * minutes if minutes else None
-        self.end, self.unit = monotonic() + (self.seconds or inf), "folds"
+        self.minutes = options.minutes or (inf if options.grid else 1)
+        self.end, self.unit = monotonic() + 60 * self.minutes, "folds"
         data, model = (locate(options[section].class_path) for section in ("data", "model"))
         if options.space is None or (offers(data, "load_splits") and offers(model, "predict_proba")):
             self.judge, self.metric = self.by_folds, (options.metric or "nll").removeprefix("val/")
@@ -151,10 +152,10 @@ class Search:
         warnings.filterwarnings("ignore", "clamping frac")  # the progress bar's, of a fit that ends after its time
         if self.is_enough():
             return
-        number = len(self.trials("WAITING")) if self.seconds is None else None
+        # A number or a time, for the progress bar to know the end.
+        end = {"timeout": 60 * self.minutes} if self.minutes < inf else {"n_trials": len(self.trials("WAITING"))}
         stop = [lambda study, _: self.is_enough() and study.stop()]
-        ends: Any = {"timeout": self.seconds, "n_trials": number, "catch": TimeoutError, "callbacks": stop}
-        self.study.optimize(self.measure, show_progress_bar=True, **ends)
+        self.study.optimize(self.measure, catch=TimeoutError, callbacks=stop, show_progress_bar=True, **end)
 
     def measure(self, trial: Any) -> float:
         """The metric with the options of a trial; options that cannot be fitted count as worse than all others."""
