@@ -1,7 +1,6 @@
 """A configured logger stands beside the run's own, gets all that they get, and goes on after a resume and in `test`."""
 
 import shutil
-import sys
 from collections import defaultdict
 from typing import ClassVar
 
@@ -49,13 +48,6 @@ class Recorder(Logger):
         self.experiment["pictures"][key] = (step, images[0].shape)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def importable():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(sys.modules, "own_loggers", sys.modules[__name__])
-        yield
-
-
 def fit_resume_and_test(cli, run, *options):
     """The run directory of three commands; pictures come at the end of the second fit and of the test."""
     place = (*IRIS, "--trainer.default_root_dir", run, *options)
@@ -71,7 +63,7 @@ def fit_resume_and_test(cli, run, *options):
 def session(cli, tmp_path_factory):
     """The directory of a run with one more logger."""
     return fit_resume_and_test(
-        cli, tmp_path_factory.mktemp("loggers") / "run", "--trainer.logger+=own_loggers.Recorder"
+        cli, tmp_path_factory.mktemp("loggers") / "run", f"--trainer.logger+={__name__}.Recorder"
     )
 
 
@@ -121,7 +113,7 @@ def test_a_second_test_replaces_the_events_of_the_first(session, cli, tmp_path):
 
 def test_a_new_run_is_a_new_one_for_the_logger_too(cli, tmp_path, monkeypatch):
     monkeypatch.setattr(Recorder, "runs", defaultdict(Recorder.runs.default_factory))
-    place = (*IRIS, "--trainer.logger", "own_loggers.Recorder", "--trainer.max_epochs", 1, "--figures.enabled", "false")
+    place = (*IRIS, "--trainer.logger", f"{__name__}.Recorder", "--trainer.max_epochs", 1, "--figures.enabled", "false")
     for folder in ("one", "other"):
         cli("fit", *place, "--trainer.default_root_dir", tmp_path / folder)
     assert list(Recorder.runs) == ["run 0", "run 1"]

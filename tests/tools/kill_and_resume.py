@@ -28,9 +28,9 @@ from tensorboard.backend.event_processing.event_file_loader import EventFileLoad
 sys.path.insert(0, str(Path(__file__).parent))
 
 from forked_cli import run_cli
-from runs import checkpoint, differences, read_csv
 
 from callbacks.run.stopping import GracefulStop
+from tests.tools.runs import checkpoint, differences, read_csv
 
 
 def die_at(step: int) -> None:
@@ -121,7 +121,7 @@ def outcome(run: Path) -> dict[str, Any]:
 
 
 def kill_and_resume(
-    arguments: list[str], folder: Path, kills: int, save_every: int, ranks: int = 1, seed: int = 0, at: str = "steps"
+    arguments: list[str], folder: Path, kills: int, save_every: int, ranks: int = 1, at: str = "steps"
 ) -> list[str]:
     """What differed, one line for each killed and resumed run that did not end like the straight one."""
     arguments = ["fit", *arguments, "--checkpoint.every_n_train_steps", str(save_every)]
@@ -134,9 +134,9 @@ def kill_and_resume(
     total = expected["last"]["global_step"]
     moments: Sequence[float]
     if at == "times":
-        moments = [random.Random(seed + number).uniform(0, seconds) for number in range(kills)]
+        moments = [random.Random(number).uniform(0, seconds) for number in range(kills)]
     else:
-        moments = random.Random(seed).sample(range(save_every + 1, total), kills)
+        moments = random.Random(0).sample(range(save_every + 1, total), kills)
     failures = []
     for moment in sorted(moments):
         run, log = folder / f"killed_at_{moment}", folder / f"killed_at_{moment}.log"
@@ -164,12 +164,11 @@ def main() -> None:
     parser.add_argument("--at", choices=MOMENTS, default="steps", help="when to kill")
     parser.add_argument("--save-every", type=int, default=5, help="steps between two checkpoints")
     parser.add_argument("--ranks", type=int, default=1, help="processes per run")
-    parser.add_argument("--seed", type=int, default=0, help="of the steps to kill at")
     parser.add_argument("arguments", nargs="+", help="arguments of train.py fit, after --")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         failures = kill_and_resume(
-            options.arguments, Path(folder), options.kills, options.save_every, options.ranks, options.seed, options.at
+            options.arguments, Path(folder), options.kills, options.save_every, options.ranks, options.at
         )
     print(*failures, sep="\n")
     bad = len({failure.split(":")[0] for failure in failures})
