@@ -382,29 +382,21 @@ def check_rows_or_one_refusal(path, read, *columns):
 
 
 @pytest.mark.parametrize("examples", EXAMPLES)
-@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".json", ".jsonl"])
-def test_any_bytes_are_labelled_rows_or_one_refusal(tmp_path, suffix, examples):
+@pytest.mark.parametrize(
+    ("suffix", "read", "columns"),
+    [
+        *((suffix, read_labelled, ("text", "label")) for suffix in (".csv", ".tsv", ".json", ".jsonl")),
+        *((suffix, read_texts, ("text",)) for suffix in (".csv", ".jsonl", ".txt")),
+    ],
+)
+def test_any_bytes_are_rows_or_one_refusal(tmp_path, suffix, read, columns, examples):
     path = tmp_path / f"any{suffix}"
 
     @profile(examples)
     @given(any_bytes)
     def holds(content):
         path.write_bytes(content)
-        check_rows_or_one_refusal(path, read_labelled, "text", "label")
-
-    holds()
-
-
-@pytest.mark.parametrize("examples", EXAMPLES)
-@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".txt"])
-def test_any_bytes_are_texts_or_one_refusal(tmp_path, suffix, examples):
-    path = tmp_path / f"any{suffix}"
-
-    @profile(examples)
-    @given(any_bytes)
-    def holds(content):
-        path.write_bytes(content)
-        check_rows_or_one_refusal(path, read_texts, "text")
+        check_rows_or_one_refusal(path, read, *columns)
 
     holds()
 

@@ -206,10 +206,14 @@ def test_a_file_of_any_kind_gives_the_same_table(tmp_path):
         assert torch.equal(data.dataset("test")[0].x, first.dataset("test")[0].x)
 
 
-def test_columns_whose_names_are_numbers_are_learned_from(tmp_path):
+def test_columns_named_by_numbers_are_learned_from_and_those_without_a_name_left_out(tmp_path):
     rows = [("u", n % 7, n % 5, "ab"[n % 2]) for n in range(40)]
     data = ready(TableDataModule(write(tmp_path / "a.csv", ("region", 2019, "0.5", "label"), rows)))
     assert list(data.columns) == ["region", "2019", "0.5"]
+    rows = [(n, n % 7, "u", "", "ab"[n % 2]) for n in range(20)]
+    file = write(tmp_path / "c.csv", ("", "x", "y", "", "label"), rows)
+    assert list(ready(TableDataModule(file)).columns) == ["x", "y"]
+    assert ready(TableDataModule(file, feature_columns=["x"])).feature_names == ["x"]
     with pytest.raises(ValueError, match=r"other than the label's, got \[\] of label"):
         _ = ready(TableDataModule(write(tmp_path / "b.csv", ("label",), ["ab"[n % 2] for n in range(40)]))).columns
 
@@ -349,13 +353,6 @@ def test_a_data_frame_goes_by_the_names_of_its_columns(table):
     assert torch.equal(data.encode(unnamed), expected)
     with pytest.raises(ValueError, match="expected a column 'income', 'code', got age, town"):
         data.encode(Frame(["age", "town"], [[40, "Oslo"]]))
-
-
-def test_columns_without_a_name_are_left_out_and_those_named_are_taken(tmp_path):
-    rows = [(n, n % 7, "u", "", "ab"[n % 2]) for n in range(20)]
-    file = write(tmp_path / "a.csv", ("", "x", "y", "", "label"), rows)
-    assert list(ready(TableDataModule(file)).columns) == ["x", "y"]
-    assert ready(TableDataModule(file, feature_columns=["x"])).feature_names == ["x"]
 
 
 def test_categories_that_training_rows_lack_are_zeros_and_said(table, capsys):

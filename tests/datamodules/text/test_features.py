@@ -12,7 +12,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.sparse import hstack
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from datamodules.text.features import PRESETS, Ngrams, TfidfFeatures
@@ -35,18 +34,6 @@ STATE = fitted().state_dict()
 
 def same(a, b):
     return all(getattr(a, part).tobytes() == getattr(b, part).tobytes() for part in ("indptr", "indices", "data"))
-
-
-def test_columns_are_those_of_scikit_learns_vectorizers_side_by_side():
-    words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, stop_words=["the"], max_features=20).fit(TEXTS)
-    options = {"ngram_range": (2, 3), "use_idf": False, "norm": None, "strip_accents": "unicode", "min_df": 2}
-    chars = TfidfVectorizer(analyzer="char_wb", **options).fit(TEXTS)
-    features = fitted()
-    expected = hstack([words.transform(QUESTIONS), chars.transform(QUESTIONS)])
-    np.testing.assert_allclose(features.transform(QUESTIONS).toarray(), expected.toarray(), rtol=1e-6)
-    assert features.feature_names == [*words.get_feature_names_out(), *chars.get_feature_names_out()]
-    assert features.num_features == len(features.feature_names) == expected.shape[1]
-    assert features.transform(QUESTIONS).dtype == np.float32
 
 
 def test_a_text_alone_gets_the_bits_that_it_gets_among_others():
