@@ -22,7 +22,7 @@ SIZES: dict[float, tuple[int, float, int]] = {
     math.inf: (1024, 1_600.0, 1),
 }
 FEW = 50_000  # rows, up to which n-grams of characters and a second fit on all rows are worth their time
-MANY = 32  # classes, from which on the rates are as above
+MANY = 8  # classes, from which on the rates are as above
 # Thai, Lao, Myanmar, Khmer, kana, Han.
 UNSPACED = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]")
 
@@ -63,6 +63,6 @@ def recipe(rows: int, classes: int, batch_size: int | None = None) -> dict[str, 
     size, lr, epochs = next(numbers for most, numbers in SIZES.items() if rows <= most)
     batch_size = batch_size or size
     if rows <= FEW:
-        lr *= min(1.0, (classes / MANY) ** 0.25)
+        lr *= min(1.0, math.sqrt(classes / MANY))
     lr = float(f"{lr * batch_size / size:.3g}")
     return dict(zip(NUMBERS, (rows <= FEW, batch_size, lr, epochs), strict=True))
