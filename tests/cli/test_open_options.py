@@ -37,7 +37,7 @@ def test_config_yaml_has_what_they_came_to(run):
     found = options(run)
     assert all(value(found, *place) is not None for place in OPEN)
     assert value(found, "data", "preset") is None
-    assert value(found, "model", "lr") == 84.9  # of four labels
+    assert value(found, "model", "lr") == 85.3  # of four labels
     assert value(found, "data", "chars")["analyzer"] == "char_wb"
 
 

@@ -24,15 +24,15 @@ def test_more_rows_never_take_a_smaller_batch_or_more_epochs():
 
 
 def test_the_rate_goes_with_a_batch_size_that_is_given():
-    own, given = recipe(1_000, 2), recipe(1_000, 2, batch_size=32)
+    own, given = recipe(1_000, 150), recipe(1_000, 150, batch_size=32)
     assert given["data.batch_size"] == 32
     assert given["model.lr"] / 32 == pytest.approx(own["model.lr"] / own["data.batch_size"])
 
 
 def test_the_rate_is_lower_for_few_labels_and_never_above_that_of_many():
-    rates = [recipe(1_000, labels)["model.lr"] for labels in (2, 4, 7, 8, 150)]
+    rates = [recipe(1_000, labels)["model.lr"] for labels in (2, 6, 21, 22, 150)]
     assert rates == sorted(rates)
-    assert rates[0] == rates[-1] / 2
+    assert rates[0] < rates[-1] / 3
     assert rates[-2] == rates[-1]
 
 
