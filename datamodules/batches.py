@@ -185,11 +185,7 @@ class BatchedDataModule(L.LightningDataModule):
         return {"format_version": FORMAT_VERSION} | ({"refit": True} if self.trains_on_validation else {})
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Check the format version, and learn whether the validation samples were trained on.
-
-        Raises:
-            ValueError: another version of this project wrote the state.
-        """
+        """Learn whether the validation samples were trained on; a ValueError refuses the state of another version."""
         version = state.get("format_version")
         if version != FORMAT_VERSION:
             age = "a later" if isinstance(version, int) and version > FORMAT_VERSION else "an earlier"

@@ -166,11 +166,7 @@ class StatefulDataLoader(DataLoader):
         return {"batches_yielded": self.batches_yielded % epoch_length if epoch_length else 0}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Skip the batches that the interrupted epoch had done.
-
-        Raises:
-            ValueError: not a number of batches that an epoch has.
-        """
+        """Skip the batches that the interrupted epoch had done; a ValueError refuses more than an epoch has."""
         done = state["batches_yielded"]
         if not 0 <= done < max(len(self), 1):
             raise ValueError(f"batches_yielded: expected at least 0 and below {len(self)}, got {done}")

@@ -102,10 +102,8 @@ def _without_single_rows(samples: list[Any], labels: list[str]) -> Labelled:
 def stratified_folds(labels: Sequence[str], folds: int, seed: int) -> list[tuple[Any, Any]]:
     """Positions to learn from and to judge by, for each fold; fewer folds where no label has as many samples.
 
-    The only sample of a label is learned from in each fold and judged in none. Few samples are said on standard error.
-
-    Raises:
-        ValueError: fewer than 2 folds, or no label with two samples.
+    The only sample of a label is learned from in each fold and judged in none. Few samples are said on standard error;
+    a ValueError refuses fewer than 2 folds, and labels of which none has two samples.
     """
     from sklearn.model_selection import StratifiedKFold  # slow to import, so not at the top
 
@@ -163,9 +161,7 @@ def fingerprint(number: int, *contents: bytes) -> str:
 def require_same_rows(trained_on: str | None, found: str) -> None:
     """Refuse, with a ValueError, training rows other than those of the checkpoint: the held-out ones would be others.
 
-    Args:
-        trained_on: fingerprint in the checkpoint, None without a checkpoint.
-        found: fingerprint of the training rows.
+    Both are fingerprints, the first None without a checkpoint.
     """
     if trained_on not in (None, found):
         raise ValueError(

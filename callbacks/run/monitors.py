@@ -31,10 +31,8 @@ def validation_loss(logged: Iterable[str]) -> str | None:
 def require_logged(trainer: L.Trainer, own: ModelCheckpoint, of_validation: bool = False) -> None:
     """Refuse, with a ValueError, the name of a metric that something waits for, but nothing logs.
 
-    Args:
-        trainer: in a fit.
-        own: the callback that the section `checkpoint` configures.
-        of_validation: the epoch has not ended yet, so that only metrics of a validation can be missed.
+    `own` is what the section `checkpoint` configures; before an epoch has ended, only metrics `of_validation` can be
+    missed.
     """
     callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
     waiting: list[tuple[Any, Any]] = [(c, c) for c in callbacks if isinstance(c, EarlyStopping | ModelCheckpoint)]

@@ -66,13 +66,9 @@ def _place(name: str) -> tuple[str, int, str]:
 
 
 def print_end_of_fit(trainer: L.Trainer, best: str, run: Path, command: str | None) -> None:
-    """Print the best state, where the run is, pictures worth opening, and commands to go on with.
+    """Print the line on the best state, the run directory, pictures worth opening, and commands to go on with.
 
-    Args:
-        trainer: after a fit.
-        best: the line on the best state.
-        run: the run directory.
-        command: the next one, None where another fit follows by itself.
+    `command` is the next one, None where another fit follows by itself.
     """
     print(best)
     print(f"run directory: {run}")
