@@ -12,6 +12,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from cli.capabilities import additions_to
+from tests.conftest import refused
 
 REPORTS = {place: additions_to(place) for place in ("test", "predict")}  # none where the project has no reports
 
@@ -102,14 +103,6 @@ def left_out(lines):
     return [line for line in lines if "leaves out" in line]
 
 
-def error_of(train, *arguments):
-    with pytest.raises(SystemExit) as exit:
-        train(*arguments)
-    line = str(exit.value.code)
-    assert line.startswith("error: ") and "\n" not in line
-    return line
-
-
 @pytest.mark.parametrize("num_outputs", [1, 3])
 def test_a_plain_model_on_plain_data_trains_tests_and_predicts_without_reports(train, num_outputs):
     arguments = ("--model", "mine.EvaluatedModel", "--model.num_outputs", num_outputs, "--data", "mine.PlainData")
@@ -132,7 +125,7 @@ def test_a_model_with_nothing_but_a_training_step_trains_and_predicts(train):
     arguments = ("--model", "mine.PlainModel", "--data", "mine.PlainData")
     train("fit", *arguments)
     train("predict", *arguments)
-    assert "test_step" in error_of(train, "test", *arguments)
+    assert "test_step" in refused(train, "test", *arguments)
 
 
 def test_a_classifier_on_plain_data_does_without_the_reports_that_need_names(train):
@@ -143,7 +136,7 @@ def test_a_classifier_on_plain_data_does_without_the_reports_that_need_names(tra
 
 
 def test_a_misspelt_property_is_missed_in_one_line_before_there_is_a_run(train):
-    line = error_of(train, "fit", *NET, "--data", "mine.Misspelt")
+    line = refused(train, "fit", *NET, "--data", "mine.Misspelt")
     assert "NetClassifier needs num_classes, which Misspelt does not offer" in line
     assert not train.directory.exists()
 
@@ -158,6 +151,6 @@ def test_names_as_numpy_has_them_come_back_from_the_checkpoint(train):
 
 
 def test_state_that_could_not_be_loaded_back_is_refused_when_it_is_written_by_its_key(train):
-    line = error_of(train, "fit", *NET, "--data", "mine.Unloadable")
+    line = refused(train, "fit", *NET, "--data", "mine.Unloadable")
     assert "Unloadable.scalers[0] is a sklearn.preprocessing._data.StandardScaler" in line
     assert not train.directory.exists()

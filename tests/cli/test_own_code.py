@@ -13,6 +13,7 @@ from torch import nn
 
 from datamodules.batches import BatchedDataModule
 from tests.cli.test_contracts import PlainData, PlainModel
+from tests.conftest import refused
 
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).relative_to(ROOT)
@@ -110,10 +111,7 @@ MISTAKES = {
 @pytest.mark.parametrize("name", MISTAKES)
 def test_an_error_that_passes_through_a_file_of_ones_own_shows_its_line(train, name):
     model, data, message, *options = MISTAKES[name]
-    with pytest.raises(SystemExit) as end:
-        train("fit", model, data, *options)
-    line = end.value.code
-    assert line.startswith("error: ") and "\n" not in line
+    line = refused(train, "fit", model, data, *options)
     assert message in line
     assert line.endswith(f'File "{HERE}", line {line_of(name)}; LOGREG_DEBUG=1 shows the whole traceback')
 

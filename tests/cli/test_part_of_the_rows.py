@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from tests.conftest import refused
+
 pytest.importorskip("datamodules.text.sentences", reason="deleted with its task")
 ROWS = [("will it rain", "weather"), ("will it snow", "weather"), ("play some jazz", "music"), ("sing to me", "music")]
 QUIET = ("--trainer.callbacks", "null", "--trainer.enable_progress_bar", "false", "--trainer.logger", "false")
@@ -74,8 +76,6 @@ def test_a_limit_that_leaves_no_rows_is_refused_with_what_can_be_done(evaluate, 
     command, limit, message = LIMITS[name]
     option = f"trainer.limit_{'val' if command in ('validate', 'fit') else command}_batches"
     elsewhere = ("--trainer.default_root_dir", tmp_path / "run")
-    with pytest.raises(SystemExit) as end:
-        evaluate(command, f"--{option}", limit, *elsewhere)
-    assert message in end.value.code and option.partition(".")[2] in end.value.code
-    assert "\n" not in end.value.code
+    line = refused(evaluate, command, f"--{option}", limit, *elsewhere)
+    assert message in line and option.partition(".")[2] in line
     assert list(tmp_path.rglob("*.*")) == []
