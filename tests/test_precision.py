@@ -33,13 +33,6 @@ def expected(cli, tmp_path_factory):
     return cache(lambda config: use(cli, config, tmp_path_factory.mktemp("single") / config, *cpu))
 
 
-def refused_fit(cli, tmp_path, *options):
-    """The one line that a fit ends in; it has made no file."""
-    line = refused(cli, "fit", *QUICK, "--trainer.default_root_dir", tmp_path / "run", *options)
-    assert list(tmp_path.iterdir()) == []
-    return line
-
-
 # Precision
 
 
@@ -82,20 +75,15 @@ def test_weights_of_one_precision_can_be_used_in_another(cli, expected, tmp_path
     assert [row["probability"] for row in after] == pytest.approx([row["probability"] for row in before], abs=1e-5)
 
 
-@pytest.mark.parametrize("precision", ["16-mixed", "16"])
-def test_fp16_with_the_update_by_hand_is_refused_with_a_line_that_names_bf16(cli, tmp_path, precision):
-    """Its gradients are scaled, and only an optimizer knows how to take the scale out again."""
-    line = refused_fit(cli, tmp_path, "--config", "configs/text_csv.yaml", "--trainer.precision", precision)
-    assert "bf16-mixed" in line
-
-
 # Accelerators
 
 
 def test_a_gpu_that_is_not_there_is_named_in_one_line(cli, tmp_path):
     if torch.cuda.is_available() or torch.backends.mps.is_available():
         pytest.skip("there is one")
-    refused_fit(cli, tmp_path, "--config", "configs/iris_binary.yaml", "--trainer.accelerator", "gpu")
+    place = ("--config", "configs/iris_binary.yaml", "--trainer.default_root_dir", tmp_path / "run")
+    refused(cli, "fit", *QUICK, *place, "--trainer.accelerator", "gpu")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.fixture
