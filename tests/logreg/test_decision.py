@@ -172,7 +172,7 @@ def test_figures_and_the_chosen_threshold_are_those_of_all_rows_whatever_the_bat
     expected = sklearn_figures(proba.argmax(axis=1), target)
     expected["oos_auroc"] = roc_auc_score(target == OOS, 1 - score)
     assert {n: float(v) for n, v in metrics.compute().items()} == pytest.approx(expected, abs=1e-6)
-    for threshold in (0.0, 0.3, 0.7, 1.0):
+    for threshold in (0.0, 0.3, float(score[0]), 0.7, 1.0):
         answer = np.where(score < threshold, OOS, label)
         found = {name: float(value) for name, value in metrics.compute_at(threshold).items()}
         assert found == pytest.approx(sklearn_figures(answer, target), abs=1e-6)
