@@ -343,7 +343,12 @@ def with_weights(change):
     return edit
 
 
+def of_other_classes(checkpoint):
+    return checkpoint | {"hyper_parameters": checkpoint["hyper_parameters"] | {"class_names": ["a", "b", "c"]}}
+
+
 OTHER_FILES = {
+    "other classes": (of_other_classes, "hyper_parameters.class_names: expected ['setosa', 'versicolor', 'virginica']"),
     "a bare state_dict": (lambda checkpoint: checkpoint["state_dict"], "expected a Lightning checkpoint"),
     "no data": (without("IrisDataModule"), "IrisDataModule"),
     "no version": (
