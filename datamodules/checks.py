@@ -68,8 +68,7 @@ def zero_padded_columns(columns: Iterable[str], rows: Sequence[Row]) -> list[str
     lines = []
     for name in columns:
         values = [row.get(name) for _, row in rows]
-        texts = [value for value in values if isinstance(value, str) and value[:1] == "0"]
-        if codes := [value for value in texts if CODE.fullmatch(value)]:
+        if codes := [value for value in values if isinstance(value, str) and CODE.fullmatch(value)]:
             lines.append(
                 f"column {name!r} is read as numbers, but {len(codes)} of {len(values)} rows begin with a "
                 f"0, as {codes[0]!r}: if they are names, set --data.categorical_columns '[{name}]'"

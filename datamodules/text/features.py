@@ -100,11 +100,6 @@ class TfidfFeatures:
         self._take({})
 
     @property
-    def num_features(self) -> int:
-        """D, the size of all vocabularies together; 0 until fitted."""
-        return len(self.feature_names)
-
-    @property
     def num_words(self) -> int:
         """The columns that are n-grams of words, the first ones; 0 where there are none."""
         return len(self._vectorizers["words"].names) if "words" in self._vectorizers else 0

@@ -177,7 +177,7 @@ class TfidfDataModule(BatchedDataModule):
 
     @property
     def num_features(self) -> int:
-        return self.features.num_features
+        return len(self.feature_names)
 
     @property
     def feature_names(self) -> list[str]:

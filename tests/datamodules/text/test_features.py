@@ -51,13 +51,13 @@ def test_a_text_alone_gets_the_bits_that_it_gets_among_others():
 
 def test_no_text_gives_no_row():
     nothing = fitted().transform([])
-    assert nothing.shape == (0, fitted().num_features)
+    assert nothing.shape == (0, len(fitted().feature_names))
     assert nothing.dtype == np.float32
 
 
 def test_fitting_gives_the_rows_that_transforming_gives():
     features = TfidfFeatures({"words": WORDS, "chars": CHARS})
-    assert features.num_features == 0
+    assert features.feature_names == []
     assert same(features.fit_transform(TEXTS), features.transform(TEXTS))
 
 
