@@ -63,21 +63,25 @@ class Animation(L.Callback):
     # checkpoint counts an epoch as completed, its frame is on the disk, and a run resumed from there misses none.
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         epoch = trainer.current_epoch + 1
-        if epoch % self.every_n_epochs == 0 if self.every_n_epochs else is_fibonacci(epoch):
+        is_last = trainer.should_stop or epoch == trainer.max_epochs or trainer.global_step == trainer.max_steps
+        if is_last or (epoch % self.every_n_epochs == 0 if self.every_n_epochs else is_fibonacci(epoch)):
             self._draw_epoch(trainer, pl_module, epoch)
 
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Draw the last epoch, if a callback that came after this one ended the training with it."""
+        if trainer.current_epoch not in self._drawn:
+            self._draw_epoch(trainer, pl_module, trainer.current_epoch)
+
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Draw the last and the best state and make the GIF; also where a resume finds the training completed."""
+        """Draw the best state and make the GIF; also where a resume finds that the training had been completed."""
         if not self.draws:
             return
-        ended = trainer.fit_loop.epoch_progress.current.processed  # type: ignore[attr-defined]  # number of epochs
-        if ended not in self._drawn:
-            self._draw_epoch(trainer, pl_module, ended)
         best = own_checkpoint(trainer)
         if best is not None and best.best_model_path:
             with weights_of(best.best_model_path, pl_module):
                 self._draw(trainer, pl_module, f"Best, {best.best_state}", "best", trainer.global_step)
         gif = Path(trainer.default_root_dir, "figures", f"{self.name}.gif")
+        ended = trainer.fit_loop.epoch_progress.current.processed  # type: ignore[attr-defined]  # number of epochs
         with one_line_for(gif):
             self._write_gif(gif, ended)
 
