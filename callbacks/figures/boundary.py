@@ -221,7 +221,7 @@ class DecisionBoundary(Animation):
         unmet = lack(pl_module, PLOTTABLE_MODEL) or lack(data, PLOTTABLE_DATA)
         if unmet:
             raise ValueError(f"DecisionBoundary does not apply: {unmet}; add it, or remove the callback")
-        names, num_classes = data.feature_names, len(data.class_names)
+        names, num_classes, self.draws = data.feature_names, len(data.class_names), False
         if not self.required and not (len(names) == data.points("train")[0].shape[1] == 2):
             return
         if len(names) != 2:

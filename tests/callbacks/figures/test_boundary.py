@@ -5,6 +5,7 @@ import random
 import sys
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import lightning as L
 import matplotlib
@@ -324,6 +325,14 @@ def test_what_cannot_be_drawn_is_refused_before_training(tmp_path, model, data, 
         fit(tmp_path, DecisionBoundary(), data=data, model=model)
     assert all(map(torch.equal, model.parameters(), before))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_where_it_is_not_required_it_draws_two_features_and_no_more_in_one_fit_after_another():
+    callback = DecisionBoundary(required=False)
+    for num_features in (2, 4, 2):
+        run = SimpleNamespace(datamodule=TinyData(num_features), is_global_zero=True, fast_dev_run=False)
+        callback.setup(run, TinyModel(num_features), "fit")
+        assert callback.draws is (num_features == 2)
 
 
 @pytest.mark.parametrize(
