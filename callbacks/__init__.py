@@ -16,7 +16,6 @@ EXPORTS = {
     "NoProfiler": "run.overhead",
     "ResumableCSVLogger": "run.loggers",
     "KeepEarlyStop": "run.lightning_callbacks",
-    "TeachingBoard": "figures.teaching_board",
     "ThrottledProgressBar": "run.overhead",
     "ThrottledTensorBoardLogger": "run.loggers",
     "WeightImages": "figures.weights",

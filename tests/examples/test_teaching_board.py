@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.data import DataLoader, TensorDataset
 
-from callbacks.figures.teaching_board import TeachingBoard, draw
+from examples.teaching_board import TeachingBoard, draw
 from logreg.binary import BinaryLogit
 from tests.tools.runs import quiet_trainer
 
@@ -87,7 +87,7 @@ def test_the_last_values_are_those_of_the_trained_model(tmp_path):
 
 def test_the_picture_has_the_curves_of_a_resumed_run_from_its_start(tmp_path, monkeypatch):
     drawn = []
-    monkeypatch.setattr("callbacks.figures.teaching_board.draw", lambda *curves: drawn.append(curves))
+    monkeypatch.setattr("examples.teaching_board.draw", lambda *curves: drawn.append(curves))
 
     def run(epochs, ckpt_path=None):
         torch.manual_seed(0)

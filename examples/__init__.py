@@ -1,0 +1,1 @@
+"""Lessons to run and to change: the articles' lines, experiments, a notebook, and weights shown while they move."""
