@@ -1,11 +1,11 @@
 """Better options in a minute: `python -m selection.tune --config configs/NAME.yaml --minutes 1`.
 
-Optuna searches the options of a file in selection/spaces/ that the config has, or any that `--space FILE` lists, with
-`--grid true` all combinations. Classifiers of data with `load_splits` are judged by cross-validation over train and
-validation, any other fit by its best validation; the test rows stay untouched. Without a file the first trial is the
-config as it is, so the result is no worse by the search's own measure. A trial behind the median of those before it
-ends there. The same command goes on: a folder named after config, rows and space has study.db (Optuna's), trials.csv
-and NAME_tuned.yaml, for `fit`.
+Optuna searches penalty, rate, n-grams, feature dropout and class weights, as far as the config has them, or any options
+that `--space FILE` lists, with `--grid true` all combinations. Classifiers of data with `load_splits` are judged by
+cross-validation over train and validation, any other fit by its best validation; the test rows stay untouched. Without
+a file the first trial is the config as it is, so the result is no worse by the search's own measure. A trial behind the
+median of those before it ends there. The same command goes on: a folder named after config, rows and space has study.db
+(Optuna's), trials.csv and NAME_tuned.yaml, for `fit`.
 """
 
 import hashlib
@@ -106,14 +106,14 @@ class Search:
             self.judge, self.unit = self.by_one_fit, "validations"
             self.metric = judged = options.metric or options.checkpoint.monitor or AUTO
         if options.space is None:
-            self.own, self.space = default_space(options)
-            wanted = [dict[str, Any]()]  # nothing is drawn: the config as it is
+            self.own, self.space = default_space(options, len(self.folds[0][0]))
+            wanted = [self.own]
         else:
             self.own = {}
             self.space, values = read_space(options.space)
             self.configured(values)  # an option that is none ends here
+            judged += str(self.space)
             wanted = combinations(self.space) if options.grid else []
-        judged += str(self.space)
         self.best = {"min": min, "max": max}[mode_of(self.metric, options)]
         digest = hashlib.sha256(f"{as_file(configured)} {judged}{options.mode or ''}".encode()).hexdigest()[:8]
         self.folder = configured.directory() / f"tuning_{digest}"
@@ -124,11 +124,11 @@ class Search:
         begun = [trial.system_attrs.get("fixed_params", trial.params) for trial in done]
         for values in wanted:
             if values not in begun:
-                self.study.enqueue_trial(values, user_attrs={} if values else {"as_configured": True})
+                self.study.enqueue_trial(values)
 
     def configured(self, values: dict[str, Any]) -> Configured:
         """The configuration with these values."""
-        return Configured([*self.arguments, *as_arguments(values)], **OPTIONS)
+        return Configured([*self.arguments, *as_arguments(values, self.space)], **OPTIONS)
 
     def clock(self) -> L.Callback:
         """Ends a fit in the midst of which the time is over, with a TimeoutError."""
@@ -161,14 +161,14 @@ class Search:
         """The metric with the options of a trial; options that cannot be fitted count as worse than all others."""
         from optuna import TrialPruned
 
-        as_configured = "as_configured" in trial.user_attrs
+        values = drawn_from(self.space, trial)
         try:
-            return self.judge(self.configured({} if as_configured else drawn_from(self.space, trial)), trial)
+            return self.judge(self.configured(values), trial)
         except Exception as error:
             if isinstance(error, TimeoutError | TrialPruned | NotLogged):
                 raise
             trial.set_user_attr("error", one_line(error))
-            if as_configured or not is_user_error(error):
+            if values == self.own or not is_user_error(error):
                 raise
             raise TrialPruned from error
 
@@ -208,8 +208,7 @@ class Search:
         lines = []
         for t in self.study.trials:
             value, error = t.value if t.state.name == "COMPLETE" else None, t.user_attrs.get("error")
-            seconds = t.duration and round(t.duration.total_seconds(), 1)
-            values = map((t.params or self.own).get, self.space)
+            seconds, values = t.duration and round(t.duration.total_seconds(), 1), map(t.params.get, self.space)
             lines.append((t.number, t.state.name.lower(), value, len(t.intermediate_values), seconds, *values, error))
         header = ("trial", "state", self.metric, self.unit, "seconds", *self.space, "error")
         atomic_write_csv(self.folder / "trials.csv", header, lines)
@@ -219,9 +218,9 @@ class Search:
         complete, number = self.trials("COMPLETE"), len(self.trials("COMPLETE", "PRUNED"))
         complete.sort(key=lambda trial: trial.value, reverse=self.best is max)
         for trial in complete[:10]:
-            print(f"trial {trial.number}: {self.metric} {trial.value:.4f}", *as_arguments(trial.params or self.own))
+            print(f"trial {trial.number}: {self.metric} {trial.value:.4f}", *as_arguments(trial.params, self.space))
         best: Any = complete[0]
-        own: Any = next((trial for trial in complete if not trial.params), None)
+        own: Any = next((trial for trial in complete if trial.params == self.own), None)
         print(f"trials: {number}, all in {self.folder / 'trials.csv'}; the same command goes on")
         if best is own:
             print(f"{self.metric} {best.value:.4f} as before: nothing better was found, and no config is written")
@@ -264,7 +263,7 @@ def main(arguments: list[str]) -> None:
         interrupted = True
     search.write_trials()
     if not search.trials("COMPLETE"):
-        reasons = [f": {trial.user_attrs['error']}" for trial in search.trials("PRUNED") if "error" in trial.user_attrs]
+        reasons = [f": {trial.user_attrs['error']}" for trial in search.trials("PRUNED") if trial.user_attrs]
         reasons = reasons or ([] if interrupted else [": give more time with --minutes"])
         raise ValueError("no trial was completed" + "".join(reasons[-1:]))
     search.write_config()

@@ -1,11 +1,12 @@
-"""What a search without a file varies: the options of a shipped space that a config has."""
+"""What a search without a file varies: the options that a config has, around its own values."""
+
+from types import SimpleNamespace
 
 import pytest
-from jsonargparse import Namespace
 
 from cli.links import fill_open_options
 from selection.configured import Configured, as_text
-from selection.space import as_arguments, default_space
+from selection.space import CHARS, as_arguments, default_space
 from tests.selection.helpers import config_file
 
 
@@ -19,7 +20,7 @@ def arguments_of(config, *options):
 
 def space_of(config, *options):
     parsed = Configured(arguments_of(config, *options)).config
-    own, space = default_space(parsed)
+    own, space = default_space(parsed, num_rows=100)
     return space, own, parsed
 
 
@@ -29,12 +30,12 @@ def test_texts_have_n_grams_of_words_and_of_characters():
         *("model.l2", "model.lr", "model.class_weight"),
         *("data.feature_dropout", "data.words.ngram_range", "data.chars"),
     }
-    assert space["data.chars"][:2] == [own["data.chars"], "null"] and len(space["data.chars"]) == 3
+    assert space["data.chars"] == [own["data.chars"], "null", CHARS]
     assert own["data.words.ngram_range"] == "[1, 2]"
-    without_words = ("--data.words", "null", "--data.chars", "{analyzer: char, ngram_range: [1, 5]}")
-    space, own, _ = space_of("text_csv", *without_words)
-    assert "data.words.ngram_range" not in space
-    assert '"analyzer": "char"' in own["data.chars"] and own["data.chars"] in space["data.chars"]
+    chars = ("--data.words", "null", "--data.chars", "{analyzer: char, ngram_range: [1, 5]}")
+    space, own, _ = space_of("text_csv", *chars)
+    assert "data.chars" not in space and "data.words.ngram_range" not in space
+    assert space["data.chars.ngram_range"][0] == own["data.chars.ngram_range"] == "[1, 5]"
 
 
 def test_a_network_has_the_rate_and_the_penalty_of_its_optimizer():
@@ -51,22 +52,23 @@ def test_a_network_has_the_rate_and_the_penalty_of_its_optimizer():
         ("xor_mlp", ()),
     ],
 )
-def test_every_value_of_the_space_and_the_configured_ones_are_options_that_the_config_takes(config, options):
+def test_the_configured_values_are_in_the_space_and_added_to_the_command_line_change_nothing(config, options):
     space, own, parsed = space_of(config, *options)
     for name, of in space.items():
-        assert own[name] in of if isinstance(of, list) else of["low"] < of["high"]
-        for value in of if isinstance(of, list) else (of["low"], of["high"]):
-            Configured([*arguments_of(config, *options), *as_arguments({name: value})])
-    again = Configured([*arguments_of(config, *options), *as_arguments(own)]).config
+        assert own[name] in of if isinstance(of, list) else of["low"] <= own[name] <= of["high"]
+    again = Configured([*arguments_of(config, *options), *as_arguments(own, space)]).config
     assert (again.model, again.data) == (parsed.model, parsed.data)
 
 
-def test_a_rate_goes_as_far_from_its_own_value_as_the_space_tells():
-    space, own, _ = space_of("xor_mlp", "--model.optimizer.lr", "0.2")
-    assert own["model.optimizer.lr"] == "0.2"
-    assert space["model.optimizer.lr"] == {"low": 0.02, "high": 2.0, "log": True}
+def test_no_penalty_is_the_lowest_of_the_space_and_stays_none():
+    space, own, _ = space_of("iris_ova", "--model.l2", "0")
+    assert own["model.l2"] == space["model.l2"]["low"] > 0
+    assert as_arguments({"model.l2": own["model.l2"]}, {"model.l2": space["model.l2"]}) == ["--model.l2", "0"]
+    space, own, _ = space_of("iris_ova", "--model.l2", "1e-12")
+    assert as_arguments({"model.l2": own["model.l2"]}, {"model.l2": space["model.l2"]}) == ["--model.l2", "1e-12"]
 
 
 def test_a_model_without_any_such_option_has_nothing_to_search():
+    config = SimpleNamespace(get=lambda name: None)
     with pytest.raises(ValueError, match="with an option to tune"):
-        default_space(Namespace())
+        default_space(config, num_rows=100)
