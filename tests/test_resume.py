@@ -211,7 +211,7 @@ PLANS = {
 def four_epochs(config, plan, run, *options):
     smaller = (*OOS, "--data.batch_size", "10") if config == "text_csv" else ()
     smaller += ("--model.lr_scheduler", "null") if smaller else ()  # which would fall to 0 at max_steps
-    place = ("--trainer.max_epochs", 4, "--trainer.default_root_dir", run)
+    place = ("--trainer.max_epochs", 4, "--trainer.log_every_n_steps", 1, "--trainer.default_root_dir", run)
     return ("fit", "--config", f"configs/{config}.yaml", *QUIET, *smaller, *PLANS[plan], *place, *options)
 
 
@@ -258,6 +258,8 @@ def test_a_stopped_run_goes_on_to_the_same_end(cli, tmp_path, unbroken, config, 
     assert last(run)["global_step"] == step
     cli(*four_epochs(config, plan, run, "--ckpt_path", run / "checkpoints/last.ckpt"))
     assert_same_state(run, unbroken(config, plan))
+    if stopped is by_max_steps:  # when a callback stops a fit, Lightning validates once more
+        assert curves(run) == curves(unbroken(config, plan))
 
 
 # Resumed for more epochs than were planned

@@ -21,8 +21,11 @@ def logged_steps(checkpoint: Mapping[str, Any]) -> int:
     """The step that loggers count from after a checkpoint: batches, in which several optimizers make a step each."""
     if not (loop := checkpoint.get("loops", {}).get("fit_loop")):  # weights alone
         return int(checkpoint.get("global_step", 0))
-    total = loop["epoch_loop.batch_progress"]["total"]  # its last batch is counted after its callbacks, which save
-    return int(loop["epoch_loop.state_dict"]["_batches_that_stepped"] + total["processed"] - total["completed"])
+    # A step is counted after the callbacks and the validation that follow it, both of which save.
+    epochs, batches = (loop[name]["total"] for name in ("epoch_progress", "epoch_loop.batch_progress"))
+    within_epoch = epochs["started"] > epochs["processed"] and batches["ready"] == batches["processed"]
+    steps = within_epoch and not checkpoint.get("gradients_pending")
+    return int(loop["epoch_loop.state_dict"]["_batches_that_stepped"] + steps)
 
 
 class ThrottledSave(Logger):
