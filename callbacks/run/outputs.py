@@ -29,7 +29,7 @@ def evaluated_part(trainer: L.Trainer) -> str | None:
 
 
 class MetricsWriter(L.Callback):
-    """After `test`: test_metrics.json, all metrics of names that begin with "test".
+    """After `test`: test_metrics.json, all metrics that it logged.
 
     Of a part of the rows the file has a further entry, "partial". Loggers get the metrics at the checkpoint's step.
     """
@@ -40,8 +40,7 @@ class MetricsWriter(L.Callback):
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
-        found = trainer.callback_metrics.items()
-        metrics: dict[str, float | str] = {name: float(value) for name, value in found if name.startswith("test")}
+        metrics: dict[str, float | str] = {name: float(value) for name, value in trainer.callback_metrics.items()}
         if (part := evaluated_part(trainer)) is not None:
             metrics["partial"] = part
         atomic_write_text(Path(trainer.default_root_dir, "test_metrics.json"), as_json(metrics, indent=2) + "\n")

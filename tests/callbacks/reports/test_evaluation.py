@@ -74,7 +74,7 @@ class Answers(L.LightningDataModule):
 
 def test_test_metrics_are_a_flat_map_from_name_to_number(tmp_path):
     quiet_trainer(tmp_path, MetricsWriter()).test(Oracle(), Answers(), verbose=False)
-    assert json.loads((tmp_path / "test_metrics.json").read_text()) == {"test/loss": 0.25}
+    assert json.loads((tmp_path / "test_metrics.json").read_text()) == {"test/loss": 0.25, "other": 1.0}
 
 
 @pytest.fixture(scope="module")
