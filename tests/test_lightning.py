@@ -3,6 +3,7 @@
 import json
 import textwrap
 from contextlib import nullcontext
+from functools import partial
 
 import pytest
 
@@ -218,6 +219,8 @@ def test_with_min_epochs_a_run_is_not_said_to_have_ended(interrupted, capsys):
 # Modules of one's own
 
 NET = """
+import random
+import numpy as np
 import lightning as L, torch
 from pathlib import Path
 
@@ -329,6 +332,67 @@ def test_a_metric_that_the_sanity_check_leaves_out_is_taken_from_the_first_valid
     """
     run = own_net("pass", more, "--checkpoint.monitor", "val_best", "--checkpoint.mode", "max")
     assert load(run, "best")["epoch"] == 1
+
+
+PLATEAU_ON_IRIS = """
+def loss(self, batch):
+    return (self.layer(batch[0][:, :1]) - batch[1][:, None].float()).square().mean()
+
+def configure_optimizers(self):
+    optimizer = torch.optim.SGD(self.parameters(), lr=1e-3)
+    plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.5, patience=0, threshold=0.5)
+    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": plateau, "monitor": "val_loss", "frequency": %d}}
+"""
+DRAWS = """
+def loss(self, batch):
+    x = torch.nn.functional.dropout(batch[0][:, :1], 0.3, self.training)
+    return (self.layer(x) - torch.randn(1) - np.random.normal() - random.random()).square().mean()
+"""
+IRIS_DATA = ("--data", "datamodules.table.iris.IrisDataModule", "--data.batch_size", 20)
+SHUFFLED = """
+DATA = torch.arange(12.0)[:, None]
+
+def setup(self, stage=None):
+    self.trainer.datamodule.train_dataloader = lambda: torch.utils.data.DataLoader(self.DATA, 4, shuffle=True)
+"""
+SAVES = {"epochs": (), "steps": ("--checkpoint.every_n_train_steps", 1)}
+EVENTS = [(13, "kill"), (12, "stop"), (16, "SIGTERM")]
+
+
+@pytest.fixture
+def interrupted_net(own_net, tmp_path):
+    """`interrupted_net(more, event, *options)`: an own module in 6 epochs, that an event ended, and an unbroken run."""
+
+    def fit(more, event, *options):
+        fit = partial(own_net, 'self.log("val_loss", self.loss(batch))', more, "--trainer.max_epochs", 6, *options)
+        straight = tmp_path / "straight"
+        fit("--trainer.default_root_dir", straight)
+        with pytest.raises(ENDS[event[1]]) if event[1] in ENDS else nullcontext():
+            fit(*with_callbacks(at(*event)))
+        run = fit("--ckpt_path", tmp_path / "run/checkpoints/last.ckpt")
+        assert_same_state(run, straight, "last", "best")
+        return run, straight
+
+    return fit
+
+
+@pytest.mark.parametrize("frequency", [1, 2])
+@pytest.mark.parametrize("event", EVENTS)
+@pytest.mark.parametrize("saves", SAVES.values(), ids=SAVES)
+def test_a_rate_by_plateau_goes_on_to_the_same_bits(interrupted_net, saves, event, frequency):
+    run, straight = interrupted_net(PLATEAU_ON_IRIS % frequency, event, *IRIS_DATA, *saves)
+    assert load(run)["lr_schedulers"] == load(straight)["lr_schedulers"]
+    assert load(run)["lr_schedulers"][0]["_last_lr"] < [1e-3]
+
+
+@pytest.mark.parametrize("event", EVENTS)
+@pytest.mark.parametrize("saves", SAVES.values(), ids=SAVES)
+def test_what_a_module_draws_goes_on_to_the_same_bits(interrupted_net, saves, event):
+    interrupted_net(DRAWS, event, *IRIS_DATA, *saves)
+
+
+def test_a_shuffled_loader_goes_on_with_the_next_epoch_s_order(interrupted_net):
+    interrupted_net(SHUFFLED, (7, "kill"))  # the third epoch's first batch
 
 
 HPARAMS = """

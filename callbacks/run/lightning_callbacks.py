@@ -1,11 +1,14 @@
 """Callbacks of Lightning in a run: refused, kept apart, stopped for good, and unfinished epochs after a resume."""
 
+import random
 import re
 from copy import deepcopy
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import lightning as L
+import numpy as np
+import torch
 from lightning.fabric.utilities.types import _Stateful
 from lightning.pytorch.callbacks import (
     BaseFinetuning,
@@ -127,6 +130,70 @@ class EpochRestart(L.Callback):
         epochs.total.started -= 1
         epochs.current.started -= 1
         loop._restart_stage = RestartStage.RESTARTED_ON_EPOCH_START
+
+
+class PlateauRates(L.Callback):
+    """Lets a resumed fit take the steps of ReduceLROnPlateau that Lightning leaves out.
+
+    It steps such a scheduler only after the callbacks that save, by metrics that no checkpoint holds, and not at all at
+    the end of an epoch that was resumed in its midst.
+    """
+
+    def on_save_checkpoint(self, trainer: Any, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        names = [config.monitor for config in trainer.lr_scheduler_configs if config.reduce_on_plateau]
+        found = trainer.callback_metrics
+        if values := {name: float(found[name]) for name in names if name in found}:
+            checkpoint["plateau_metrics"] = values
+
+    def on_load_checkpoint(self, trainer: Any, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        self._metrics = checkpoint.get("plateau_metrics", {})
+
+    def on_train_start(self, trainer: Any, pl_module: L.LightningModule) -> None:
+        loop, metrics = trainer.fit_loop, vars(self).pop("_metrics", {})
+        trainer.callback_metrics.update({name: torch.tensor(value) for name, value in metrics.items()})
+        if loop.resumed_on_epoch_end or loop.restarted_on_epoch_end:
+            loop.epoch_progress.current.completed -= 1  # as at that epoch's end; a scheduler's frequency counts by it
+            loop.epoch_loop.update_lr_schedulers("epoch", update_plateau_schedulers=True)
+            loop.epoch_progress.current.completed += 1
+
+    def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
+        trainer.fit_loop._restarting = False  # what it was for is done
+
+
+class RandomState(L.Callback):
+    """Lets random numbers go on after a resume: those of dropout, of a shuffled DataLoader and of a user's own code.
+
+    Kept are the generators of torch, on the CPU and the first process's GPU, of numpy and of Python.
+    """
+
+    _state: dict[str, Any] | None = None
+
+    def on_save_checkpoint(self, trainer: Any, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        kind, keys, *rest = cast(tuple[Any, ...], np.random.get_state())
+        state = {"torch": torch.get_rng_state(), "python": random.getstate(), "numpy": (kind, keys.tolist(), *rest)}
+        if trainer.strategy.root_device.type == "cuda":
+            state["cuda"] = torch.cuda.get_rng_state()
+        checkpoint["random_state"] = state
+
+    def on_load_checkpoint(self, trainer: Any, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Go on before the loaders are asked for the next epoch, which draws numbers."""
+        self._state = checkpoint.get("random_state")
+        self._go_on()
+
+    def on_train_batch_start(self, trainer: Any, *_: Any) -> None:
+        """Go on again within an epoch, whose first batches had been asked for before the checkpoint."""
+        if trainer.fit_loop.restarted_mid_epoch:
+            self._go_on()
+        self._state = None
+
+    def _go_on(self) -> None:
+        if self._state is None:
+            return
+        torch.set_rng_state(self._state["torch"])
+        random.setstate(self._state["python"])
+        np.random.set_state(self._state["numpy"])
+        if "cuda" in self._state and torch.cuda.is_available():
+            torch.cuda.set_rng_state(self._state["cuda"])
 
 
 def _can_go_on(trainer: Any) -> bool:
