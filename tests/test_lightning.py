@@ -395,6 +395,39 @@ def test_a_shuffled_loader_goes_on_with_the_next_epoch_s_order(interrupted_net):
     interrupted_net(SHUFFLED, (7, "kill"))  # the third epoch's first batch
 
 
+TWO_LOADERS = """
+class Stateful:
+    batches, start, next = torch.arange(12.0).reshape(3, 4, 1), 0, 0
+    def __len__(self):
+        return 3
+    def __iter__(self):
+        self.next, self.start = self.start, 0
+        while self.next < 3:
+            self.next += 1
+            yield self.batches[self.next - 1]
+    def state_dict(self):
+        return {"next": self.next}
+    def load_state_dict(self, state):
+        self.start = state["next"]
+
+def setup(self, stage=None):
+    loaders = {"a": self.Stateful(), "b": torch.utils.data.DataLoader(torch.arange(12.0).reshape(12, 1), 4)}
+    self.trainer.datamodule.train_dataloader = lambda: loaders
+
+def training_step(self, batch, batch_idx):
+    assert (batch["a"] == batch["b"]).all()
+    return self.loss(batch["a"])
+"""
+
+
+def test_an_epoch_that_begins_again_begins_again_for_each_of_its_loaders(own_net, capsys, tmp_path):
+    own_net("pass", TWO_LOADERS, "--trainer.max_steps", 5)
+    capsys.readouterr()
+    own_net("pass", TWO_LOADERS, "--trainer.max_epochs", 3, "--ckpt_path", tmp_path / "run/checkpoints/last.ckpt")
+    assert "epoch 2 begins again, after 2 of its batches" in capsys.readouterr().out
+    assert load(tmp_path / "run")["global_step"] == 5 + 2 * 3
+
+
 HPARAMS = """
 def __init__(self, folder: str = "data"):
     super().__init__()

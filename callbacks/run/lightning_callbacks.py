@@ -99,6 +99,11 @@ class EpochRestart(L.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._schedule = state_dict
 
+    def on_save_checkpoint(self, trainer: Any, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        if trainer.fit_loop._combined_loader is not None and not _can_go_on(trainer):
+            # Beside a loader that begins again none may go on: their batches would not be those of an epoch.
+            checkpoint["loops"]["fit_loop"]["state_dict"].pop("combined_loader", None)
+
     def on_train_epoch_start(self, trainer: Any, pl_module: L.LightningModule) -> None:
         if not _can_go_on(trainer):
             schedulers = [config.scheduler.state_dict() for config in trainer.lr_scheduler_configs]
