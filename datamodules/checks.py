@@ -2,6 +2,7 @@
 
 import math
 import re
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
@@ -30,7 +31,9 @@ def label_oddities(labels: Sequence[str]) -> list[str]:
     if twice:
         group = ", ".join(f"{label!r} ({counts[label]} rows)" for label in twice[0])
         more = f" ({len(twice) - 1} more such groups)" if len(twice) > 1 else ""
-        lines.append(f"the labels {group} differ only by spaces, capitals or a .0{more}: make them one")
+        lines.append(
+            f"the labels {group} differ only by spaces, capitals, a .0 or what cannot be seen{more}: make them one"
+        )
     parts = {label: re.split(r"\s*[|;]\s*", label) for label in counts}
     joined = [label for label, names in parts.items() if len(names) > 1 and not counts.keys().isdisjoint(names)]
     if joined:
@@ -157,5 +160,6 @@ def few_to_choose_by(number: int) -> list[str]:
 
 
 def folded(text: str) -> str:
-    """A text without what is no difference to a reader: capitals, and how much space there is."""
-    return " ".join(text.split()).casefold()
+    """A text without what is no difference to a reader: capitals, spaces, invisible characters, and their encoding."""
+    visible = "".join(c for c in unicodedata.normalize("NFKC", text) if unicodedata.category(c) != "Cf")
+    return " ".join(visible.split()).casefold()

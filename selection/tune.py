@@ -228,7 +228,8 @@ class Search:
         outcome = f"{self.metric} {best.value:.4f}" + (f" instead of {own.value:.4f}" if own else "")
         name = Path(str((self.options.config or ["run"])[0])).stem
         file = self.folder / f"{name}_tuned.yaml"
-        use = f"python train.py fit --config {file}"
+        place = self.options.trainer.default_root_dir
+        use = f"python train.py fit --config {file}" + (f" --trainer.default_root_dir {place}" if place else "")
         made = f"python -m selection.tune {' '.join(shlex.join(self.command).split())}"
         how = f"mean of {len(self.folds)} folds" if self.unit == "folds" else "best validation of a fit"
         head = f"# Tuned: {outcome}, {how}; trials: {number}.\n#   {use}\n"

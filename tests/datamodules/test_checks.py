@@ -1,19 +1,30 @@
 """What the log says of data that is likely to be mistaken."""
 
+import pytest
+
 from datamodules.checks import few_to_choose_by, label_oddities
 
 
 def test_labels_that_only_spaces_or_capitals_tell_apart_are_named_with_their_rows():
-    differ = "differ only by spaces, capitals or a .0"
+    differ = "differ only by spaces, capitals, a .0 or what cannot be seen"
     [line] = label_oddities(["a", "weather", "weather ", "weather", "Rain  fall", "rain fall"])
     assert f"'Rain  fall' (1 rows), 'rain fall' (1 rows) {differ} (1 more such groups)" in line
     [line] = label_oddities(["weather", "weather ", "weather", "a"])
     assert f"'weather' (2 rows), 'weather ' (1 rows) {differ}: make them one" in line
 
 
+@pytest.mark.parametrize("other", ["cafe\u0301", "caf\u00e9\u200b", "\ufeffcaf\u00e9", "caf\u00e9\u00a0"])
+def test_labels_that_look_the_same_are_named(other):
+    [line] = label_oddities(["caf\u00e9", other, "tea"])
+    assert "differ only by" in line
+
+
 def test_labels_that_are_one_whole_number_are_named():
     [line] = label_oddities(["1", "1.0", "0", "0.0", "nan", "Infinity"])
-    assert "the labels '0' (1 rows), '0.0' (1 rows) differ only by spaces, capitals or a .0 (1 more such" in line
+    assert (
+        "the labels '0' (1 rows), '0.0' (1 rows) differ only by spaces, capitals, a .0 or what cannot be seen (1 more such"
+        in line
+    )
     assert label_oddities(["12345678901234567", "12345678901234568", "1e999999"]) == []  # one float, but two ids
 
 

@@ -66,7 +66,8 @@ def test_the_config_comes_first_and_the_best_trial_becomes_a_config_that_fit_tak
     assert options["optimizer"]["init_args"]["lr"] == pytest.approx(float(best["model.optimizer.lr"]))
     printed = capsys.readouterr().out
     assert f"nll {float(best['nll']):.4f} instead of {float(lines[0]['nll']):.4f}" in printed
-    assert f"python train.py fit --config {folder / 'iris_binary_tuned.yaml'}" in printed
+    place = f"--trainer.default_root_dir {tmp_path}"
+    assert f"python train.py fit --config {folder / 'iris_binary_tuned.yaml'} {place}\n" in printed
     cli("fit", "--config", folder / "iris_binary_tuned.yaml", "--trainer.default_root_dir", tmp_path / "run")
     assert (tmp_path / "run/checkpoints/best.ckpt").is_file()
     # A trial's value is what cross-validation finds with its options.
