@@ -12,14 +12,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from callbacks.run.checkpoints import RelocatableModelCheckpoint, own_checkpoint
 from callbacks.run.divergence import StopOnDivergence
 from callbacks.run.hyperparameters import LoggerRuns
-from callbacks.run.lightning_callbacks import (
-    CheckpointFolder,
-    EpochRestart,
-    KeepEarlyStop,
-    PlateauRates,
-    RandomState,
-    RateMonitor,
-)
+from callbacks.run.lightning_callbacks import CheckpointFolder, EpochRestart, KeepEarlyStop, KeepUnsaved, RateMonitor
 from callbacks.run.loggers import EvaluationBoard, ResumableCSVLogger, ThrottledTensorBoardLogger
 from callbacks.run.outputs import MetricsWriter, OutputSaver
 from callbacks.run.overhead import ThrottledProgressBar
@@ -74,7 +67,7 @@ def trainer_settings(
         callbacks.insert(0, ThrottledProgressBar())  # first, so that it has ended before the others print
     if subcommand == "fit":
         callbacks += [*(callback() for callback in additions_to("fit")), StopOnDivergence(), LoggerRuns()]
-        callbacks += [EpochRestart(), PlateauRates(), RandomState(), KeepEarlyStop()]
+        callbacks += [EpochRestart(), KeepUnsaved(), KeepEarlyStop()]
         if configured.enable_model_summary is None and not any(isinstance(c, ModelSummary) for c in callbacks):
             callbacks.append(ShapesSummary())
         if configured.logger is not False and not configured.fast_dev_run:

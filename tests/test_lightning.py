@@ -189,15 +189,8 @@ def stopping(**options):
     return with_callbacks(("EarlyStopping", {"monitor": "val/loss", **options}))
 
 
-@pytest.mark.parametrize(
-    ("first", "then"),
-    [
-        ({"patience": 1, "min_delta": 5.0}, {"patience": 4, "min_delta": 5.0}),
-        pytest.param({"stopping_threshold": 0.13}, {"stopping_threshold": 0.01}, marks=pytest.mark.slow),
-    ],
-    ids=["patience", "threshold"],
-)
-def test_a_run_goes_on_with_more_patience_as_if_it_had_had_it_from_the_beginning(cli, tmp_path, first, then):
+def test_a_run_goes_on_with_more_patience_as_if_it_had_had_it_from_the_beginning(cli, tmp_path):
+    first, then = ({"patience": patience, "min_delta": 5.0} for patience in (1, 4))
     run, straight = tmp_path / "run", tmp_path / "straight"
     plan = (*IRIS, "--trainer.max_epochs", 9)
     cli(*plan, *stopping(**then), "--trainer.default_root_dir", straight)

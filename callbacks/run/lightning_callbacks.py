@@ -1,14 +1,14 @@
 """Callbacks of Lightning in a run: refused, kept apart, stopped for good, and unfinished epochs after a resume."""
 
-import random
 import re
 from copy import deepcopy
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import lightning as L
 import numpy as np
 import torch
+from lightning.fabric.utilities.seed import _collect_rng_states, _set_rng_states
 from lightning.fabric.utilities.types import _Stateful
 from lightning.pytorch.callbacks import (
     BaseFinetuning,
@@ -137,68 +137,50 @@ class EpochRestart(L.Callback):
         loop._restart_stage = RestartStage.RESTARTED_ON_EPOCH_START
 
 
-class PlateauRates(L.Callback):
-    """Lets a resumed fit take the steps of ReduceLROnPlateau that Lightning leaves out.
+class KeepUnsaved(L.Callback):
+    """Keeps what Lightning leaves out of checkpoints: random numbers, and the steps of ReduceLROnPlateau.
 
-    It steps such a scheduler only after the callbacks that save, by metrics that no checkpoint holds, and not at all at
-    the end of an epoch that was resumed in its midst.
+    The generators of torch (on the CPU and the first process's GPU), numpy and Python go on after a resume: dropout's,
+    a shuffled DataLoader's, a user's own. ReduceLROnPlateau is stepped only after the callbacks that save, by metrics
+    that no checkpoint holds, and by itself not at all at the end of an epoch that was resumed in its midst.
     """
 
+    _state: dict[str, Any] | None = None  # of the generators, until the first batch after a resume
+
     def on_save_checkpoint(self, trainer: Any, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        names = [config.monitor for config in trainer.lr_scheduler_configs if config.reduce_on_plateau]
-        found = trainer.callback_metrics
-        if values := {name: float(found[name]) for name in names if name in found}:
-            checkpoint["plateau_metrics"] = values
+        state = _collect_rng_states(include_cuda=False)
+        state["numpy"] = tuple(part.tolist() if isinstance(part, np.ndarray) else part for part in state["numpy"])
+        if trainer.strategy.root_device.type == "cuda":
+            state["cuda"] = [torch.cuda.get_rng_state()]
+        monitored = {config.monitor for config in trainer.lr_scheduler_configs if config.reduce_on_plateau}
+        metrics = {name: float(value) for name, value in trainer.callback_metrics.items() if name in monitored}
+        checkpoint |= {"random_state": state, "plateau_metrics": metrics}
 
     def on_load_checkpoint(self, trainer: Any, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        self._metrics = checkpoint.get("plateau_metrics", {})
+        self._state, self._metrics = checkpoint.get("random_state"), checkpoint.get("plateau_metrics", {})
+        self._go_on()  # before the loaders are asked for the next epoch, which draws numbers
 
     def on_train_start(self, trainer: Any, pl_module: L.LightningModule) -> None:
-        loop, metrics = trainer.fit_loop, vars(self).pop("_metrics", {})
-        trainer.callback_metrics.update({name: torch.tensor(value) for name, value in metrics.items()})
+        loop, epochs = trainer.fit_loop, trainer.fit_loop.epoch_progress.current
         if loop.resumed_on_epoch_end or loop.restarted_on_epoch_end:
-            loop.epoch_progress.current.completed -= 1  # as at that epoch's end; a scheduler's frequency counts by it
+            trainer.callback_metrics.update({name: torch.tensor(value) for name, value in self._metrics.items()})
+            epochs.completed -= 1  # as at that epoch's end; a scheduler's frequency counts by it
             loop.epoch_loop.update_lr_schedulers("epoch", update_plateau_schedulers=True)
-            loop.epoch_progress.current.completed += 1
-
-    def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
-        trainer.fit_loop._restarting = False  # what it was for is done
-
-
-class RandomState(L.Callback):
-    """Lets random numbers go on after a resume: those of dropout, of a shuffled DataLoader and of a user's own code.
-
-    Kept are the generators of torch, on the CPU and the first process's GPU, of numpy and of Python.
-    """
-
-    _state: dict[str, Any] | None = None
-
-    def on_save_checkpoint(self, trainer: Any, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        kind, keys, *rest = cast(tuple[Any, ...], np.random.get_state())
-        state = {"torch": torch.get_rng_state(), "python": random.getstate(), "numpy": (kind, keys.tolist(), *rest)}
-        if trainer.strategy.root_device.type == "cuda":
-            state["cuda"] = torch.cuda.get_rng_state()
-        checkpoint["random_state"] = state
-
-    def on_load_checkpoint(self, trainer: Any, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Go on before the loaders are asked for the next epoch, which draws numbers."""
-        self._state = checkpoint.get("random_state")
-        self._go_on()
+            epochs.completed += 1
 
     def on_train_batch_start(self, trainer: Any, *_: Any) -> None:
-        """Go on again within an epoch, whose first batches had been asked for before the checkpoint."""
-        if trainer.fit_loop.restarted_mid_epoch:
+        if trainer.fit_loop.restarted_mid_epoch:  # whose loaders had been asked before the checkpoint
             self._go_on()
         self._state = None
 
+    def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
+        trainer.fit_loop._restarting = False  # else the epoch's end would leave out ReduceLROnPlateau
+
     def _go_on(self) -> None:
-        if self._state is None:
-            return
-        torch.set_rng_state(self._state["torch"])
-        random.setstate(self._state["python"])
-        np.random.set_state(self._state["numpy"])
-        if "cuda" in self._state and torch.cuda.is_available():
-            torch.cuda.set_rng_state(self._state["cuda"])
+        if self._state is not None:
+            _set_rng_states({name: state for name, state in self._state.items() if name != "cuda"})
+            if "cuda" in self._state and torch.cuda.is_available():
+                torch.cuda.set_rng_state(self._state["cuda"][0])
 
 
 def _can_go_on(trainer: Any) -> bool:
@@ -221,7 +203,7 @@ class KeepEarlyStop(L.Callback):
     """Ends a resumed fit at once where EarlyStopping had ended it; by itself Lightning trains for one epoch more.
 
     So a run that was killed after its last epoch, over its pictures, ends with the weights of an unbroken one. More
-    patience than before, or another threshold, lets it train on.
+    patience than before lets it train on.
     """
 
     def __init__(self) -> None:
@@ -238,16 +220,10 @@ class KeepEarlyStop(L.Callback):
     def on_train_start(self, trainer: Any, pl_module: L.LightningModule) -> None:
         for callback, patience in self._patience.items():
             callback.patience = patience  # Lightning takes the checkpoint's
-            message = str(callback.stopping_reason_message)
-            goes_on = {
-                EarlyStoppingReason.NOT_STOPPED: True,
-                EarlyStoppingReason.PATIENCE_EXHAUSTED: callback.wait_count < patience,
-                EarlyStoppingReason.STOPPING_THRESHOLD: f" {callback.stopping_threshold}. " not in message,
-                EarlyStoppingReason.DIVERGENCE_THRESHOLD: f" {callback.divergence_threshold}. " not in message,
-                EarlyStoppingReason.NON_FINITE_METRIC: not callback.check_finite,
-            }
-            if goes_on[callback.stopping_reason]:
+            is_patient = callback.stopping_reason == EarlyStoppingReason.PATIENCE_EXHAUSTED
+            if is_patient and callback.wait_count < patience:
                 callback.stopping_reason, callback.stopped_epoch = EarlyStoppingReason.NOT_STOPPED, 0
+            if callback.stopping_reason == EarlyStoppingReason.NOT_STOPPED:
                 continue
             trainer.should_stop = True
             if trainer.fit_loop._can_stop_early:  # otherwise min_epochs or min_steps lets it train
