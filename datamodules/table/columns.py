@@ -8,11 +8,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datamodules.files.cells import as_categories, as_category, as_numbers
+from datamodules.files.cells import MIDNIGHT, as_categories, as_category, as_number, as_numbers
 from datamodules.files.formats import Row, plain
 from datamodules.table.tabular import LARGEST
 
 Kind = list[str] | None  # of a column: its categories, "" for a missing one; None for numbers
+# The category in an array of one cell as numpy writes it: ['pro '], [True], [2.0], [nan], [Timestamp('2024-05-01')].
+END = r"\s*['\"]?\)?\]$"
+CELL = (
+    rf"(?s)^\[(?:[\w.]+\()?(?:(?:nan|None|NaT|<NA>)(?=\)?\]$))?['\"]?\s*(?:\+(?=\d+(?:\.\d*)?{END}))?"
+    rf"(-?(?:0|[1-9]\d*)(?=\.0*{END})|-?(?:0|[1-9]\d*)\.\d*[1-9](?=0*{END})"  # 2.0 as 2, and 2.50 as 2.5
+    rf"|\d{{4}}-\d\d-\d\d(?=[T ]{MIDNIGHT.pattern.replace('(', '(?:')}{END})|.*?(?={END})).*"
+)
 PRECISION = torch.float64  # a time in seconds since 1970 has more digits than float32
 
 
@@ -147,9 +154,9 @@ class ColumnFeatures:
     """
 
     def __init__(self, columns: Mapping[str, Kind], with_holes: Sequence[str], mean: Tensor, scale: Tensor) -> None:
-        self.kinds = list(columns.values())
+        self.names, self.kinds = list(columns), list(columns.values())
         self.numbers = [n for n, kind in enumerate(self.kinds) if kind is None]
-        self.holes = [list(columns).index(name) for name in with_holes]
+        self.holes = [self.names.index(name) for name in with_holes]
         self.categories = [n for n, kind in enumerate(self.kinds) if kind is not None]
         self.mean, self.scale = mean[: len(self.numbers)], scale[: len(self.numbers)]
         # Of each column of categories its first feature, and D.
@@ -168,24 +175,44 @@ class ColumnFeatures:
         return features
 
     def sklearn_transformer(self) -> Any:
-        """The fitted ColumnTransformer that makes x of clean cells (N, F): numbers, NaN where missing, and text."""
-        from sklearn.compose import ColumnTransformer
-        from sklearn.impute import MissingIndicator, SimpleImputer
-        from sklearn.pipeline import make_pipeline
-        from sklearn.preprocessing import OneHotEncoder, StandardScaler
+        """The fitted ColumnTransformer that makes x of cells (N, F), of an array or, by their names, of a data frame.
 
-        numbers = make_pipeline(StandardScaler(), SimpleImputer(strategy="constant", fill_value=0.0))
-        known = [kind for kind in self.kinds if kind is not None]
-        encoder = OneHotEncoder(categories=known, handle_unknown="ignore", sparse_output=False)
-        parts = [
-            ("numbers", numbers, self.numbers),
-            ("is missing", MissingIndicator(features="all"), self.holes),
-            ("categories", encoder, self.categories),
+        All of it is what skops loads without being told to trust it, so no SimpleImputer.
+        """
+        from sklearn.compose import ColumnTransformer
+        from sklearn.feature_extraction.text import CountVectorizer
+        from sklearn.impute import KNNImputer, MissingIndicator
+        from sklearn.pipeline import make_pipeline
+        from sklearn.preprocessing import FunctionTransformer, StandardScaler
+
+        cells = FunctionTransformer(np.object_)  # a data frame as an array of Python's own objects
+        parts: list[Any] = [
+            ("numbers", make_pipeline(cells, StandardScaler(), KNNImputer()), self.numbers),
+            ("is missing", make_pipeline(cells, StandardScaler(), MissingIndicator(features="all")), self.holes),
         ]
+        number_of = {}
+        for n in self.categories:
+            kind = self.kinds[n] or []
+            number_of[n] = {text: k for k, category in enumerate(kind) for text in _spellings(category)}
+            # It refuses NaN, hence the array around each cell, which str writes.
+            words = CountVectorizer(preprocessor=str, lowercase=False, token_pattern=CELL, vocabulary=[*number_of[n]])
+            known = ColumnTransformer([("known", "passthrough", slice(len(kind)))])
+            parts.append((f"category {n}", make_pipeline(cells, words, known), [n]))
         row = [0.0 if kind is None else kind[0] for kind in self.kinds]  # any one that can be fitted
-        fitted = ColumnTransformer([part for part in parts if part[2]]).fit(np.array([row], dtype=object))
+        fitted = ColumnTransformer([part for part in parts if part[2]], sparse_threshold=0)
+        fitted.fit(np.array([row], dtype=object))
+        fitted.feature_names_in_ = np.array(self.names, dtype=object)
         if self.numbers:
-            scaler = fitted.named_transformers_["numbers"][0]
+            scaler = fitted.named_transformers_["numbers"][1]
             scaler.mean_, scaler.scale_ = self.mean.numpy().copy(), self.scale.numpy().copy()
             scaler.var_ = scaler.scale_**2
+        for n, columns in number_of.items():  # of all spellings of a category the same one; none beyond len(kind)
+            fitted.named_transformers_[f"category {n}"][1].vocabulary_ = columns
         return fitted
+
+
+def _spellings(category: str) -> list[str]:
+    """What `CELL` finds in the cells of a category."""
+    title, upper, time = category.title(), category.upper(), category.replace(" ", "T", 1)
+    cells = [category, title, upper, time, as_number(category)] if category else [""]
+    return [repr(str(cell))[1:-1] for cell in cells if as_category(cell) == category]

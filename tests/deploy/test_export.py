@@ -75,6 +75,48 @@ def test_scikit_learns_pipeline_answers_as_the_model_does(load, tmp_path, config
     assert pipeline.predict(rows).tolist() == classifier.predict(rows)
 
 
+def table_classifier(file, categorical):
+    """Weights drawn at random, for a CSV file."""
+    tables, softmax = pytest.importorskip("datamodules.table.files"), pytest.importorskip("logreg.softmax")
+    data = ready(
+        tables.TableDataModule(str(file), val_fraction=0.1, test_fraction=0.1, categorical_columns=categorical)
+    )
+    model = softmax.SoftmaxRegression(data.num_features, data.num_classes)
+    torch.nn.init.normal_(model.W.weight, generator=torch.Generator().manual_seed(0))
+    return Classifier(model, data)
+
+
+HOLES = {"age": [31, "", 50.5], "plan": ["pro ", "it's", "pro", 'say "a"'], "town": ["Oslo", "", "Bern"]}
+CELLS = HOLES | {
+    "flag": [True, False],
+    "late": [True, False, ""],
+    "level": [1, 2, 3],
+    "grade": [1, 2, "", 3],
+    "share": ["0.50", "1.25"],
+    "mixed": ["2", "2.50", "x", "007", "+3", "+47 1", "True", "TRUE"],
+    "day": ["2024-05-01T00:00:00", "2024-05-02"],
+    "time": ["2024-05-01T10:00", "2024-05-02T11:30"],
+}
+
+
+@pytest.mark.parametrize("cells", [HOLES, CELLS, {"flag": [True, False]}], ids=["holes", "all", "booleans"])
+def test_scikit_learns_pipeline_answers_a_data_frame_as_the_model_does(tmp_path, cells):
+    pandas = pytest.importorskip("pandas")
+    columns = [
+        pandas.Series([values[n % len(values)] for n in range(120)], name=name) for name, values in cells.items()
+    ]
+    frame = pandas.concat([*columns, pandas.Series(["yes", "no", "may"] * 40, name="label")], axis=1)
+    frame.to_csv(tmp_path / "a.csv", index=False)
+    classifier = table_classifier(tmp_path / "a.csv", [name for name in ("level", "grade", "share") if name in cells])
+    to_sklearn(classifier, tmp_path / "model.skops")
+    pipeline = io.load(tmp_path / "model.skops", trusted=[])
+    read = pandas.read_csv(tmp_path / "a.csv")[[*reversed(cells), "label"]]
+    for given in (read, read.convert_dtypes(), read.astype({"day": "datetime64[ns]"} if "day" in cells else {})):
+        np.testing.assert_allclose(pipeline.predict_proba(given), classifier.predict_proba(given), atol=2e-6)
+    array = read[[*cells]].to_numpy(dtype=object)
+    np.testing.assert_allclose(pipeline.predict_proba(array), classifier.predict_proba(array), atol=2e-6)
+
+
 def test_what_scikit_learn_cannot_answer_is_refused_in_one_line(load, tmp_path):
     for classifier, message in (
         (load("text_csv"), r'no out-of-scope threshold, the model has 0\.\d+: leave it out with .*threshold="none"'),
