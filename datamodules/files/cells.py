@@ -10,6 +10,7 @@ MISSING = {"", "na", "n/a", "#n/a", "<na>", "nan", "nat", "null", "none", "?", "
 NO_LABEL = MISSING - {"none", "?", "-"}  # these three may be labels
 LARGEST = 3e38  # what a float32 can hold
 CODE = re.compile(r"0\d+")  # a postal code, a telephone number
+WHOLE = re.compile(r"(-?(?:0|[1-9]\d*))\.0+")  # as other programs write a whole number
 TIME = re.compile(r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d.*)")
 MIDNIGHT = re.compile(r"00:00(:00(\.0+)?)?")
 
@@ -48,7 +49,7 @@ def as_category(value: Any) -> str:
         if not number.is_integer():
             return str(number)
         text = str(int(number)) if abs(number) < 2**53 or isinstance(value, float) else text
-    return text.lower() if text.lower() in ("true", "false") else as_date(text)
+    return in_one_spelling(text)
 
 
 def as_categories(cells: Sequence[Any]) -> list[str]:
@@ -63,10 +64,10 @@ def _each_once(convert: Callable[[Any], Cell], cells: Sequence[Any]) -> list[Cel
 
 
 def as_label(value: Any) -> str | None:
-    """A label as text, None where it is missing: numbers, booleans and dates as CSV files have them.
+    """A label as text, the same from every kind of file; None where it is missing.
 
-    >>> [as_label(value) for value in (2.0, True, 2.5, "2024-05-01T00:00:00", "NA", "none")]
-    ['2', 'true', '2.5', '2024-05-01', None, 'none']
+    >>> [as_label(value) for value in (2.0, "2.0", True, "True", 2.5, "2.50", "2024-05-01T00:00:00", "NA", "none")]
+    ['2', '2', 'true', 'true', '2.5', '2.50', '2024-05-01', None, 'none']
 
     Raises:
         ValueError: a list or a map.
@@ -74,12 +75,16 @@ def as_label(value: Any) -> str | None:
     if isinstance(value, list | dict):
         raise ValueError(f"expected one label per row, got {str(value)[:50]}")
     if isinstance(value, str):
-        return None if value.strip().casefold() in NO_LABEL else as_date(value)
+        return None if value.strip().casefold() in NO_LABEL else in_one_spelling(value)
     return as_category(value) or None
 
 
-def as_date(text: str) -> str:
-    """A time at midnight as the date alone, and any other with a space, as CSV files have them."""
+def in_one_spelling(text: str) -> str:
+    """True as true, 2.0 as 2, a time at midnight as the date alone, and any other with a space."""
+    if text.lower() in ("true", "false"):
+        return text.lower()
+    if found := WHOLE.fullmatch(text):
+        return found[1]
     if text[:1].isdigit() and (found := TIME.fullmatch(text)):
         return found[1] if MIDNIGHT.fullmatch(found[2]) else f"{found[1]} {found[2]}"
     return text

@@ -12,7 +12,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from datamodules.files import formats, readers
-from datamodules.files.cells import NO_LABEL
+from datamodules.files.cells import as_label
 from datamodules.files.readers import read_inputs, read_labelled
 
 SENTENCES = ["will it snow", 'say "hello", twice', "first\nsecond line", "naïve café ☕", "a\u2028b\u0085c", "=1+1"]
@@ -214,6 +214,28 @@ def test_any_value_is_a_label_as_a_csv_file_has_it(tmp_path, written, label):
     (tmp_path / "a.csv").write_text(f"text,label\na,{label}\n")
     for name in ("a.jsonl", "a.csv"):
         assert read_labelled(tmp_path / name, "text", "label") == (["a"], [label])
+
+
+@pytest.mark.parametrize(
+    "written, labels",
+    [
+        ([True, False], ["true", "false"]),
+        ([1.0, -20.0], ["1", "-20"]),
+        ([0.5, 1.0], ["0.5", "1"]),
+        (["1.1", "1.10"], ["1.1", "1.10"]),  # texts, as versions are
+        (["007.0", "TRUE"], ["007.0", "true"]),
+    ],
+)
+def test_a_frame_has_the_same_labels_from_every_kind_of_file(tmp_path, written, labels):
+    pandas = pytest.importorskip("pandas")
+    pytest.importorskip("pyarrow")
+    frame = pandas.DataFrame({"text": ["a", "b"], "label": written})
+    frame.to_csv(tmp_path / "a.csv", index=False)
+    frame.to_json(tmp_path / "a.json", orient="records")
+    frame.to_json(tmp_path / "a.jsonl", orient="records", lines=True)
+    frame.to_parquet(tmp_path / "a.parquet")
+    for path in tmp_path.iterdir():
+        assert read_labelled(path, "text", "label") == (["a", "b"], labels)
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".tsv"])
@@ -444,7 +466,7 @@ special = st.sampled_from(
 )
 values = st.lists(fields | special, min_size=1, max_size=4).map("".join).filter(str.strip)
 names = values.map(str.strip)  # spaces around a name in a header are none of it
-is_a_label = lambda text: text.strip().casefold() not in NO_LABEL  # noqa: E731
+is_a_label = lambda text: as_label(text) == text  # noqa: E731
 
 
 @pytest.mark.parametrize("header", ["text, label ", '"text"," label "', "text, label ,label"])
