@@ -35,19 +35,13 @@ REFUSED = {
     StochasticWeightAveraging: "averages after the last checkpoint, so that no file holds the average: use "
     "EMAWeightAveraging or WeightAveraging, which save it"
 }
-SEARCHES = "cannot be resumed: it searches anew at every start: leave it out, and give what it has found as an option"
-REFUSED_ON_RESUME = {
-    BatchSizeFinder: SEARCHES,
-    LearningRateFinder: SEARCHES,
-    BaseFinetuning: "cannot be resumed: it would leave the weights frozen that it had unfrozen: start a new run",
-    SpikeDetection: "cannot be resumed: it does not take back which losses it has seen: leave it out",
-    ModelPruning: "cannot be resumed: it does not keep its masks, and pruned weights would grow again: start a new run",
-}
+REFUSED_ON_RESUME = (BaseFinetuning, BatchSizeFinder, LearningRateFinder, ModelPruning, SpikeDetection)
+NO_STATE = "cannot be resumed: it keeps no state: leave it out, with what it found as an option, or start a new run"
 
 
 def refuse_stateless(trainer: Any, resumes: bool) -> None:
     """Refuse, with a ValueError, callbacks whose work no checkpoint holds, or whose state no resume restores."""
-    refused = REFUSED | REFUSED_ON_RESUME if resumes else REFUSED
+    refused = REFUSED | dict.fromkeys(REFUSED_ON_RESUME if resumes else (), NO_STATE)
     for callback in trainer.callbacks:
         for kind, reason in refused.items():
             if isinstance(callback, kind):
