@@ -1,6 +1,7 @@
 """Configurations: read as UTF-8 YAML, laid over each other, checked before a class is called, and written."""
 
 import inspect
+import json
 import os
 import re
 import shlex
@@ -29,6 +30,8 @@ for callback in additions_to("figures"):
     CALLBACKS["figures"] = callback
 SECTIONS = ("trainer", *CALLBACKS, "model", "data")
 OF_PATHS = re.compile(r"(.*_)?(file|files|dir|dirpath|root|path)")  # names of options
+
+SURROGATES = re.compile(r"\\ud[89ab]..\\ud[c-f]..", re.IGNORECASE)  # an emoji as JSON escapes it; YAML refuses them
 
 load_value = get_loader("yaml")  # jsonargparse's own
 read_path = ConfigPath.read_text
@@ -92,7 +95,7 @@ def load_yaml(text: str, path: str = "") -> Any:
     A ValueError names the line that is no YAML, or the section that is no map of options.
     """
     try:
-        value = load_value(text)
+        value = load_value(SURROGATES.sub(lambda pair: json.loads(f'"{pair[0]}"'), text))
     except yaml.YAMLError as error:
         reason = " ".join(str(error).split()).replace('in "<unicode string>", ', "at ")
         raise ValueError(f"{path}: expected YAML: {reason}") from error

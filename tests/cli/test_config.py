@@ -17,6 +17,24 @@ def test_a_value_of_an_option_is_no_configuration():
     assert load_yaml("[1, 2]") == [1, 2]
 
 
+@pytest.mark.parametrize(
+    "text, value",
+    [
+        (r'["\ud83d\ude00 hi", "a\/b", 1e-3, null]', ["😀 hi", "a/b", 1e-3, None]),
+        (r'{"\ud83d\ude00": [true, 2]}', {"😀": [True, 2]}),
+        ("[NaN, yes, 1e-3]", ["NaN", True, 1e-3]),
+        ("0777", 511),
+    ],
+)
+def test_a_value_is_read_as_json_or_else_as_yaml(text, value):
+    assert load_yaml(text) == value
+
+
+def test_half_of_a_surrogate_pair_is_refused():
+    with pytest.raises(ValueError, match=r"expected YAML: .* invalid Unicode character escape"):
+        load_yaml(r'["\ud83d"]')
+
+
 def test_an_option_replaces_that_of_a_file_on_either_side_of_it(cli, capsys):
     with pytest.raises(SystemExit):
         cli("fit", "--data.batch_size", "7", "--refit", "folds", "--config", BINARY, "--print_config")
