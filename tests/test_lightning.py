@@ -334,7 +334,7 @@ def loss(self, batch):
 def configure_optimizers(self):
     optimizer = torch.optim.SGD(self.parameters(), lr=1e-3)
     plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.5, patience=0, threshold=0.5)
-    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": plateau, "monitor": "val_loss", "frequency": %d}}
+    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": plateau, **%s}}
 """
 DRAWS = """
 def loss(self, batch):
@@ -348,8 +348,14 @@ DATA = torch.arange(12.0)[:, None]
 def setup(self, stage=None):
     self.trainer.datamodule.train_dataloader = lambda: torch.utils.data.DataLoader(self.DATA, 4, shuffle=True)
 """
-SAVES = {"epochs": (), "steps": ("--checkpoint.every_n_train_steps", 1)}
-EVENTS = [(13, "kill"), (12, "stop"), (16, "SIGTERM")]
+EACH_STEP = ("--checkpoint.every_n_train_steps", 1)
+BREAKS = {  # by where the checkpoint is from
+    "an epoch's end": ((13, "kill"), ()),
+    "a stop": ((12, "stop"), ()),
+    "a step": ((13, "kill"), EACH_STEP),
+    "Ctrl-C": ((16, "SIGTERM"), EACH_STEP),
+    "a validation": ((13, "kill"), ("--trainer.val_check_interval", 2)),
+}
 
 
 @pytest.fixture
@@ -369,18 +375,23 @@ def interrupted_net(own_net, tmp_path):
     return fit
 
 
-@pytest.mark.parametrize("frequency", [1, 2])
-@pytest.mark.parametrize("event", EVENTS)
-@pytest.mark.parametrize("saves", SAVES.values(), ids=SAVES)
-def test_a_rate_by_plateau_goes_on_to_the_same_bits(interrupted_net, saves, event, frequency):
-    run, straight = interrupted_net(PLATEAU_ON_IRIS % frequency, event, *IRIS_DATA, *saves)
+@pytest.mark.parametrize(
+    "when",
+    [
+        {"monitor": "val_loss"},
+        {"monitor": "val_loss", "frequency": 2},
+        {"monitor": "train_loss_step", "interval": "step"},
+    ],
+)
+@pytest.mark.parametrize(("event", "saves"), BREAKS.values(), ids=BREAKS)
+def test_a_rate_by_plateau_goes_on_to_the_same_bits(interrupted_net, event, saves, when):
+    run, straight = interrupted_net(PLATEAU_ON_IRIS % when, event, *IRIS_DATA, *saves)
     assert load(run)["lr_schedulers"] == load(straight)["lr_schedulers"]
     assert load(run)["lr_schedulers"][0]["_last_lr"] < [1e-3]
 
 
-@pytest.mark.parametrize("event", EVENTS)
-@pytest.mark.parametrize("saves", SAVES.values(), ids=SAVES)
-def test_what_a_module_draws_goes_on_to_the_same_bits(interrupted_net, saves, event):
+@pytest.mark.parametrize(("event", "saves"), BREAKS.values(), ids=BREAKS)
+def test_what_a_module_draws_goes_on_to_the_same_bits(interrupted_net, event, saves):
     interrupted_net(DRAWS, event, *IRIS_DATA, *saves)
 
 

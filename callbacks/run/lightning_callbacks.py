@@ -139,7 +139,9 @@ class KeepUnsaved(L.Callback):
     that no checkpoint holds, and by itself not at all at the end of an epoch that was resumed in its midst.
     """
 
-    _state: dict[str, Any] | None = None  # of the generators, until the first batch after a resume
+    def __init__(self) -> None:
+        self._state: dict[str, Any] | None = None  # of the generators, until the first batch after a resume
+        self._metrics: dict[str, float] = {}
 
     def on_save_checkpoint(self, trainer: Any, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         state = _collect_rng_states(include_cuda=False)
@@ -156,8 +158,10 @@ class KeepUnsaved(L.Callback):
 
     def on_train_start(self, trainer: Any, pl_module: L.LightningModule) -> None:
         loop, epochs = trainer.fit_loop, trainer.fit_loop.epoch_progress.current
+        trainer.callback_metrics.update({name: torch.tensor(value) for name, value in self._metrics.items()})
+        if loop.restarted_mid_epoch and loop.epoch_loop.restarted_on_train_batch_end:
+            loop.epoch_loop.update_lr_schedulers("step", update_plateau_schedulers=True)
         if loop.resumed_on_epoch_end or loop.restarted_on_epoch_end:
-            trainer.callback_metrics.update({name: torch.tensor(value) for name, value in self._metrics.items()})
             epochs.completed -= 1  # as at that epoch's end; a scheduler's frequency counts by it
             loop.epoch_loop.update_lr_schedulers("epoch", update_plateau_schedulers=True)
             epochs.completed += 1
