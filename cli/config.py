@@ -32,7 +32,6 @@ SECTIONS = ("trainer", *CALLBACKS, "model", "data")
 OF_PATHS = re.compile(r"(.*_)?(file|files|dir|dirpath|root|path)")  # names of options
 
 SURROGATES = re.compile(r"\\ud[89ab]..\\ud[c-f]..", re.IGNORECASE)  # an emoji as JSON escapes it; YAML refuses them
-
 load_value = get_loader("yaml")  # jsonargparse's own
 read_path = ConfigPath.read_text
 

@@ -229,7 +229,8 @@ class Search:
         name = Path(str((self.options.config or ["run"])[0])).stem
         file = self.folder / f"{name}_tuned.yaml"
         place = self.options.trainer.default_root_dir
-        use = f"python train.py fit --config {file}" + (f" --trainer.default_root_dir {place}" if place else "")
+        words = ["python", "train.py", "fit", "--config", str(file)]
+        use = shlex.join([*words, *(["--trainer.default_root_dir", place] if place else [])])
         made = f"python -m selection.tune {' '.join(shlex.join(self.command).split())}"
         how = f"mean of {len(self.folds)} folds" if self.unit == "folds" else "best validation of a fit"
         head = f"# Tuned: {outcome}, {how}; trials: {number}.\n#   {use}\n"

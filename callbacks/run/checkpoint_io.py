@@ -17,6 +17,7 @@ from torch import Tensor
 from callbacks.files import write_then_rename
 from checkpoint_file import load_checkpoint
 
+PENDING = "gradients_pending"  # in a checkpoint that was written between two steps of the optimizer
 # What torch.load(weights_only=True) reads: exactly these types, not their subclasses.
 LEAVES = {str, bytes, int, float, complex, bool, type(None), Tensor, torch.nn.Parameter}
 LEAVES |= {torch.Size, torch.dtype, torch.device}

@@ -11,12 +11,10 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from torch import Tensor
 
-from callbacks.run.checkpoint_io import as_loadable, write_checkpoint
+from callbacks.run.checkpoint_io import PENDING, as_loadable, write_checkpoint
 from callbacks.run.loggers import ThrottledSave
 from callbacks.run.monitors import AUTO, require_logged, validation_loss
 from callbacks.terminal import four_digits
-
-PENDING = "gradients_pending"  # in a checkpoint that was written between two steps of the optimizer
 
 
 def validates_before_next_batch(trainer: L.Trainer) -> bool:

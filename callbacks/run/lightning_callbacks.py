@@ -171,8 +171,9 @@ class KeepUnsaved(L.Callback):
             self._go_on()
         self._state = None
 
-    def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
-        trainer.fit_loop._restarting = False  # else the epoch's end would leave out ReduceLROnPlateau
+    def on_train_epoch_end(self, trainer: Any, pl_module: L.LightningModule) -> None:
+        if not trainer.fit_loop.restarted_on_epoch_end:  # which had been stepped as the training started
+            trainer.fit_loop._restarting = False  # else Lightning leaves out ReduceLROnPlateau
 
     def _go_on(self) -> None:
         if self._state is not None:

@@ -15,6 +15,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from torch import Tensor
 
 from callbacks.files import replacing, write_then_rename
+from callbacks.run.checkpoint_io import PENDING
 
 
 def logged_steps(checkpoint: Mapping[str, Any]) -> int:
@@ -24,7 +25,7 @@ def logged_steps(checkpoint: Mapping[str, Any]) -> int:
     # A step is counted after the callbacks and the validation that follow it, both of which save.
     epochs, batches = (loop[name]["total"] for name in ("epoch_progress", "epoch_loop.batch_progress"))
     within_epoch = epochs["started"] > epochs["processed"] and batches["ready"] == batches["processed"]
-    steps = within_epoch and not checkpoint.get("gradients_pending")
+    steps = within_epoch and not checkpoint.get(PENDING)
     return int(loop["epoch_loop.state_dict"]["_batches_that_stepped"] + steps)
 
 

@@ -13,13 +13,18 @@ from datamodules.files.formats import Row, plain
 from datamodules.table.tabular import LARGEST
 
 Kind = list[str] | None  # of a column: its categories, "" for a missing one; None for numbers
-# The category in an array of one cell as numpy writes it: ['pro '], [True], [2.0], [nan], [Timestamp('2024-05-01')].
 END = r"\s*['\"]?\)?\]$"
-CELL = (
-    rf"(?s)^\[(?:[\w.]+\()?(?:(?:nan|None|NaT|<NA>)(?=\)?\]$))?['\"]?\s*(?:\+(?=\d+(?:\.\d*)?{END}))?"
-    rf"(-?(?:0|[1-9]\d*)(?=\.0*{END})|-?(?:0|[1-9]\d*)\.\d*[1-9](?=0*{END})"  # 2.0 as 2, and 2.50 as 2.5
-    rf"|\d{{4}}-\d\d-\d\d(?=[T ]{MIDNIGHT.pattern.replace('(', '(?:')}{END})|.*?(?={END})).*"
-)
+# The category, group 1, in an array of one cell as numpy writes it: ['pro '], [True], [nan], [Timestamp('2024-05-01')].
+CELL = rf"""(?xs)
+    ^\[ (?:[\w.]+\()?  # a type, such as Timestamp
+    (?: (?:nan|None|NaT|<NA>) (?=\)?\]$) )?  # missing: the category is empty
+    ['"]?\s* (?: \+ (?=\d+(?:\.\d*)?{END}) )?
+    (
+        -?(?:0|[1-9]\d*) (?=\.0*{END})  # 2.0 as 2
+        | -?(?:0|[1-9]\d*)\.\d*[1-9] (?=0*{END})  # 2.50 as 2.5
+        | \d{{4}}-\d\d-\d\d (?=[T ]{MIDNIGHT.pattern.replace("(", "(?:")}{END})  # a day
+        | .*? (?={END})
+    ).*"""
 PRECISION = torch.float64  # a time in seconds since 1970 has more digits than float32
 
 

@@ -3,6 +3,7 @@
 from functools import partial
 from typing import Any
 
+from datamodules.files.cells import as_label
 from datamodules.files.readers import read_labelled, read_splits, require_files
 from datamodules.splits import hold_out
 from datamodules.text.tfidf import LabelledTexts, TfidfDataModule
@@ -51,7 +52,7 @@ class TextDataModule(TfidfDataModule):
         self.files = {"train": train_file, "val": val_file, "test": test_file}
         self.fractions = {"test": test_fraction, "val": val_fraction}
         self.text_column, self.label_column = str(text_column), str(label_column)  # YAML reads the name 0 as a number
-        self.oos_label = None if oos_label is None else str(oos_label)
+        self.oos_label = as_label(oos_label)
         self.groups_file, self.drop_unlabelled = groups_file, drop_unlabelled
 
     def class_groups(self) -> list[str] | None:

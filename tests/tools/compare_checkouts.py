@@ -6,17 +6,11 @@ Where a config has changed its options, both get the older ones, by `OPTIONS`; -
 """
 
 import argparse
-import csv
-import json
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from tests.tools.runs import ENVIRONMENT, QUIET, ROOT, weights
+from tests.tools.runs import QUIET, ROOT, differences, finish, metrics, read_csv, weights
 
 OPTIONS = {
     "clinc150": "--model.lr 300 --data.batch_size 256",
@@ -27,37 +21,19 @@ OPTIONS = {
 }
 
 
-def train_py(checkout: Path, command: str, config: str, folder: Path, *options: str) -> None:
-    """Run a command of a checkout's train.py, with its runs in a folder."""
-    words = [command, "--config", str(checkout / f"configs/{config}.yaml"), *QUIET, *options]
-    environment = ENVIRONMENT | {"PYTHONPATH": str(checkout)}
-    words = [sys.executable, str(checkout / "train.py"), *words, "--trainer.default_root_dir", str(folder)]
-    done = subprocess.run(words, cwd=checkout, env=environment, capture_output=True, text=True)
-    if done.returncode:
-        raise RuntimeError(f"{checkout} {command} {config}: {done.stderr[-2000:]}")
-
-
 def results(checkout: Path, config: str, options: list[str]) -> dict[str, Any]:
     """All figures of fit, test and predict, by name: tensors, numbers and columns of tables."""
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder)
-        train_py(checkout, "fit", config, run, *options)
-        for command in ("test", "predict"):
-            train_py(checkout, command, config, run, *options, "--ckpt_path", "best")
+        words = ("--config", checkout / f"configs/{config}.yaml", *QUIET, *options, "--trainer.default_root_dir", run)
+        for command in (["fit"], ["test", "--ckpt_path", "best"], ["predict", "--ckpt_path", "best"]):
+            finish(checkout / "train.py", *command, *words, PYTHONPATH=str(checkout))
         found: dict[str, Any] = {f"best.ckpt {name}": tensor for name, tensor in weights(run, "best").items()}
-        found |= json.loads((run / "test_metrics.json").read_text())
-        for path in (run / "predictions.csv", run / "per_class.csv", run / "confusions.csv"):
-            if path.is_file():
-                lines = [*csv.reader(path.open(newline="", encoding="utf-8"))]
-                found |= {f"{path.name} {name}": column for name, *column in zip(*lines, strict=True)}
-        with (run / "metrics.csv").open(newline="", encoding="utf-8") as file:
-            logged = [*csv.DictReader(file)]
-        found |= {f"metrics.csv {name}": [row[name] for row in logged if row[name]] for name in logged[0]}
+        found |= metrics(run)
+        for name in ("predictions.csv", "per_class.csv", "confusions.csv", "metrics.csv"):
+            rows = read_csv(run / name) if (run / name).is_file() else []
+            found |= {f"{name} {column}": [row[column] for row in rows if row[column]] for column in (rows or [{}])[0]}
         return found
-
-
-def is_same(one: Any, other: Any) -> bool:
-    return torch.equal(one, other) if isinstance(one, torch.Tensor) else one == other
 
 
 def main() -> None:
@@ -72,13 +48,10 @@ def main() -> None:
         options = [] if given.as_shipped else OPTIONS.get(config, "").split()
         here, there = (results(root.resolve(), config, options) for root in (ROOT, given.other))
         both = [name for name in there if name in here]
-        differing = [name for name in both if not is_same(here[name], there[name])]
-        print(f"{config}: {len(both) - len(differing)} of {len(both)} figures are the same", flush=True)
-        for name in differing:
-            one, other = here[name], there[name]
-            if isinstance(one, list) and len(one) == len(other):
-                one, other = next(pair for pair in zip(one, other, strict=True) if pair[0] != pair[1])
-            print(f"  {name}: {str(one)[:80]} here, {str(other)[:80]} there")
+        unlike = [found[0] for name in both if (found := differences(here[name], there[name], name))]
+        print(
+            f"{config}: {len(both) - len(unlike)} of {len(both)} figures are the same", *unlike, sep="\n  ", flush=True
+        )
         for name in [name for name in {**there, **here} if name not in both]:
             print(f"  {name}: only {'here' if name in here else 'there'}")
 

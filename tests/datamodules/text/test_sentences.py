@@ -212,6 +212,15 @@ def test_one_label_only_is_refused(tmp_path, files):
         _ = ready(TextDataModule(path, oos_label="other")).class_names
 
 
+@pytest.mark.parametrize(("given", "label"), [("True", "true"), (True, "true"), ("42.0", "42"), (42, "42")])
+def test_the_out_of_scope_label_is_written_as_labels_are(tmp_path, given, label):
+    rows = [(f"{subject} {number}", name) for subject in SUBJECTS for number in range(3) for name in (given, "x", "y")]
+    with (tmp_path / "train.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([("text", "label"), *rows])
+    data = ready(TextDataModule(str(tmp_path / "train.csv"), oos_label=given))
+    assert data.class_names[data.oos_class] == label
+
+
 def test_an_out_of_scope_label_that_no_row_has_is_refused(files):
     with pytest.raises(ValueError, match="oos_label 'oos' is the label of no row"):
         _ = ready(TextDataModule(**files, oos_label="oos")).class_names
